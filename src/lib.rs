@@ -1,0 +1,8 @@
+//! mesh-optin: a CNI plugin for Multus that redirects a pod's traffic to its Istio sidecar exactly when the pod opted in.
+//!
+//! Arrows go one way: `reason` <- `cni`, `mesh`; `mesh` <- `plan`, `node`; `plan` <- `kernel`; `node` <- `source`; then `plugin`; `cli` on top.
+//! `cni`, `mesh` and `plan` are pure; `kernel` alone touches the kernel.
+
+pub mod cni;
+pub mod mesh;
+pub mod reason;

@@ -1,0 +1,44 @@
+use serde::Deserialize;
+
+use super::TrafficSettings;
+use crate::reason::{Explanation, Reason};
+
+/// Largest `meshOptin`, in bytes.
+const LARGEST: usize = 64 << 10;
+
+/// `meshOptin` of a NetworkAttachmentDefinition: what a tenant may say for a namespace. Strict: an unknown key is an error.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Attachment {
+    /// A profile that governs the namespace, by name.
+    pub profile: Option<String>,
+    /// Namespace-wide defaults of traffic settings.
+    pub traffic: TrafficSettings,
+}
+
+impl Attachment {
+    /// Reads `meshOptin`; an absent one says nothing.
+    pub fn parse(json: Option<&str>) -> Result<Self, Explanation> {
+        let Some(json) = json else { return Ok(Self::default()) };
+        if json.len() > LARGEST {
+            return Err(Reason::InvalidAttachment.because(format!("meshOptin is larger than {LARGEST} bytes")));
+        }
+        serde_json::from_str(json).map_err(|e| Reason::InvalidAttachment.because(format!("meshOptin: {e}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_profile_and_traffic_can_be_said() {
+        assert_eq!(Attachment::parse(None).unwrap(), Attachment::default());
+        let full = Attachment::parse(Some(r#"{"profile":"p","traffic":{"excludeOutboundPorts":"5432"}}"#)).unwrap();
+        assert_eq!((full.profile.as_deref(), full.traffic.exclude_outbound_ports), (Some("p"), Some(vec![5432])));
+        for bad in [r#"{"kubeconfig":"/root/x"}"#, r#"{"profile":1}"#, "[]", r#"{"traffic":{"binary":"/bin/sh"}}"#, "\"x\""] {
+            let error = Attachment::parse(Some(bad)).unwrap_err();
+            assert_eq!(error.reason, Reason::InvalidAttachment, "{bad}");
+        }
+    }
+}

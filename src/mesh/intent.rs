@@ -1,0 +1,132 @@
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{IfName, Selection};
+
+/// What is to be redirected, fully resolved and parsed. Together with the pod's interfaces it determines the rules.
+///
+/// A repeated ADD compares Intents, so it holds nothing that can change while the pod lives.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are Istio's")]
+pub struct Intent {
+    pub mode: InterceptionMode,
+    pub proxy: ProxyIdentity,
+    pub ports: ProxyPorts,
+    pub inbound: Inbound,
+    pub outbound: Outbound,
+    /// Interfaces that are left alone.
+    pub exclude_interfaces: Vec<IfName>,
+    /// Interfaces (of virtual machines) whose inbound traffic is treated as the pod's outbound.
+    pub reroute_interfaces: Vec<IfName>,
+    /// `ISTIO_META_DNS_CAPTURE`
+    pub dns_capture: bool,
+    /// `INVALID_DROP`: drop packets that conntrack calls invalid.
+    pub drop_invalid: bool,
+    /// `ISTIO_DUAL_STACK`: the sidecar serves both families.
+    pub dual_stack: bool,
+    pub interfaces: Interfaces,
+    pub ip_families: IpFamilies,
+    pub backend: Backend,
+}
+
+/// How inbound connections reach the sidecar.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+#[expect(missing_docs, reason = "the names are Istio's")]
+pub enum InterceptionMode {
+    Redirect,
+    Tproxy,
+}
+
+/// Whose own connections are not redirected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct ProxyIdentity {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// The sidecar's ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct ProxyPorts {
+    pub outbound: u16,
+    pub inbound: u16,
+    /// HBONE; never redirected inbound.
+    pub tunnel: u16,
+    pub dns: u16,
+}
+
+impl Default for ProxyPorts {
+    fn default() -> Self {
+        Self { outbound: 15001, inbound: 15006, tunnel: 15008, dns: 15053 }
+    }
+}
+
+/// Which inbound ports are captured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inbound {
+    /// Captured ports.
+    pub include: Selection<u16>,
+    /// Ports left alone; counts only where `include` is all.
+    pub exclude: Vec<u16>,
+}
+
+/// Which outbound connections are captured.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outbound {
+    /// Captured destinations, host bits as written.
+    pub include_ranges: Selection<IpNet>,
+    /// Destinations left alone; beats `include_ports`.
+    pub exclude_ranges: Vec<IpNet>,
+    /// Ports captured whatever the destination.
+    pub include_ports: Vec<u16>,
+    /// Ports left alone, whoever connects; beats everything.
+    pub exclude_ports: Vec<u16>,
+    /// Whose connections are captured, by the owner's gid.
+    pub owner_groups: OwnerGroups,
+}
+
+/// `ISTIO_OUTBOUND_OWNER_GROUPS` and `..._EXCLUDE`, as gids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerGroups {
+    /// Captured groups.
+    pub include: Selection<u32>,
+    /// Groups left alone; counts only where `include` is all.
+    pub exclude: Vec<u32>,
+}
+
+/// `redirect.interfaces`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Interfaces {
+    /// Every interface that is not excluded.
+    #[default]
+    All,
+    /// eth0 and every interface that holds a default route when the pod starts.
+    Primary,
+}
+
+/// `redirect.ipFamilies`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IpFamilies {
+    /// IPv4; IPv6 iff the sidecar serves both or eth0 has no IPv4 address.
+    #[default]
+    Proxy,
+    /// Both, always.
+    All,
+}
+
+/// `redirect.backend`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Backend {
+    /// nftables where the kernel has it.
+    #[default]
+    Auto,
+    /// nf_tables over netlink.
+    Nftables,
+    /// iptables-restore.
+    Iptables,
+}

@@ -1,0 +1,31 @@
+//! Whether a pod opted into the mesh, and with which settings. Pure: no I/O, no clock.
+//!
+//! Sources: Istio's injector and CNI plugin (istio/istio), OpenShift Service Mesh's operator (maistra).
+
+mod assume;
+mod attachment;
+mod decide;
+mod enrolment;
+mod governance;
+mod ifname;
+mod intent;
+mod layers;
+mod pod;
+mod profile;
+mod selector;
+mod settings;
+mod traffic;
+mod values;
+
+pub use assume::assume_injected;
+pub use attachment::Attachment;
+pub use decide::{Decided, Decision, decide};
+pub use governance::governing;
+pub use ifname::IfName;
+pub use intent::{Backend, Inbound, Intent, Interfaces, InterceptionMode, IpFamilies, Outbound, OwnerGroups, ProxyIdentity, ProxyPorts};
+pub use layers::{Input, Source};
+pub use pod::{Container, EnvVar, Metadata, Namespace, Pod, PodSpec, PodStatus, annotation, label};
+pub use profile::{AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect};
+pub use settings::{DriftPolicy, EnrolmentMode, MissingSidecar, Placement, UnenrolledSidecar};
+pub use traffic::{Key, TrafficSettings};
+pub use values::Selection;

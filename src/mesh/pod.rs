@@ -1,0 +1,243 @@
+//! Pods and namespaces, reduced to what decides.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Annotations that are read.
+pub mod annotation {
+    #![expect(missing_docs, reason = "the values are the documentation")]
+    pub const INJECT: &str = super::label::INJECT;
+    pub const STATUS: &str = "sidecar.istio.io/status";
+    pub const STATUS_PORT: &str = "status.sidecar.istio.io/port";
+    pub const INTERCEPTION_MODE: &str = "sidecar.istio.io/interceptionMode";
+    pub const REVISION: &str = super::label::REVISION;
+    pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+    /// Kubelet's hash of a static pod's manifest: the UID that the runtime knows it by. Only its mirror pod carries it.
+    pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
+}
+
+/// Labels that are read.
+pub mod label {
+    #![expect(missing_docs, reason = "the values are the documentation")]
+    pub const INJECT: &str = "sidecar.istio.io/inject";
+    pub const REVISION: &str = "istio.io/rev";
+    pub const ISTIO_INJECTION: &str = "istio-injection";
+    pub const MAISTRA_MEMBER_OF: &str = "maistra.io/member-of";
+    pub const MAISTRA_IGNORE: &str = "maistra.io/ignore-namespace";
+    pub const ISTIO_ENV: &str = "istio-env";
+}
+
+type Text = BTreeMap<String, String>;
+
+/// A pod as far as it decides; the shape is the API's, so it reads from `GET pod` and from manifests.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct Pod {
+    pub metadata: Metadata,
+    pub spec: PodSpec,
+    pub status: PodStatus,
+}
+
+/// A namespace as far as it decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct Namespace {
+    pub metadata: Metadata,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct Metadata {
+    pub name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub uid: String,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub labels: Text,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub annotations: Text,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct PodSpec {
+    pub node_name: String,
+    pub host_network: bool,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub init_containers: Vec<Container>,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub containers: Vec<Container>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct Container {
+    pub name: String,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub args: Vec<String>,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub env: Vec<EnvVar>,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub security_context: SecurityContext,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct EnvVar {
+    pub name: String,
+    /// Empty where the value comes from elsewhere (`valueFrom`): it is not known when the sandbox is made.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub value: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct SecurityContext {
+    pub run_as_user: Option<i64>,
+    pub run_as_group: Option<i64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct PodStatus {
+    #[serde(rename = "podIPs", deserialize_with = "null_is_empty")]
+    pub pod_ips: Vec<PodIp>,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub init_container_statuses: Vec<ContainerStatus>,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub container_statuses: Vec<ContainerStatus>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct PodIp {
+    pub ip: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct ContainerStatus {
+    #[serde(rename = "containerID", deserialize_with = "null_is_empty")]
+    pub container_id: String,
+}
+
+fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+// === impl Pod ===
+
+impl Pod {
+    /// All containers that Istio looks at: init containers first (a native sidecar is one), no ephemeral ones.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.spec.init_containers.iter().chain(&self.spec.containers)
+    }
+
+    /// The sidecar: the container named `istio-proxy`.
+    pub fn proxy(&self) -> Option<&Container> {
+        self.containers().find(|c| c.name == "istio-proxy")
+    }
+
+    /// An annotation's value.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.metadata.annotations.get(key).map(String::as_str)
+    }
+
+    /// A label's value.
+    pub fn label(&self, key: &str) -> Option<&str> {
+        self.metadata.labels.get(key).map(String::as_str)
+    }
+
+    /// The value of `sidecar.istio.io/inject`: the label's if there is one, even empty, else the annotation's.
+    pub fn inject(&self) -> Option<&str> {
+        self.label(label::INJECT).or_else(|| self.annotation(annotation::INJECT))
+    }
+
+    /// The control plane revision that injected the pod: the annotation that the injector wrote, else the pod's label, else `default`.
+    pub fn revision(&self) -> &str {
+        self.annotation(annotation::REVISION).or_else(|| self.label(label::REVISION)).unwrap_or("default")
+    }
+
+    /// Whether the pod's own labels ask for a sidecar.
+    pub fn asks_for_sidecar(&self) -> bool {
+        self.label(label::INJECT) == Some("true") || self.label(label::REVISION).is_some()
+    }
+
+    /// Whether a container of it has run: then this sandbox replaces an earlier one, after a reboot for example.
+    pub fn has_run(&self) -> bool {
+        let status = &self.status;
+        status.init_container_statuses.iter().chain(&status.container_statuses).any(|c| !c.container_id.is_empty())
+    }
+
+    /// Whether the runtime's UID names this incarnation. A static pod is known to the runtime by its manifest's hash, which its
+    /// mirror pod carries; `config.source` would prove nothing, as any tenant can write it.
+    pub fn is_incarnation(&self, uid: &str) -> bool {
+        self.metadata.uid == uid || self.annotation(annotation::CONFIG_HASH) == Some(uid)
+    }
+}
+
+// === impl Container ===
+
+impl Container {
+    /// The literal value of a variable, the last one if it is given twice. `envFrom` and `$(VAR)` are not evaluated, as in Istio.
+    pub fn env(&self, name: &str) -> Option<&str> {
+        self.env.iter().rev().find(|e| e.name == name).map(|e| e.value.as_str())
+    }
+
+    /// A boolean variable as Go's `ParseBool` reads it; anything else is false, as in Istio.
+    pub fn env_flag(&self, name: &str) -> bool {
+        matches!(self.env(name), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+    }
+
+    /// The proxy's type, `sidecar` or `router`: the argument after `proxy`.
+    pub fn proxy_type(&self) -> Option<&str> {
+        match self.args.as_slice() {
+            [proxy, kind, ..] if proxy == "proxy" && !kind.is_empty() => Some(kind),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn null_and_missing_fields_are_empty() {
+        let pod: Pod = serde_json::from_str(
+            r#"{"metadata":{"name":"a","labels":null},"spec":{"containers":[{"name":"istio-proxy","env":[{"name":"X","valueFrom":{}}],"securityContext":null}],"initContainers":null}}"#,
+        )
+        .unwrap();
+        assert_eq!(pod.proxy().unwrap().env("X"), Some(""));
+        assert!(!pod.has_run() && pod.metadata.labels.is_empty());
+    }
+
+    #[test]
+    fn a_static_pod_is_known_by_its_manifest_s_hash_only() {
+        let mut pod = Pod::default();
+        pod.metadata.uid = "mirror".into();
+        pod.metadata.annotations.insert("kubernetes.io/config.source".into(), "file".into());
+        assert!(pod.is_incarnation("mirror") && !pod.is_incarnation("hash"));
+        pod.metadata.annotations.insert(annotation::CONFIG_HASH.into(), "hash".into());
+        assert!(pod.is_incarnation("hash"));
+    }
+
+    #[test]
+    fn the_last_of_two_variables_counts() {
+        let proxy: Container =
+            serde_json::from_str(r#"{"env":[{"name":"INVALID_DROP","value":"true"},{"name":"INVALID_DROP","value":"yes"}]}"#).unwrap();
+        assert!(!proxy.env_flag("INVALID_DROP"));
+    }
+}

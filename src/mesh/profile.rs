@@ -1,0 +1,312 @@
+use std::path::PathBuf;
+
+use serde::{Deserialize, Deserializer, de};
+
+use super::{
+    Backend, DriftPolicy, EnrolmentMode, Interfaces, IpFamilies, Key, MissingSidecar, OwnerGroups, Placement, ProxyPorts, Selection,
+    TrafficSettings, UnenrolledSidecar, selector::Selector,
+};
+use crate::reason::quote;
+
+/// A MeshProfile (`meshoptin.dev/v1alpha1`): what a platform admin decides for the namespaces that it governs.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// `metadata.name`
+    pub name: String,
+    /// Where it was read.
+    pub origin: ProfileOrigin,
+    /// What it says.
+    pub spec: ProfileSpec,
+}
+
+/// Where a profile comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProfileOrigin {
+    /// No profile exists on the node and it does not require one.
+    BuiltIn,
+    /// This file.
+    File(PathBuf),
+}
+
+/// `spec` of a MeshProfile. Strict; every field has a default.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names are the CRD's")]
+pub struct ProfileSpec {
+    /// Which namespaces it governs; absent or `{}`: all that no profile with a selector governs.
+    pub namespaces: Option<Selector>,
+    /// Values of `istio.io/rev` that a pod may carry; none: any.
+    pub revisions: Vec<String>,
+    #[serde(rename = "enrollment")]
+    pub enrolment: Enrolment,
+    pub excluded_namespaces: Vec<String>,
+    pub attachment: AttachmentSpec,
+    pub redirect: Redirect,
+    pub tenants: Tenants,
+    pub drift: DriftPolicy,
+}
+
+/// `spec.enrollment`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names are the CRD's")]
+pub struct Enrolment {
+    pub mode: EnrolmentMode,
+    pub namespace_selector: Selector,
+    /// Istio's `enableNamespacesByDefault`.
+    pub namespaces_by_default: bool,
+    pub unenrolled_sidecar: UnenrolledSidecar,
+    pub missing_sidecar: MissingSidecar,
+}
+
+/// `spec.attachment`
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names are the CRD's")]
+pub struct AttachmentSpec {
+    pub name: String,
+    pub placement: Placement,
+}
+
+/// `spec.redirect`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names are the CRD's")]
+pub struct Redirect {
+    pub backend: Backend,
+    pub interfaces: Interfaces,
+    pub ip_families: IpFamilies,
+    pub ports: ProxyPorts,
+    /// Used where the sidecar names no uid or 0.
+    #[serde(rename = "proxyUID")]
+    pub proxy_uid: u32,
+    #[serde(rename = "proxyGID")]
+    pub proxy_gid: u32,
+    pub always_excluded_inbound_ports: Vec<u16>,
+    pub outbound_owner_groups: Groups,
+    pub traffic: TrafficSettings,
+}
+
+/// `spec.tenants`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Tenants {
+    may_override: MayOverride,
+}
+
+#[derive(Debug, Clone)]
+struct MayOverride(Selection<Key>);
+
+/// Owner groups as a profile writes them: gids, or `"*"`.
+#[derive(Debug, Clone)]
+pub struct Groups(pub OwnerGroups);
+
+// === impl ProfileSpec ===
+
+impl Default for ProfileSpec {
+    fn default() -> Self {
+        Self {
+            namespaces: None,
+            revisions: Vec::new(),
+            enrolment: Enrolment::default(),
+            excluded_namespaces: vec!["kube-system".into()],
+            attachment: AttachmentSpec::default(),
+            redirect: Redirect::default(),
+            tenants: Tenants::default(),
+            drift: DriftPolicy::default(),
+        }
+    }
+}
+
+impl ProfileSpec {
+    /// The selector of governed namespaces, if it says more than "all".
+    pub fn selector(&self) -> Option<&Selector> {
+        self.namespaces.as_ref().filter(|s| !s.selects_all())
+    }
+
+    /// Whether NADs and pods may set `key`.
+    pub fn tenants_may_set(&self, key: Key) -> bool {
+        match &self.tenants.may_override.0 {
+            Selection::All => true,
+            Selection::Only(keys) => keys.contains(&key),
+        }
+    }
+}
+
+// === impl Profile ===
+
+impl Profile {
+    /// The profile of a node that has none and requires none.
+    pub fn built_in() -> Self {
+        Self { name: "default".into(), origin: ProfileOrigin::BuiltIn, spec: ProfileSpec::default() }
+    }
+
+    /// Reads a MeshProfile object.
+    pub fn parse(yaml: &str, origin: ProfileOrigin) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields, rename_all = "camelCase")]
+        struct Object {
+            api_version: String,
+            kind: String,
+            metadata: Meta,
+            #[serde(default)]
+            spec: ProfileSpec,
+            #[serde(default, rename = "status")]
+            _status: de::IgnoredAny,
+        }
+        #[derive(Deserialize)]
+        struct Meta {
+            name: String,
+        }
+        let object: Object = serde_yaml::from_str(yaml).map_err(|e| e.to_string())?;
+        if (object.api_version.as_str(), object.kind.as_str()) != ("meshoptin.dev/v1alpha1", "MeshProfile") {
+            return Err(format!("{} {} is not a meshoptin.dev/v1alpha1 MeshProfile", quote(&object.api_version), quote(&object.kind)));
+        }
+        Ok(Self { name: object.metadata.name, origin, spec: object.spec })
+    }
+}
+
+// === impl of the parts ===
+
+impl Default for AttachmentSpec {
+    fn default() -> Self {
+        Self { name: "istio-cni".into(), placement: Placement::default() }
+    }
+}
+
+impl Default for Redirect {
+    fn default() -> Self {
+        Self {
+            backend: Backend::default(),
+            interfaces: Interfaces::default(),
+            ip_families: IpFamilies::default(),
+            ports: ProxyPorts::default(),
+            proxy_uid: 1337,
+            proxy_gid: 1337,
+            always_excluded_inbound_ports: vec![15020, 15021, 15090],
+            outbound_owner_groups: Groups::default(),
+            traffic: TrafficSettings::default(),
+        }
+    }
+}
+
+impl Default for MayOverride {
+    fn default() -> Self {
+        Self(Selection::All)
+    }
+}
+
+impl<'de> Deserialize<'de> for MayOverride {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = Vec::<String>::deserialize(deserializer)?;
+        if words == ["*"] {
+            return Ok(Self::default());
+        }
+        let keys: Result<_, String> = words.iter().map(|w| w.parse()).collect();
+        keys.map(|k| Self(Selection::Only(k))).map_err(|e| de::Error::custom(format!("tenants.mayOverride: {e}")))
+    }
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self(OwnerGroups { include: Selection::All, exclude: Vec::new() })
+    }
+}
+
+impl<'de> Deserialize<'de> for Groups {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Word {
+            Number(u32),
+            Text(String),
+        }
+        #[derive(Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        struct Words {
+            include: Vec<Word>,
+            exclude: Vec<Word>,
+        }
+        impl Default for Words {
+            fn default() -> Self {
+                Self { include: vec![Word::Text("*".into())], exclude: Vec::new() }
+            }
+        }
+        const MOST: usize = 64; // as in Istio
+        let gid = |word: &Word| match word {
+            Word::Number(gid) => Ok(*gid),
+            Word::Text(text) => text.parse().map_err(|_| de::Error::custom(format!("{} is no gid; write the number of the group", quote(text)))),
+        };
+        let gids = |words: &[Word]| match words.len() {
+            0..=MOST => words.iter().map(gid).collect(),
+            _ => Err(de::Error::custom(format!("more than {MOST} owner groups"))),
+        };
+        let words = Words::deserialize(deserializer)?;
+        let all = matches!(words.include.as_slice(), [Word::Text(star)] if star == "*");
+        let include = if all { Selection::All } else { Selection::Only(gids(&words.include)?) };
+        Ok(Self(OwnerGroups { include, exclude: gids(&words.exclude)? }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(yaml: &str) -> Result<ProfileSpec, String> {
+        let object = format!("apiVersion: meshoptin.dev/v1alpha1\nkind: MeshProfile\nmetadata: {{name: p, labels: {{a: b}}}}\nspec: {yaml}\n");
+        Profile::parse(&object, ProfileOrigin::BuiltIn).map(|p| p.spec)
+    }
+
+    #[test]
+    fn the_documented_profile_is_the_default() {
+        let documented = spec(
+            r#"
+  namespaces: {}
+  revisions: []
+  enrollment: {mode: Either, namespaceSelector: {}, namespacesByDefault: false, unenrolledSidecar: Refuse, missingSidecar: Refuse}
+  excludedNamespaces: [kube-system]
+  attachment: {name: istio-cni, placement: PerNamespace}
+  redirect:
+    backend: Auto
+    interfaces: All
+    ipFamilies: Proxy
+    ports: {outbound: 15001, inbound: 15006, tunnel: 15008, dns: 15053}
+    proxyUID: 1337
+    proxyGID: 1337
+    alwaysExcludedInboundPorts: [15020, 15021, 15090]
+    outboundOwnerGroups: {include: ["*"], exclude: []}
+    traffic: {}
+  tenants: {mayOverride: ["*"]}
+  drift: Report"#,
+        )
+        .unwrap();
+        let mut default = ProfileSpec::default();
+        default.namespaces = Some(Selector::default());
+        assert_eq!(format!("{documented:?}"), format!("{default:?}"));
+        assert!(documented.selector().is_none());
+    }
+
+    #[test]
+    fn what_is_unknown_is_refused_by_name() {
+        for (yaml, part) in [
+            ("{enrolment: {}}", "enrolment"),
+            ("{enrollment: {mode: Any}}", "Any"),
+            ("{redirect: {ports: {inbound: 70000}}}", "70000"),
+            ("{redirect: {traffic: {excludeOutboundPorts: x}}}", "excludeOutboundPorts"),
+            ("{redirect: {outboundOwnerGroups: {include: [wheel]}}}", "wheel"),
+            ("{tenants: {mayOverride: [everything]}}", "everything"),
+            ("{namespaces: {matchlabels: {a: b}}}", "matchlabels"),
+        ] {
+            let error = spec(yaml).unwrap_err();
+            assert!(error.contains(part), "{yaml}: {error}");
+        }
+    }
+
+    #[test]
+    fn tenants_may_set_only_what_is_listed() {
+        let some = spec("{tenants: {mayOverride: [excludeOutboundPorts]}}").unwrap();
+        assert!(some.tenants_may_set(Key::ExcludeOutboundPorts) && !some.tenants_may_set(Key::ExcludeInterfaces));
+        let groups = spec("{redirect: {outboundOwnerGroups: {include: [5, '6']}}}").unwrap().redirect.outbound_owner_groups.0;
+        assert_eq!(groups, OwnerGroups { include: Selection::Only(vec![5, 6]), exclude: vec![] });
+    }
+}
