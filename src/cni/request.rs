@@ -63,6 +63,9 @@ impl Config {
         if stdin.len() > LARGEST_CONFIG {
             return Err(RequestError::undecodable(format!("the network configuration is larger than {LARGEST_CONFIG} bytes")));
         }
+        if !stdin.trim_ascii_start().starts_with(b"{") {
+            return Err(RequestError::undecodable("the network configuration on stdin is not a JSON object")); // serde would take a list for one
+        }
         let text: Text =
             serde_json::from_slice(stdin).map_err(|e| RequestError::undecodable(format!("the network configuration on stdin is not valid: {e}")))?;
         let version = Version::parse(&text.cni_version).ok_or_else(|| {

@@ -23,6 +23,9 @@ impl Attachment {
         if json.len() > LARGEST {
             return Err(Reason::InvalidAttachment.because(format!("meshOptin is larger than {LARGEST} bytes")));
         }
+        if !json.trim_start().starts_with('{') {
+            return Err(Reason::InvalidAttachment.because("meshOptin is not an object")); // serde would take a list for one
+        }
         serde_json::from_str(json).map_err(|e| Reason::InvalidAttachment.because(format!("meshOptin: {e}")))
     }
 }

@@ -50,7 +50,13 @@ pub(super) fn ports(text: &str) -> Result<Vec<u16>, String> {
 
 /// Networks: `address/length`, comma-separated; host bits are allowed and kept; blank is none.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    list(text, MOST_ENTRIES, |e| IpNet::from_str(e).map_err(|_| format!("{} is no network of the form address/length", quote(e))))
+    // ipnet's own parser takes octets with leading zeros, which iptables would read as octal
+    let network = |e: &str| {
+        let (address, length) = e.split_once('/')?;
+        let digits = length.bytes().all(|b| b.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
+        IpNet::new(address.parse().ok()?, length.parse().ok().filter(|_| digits)?).ok()
+    };
+    list(text, MOST_ENTRIES, |e| network(e).ok_or_else(|| format!("{} is no network of the form address/length", quote(e))))
 }
 
 /// Interface names, comma-separated; blank is none.
