@@ -5,4 +5,5 @@
 
 pub mod cni;
 pub mod mesh;
+pub mod plan;
 pub mod reason;

@@ -66,11 +66,10 @@ impl Config {
         if !stdin.trim_ascii_start().starts_with(b"{") {
             return Err(RequestError::undecodable("the network configuration on stdin is not a JSON object")); // serde would take a list for one
         }
-        let text: Text =
-            serde_json::from_slice(stdin).map_err(|e| RequestError::undecodable(format!("the network configuration on stdin is not valid: {e}")))?;
-        let version = Version::parse(&text.cni_version).ok_or_else(|| {
-            RequestError::new(1, format!("cniVersion {} is not one of 0.1.0 to 1.1.0", quote(&text.cni_version)))
-        })?;
+        let text: Text = serde_json::from_slice(stdin)
+            .map_err(|e| RequestError::undecodable(format!("the network configuration on stdin is not valid: {e}")))?;
+        let version = Version::parse(&text.cni_version)
+            .ok_or_else(|| RequestError::new(1, format!("cniVersion {} is not one of 0.1.0 to 1.1.0", quote(&text.cni_version))))?;
         if text.prev_result.as_ref().is_some_and(|p| !p.get().starts_with('{')) {
             return Err(RequestError::undecodable("prevResult is not an object"));
         }
@@ -175,7 +174,16 @@ mod tests {
             ..Environment::default()
         };
         assert_eq!(Attached::record_key(&with("0aF_.-9", "net1")).unwrap(), ("0aF_.-9".into(), "net1".into()));
-        for (id, ifname) in [("../x", "net1"), ("a/b", "net1"), (".a", "net1"), ("a", ".."), ("a", "a/b"), ("a", "a b"), ("a", "aaaaaaaaaaaaaaaa"), ("a", "a\n")] {
+        for (id, ifname) in [
+            ("../x", "net1"),
+            ("a/b", "net1"),
+            (".a", "net1"),
+            ("a", ".."),
+            ("a", "a/b"),
+            ("a", "a b"),
+            ("a", "aaaaaaaaaaaaaaaa"),
+            ("a", "a\n"),
+        ] {
             assert_eq!(Attached::parse(&with(id, ifname)).unwrap_err().code, 4, "{id:?} {ifname:?}");
         }
         assert_eq!(Attached::parse(&Environment::default()).unwrap_err().code, 4);

@@ -13,7 +13,8 @@ pub fn assume_injected(pod: &Pod, namespace: &Namespace, profile: &Profile) -> O
     }
     let mut pod = pod.clone();
     let mode = pod.annotation(annotation::INTERCEPTION_MODE).unwrap_or("REDIRECT").to_owned();
-    let revision = namespace.metadata.labels.get(label::REVISION).map(String::as_str).or(pod.label(label::REVISION)).unwrap_or("default").to_owned();
+    let revision =
+        namespace.metadata.labels.get(label::REVISION).map(String::as_str).or(pod.label(label::REVISION)).unwrap_or("default").to_owned();
     let id = |privileged| if privileged { Some(0) } else { Some(i64::from(profile.spec.redirect.proxy_uid)) };
     let mut proxy = Container { name: "istio-proxy".into(), args: vec!["proxy".into(), "sidecar".into()], ..Container::default() };
     proxy.env.push(EnvVar { name: "ISTIO_META_INTERCEPTION_MODE".into(), value: mode.clone() });

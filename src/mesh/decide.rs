@@ -1,5 +1,6 @@
 use super::{
-    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod, Profile, ProxyIdentity, Source, UnenrolledSidecar,
+    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod, Profile, ProxyIdentity, Source,
+    UnenrolledSidecar,
     enrolment::enrolled,
     layers::{Traffic, resolve},
     pod::{
@@ -130,7 +131,9 @@ impl<'a> Case<'a> {
             return Other::Skip(Reason::NotEnrolled.because(format!("neither namespace {name} nor the pod is enrolled in the mesh")));
         }
         if !self.pod.asks_for_sidecar() {
-            return Other::Warn(Reason::SidecarMissing.because(format!("namespace {name} is enrolled but the pod has no container istio-proxy")));
+            return Other::Warn(
+                Reason::SidecarMissing.because(format!("namespace {name} is enrolled but the pod has no container istio-proxy")),
+            );
         }
         let missing = Reason::SidecarMissing.because("the pod's labels ask for a sidecar but it has no container istio-proxy");
         match self.profile.spec.enrolment.missing_sidecar {
@@ -147,7 +150,8 @@ impl<'a> Case<'a> {
     fn enrolment(&mut self) -> Result<(), Other> {
         if !self.is_enrolled() {
             let name = &self.namespace.metadata.name;
-            let unenrolled = Reason::UnenrolledSidecar.because(format!("the pod has a sidecar but neither namespace {name} nor the pod is enrolled"));
+            let unenrolled =
+                Reason::UnenrolledSidecar.because(format!("the pod has a sidecar but neither namespace {name} nor the pod is enrolled"));
             match self.profile.spec.enrolment.unenrolled_sidecar {
                 UnenrolledSidecar::Refuse if !self.pod.has_run() => return Err(Other::Refuse(unenrolled)),
                 UnenrolledSidecar::Refuse | UnenrolledSidecar::Redirect => self.warnings.push(unenrolled),
@@ -155,7 +159,8 @@ impl<'a> Case<'a> {
         }
         let (revisions, revision) = (&self.profile.spec.revisions, self.pod.revision());
         if !revisions.is_empty() && !revisions.iter().any(|r| r == revision) {
-            let cause = format!("the sidecar is of revision {}, profile {} allows {}", quote(revision), self.profile.name, revisions.join(", "));
+            let cause =
+                format!("the sidecar is of revision {}, profile {} allows {}", quote(revision), self.profile.name, revisions.join(", "));
             return Err(Other::Refuse(Reason::RevisionMismatch.because(cause)));
         }
         Ok(())
@@ -183,7 +188,11 @@ impl<'a> Case<'a> {
         let id = |field, said: Option<i64>, otherwise| match said.filter(|id| *id != 0) {
             None => Ok(otherwise),
             Some(id) => u32::try_from(id).map_err(|_out_of_range| {
-                Other::Refuse(Reason::InvalidAnnotation.because(format!("istio-proxy securityContext.{field}: {id} is no id")).remedy("correct the container"))
+                Other::Refuse(
+                    Reason::InvalidAnnotation
+                        .because(format!("istio-proxy securityContext.{field}: {id} is no id"))
+                        .remedy("correct the container"),
+                )
             }),
         };
         Ok(ProxyIdentity {

@@ -35,7 +35,9 @@ mod tests {
     use crate::mesh::ProfileOrigin;
 
     fn profile(name: &str, namespaces: &str) -> Profile {
-        let yaml = format!("{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: {name}}}, spec: {{namespaces: {namespaces}}}}}");
+        let yaml = format!(
+            "{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: {name}}}, spec: {{namespaces: {namespaces}}}}}"
+        );
         Profile::parse(&yaml, ProfileOrigin::BuiltIn).unwrap()
     }
 

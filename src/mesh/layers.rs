@@ -68,8 +68,10 @@ const MOST_TOGETHER: usize = 256;
 pub(super) fn resolve(pod: &Pod, attachment: &Attachment, profile: &ProfileSpec) -> Result<Traffic, Explanation> {
     may_override(pod, attachment, profile)?;
     let of_pod = annotations(pod)?;
-    let mut layers =
-        Layers { said: [(Source::Pod, &of_pod), (Source::Nad, &attachment.traffic), (Source::Profile, &profile.redirect.traffic)], inputs: vec![] };
+    let mut layers = Layers {
+        said: [(Source::Pod, &of_pod), (Source::Nad, &attachment.traffic), (Source::Profile, &profile.redirect.traffic)],
+        inputs: vec![],
+    };
     let include_inbound = layers.replaced(Key::IncludeInboundPorts, |t| t.include_inbound_ports.clone(), Selection::All);
     let mut exclude_inbound = layers.united(Key::ExcludeInboundPorts, |t| t.exclude_inbound_ports.as_deref(), &[])?;
     let always = &profile.redirect.always_excluded_inbound_ports;
@@ -179,7 +181,9 @@ impl<'a> Layers<'a> {
             self.told(key, comma(built_in), Source::BuiltIn);
         }
         if all.len() > MOST_TOGETHER {
-            return Err(Reason::InvalidAnnotation.because(format!("{key} has more than {MOST_TOGETHER} entries in pod, NAD and profile together")));
+            return Err(
+                Reason::InvalidAnnotation.because(format!("{key} has more than {MOST_TOGETHER} entries in pod, NAD and profile together"))
+            );
         }
         Ok(all)
     }
@@ -214,7 +218,9 @@ mod tests {
     #[test]
     fn what_the_injector_writes_leaves_room_for_lower_layers() {
         let nad = Attachment::parse(Some(r#"{"traffic":{"includeOutboundIPRanges":"10.0.0.0/8","excludeOutboundPorts":"5432"}}"#)).unwrap();
-        let spec = profile(r#"{redirect: {traffic: {includeOutboundIPRanges: 172.16.0.0/12, includeInboundPorts: "8080", excludeOutboundPorts: "9"}}}"#);
+        let spec = profile(
+            r#"{redirect: {traffic: {includeOutboundIPRanges: 172.16.0.0/12, includeInboundPorts: "8080", excludeOutboundPorts: "9"}}}"#,
+        );
         let t = resolve(&pod(INJECTED), &nad, &spec).unwrap();
         assert_eq!(t.outbound.include_ranges.to_string(), "10.0.0.0/8");
         assert_eq!(t.inbound.include.to_string(), "8080");
@@ -236,7 +242,9 @@ mod tests {
 
     #[test]
     fn the_outbound_default_holds_only_where_nobody_says_anything() {
-        let excluded = |annotations: &[(&str, &str)]| resolve(&pod(annotations), &Attachment::default(), &profile("{}")).unwrap().outbound.exclude_ports;
+        let excluded = |annotations: &[(&str, &str)]| {
+            resolve(&pod(annotations), &Attachment::default(), &profile("{}")).unwrap().outbound.exclude_ports
+        };
         assert_eq!(excluded(&[]), [15020]);
         assert_eq!(excluded(&[("traffic.sidecar.istio.io/excludeOutboundPorts", "")]), [0u16; 0]);
         assert_eq!(excluded(&[("traffic.sidecar.istio.io/excludeOutboundPorts", "22")]), [22]);
@@ -247,7 +255,10 @@ mod tests {
         let spec = profile("{tenants: {mayOverride: [excludeOutboundPorts]}}");
         assert!(resolve(&pod(INJECTED), &Attachment::default(), &spec).is_ok());
         let custom_status_port = [("status.sidecar.istio.io/port", "15025"), ("traffic.sidecar.istio.io/excludeInboundPorts", "15025")];
-        assert_eq!(resolve(&pod(&custom_status_port), &Attachment::default(), &spec).unwrap().inbound.exclude, [15025, 15020, 15021, 15090]);
+        assert_eq!(
+            resolve(&pod(&custom_status_port), &Attachment::default(), &spec).unwrap().inbound.exclude,
+            [15025, 15020, 15021, 15090]
+        );
         for (annotations, nad, part) in [
             (&[("traffic.sidecar.istio.io/excludeInboundPorts", "22,15020")][..], None, "excludeInboundPorts"),
             (&[("istio.io/reroute-virtual-interfaces", "nonsense!")], None, "istio.io/reroute-virtual-interfaces"),
@@ -260,7 +271,9 @@ mod tests {
 
     #[test]
     fn a_bad_value_is_quoted_and_its_annotation_named() {
-        let error = resolve(&pod(&[("traffic.sidecar.istio.io/excludeOutboundPorts", "80,*")]), &Attachment::default(), &profile("{}")).err().unwrap();
+        let error = resolve(&pod(&[("traffic.sidecar.istio.io/excludeOutboundPorts", "80,*")]), &Attachment::default(), &profile("{}"))
+            .err()
+            .unwrap();
         assert_eq!(error.cause, r#"annotation traffic.sidecar.istio.io/excludeOutboundPorts: "*" is no port from 0 to 65535"#);
     }
 

@@ -22,7 +22,7 @@ pub use attachment::Attachment;
 pub use decide::{Decided, Decision, decide};
 pub use governance::governing;
 pub use ifname::IfName;
-pub use intent::{Backend, Inbound, Intent, Interfaces, InterceptionMode, IpFamilies, Outbound, OwnerGroups, ProxyIdentity, ProxyPorts};
+pub use intent::{Backend, Inbound, Intent, InterceptionMode, Interfaces, IpFamilies, Outbound, OwnerGroups, ProxyIdentity, ProxyPorts};
 pub use layers::{Input, Source};
 pub use pod::{Container, EnvVar, Metadata, Namespace, Pod, PodSpec, PodStatus, annotation, label};
 pub use profile::{AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect};

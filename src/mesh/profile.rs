@@ -235,7 +235,9 @@ impl<'de> Deserialize<'de> for Groups {
         const MOST: usize = 64; // as in Istio
         let gid = |word: &Word| match word {
             Word::Number(gid) => Ok(*gid),
-            Word::Text(text) => text.parse().map_err(|_| de::Error::custom(format!("{} is no gid; write the number of the group", quote(text)))),
+            Word::Text(text) => {
+                text.parse().map_err(|_| de::Error::custom(format!("{} is no gid; write the number of the group", quote(text))))
+            }
         };
         let gids = |words: &[Word]| match words.len() {
             0..=MOST => words.iter().map(gid).collect(),
@@ -253,7 +255,8 @@ mod tests {
     use super::*;
 
     fn spec(yaml: &str) -> Result<ProfileSpec, String> {
-        let object = format!("apiVersion: meshoptin.dev/v1alpha1\nkind: MeshProfile\nmetadata: {{name: p, labels: {{a: b}}}}\nspec: {yaml}\n");
+        let object =
+            format!("apiVersion: meshoptin.dev/v1alpha1\nkind: MeshProfile\nmetadata: {{name: p, labels: {{a: b}}}}\nspec: {yaml}\n");
         Profile::parse(&object, ProfileOrigin::BuiltIn).map(|p| p.spec)
     }
 

@@ -78,9 +78,10 @@ impl FromStr for Key {
         if text == "kubevirtInterfaces" {
             return Ok(Self::RerouteVirtualInterfaces); // Istio's deprecated name
         }
-        Self::ALL.into_iter().find(|k| k.as_str() == text).ok_or_else(|| {
-            format!("{} is no traffic setting; there are {}", quote(text), comma(&Self::ALL))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|k| k.as_str() == text)
+            .ok_or_else(|| format!("{} is no traffic setting; there are {}", quote(text), comma(&Self::ALL)))
     }
 }
 

@@ -1,0 +1,59 @@
+//! What a plan captures, in sentences for people.
+
+use super::Plan;
+use crate::mesh::{IfName, Selection};
+
+pub(super) fn sentences(plan: &Plan) -> Vec<String> {
+    let (intent, mut out) = (&plan.intent, Vec::new());
+    let families = if plan.families.ipv6 { "IPv4 and IPv6" } else { "IPv4 only" };
+    out.push(format!("TCP over {families}."));
+    out.push(match &intent.inbound.include {
+        Selection::All => {
+            let excluded = intent.inbound.exclude.iter().copied().chain([intent.ports.tunnel]);
+            format!("Inbound: every port but {} goes to the sidecar's port {}.", list(excluded), intent.ports.inbound)
+        }
+        Selection::Only(ports) if ports.is_empty() => "Inbound: nothing.".into(),
+        Selection::Only(ports) => format!("Inbound: only ports {} go to the sidecar's port {}.", list(ports), intent.ports.inbound),
+    });
+    let outbound = &intent.outbound;
+    let mut to = match &outbound.include_ranges {
+        Selection::All => "Outbound: every destination".to_owned(),
+        Selection::Only(ranges) if ranges.is_empty() => "Outbound: no range".to_owned(),
+        Selection::Only(ranges) => format!("Outbound: destinations in {}", list(ranges)),
+    };
+    if !outbound.include_ports.is_empty() {
+        to.push_str(&format!(" and every destination's ports {}", list(&outbound.include_ports)));
+    }
+    let excluded: Vec<String> =
+        outbound.exclude_ranges.iter().map(ToString::to_string).chain(outbound.exclude_ports.iter().map(|p| format!("port {p}"))).collect();
+    if !excluded.is_empty() {
+        to.push_str(&format!(", but not {}", excluded.join(", ")));
+    }
+    out.push(format!("{to} goes to the sidecar's port {}.", intent.ports.outbound));
+    match &outbound.owner_groups.include {
+        Selection::Only(groups) => out.push(format!("Outbound is captured from processes of groups {} only.", list(groups))),
+        Selection::All if !outbound.owner_groups.exclude.is_empty() => {
+            out.push(format!("Outbound connections of groups {} bypass the sidecar.", list(&outbound.owner_groups.exclude)));
+        }
+        Selection::All => {}
+    }
+    if let Some(names) = &plan.only_interfaces {
+        out.push(format!("Interfaces: only {}; others are left alone.", list(names)));
+    }
+    if !intent.exclude_interfaces.is_empty() {
+        out.push(format!("Interfaces that are left alone: {}.", list(&intent.exclude_interfaces)));
+    }
+    if !intent.reroute_interfaces.is_empty() {
+        out.push(format!("What comes in by {} is treated as outbound.", list::<&IfName>(&intent.reroute_interfaces)));
+    }
+    if intent.drop_invalid {
+        out.push("Packets that conntrack calls invalid are dropped.".into());
+    }
+    out.push(format!("Connections of uid {} or gid {} (the sidecar itself) go out directly.", intent.proxy.uid, intent.proxy.gid));
+    out
+}
+
+fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
+    let items: Vec<_> = items.into_iter().map(|i| i.to_string()).collect();
+    if items.is_empty() { "none".into() } else { items.join(", ") }
+}
