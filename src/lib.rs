@@ -4,6 +4,8 @@
 //! `cni`, `mesh` and `plan` are pure; `kernel` alone touches the kernel.
 
 pub mod cni;
+pub mod deadline;
+pub mod kernel;
 pub mod mesh;
 pub mod plan;
 pub mod reason;

@@ -24,7 +24,9 @@ pub use governance::governing;
 pub use ifname::IfName;
 pub use intent::{Backend, Inbound, Intent, InterceptionMode, Interfaces, IpFamilies, Outbound, OwnerGroups, ProxyIdentity, ProxyPorts};
 pub use layers::{Input, Source};
-pub use pod::{Container, EnvVar, Metadata, Namespace, Pod, PodSpec, PodStatus, annotation, label};
+pub use pod::{
+    Container, ContainerStatus, EnvVar, Metadata, Namespace, Pod, PodIp, PodSpec, PodStatus, SecurityContext, annotation, label,
+};
 pub use profile::{AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect};
 pub use settings::{DriftPolicy, EnrolmentMode, MissingSidecar, Placement, UnenrolledSidecar};
 pub use traffic::{Key, TrafficSettings};

@@ -1,0 +1,11 @@
+//! Network namespaces, their interfaces and nf_tables: the only place that touches the kernel.
+
+mod error;
+mod interfaces;
+pub mod netns;
+mod nftables;
+
+pub use error::KernelError;
+pub use interfaces::Interfaces;
+pub use netns::Netns;
+pub use nftables::Nftables;

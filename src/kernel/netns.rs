@@ -1,0 +1,110 @@
+//! Network namespaces: opened once, checked before anything is written, entered by throw-away threads only.
+#![expect(unsafe_code, reason = "the type of a namespace and its cookie have no safe API")]
+
+use std::{
+    fs::{File, OpenOptions},
+    os::{
+        fd::{AsFd, AsRawFd},
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
+    path::Path,
+};
+
+use nix::{
+    errno::Errno,
+    libc,
+    sched::{CloneFlags, setns},
+    sys::{
+        socket::{AddressFamily, SockFlag, SockType, socket},
+        statfs::fstatfs,
+    },
+};
+
+use super::KernelError;
+use crate::reason::{Explanation, Reason};
+
+/// `NSFS_MAGIC` of linux/magic.h
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// `NS_GET_NSTYPE` of linux/nsfs.h: `_IO(0xb7, 0x3)`
+const NS_GET_NSTYPE: u8 = 0x3;
+
+nix::ioctl_none_bad!(
+    /// The `CLONE_NEW*` flag of a namespace's type.
+    ns_get_nstype,
+    nix::request_code_none!(0xb7, NS_GET_NSTYPE)
+);
+
+/// A network namespace other than the host's.
+#[derive(Debug)]
+pub struct Netns {
+    file: File,
+}
+
+impl Netns {
+    /// Opens it and makes sure of what it is: a namespace, of type net, not the host's.
+    pub fn open(path: &Path) -> Result<Self, Explanation> {
+        let invalid = |why: String| Reason::NetnsInvalid.because(format!("CNI_NETNS {path:?} {why}"));
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NONBLOCK) // a FIFO must not hold us up
+            .open(path)
+            .map_err(|e| invalid(format!("cannot be opened: {e}")))?;
+        let filesystem = fstatfs(&file).map_err(|e| invalid(format!("cannot be examined: {e}")))?;
+        if filesystem.filesystem_type().0 as i64 != NSFS_MAGIC {
+            return Err(invalid("is not a namespace".into()));
+        }
+        // SAFETY: an ioctl without argument on an open nsfs file; it writes nothing.
+        let kind = unsafe { ns_get_nstype(file.as_raw_fd()) }.map_err(|e| invalid(format!("cannot be examined: {e}")))?;
+        if kind != libc::CLONE_NEWNET {
+            return Err(invalid("is a namespace of another type".into()));
+        }
+        let netns = Self { file };
+        netns.is_not_the_host_s()?;
+        Ok(netns)
+    }
+
+    /// Runs `work` in the namespace, on a thread that is never returned to anybody.
+    pub fn run<T: Send, E: Send + From<KernelError>>(&self, work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, || {
+                enter(&self.file).map_err(|e| KernelError::Refused { doing: "entering the network namespace".into(), errno: e })?;
+                work()
+            });
+            match thread.map(std::thread::ScopedJoinHandle::join) {
+                Ok(Ok(result)) => result,
+                Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                Err(error) => Err(KernelError::of_io("starting a thread", &error).into()),
+            }
+        })
+    }
+
+    /// By device and inode, which are unique among the namespaces that live at one time.
+    fn is_not_the_host_s(&self) -> Result<(), Explanation> {
+        let identity = |path: &str| std::fs::metadata(path).map(|m| (m.dev(), m.ino()));
+        let ours = identity("/proc/thread-self/ns/net").map_err(|e| {
+            Reason::NetnsInvalid.because(format!("cannot tell the host's network namespace: /proc/thread-self/ns/net: {e}"))
+        })?;
+        let this = self.file.metadata().map(|m| (m.dev(), m.ino())).map_err(|e| Reason::NetnsInvalid.because(e.to_string()))?;
+        // init's may be hidden from us; ours is the host's wherever a runtime calls plugins
+        let init = identity("/proc/1/ns/net").ok();
+        if this == ours || Some(this) == init { Err(Reason::HostNetns.into()) } else { Ok(()) }
+    }
+}
+
+/// The cookie of this thread's network namespace: unlike an inode number it never comes again while the kernel runs.
+pub fn cookie() -> Result<u64, KernelError> {
+    let doing = "reading the network namespace's cookie";
+    let socket =
+        socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|e| KernelError::of_errno(doing, e))?;
+    let mut cookie = 0u64;
+    let mut size = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: `cookie` and `size` outlive the call and `size` is the size of `cookie`.
+    let result =
+        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut size) };
+    Errno::result(result).map(|_| cookie).map_err(|e| KernelError::of_errno(doing, e))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one home of setns")]
+fn enter(namespace: impl AsFd) -> Result<(), Errno> {
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+}

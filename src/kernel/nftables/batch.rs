@@ -1,0 +1,103 @@
+use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_netfilter::{
+    NetfilterMessageInner, NetfilterProtoFamily,
+    nftables::{
+        ChainAttribute, ChainMessage, Hook as HookAttribute, InetHookNumber, NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute,
+        TableFlags, TableMessage,
+    },
+    none::ControlMessage,
+};
+
+use super::{encode::Encoder, socket::push};
+use crate::plan::nft::{Chain, ChainType, Hook, HookPoint, TABLE, Table};
+
+/// `NFNL_SUBSYS_NFTABLES` of linux/netfilter/nfnetlink.h: what a batch is for.
+const SUBSYSTEM: u16 = 10;
+
+/// One transaction that makes a table.
+pub(super) struct Batch {
+    pub(super) bytes: Vec<u8>,
+    /// The sequence number of its begin.
+    pub(super) first: u32,
+    /// The sequence number of its last message, which alone asks for an acknowledgement (over 256 of them: ENOBUFS).
+    pub(super) last: u32,
+    /// What each message after the begin does.
+    steps: Vec<String>,
+}
+
+impl Batch {
+    pub(super) fn of(table: &Table, first: u32) -> Self {
+        let mut messages = vec![(format!("adding table inet {TABLE}"), new_table(), NLM_F_CREATE | NLM_F_EXCL)];
+        for chain in &table.chains {
+            messages.push((format!("adding chain {}", chain.name), new_chain(chain), NLM_F_CREATE | NLM_F_EXCL));
+        }
+        let mut encoder = Encoder::default();
+        for chain in &table.chains {
+            for rule in &chain.rules {
+                let (sets, expressions) = encoder.rule(rule);
+                let step = format!("adding to chain {} the rule {:?}", chain.name, rule.to_string());
+                for set in sets {
+                    messages.push((step.clone(), set, NLM_F_CREATE));
+                }
+                let attributes = vec![
+                    RuleAttribute::Table(TABLE.into()),
+                    RuleAttribute::Chain(chain.name.clone()),
+                    RuleAttribute::Expressions(expressions),
+                ];
+                messages.push((step, NfTablesMessage::NewRule(RuleMessage { attributes }), NLM_F_CREATE | NLM_F_APPEND));
+            }
+        }
+        let (mut bytes, mut sequence, mut steps) = (Vec::with_capacity(8192), first, Vec::with_capacity(messages.len()));
+        let control = |bytes: &mut Vec<u8>, inner: ControlMessage, sequence| {
+            push(bytes, NetfilterProtoFamily::Unspec, SUBSYSTEM, NetfilterMessageInner::from(inner), 0, sequence);
+        };
+        control(&mut bytes, ControlMessage::BatchBegin, sequence);
+        let count = messages.len();
+        for (at, (step, message, flags)) in messages.into_iter().enumerate() {
+            sequence += 1;
+            steps.push(step);
+            let ack = if at + 1 == count { NLM_F_ACK } else { 0 };
+            push(&mut bytes, NetfilterProtoFamily::Inet, 0, message.into(), flags | ack, sequence);
+        }
+        control(&mut bytes, ControlMessage::BatchEnd, sequence + 1);
+        Self { bytes, first, last: sequence, steps }
+    }
+
+    /// What the message with this sequence number was doing.
+    pub(super) fn describe(&self, sequence: u32) -> String {
+        let step = sequence.checked_sub(self.first + 1).and_then(|at| self.steps.get(at as usize));
+        step.map_or_else(|| "sending the nf_tables transaction".into(), Clone::clone)
+    }
+}
+
+fn new_table() -> NfTablesMessage {
+    let attributes = vec![TableAttribute::Name(TABLE.into()), TableAttribute::Flags(TableFlags::empty())];
+    NfTablesMessage::NewTable(TableMessage { attributes })
+}
+
+fn new_chain(chain: &Chain) -> NfTablesMessage {
+    let mut attributes = vec![ChainAttribute::Table(TABLE.into()), ChainAttribute::Name(chain.name.clone())];
+    if let Some(hook) = &chain.hook {
+        attributes.push(ChainAttribute::Hook(hook_attributes(hook)));
+        attributes.push(ChainAttribute::Type(chain_type(&hook.kind).into()));
+        attributes.push(ChainAttribute::Policy(u32::from(hook.accepts)));
+    }
+    NfTablesMessage::NewChain(ChainMessage { attributes })
+}
+
+fn hook_attributes(hook: &Hook) -> Vec<HookAttribute> {
+    let number = match hook.point {
+        HookPoint::Prerouting => InetHookNumber::PreRouting,
+        HookPoint::Output => InetHookNumber::LocalOut,
+        HookPoint::Other(number) => InetHookNumber::Other(number),
+    };
+    vec![HookAttribute::Number(number.into()), HookAttribute::Priority(hook.priority.cast_unsigned())]
+}
+
+fn chain_type(kind: &ChainType) -> &str {
+    match kind {
+        ChainType::Nat => "nat",
+        ChainType::Filter => "filter",
+        ChainType::Other(name) => name,
+    }
+}

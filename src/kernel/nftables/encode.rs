@@ -1,0 +1,251 @@
+//! The plan's rules as the kernel's expressions and sets.
+
+use netlink_packet_core::DefaultNla;
+use netlink_packet_netfilter::nftables::{
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage,
+    Operator, Payload, Register, SetAttribute, SetDescription, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
+    SetFlags, SetMessage, Verdict as Code, VerdictAttribute,
+};
+
+use super::sets::{Element, GROUP, INTERFACE, KeyType, SERVICE, intervals};
+use crate::plan::nft::{Direction, Family, Match, Networks, Rule, Side, TABLE, Verdict};
+
+pub(super) const NFPROTO_IPV4: u8 = 2;
+pub(super) const NFPROTO_IPV6: u8 = 10;
+pub(super) const IPPROTO_TCP: u8 = 6;
+/// `NF_CT_STATE_INVALID_BIT`
+pub(super) const CT_STATE_INVALID: u32 = 1;
+pub(super) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+pub(super) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
+/// Of the ports in a TCP header.
+pub(super) const DESTINATION_PORT_OFFSET: u32 = 2;
+const NFT_LOOKUP_F_INV: u32 = 1;
+const NF_DROP: u32 = 0;
+/// `NFTA_CT_DREG`, `NFTA_CT_KEY`, `NFT_CT_STATE`
+pub(super) const CT_ATTRIBUTES: (u16, u16, u32) = (1, 2, 0);
+/// `NFTA_REDIR_REG_PROTO_MIN`
+const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
+const R1: Register = Register::Reg1;
+
+/// The expressions of a rule.
+pub(super) type Encoded = Vec<ListAttribute<ExpressionAttribute>>;
+
+/// Encodes rules one after the other; numbers their sets.
+#[derive(Default)]
+pub(super) struct Encoder {
+    sets: u32,
+}
+
+impl Encoder {
+    /// The messages that make the rule's sets, which must come before it, and its expressions.
+    pub(super) fn rule(&mut self, rule: &Rule) -> (Vec<NfTablesMessage>, Encoded) {
+        let mut out = RuleEncoder { encoder: self, messages: vec![], expressions: vec![] };
+        for condition in &rule.matches {
+            out.condition(condition);
+        }
+        out.verdict(&rule.verdict);
+        (out.messages, out.expressions.into_iter().map(Into::into).collect())
+    }
+}
+
+struct RuleEncoder<'a> {
+    encoder: &'a mut Encoder,
+    messages: Vec<NfTablesMessage>,
+    expressions: Vec<Expressions>,
+}
+
+impl RuleEncoder<'_> {
+    fn condition(&mut self, condition: &Match) {
+        match condition {
+            Match::Family(family) => {
+                self.load_meta(MetaKey::Nfproto);
+                self.compare(
+                    false,
+                    vec![match family {
+                        Family::Ipv4 => NFPROTO_IPV4,
+                        Family::Ipv6 => NFPROTO_IPV6,
+                    }],
+                );
+            }
+            Match::Tcp => {
+                self.load_meta(MetaKey::L4Proto);
+                self.compare(false, vec![IPPROTO_TCP]);
+            }
+            Match::Interface { direction, not, names } => {
+                self.load_meta(match direction {
+                    Direction::In => MetaKey::Iifname,
+                    Direction::Out => MetaKey::Oifname,
+                });
+                self.one_of(*not, INTERFACE, names.iter().map(|n| Element::key(n.padded())).collect());
+            }
+            Match::Address { side, not, networks } => self.address(*side, *not, networks),
+            Match::DestinationPort { not, ports } => {
+                self.load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT_OFFSET, 2);
+                self.one_of(*not, SERVICE, ports.iter().map(|p| Element::key(p.to_be_bytes())).collect());
+            }
+            Match::SocketUser(uid) => {
+                self.load_meta(MetaKey::SocketUserId);
+                self.compare(false, uid.to_ne_bytes().to_vec());
+            }
+            Match::SocketGroup(gids) => {
+                self.load_meta(MetaKey::SocketGroupId);
+                self.one_of(false, GROUP, gids.iter().map(|g| Element::key(g.to_ne_bytes())).collect());
+            }
+            Match::Invalid => {
+                let (dreg, key, state) = CT_ATTRIBUTES;
+                self.other("ct", &[(key, state), (dreg, R1.into())]);
+                self.mask(CT_STATE_INVALID.to_ne_bytes().to_vec());
+                self.compare(true, vec![0; 4]);
+            }
+            Match::Other(_) => self.never(),
+        }
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) {
+        let code = |code| vec![VerdictAttribute::Code(code)];
+        let attributes = match verdict {
+            Verdict::Redirect(port) => {
+                self.expressions.push(Expressions::Immediate(vec![
+                    Immediate::DestinationRegister(R1),
+                    Immediate::Data(DataAttribute::Value(port.to_be_bytes().to_vec())),
+                ]));
+                return self.other("redir", &[(NFTA_REDIR_REG_PROTO_MIN, R1.into())]);
+            }
+            Verdict::Return => code(Code::Return),
+            Verdict::Drop => code(Code::Other(NF_DROP)),
+            Verdict::Jump(chain) => vec![VerdictAttribute::Code(Code::Jump), VerdictAttribute::Chain(chain.clone())],
+            Verdict::Other(_) => return self.never(),
+        };
+        self.expressions.push(Expressions::Immediate(vec![
+            Immediate::DestinationRegister(Register::Verdict),
+            Immediate::Data(DataAttribute::Verdict(attributes)),
+        ]));
+    }
+
+    fn address(&mut self, side: Side, not: bool, networks: &Networks) {
+        let (offset, length) = address_field(networks.family(), side);
+        self.load_payload(NFT_PAYLOAD_NETWORK_HEADER, offset, length);
+        let one = match networks {
+            Networks::V4(list) => {
+                if let [n] = list.as_slice() {
+                    Some((n.addr().octets().to_vec(), n.netmask().octets().to_vec(), n.prefix_len() == 32))
+                } else {
+                    None
+                }
+            }
+            Networks::V6(list) => {
+                if let [n] = list.as_slice() {
+                    Some((n.addr().octets().to_vec(), n.netmask().octets().to_vec(), n.prefix_len() == 128))
+                } else {
+                    None
+                }
+            }
+        };
+        match one {
+            Some((address, mask, host)) => {
+                if !host {
+                    self.mask(mask);
+                }
+                self.compare(not, address);
+            }
+            None => {
+                let (kind, elements) = intervals(networks);
+                self.lookup(not, kind, SetFlags::Interval, elements);
+            }
+        }
+    }
+
+    /// One value is compared, several are looked up.
+    fn one_of(&mut self, not: bool, kind: KeyType, elements: Vec<Element>) {
+        match <[Element; 1]>::try_from(elements) {
+            Ok([one]) => self.compare(not, one.key),
+            Err(several) => self.lookup(not, kind, SetFlags::empty(), several),
+        }
+    }
+
+    fn lookup(&mut self, not: bool, kind: KeyType, flags: SetFlags, elements: Vec<Element>) {
+        self.encoder.sets += 1;
+        let (name, id) = (format!("__set{}", self.encoder.sets), self.encoder.sets);
+        self.messages.push(NfTablesMessage::NewSet(SetMessage {
+            attributes: vec![
+                SetAttribute::Table(TABLE.into()),
+                SetAttribute::Name("__set%d".into()),
+                SetAttribute::Id(id),
+                SetAttribute::Flags(SetFlags::Anonymous | SetFlags::Constant | flags),
+                SetAttribute::KeyType(kind.number),
+                SetAttribute::KeyLen(kind.length),
+                SetAttribute::UserData(kind.user_data()),
+                SetAttribute::Description(vec![SetDescription::Size(elements.len() as u32)]),
+            ],
+        }));
+        let element = |e: Element| {
+            let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(e.key))];
+            if e.interval_end {
+                attributes.push(SetElementAttribute::Flags(SetElementFlags::IntervalEnd));
+            }
+            ListAttribute::Element(attributes)
+        };
+        self.messages.push(NfTablesMessage::NewSetElement(SetElementMessage {
+            attributes: vec![
+                SetElementList::Table(TABLE.into()),
+                SetElementList::Set(name.clone()),
+                SetElementList::SetId(id),
+                SetElementList::Elements(elements.into_iter().map(element).collect()),
+            ],
+        }));
+        let mut attributes = vec![Lookup::Set(name), Lookup::SourceRegister(R1), Lookup::SetId(id)];
+        if not {
+            attributes.push(Lookup::Flags(NFT_LOOKUP_F_INV));
+        }
+        self.expressions.push(Expressions::Lookup(attributes));
+    }
+
+    fn load_meta(&mut self, key: MetaKey) {
+        self.expressions.push(Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(R1)]));
+    }
+
+    fn load_payload(&mut self, base: u32, offset: u32, length: u32) {
+        self.expressions.push(Expressions::Payload(vec![
+            Payload::DestinationRegister(R1),
+            Payload::Base(base),
+            Payload::Offset(offset),
+            Payload::Len(length),
+        ]));
+    }
+
+    fn mask(&mut self, mask: Vec<u8>) {
+        self.expressions.push(Expressions::Bitwise(vec![
+            Bitwise::SourceRegister(R1),
+            Bitwise::DestinationRegister(R1),
+            Bitwise::Length(mask.len() as u32),
+            Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
+            Bitwise::Mask(DataAttribute::Value(mask)),
+        ]));
+    }
+
+    fn compare(&mut self, not: bool, value: Vec<u8>) {
+        let op = if not { Operator::NotEqual } else { Operator::Equal };
+        self.expressions.push(Expressions::Cmp(vec![Cmp::SourceRegister(R1), Cmp::Op(op), Cmp::Data(DataAttribute::Value(value))]));
+    }
+
+    /// An expression whose attributes are numbers and which the packet crate does not know.
+    fn other(&mut self, name: &str, attributes: &[(u16, u32)]) {
+        let attributes = attributes.iter().map(|(kind, value)| DefaultNla::new(*kind, value.to_be_bytes().to_vec())).collect();
+        self.expressions.push(Expressions::Other { expression_type: name.into(), attributes });
+    }
+
+    /// What was read from a kernel and is not ours is never written: the kernel refuses an expression of no name.
+    fn never(&mut self) {
+        self.other("", &[]);
+    }
+}
+
+/// Offset and length of an address in its header.
+pub(super) fn address_field(family: Family, side: Side) -> (u32, u32) {
+    match (family, side) {
+        (Family::Ipv4, Side::Source) => (12, 4),
+        (Family::Ipv4, Side::Destination) => (16, 4),
+        (Family::Ipv6, Side::Source) => (8, 16),
+        (Family::Ipv6, Side::Destination) => (24, 16),
+    }
+}

@@ -1,0 +1,48 @@
+//! nf_tables over netlink: read our table, or make it in one transaction.
+
+mod batch;
+mod decode;
+mod encode;
+mod sets;
+mod socket;
+
+use nix::errno::Errno;
+
+use self::{batch::Batch, socket::Socket};
+use super::KernelError;
+use crate::{deadline::Deadline, plan::nft::Table};
+
+/// nf_tables of the network namespace in which it was opened.
+pub struct Nftables {
+    socket: Socket,
+}
+
+impl Nftables {
+    /// Opens a socket in this thread's namespace.
+    pub fn open(deadline: Deadline) -> Result<Self, KernelError> {
+        Ok(Self { socket: Socket::open(deadline)? })
+    }
+
+    /// Our table as the kernel has it, in the plan's own types; `None` if there is none.
+    pub fn read(&mut self) -> Result<Option<Table>, KernelError> {
+        const ATTEMPTS: u32 = 3; // somebody else's change in between makes a dump inconsistent
+        let mut last = KernelError::Timeout { doing: "reading the table".into() };
+        for _ in 0..ATTEMPTS {
+            match decode::read(&mut self.socket) {
+                Err(KernelError::Refused { errno: Errno::EINTR, doing }) => last = KernelError::Timeout { doing },
+                other => return other,
+            }
+        }
+        Err(last)
+    }
+
+    /// Makes the table: all of it for both families, or nothing. Fails with [`KernelError::Exists`] if there is one.
+    pub fn create(&mut self, table: &Table) -> Result<(), KernelError> {
+        let batch = Batch::of(table, self.socket.next_sequence());
+        match self.socket.transact(&batch.bytes, batch.first, batch.last) {
+            Ok(()) => Ok(()),
+            Err((_, Errno::EEXIST)) => Err(KernelError::Exists),
+            Err((sequence, errno)) => Err(KernelError::of_errno(batch.describe(sequence), errno)),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, nftables::NfTablesMessage};
+use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_NETFILTER};
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{setsockopt, sockopt::ReceiveTimeout},
+        time::{TimeVal, TimeValLike},
+    },
+};
+
+use crate::{deadline::Deadline, kernel::KernelError};
+
+/// `NLM_F_DUMP_INTR` of linux/netlink.h: the dump is inconsistent.
+const NLM_F_DUMP_INTR: u16 = 0x10;
+/// The kernel's largest dump message is 32 KiB.
+const BUFFER: usize = 64 << 10;
+
+/// A nf_tables netlink socket whose every wait ends at the deadline.
+pub(super) struct Socket {
+    netlink: Netlink,
+    deadline: Deadline,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl Socket {
+    pub(super) fn open(deadline: Deadline) -> Result<Self, KernelError> {
+        let error = |e: std::io::Error| KernelError::of_io("opening a nf_tables socket", &e);
+        let mut netlink = Netlink::new(NETLINK_NETFILTER).map_err(error)?;
+        netlink.bind_auto().map_err(error)?;
+        netlink.connect(&SocketAddr::new(0, 0)).map_err(error)?;
+        Ok(Self { netlink, deadline, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
+    }
+
+    pub(super) fn next_sequence(&mut self) -> u32 {
+        self.sequence += 1;
+        self.sequence
+    }
+
+    /// Sends a batch whose messages have the sequence numbers `first..=last`. Only the last asks for an acknowledgement; an error comes by
+    /// itself, with its message's number.
+    pub(super) fn transact(&mut self, batch: &[u8], first: u32, last: u32) -> Result<(), (u32, Errno)> {
+        self.sequence = last;
+        self.netlink.send(batch, 0).map_err(|e| (first, errno(&e)))?;
+        loop {
+            for message in self.receive().map_err(|e| (first, e))? {
+                let sequence = message.header.sequence_number;
+                if let NetlinkPayload::Error(error) = message.payload {
+                    match error.code {
+                        Some(code) => return Err((sequence, Errno::from_raw(-code.get()))),
+                        None if sequence == last => return Ok(()),
+                        None => {}
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for one object; `None` if there is none.
+    pub(super) fn get(&mut self, doing: &'static str, request: NfTablesMessage) -> Result<Option<NfTablesMessage>, KernelError> {
+        match self.request(request, NLM_F_ACK) {
+            Ok(objects) => Ok(objects.into_iter().next()),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(errno) => Err(KernelError::of_errno(doing, errno)),
+        }
+    }
+
+    /// Asks for all objects of a kind.
+    pub(super) fn dump(&mut self, doing: &'static str, request: NfTablesMessage) -> Result<Vec<NfTablesMessage>, KernelError> {
+        self.request(request, NLM_F_DUMP).map_err(|errno| match errno {
+            Errno::EINTR => KernelError::Refused { doing: doing.into(), errno },
+            errno => KernelError::of_errno(doing, errno),
+        })
+    }
+
+    /// EINTR stands for a dump that another change made inconsistent.
+    fn request(&mut self, request: NfTablesMessage, flags: u16) -> Result<Vec<NfTablesMessage>, Errno> {
+        let sequence = self.next_sequence();
+        let mut bytes = Vec::new();
+        push(&mut bytes, NetfilterProtoFamily::Inet, 0, request.into(), flags, sequence);
+        self.netlink.send(&bytes, 0).map_err(|e| errno(&e))?;
+        let (mut objects, mut consistent) = (Vec::new(), true);
+        loop {
+            for message in self.receive()? {
+                if message.header.sequence_number != sequence {
+                    continue;
+                }
+                consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
+                match message.payload {
+                    NetlinkPayload::InnerMessage(NetfilterMessage { inner: NetfilterMessageInner::NfTables(object), .. }) => {
+                        objects.push(object)
+                    }
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(Errno::from_raw(-error.raw_code())),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if consistent => return Ok(objects),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Err(Errno::EINTR),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The next datagram's messages. EAGAIN when the deadline has passed.
+    fn receive(&mut self) -> Result<Vec<NetlinkMessage<NetfilterMessage>>, Errno> {
+        let left = self.deadline.left();
+        if left.is_zero() {
+            return Err(Errno::EAGAIN);
+        }
+        let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX).max(1);
+        setsockopt(&self.netlink, ReceiveTimeout, &TimeVal::microseconds(micros))?;
+        self.buffer.clear();
+        self.netlink.recv(&mut self.buffer, 0).map_err(|e| errno(&e))?;
+        let (mut rest, mut messages) = (&self.buffer[..], Vec::new());
+        while !rest.is_empty() {
+            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest).map_err(|_undecodable| Errno::EBADMSG)?;
+            let length = (message.header.length as usize).next_multiple_of(4);
+            messages.push(message);
+            rest = rest.get(length..).unwrap_or_default();
+        }
+        Ok(messages)
+    }
+}
+
+/// Appends one message to a buffer.
+pub(super) fn push(
+    into: &mut Vec<u8>,
+    family: NetfilterProtoFamily,
+    resource: u16,
+    inner: NetfilterMessageInner,
+    flags: u16,
+    sequence: u32,
+) {
+    let mut message: NetlinkMessage<NetfilterMessage> =
+        NetlinkMessage::from(NetfilterMessage::new(NetfilterHeader::new(family, 0, resource), inner));
+    message.header.flags = NLM_F_REQUEST | flags;
+    message.header.sequence_number = sequence;
+    message.finalize();
+    let start = into.len();
+    into.resize(start + message.buffer_len(), 0);
+    message.serialize(&mut into[start..]);
+}
+
+fn errno(error: &std::io::Error) -> Errno {
+    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+}

@@ -1,0 +1,168 @@
+//! Our rules in a real kernel: what was planned is what is read back, by us and by nft.
+
+mod support;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use mesh_optin::{
+    deadline::Deadline,
+    kernel::{KernelError, Nftables},
+    mesh::{IfName, Intent, Interfaces, Profile, Selection},
+    plan::{Plan, PodNetwork, compare, nft::Table},
+};
+use proptest::prelude::*;
+use support::{in_new_netns, injected, intent_of, run};
+
+fn nftables() -> Nftables {
+    Nftables::open(Deadline::after(Duration::from_secs(10))).unwrap()
+}
+
+fn network(ipv6: bool) -> PodNetwork {
+    PodNetwork { ipv4: true, ipv6, primary: [IfName::eth0()].into() }
+}
+
+/// A plan that uses every kind of match.
+fn rich() -> Table {
+    let annotations = [
+        ("traffic.sidecar.istio.io/excludeInboundPorts", "22,3306"),
+        (
+            "traffic.sidecar.istio.io/includeOutboundIPRanges",
+            "10.0.0.0/8,172.16.0.0/12,192.168.1.1/32,0.0.0.0/1,fd00::/8,2001:db8::1/128,127.0.0.9/32",
+        ),
+        ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.10/32,fd00:1::/33"),
+        ("traffic.sidecar.istio.io/includeOutboundPorts", "443,8443"),
+        ("traffic.sidecar.istio.io/excludeOutboundPorts", "5432"),
+        ("traffic.sidecar.istio.io/excludeInterfaces", "net1,net2"),
+        ("istio.io/reroute-virtual-interfaces", "tap0"),
+    ];
+    let mut intent = intent_of(&injected(&annotations, &[("ISTIO_DUAL_STACK", "true"), ("INVALID_DROP", "1")]), &Profile::built_in());
+    intent.interfaces = Interfaces::Primary;
+    intent.outbound.owner_groups.include = Selection::Only(vec![1000, 2000, 4_294_967_294]);
+    Plan::new(&intent, &network(true)).unwrap().nftables()
+}
+
+#[test]
+fn a_table_is_read_back_as_it_was_planned() {
+    in_new_netns(|| {
+        let table = rich();
+        assert_eq!(nftables().read().unwrap(), None);
+        nftables().create(&table).unwrap();
+        let found = nftables().read().unwrap().unwrap();
+        let differences: Vec<_> = compare(&table, Some(&found)).iter().map(ToString::to_string).collect();
+        assert!(differences.is_empty(), "{differences:#?}");
+        assert_eq!(table, found);
+    });
+}
+
+#[test]
+fn nft_loads_our_text_into_the_same_table_and_lists_ours_without_a_complaint() {
+    let table = rich();
+    let by_nft = in_new_netns(|| {
+        run("nft", &["-f", "-"], &table.to_string());
+        nftables().read().unwrap().unwrap()
+    });
+    let differences: Vec<_> = compare(&table, Some(&by_nft)).iter().map(ToString::to_string).collect();
+    assert!(differences.is_empty(), "{differences:#?}");
+    let (listed_of_nft, listed_of_us) = in_new_netns(|| {
+        run("nft", &["-f", "-"], &table.to_string());
+        let of_nft = run("nft", &["list", "ruleset"], "");
+        run("nft", &["flush", "ruleset"], "");
+        nftables().create(&table).unwrap();
+        (of_nft, run("nft", &["list", "ruleset"], ""))
+    });
+    // chains are listed in the order in which they were made
+    let chains =
+        |text: &str| text.split("\tchain ").map(str::trim).map(|c| c.trim_end_matches('}').trim().to_owned()).collect::<BTreeSet<_>>();
+    assert_eq!(chains(&listed_of_nft), chains(&listed_of_us));
+    assert!(
+        listed_of_us.contains("ip daddr { 0.0.0.0/1, 172.16.0.0/12, 192.168.1.1 }") || listed_of_us.contains("172.16.0.0/12"),
+        "{listed_of_us}"
+    );
+}
+
+#[test]
+fn a_second_table_is_refused_and_the_first_stays() {
+    in_new_netns(|| {
+        let table = rich();
+        nftables().create(&table).unwrap();
+        let mut other = table.clone();
+        other.chains.truncate(1);
+        assert!(matches!(nftables().create(&other), Err(KernelError::Exists)));
+        assert_eq!(nftables().read().unwrap(), Some(table));
+    });
+}
+
+#[test]
+fn a_refused_rule_leaves_nothing_and_is_named() {
+    in_new_netns(|| {
+        let mut table = rich();
+        table.chains.retain(|c| c.name != "outbound"); // a jump to it stays
+        let error = nftables().create(&table).unwrap_err().to_string();
+        assert!(error.contains("adding to chain output the rule") && error.contains("jump outbound"), "{error}");
+        assert_eq!(nftables().read().unwrap(), None);
+        assert_eq!(run("nft", &["list", "ruleset"], ""), "");
+    });
+}
+
+#[test]
+fn the_largest_lists_fit_one_transaction() {
+    in_new_netns(|| {
+        let list = |of: &dyn Fn(u32) -> String| (0..256).map(of).collect::<Vec<_>>().join(",");
+        let (ports, v4, v6) =
+            (list(&|i| (i * 3 + 1).to_string()), list(&|i| format!("10.{i}.0.0/24")), list(&|i| format!("fd00:{i:x}::/64")));
+        let annotations = [
+            ("traffic.sidecar.istio.io/excludeInboundPorts", ports.as_str()),
+            ("traffic.sidecar.istio.io/excludeOutboundPorts", &ports),
+            ("traffic.sidecar.istio.io/includeOutboundPorts", &ports),
+            ("traffic.sidecar.istio.io/includeOutboundIPRanges", &v4),
+            ("traffic.sidecar.istio.io/excludeOutboundIPRanges", &v6),
+        ];
+        let intent = intent_of(&injected(&annotations, &[("ISTIO_DUAL_STACK", "true")]), &Profile::built_in());
+        let table = Plan::new(&intent, &network(true)).unwrap().nftables();
+        nftables().create(&table).unwrap();
+        assert_eq!(nftables().read().unwrap(), Some(table));
+    });
+}
+
+fn any_settings() -> impl Strategy<Value = (Vec<(&'static str, String)>, Vec<(&'static str, &'static str)>)> {
+    let ports = || proptest::collection::vec(any::<u16>(), 0..6).prop_map(|v| v.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
+    let v4 = (any::<[u8; 4]>(), 0u8..=32).prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv4Addr::from(a)));
+    let v6 = (any::<[u8; 16]>(), 0u8..=128).prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv6Addr::from(a)));
+    let ranges = || proptest::collection::vec(prop_oneof![v4.clone(), v6.clone()], 0..6).prop_map(|v| v.join(","));
+    let interfaces =
+        || proptest::collection::btree_set("[a-z][a-z0-9.-]{0,14}", 0..4).prop_map(|v| v.into_iter().collect::<Vec<_>>().join(","));
+    let setting = prop_oneof![
+        prop_oneof![ports(), Just("*".to_owned())].prop_map(|v| ("traffic.sidecar.istio.io/includeInboundPorts", v)),
+        ports().prop_map(|v| ("traffic.sidecar.istio.io/excludeInboundPorts", v)),
+        prop_oneof![ranges(), Just("*".to_owned())].prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundIPRanges", v)),
+        ranges().prop_map(|v| ("traffic.sidecar.istio.io/excludeOutboundIPRanges", v)),
+        ports().prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundPorts", v)),
+        ports().prop_map(|v| ("traffic.sidecar.istio.io/excludeOutboundPorts", v)),
+        interfaces().prop_map(|v| ("traffic.sidecar.istio.io/excludeInterfaces", v)),
+        interfaces().prop_map(|v| ("istio.io/reroute-virtual-interfaces", v)),
+    ];
+    let flag = prop_oneof![Just(("ISTIO_DUAL_STACK", "true")), Just(("INVALID_DROP", "true"))];
+    (proptest::collection::vec(setting, 0..9), proptest::collection::vec(flag, 0..3))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_valid_settings_are_read_back_as_planned((annotations, env) in any_settings(), primary in any::<bool>(), gids in proptest::option::of(proptest::collection::vec(any::<u32>(), 0..4))) {
+        let annotations: Vec<_> = annotations.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let mut intent: Intent = intent_of(&injected(&annotations, &env), &Profile::built_in());
+        if primary {
+            intent.interfaces = Interfaces::Primary;
+        }
+        if let Some(gids) = gids {
+            intent.outbound.owner_groups.include = Selection::Only(gids);
+        }
+        let plan = Plan::new(&intent, &network(false)).unwrap().nftables();
+        let found = in_new_netns(|| {
+            nftables().create(&plan).map_err(|e| e.to_string())?;
+            nftables().read().map_err(|e| e.to_string())
+        });
+        prop_assert_eq!(found, Ok(Some(plan)));
+    }
+}

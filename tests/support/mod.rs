@@ -1,0 +1,56 @@
+//! What several test programs need. Every test lives in namespaces of its own, held by its threads, so that nothing can outlast it.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+
+use std::{
+    io::Write as _,
+    process::{Command, Stdio},
+};
+
+use mesh_optin::mesh::{Attachment, Container, Decision, EnvVar, Intent, Namespace, Pod, Profile, annotation, decide};
+use nix::sched::{CloneFlags, unshare};
+
+/// Runs `work` in a network namespace of its own.
+pub fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).expect("tests need root: a network namespace of their own");
+            work()
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Runs a program of the machine in the calling thread's namespaces and gives its output; fails the test if it fails.
+#[allow(clippy::disallowed_methods, reason = "the independent witnesses are programs")]
+pub fn run(program: &str, args: &[&str], stdin: &str) -> String {
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{program} is needed (tests/run installs it): {e}"));
+    child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("the program reads its input");
+    let output = child.wait_with_output().expect("started");
+    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// A pod as Istio's injector makes it, with these annotations and proxy variables.
+pub fn injected(annotations: &[(&str, &str)], env: &[(&str, &str)]) -> Pod {
+    let mut pod = Pod::default();
+    pod.metadata.labels.insert("sidecar.istio.io/inject".into(), "true".into());
+    pod.metadata.annotations = annotations.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
+    pod.metadata.annotations.insert(annotation::STATUS.into(), "{}".into());
+    let env = env.iter().map(|(k, v)| EnvVar { name: (*k).into(), value: (*v).into() }).collect();
+    pod.spec.containers.push(Container { name: "istio-proxy".into(), env, ..Container::default() });
+    pod
+}
+
+/// The Intent of a pod under a profile.
+pub fn intent_of(pod: &Pod, profile: &Profile) -> Intent {
+    match decide(pod, &Namespace::default(), profile, &Attachment::default()).decision {
+        Decision::Redirect(intent) => *intent,
+        other => panic!("{other:?}"),
+    }
+}
