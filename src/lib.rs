@@ -3,9 +3,13 @@
 //! Arrows go one way: `reason` <- `cni`, `mesh`; `mesh` <- `plan`, `node`; `plan` <- `kernel`; `node` <- `source`; then `plugin`; `cli` on top.
 //! `cni`, `mesh` and `plan` are pure; `kernel` alone touches the kernel.
 
+pub mod cli;
 pub mod cni;
 pub mod deadline;
 pub mod kernel;
 pub mod mesh;
+pub mod node;
 pub mod plan;
+pub mod plugin;
 pub mod reason;
+pub mod source;

@@ -11,5 +11,5 @@ mod version;
 pub use args::PodRef;
 pub use environment::{Command, Environment};
 pub use output::{error, success, versions};
-pub use request::{Attached, Config, RequestError, netns_path};
+pub use request::{Attached, Config, LARGEST_CONFIG, RequestError, netns_path};
 pub use version::Version;

@@ -7,7 +7,7 @@ use super::{Environment, PodRef, Version};
 use crate::reason::{Explanation, Reason, quote};
 
 /// Largest configuration that is read from stdin, in bytes: twice what etcd keeps of an object.
-const LARGEST_CONFIG: usize = 3 << 20;
+pub const LARGEST_CONFIG: usize = 3 << 20;
 
 /// A call that does not follow the CNI specification, with the specification's error code.
 #[derive(Debug, thiserror::Error)]

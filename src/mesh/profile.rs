@@ -141,28 +141,41 @@ impl Profile {
         Self { name: "default".into(), origin: ProfileOrigin::BuiltIn, spec: ProfileSpec::default() }
     }
 
-    /// Reads a MeshProfile object.
+    /// Reads a MeshProfile object from YAML.
     pub fn parse(yaml: &str, origin: ProfileOrigin) -> Result<Self, String> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields, rename_all = "camelCase")]
-        struct Object {
-            api_version: String,
-            kind: String,
-            metadata: Meta,
-            #[serde(default)]
-            spec: ProfileSpec,
-            #[serde(default, rename = "status")]
-            _status: de::IgnoredAny,
+        serde_yaml::from_str::<Object>(yaml).map_err(|e| e.to_string())?.profile(origin)
+    }
+
+    /// Reads a MeshProfile object that was parsed already.
+    pub fn from_value(value: serde_json::Value, origin: ProfileOrigin) -> Result<Self, String> {
+        serde_json::from_value::<Object>(value).map_err(|e| e.to_string())?.profile(origin)
+    }
+}
+
+/// A MeshProfile as it is written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Object {
+    api_version: String,
+    kind: String,
+    metadata: Meta,
+    #[serde(default)]
+    spec: ProfileSpec,
+    #[serde(default, rename = "status")]
+    _status: de::IgnoredAny,
+}
+
+#[derive(Deserialize)]
+struct Meta {
+    name: String,
+}
+
+impl Object {
+    fn profile(self, origin: ProfileOrigin) -> Result<Profile, String> {
+        if (self.api_version.as_str(), self.kind.as_str()) != ("meshoptin.dev/v1alpha1", "MeshProfile") {
+            return Err(format!("{} {} is not a meshoptin.dev/v1alpha1 MeshProfile", quote(&self.api_version), quote(&self.kind)));
         }
-        #[derive(Deserialize)]
-        struct Meta {
-            name: String,
-        }
-        let object: Object = serde_yaml::from_str(yaml).map_err(|e| e.to_string())?;
-        if (object.api_version.as_str(), object.kind.as_str()) != ("meshoptin.dev/v1alpha1", "MeshProfile") {
-            return Err(format!("{} {} is not a meshoptin.dev/v1alpha1 MeshProfile", quote(&object.api_version), quote(&object.kind)));
-        }
-        Ok(Self { name: object.metadata.name, origin, spec: object.spec })
+        Ok(Profile { name: self.metadata.name, origin, spec: self.spec })
     }
 }
 

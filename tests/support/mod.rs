@@ -1,6 +1,8 @@
 //! What several test programs need. Every test lives in namespaces of its own, held by its threads, so that nothing can outlast it.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+pub mod lab;
+
 use std::{
     io::Write as _,
     process::{Command, Stdio},

@@ -1,0 +1,11 @@
+//! This node's files: where they are, how they are trusted, what they say.
+
+pub mod attachments;
+mod config;
+pub mod paths;
+mod profiles;
+mod trusted;
+
+pub use config::{DefaultProfile, NodeConfig, SourceKind};
+pub use profiles::profiles;
+pub use trusted::{Privacy, list, read};

@@ -1,0 +1,12 @@
+//! Compiled-in paths. No input can change them; a chroot shows others below them.
+#![expect(missing_docs, reason = "the values are the documentation")]
+
+pub const CONFIG: &str = "/etc/mesh-optin/node.yaml";
+pub const PROFILES: &str = "/etc/mesh-optin/profiles";
+/// The agent's snapshot of the cluster's profiles.
+pub const PROFILES_SNAPSHOT: &str = "/var/lib/mesh-optin/profiles";
+pub const API: &str = "/var/lib/mesh-optin/api";
+pub const RUN: &str = "/run/mesh-optin";
+pub const AGENT_SOCKET: &str = "/run/mesh-optin/agent.sock";
+pub const SLOTS: &str = "/run/mesh-optin/slots";
+pub const ATTACHMENTS: &str = "/run/mesh-optin/attachments";

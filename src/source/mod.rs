@@ -1,0 +1,106 @@
+//! Where pods come from.
+
+mod api;
+mod credential;
+pub mod manifests;
+mod slots;
+
+use crate::{
+    cni::PodRef,
+    deadline::Deadline,
+    mesh::{Namespace, Pod},
+    node::{NodeConfig, SourceKind, paths},
+    reason::{Explanation, Reason},
+};
+
+/// A pod and its namespace.
+#[derive(Debug, Clone)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Found {
+    pub pod: Pod,
+    pub namespace: Namespace,
+}
+
+/// What can be asked for a pod.
+pub trait PodSource {
+    /// The pod and its namespace, or the reason why not, by the deadline.
+    fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation>;
+}
+
+/// Asks the node's sources in order. The next one is asked only where one is away, never where one has answered.
+pub fn look_up(config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
+    let mut away = None;
+    for kind in &config.sources {
+        match ask(*kind, config, pod, deadline) {
+            Ok(found) => return is_the_one(found, pod, config),
+            Err(error) if is_away(error.reason) => away = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(away.unwrap_or_else(|| Reason::NoSource.into()))
+}
+
+/// Whether any source could answer at all; what STATUS tells.
+pub fn any_available(config: &NodeConfig) -> Result<(), Explanation> {
+    let available = |kind: &SourceKind| match kind {
+        SourceKind::Agent => std::path::Path::new(paths::AGENT_SOCKET).exists(),
+        SourceKind::Api => credential::Credential::load().is_ok_and(|c| c.is_some()),
+        SourceKind::Manifests => config.manifests.as_ref().is_some_and(|d| d.is_dir()),
+    };
+    if config.sources.iter().any(available) { Ok(()) } else { Err(Reason::NoSource.into()) }
+}
+
+fn ask(kind: SourceKind, config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
+    match kind {
+        SourceKind::Agent => Err(Reason::AgentUnavailable.because(format!("no node agent listens on {}", paths::AGENT_SOCKET))),
+        SourceKind::Api => match credential::Credential::load()? {
+            Some(credential) => api::Api::new(credential).look_up(pod, deadline),
+            None => Err(Reason::NoSource.because(format!("there is neither a node agent nor an API credential in {}", paths::API))),
+        },
+        SourceKind::Manifests => match &config.manifests {
+            Some(directory) => manifests::Directory::new(directory).look_up(pod, deadline),
+            None => Err(Reason::NoSource.into()),
+        },
+    }
+}
+
+fn is_away(reason: Reason) -> bool {
+    matches!(reason, Reason::NoSource | Reason::AgentUnavailable | Reason::ApiUnreachable)
+}
+
+/// The runtime's UID must be the pod's: names are used again. So must be the node, where ours is known.
+fn is_the_one(found: Found, asked: &PodRef, config: &NodeConfig) -> Result<Found, Explanation> {
+    let PodRef { namespace, name, uid } = asked;
+    if let Some(uid) = uid.as_deref().filter(|uid| !found.pod.is_incarnation(uid)) {
+        let cause = format!("pod {namespace}/{name} has UID {}, the runtime asks for {uid}", found.pod.metadata.uid);
+        return Err(Reason::PodUidMismatch.because(cause));
+    }
+    if let Some(node) = config.node_name.as_deref().filter(|node| *node != found.pod.spec.node_name) {
+        return Err(
+            Reason::WrongNode.because(format!("pod {namespace}/{name} is bound to node {:?}, this is {node:?}", found.pod.spec.node_name))
+        );
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_incarnation_and_another_node_s_pod_are_refused() {
+        let mut pod = Pod::default();
+        pod.metadata.uid = "new".into();
+        pod.spec.node_name = "n1".into();
+        let found = Found { pod, namespace: Namespace::default() };
+        let asked = |uid: Option<&str>| PodRef { namespace: "a".into(), name: "b".into(), uid: uid.map(Into::into) };
+        let check = |uid, node: Option<&str>| {
+            let config = NodeConfig { node_name: node.map(Into::into), ..NodeConfig::default() };
+            is_the_one(found.clone(), &asked(uid), &config).map(|_| ()).map_err(|e| e.reason)
+        };
+        assert_eq!(check(Some("new"), Some("n1")), Ok(()));
+        assert_eq!(check(None, None), Ok(()));
+        assert_eq!(check(Some("old"), None), Err(Reason::PodUidMismatch));
+        assert_eq!(check(Some("new"), Some("n2")), Err(Reason::WrongNode));
+    }
+}

@@ -1,0 +1,290 @@
+//! A node in a folder: a mount namespace, a root with nothing in it but the program, pods with real interfaces, and a world behind them.
+
+use std::{
+    io::Read as _,
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
+
+use mesh_optin::kernel::{KernelError, Netns};
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, unshare},
+    unistd::{Gid, Uid, setfsgid, setfsuid},
+};
+
+use super::run;
+
+/// Where the world answers.
+pub const WORLD_PORTS: [u16; 9] = [22, 53, 80, 443, 3306, 5432, 8080, 15008, 15020];
+/// Where something listens in every pod.
+pub const POD_PORTS: [u16; 10] = [22, 3306, 8080, 9090, 15001, 15006, 15008, 15020, 15021, 15090];
+
+/// What a pod's network looks like.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PodNet {
+    pub v4: bool,
+    pub v6: bool,
+    /// A second interface, net1, with an address of each family.
+    pub net1: bool,
+}
+
+/// Whose connection it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+pub const APP: Owner = Owner { uid: 1000, gid: 1000 };
+pub const PROXY_UID: Owner = Owner { uid: 1337, gid: 0 };
+pub const PROXY_GID: Owner = Owner { uid: 1000, gid: 1337 };
+
+/// A node of its own.
+pub struct Node {
+    root: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+/// Runs `work` on a node of its own: in new mount and network namespaces, held by this thread alone.
+pub fn on_node<T: Send>(work: impl FnOnce(&Node) -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("tests need root: namespaces of their own");
+            mount_("", "/", "", MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            run("ip", &["link", "set", "lo", "up"], "");
+            work(&Node::new())
+        });
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+impl Node {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_owned();
+        mount_("tmpfs", root.to_str().unwrap(), "tmpfs", MsFlags::empty());
+        let node = Self { root, _directory: directory };
+        for dir in ["proc", "run/netns", "etc/mesh-optin", "manifests"] {
+            std::fs::create_dir_all(node.path(dir)).unwrap();
+        }
+        mount_("/proc", node.path("proc").to_str().unwrap(), "", MsFlags::MS_BIND | MsFlags::MS_REC);
+        std::fs::write(node.path("mesh-optin"), "").unwrap();
+        mount_(env!("CARGO_BIN_EXE_mesh-optin"), node.path("mesh-optin").to_str().unwrap(), "", MsFlags::MS_BIND);
+        node.write("etc/mesh-optin/node.yaml", "{sources: [manifests], manifests: /manifests, deadline: 5s}");
+        node
+    }
+
+    /// A path below the node's root.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Writes a file, as root alone may.
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    /// Makes objects known to source `manifests`.
+    pub fn manifests(&self, objects: &[serde_json::Value]) {
+        for (at, object) in objects.iter().enumerate() {
+            self.write(&format!("manifests/{at}.json"), &object.to_string());
+        }
+    }
+
+    /// The program in its root, with nothing in the environment.
+    #[allow(clippy::disallowed_methods, reason = "a runtime calls plugins as processes")]
+    pub fn program(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("/usr/sbin/chroot");
+        command.arg(&self.root).arg("/mesh-optin").args(args).env_clear().stdin(Stdio::null());
+        command
+    }
+
+    /// A CNI call as Multus makes it.
+    pub fn call(&self, verb: &str, netns: &str, cni_args: &str, config: &str) -> Call {
+        self.call_with(verb, &[("CNI_NETNS", netns), ("CNI_ARGS", cni_args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net1")], config.as_bytes())
+    }
+
+    /// A CNI call with exactly this environment.
+    pub fn call_with(&self, verb: &str, env: &[(&str, &str)], stdin: &[u8]) -> Call {
+        let mut command = self.program(&[]);
+        command.env("CNI_COMMAND", verb).env("CNI_PATH", "/opt/cni/bin").envs(env.iter().copied());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // a DEL reads nothing
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin).ok();
+        Call::of(child.wait_with_output().unwrap())
+    }
+
+    /// Makes the network of a pod and of the world behind it.
+    pub fn pod(&self, name: &str, net: PodNet) -> PodLab {
+        let (pod, world) = (self.new_netns(name), self.new_netns(&format!("{name}-world")));
+        let pod_path = self.netns_path(name);
+        let pod_path = pod_path.to_str().unwrap();
+        let (mut in_world, mut in_pod) = (vec!["link set lo up".to_owned()], vec!["link set lo up".to_owned()]);
+        for address in ["10.96.0.10/32", "93.184.216.34/32", "fd00:96::10/128", "2606:2800::1/128"] {
+            in_world.push(format!("addr add {address} dev lo"));
+        }
+        let mut wire = |nic: &str, peer: &str, v4: Option<&str>, v6: Option<&str>| {
+            in_world.push(format!("link add {peer} type veth peer name {nic} netns {pod_path}"));
+            in_world.push(format!("link set {peer} up"));
+            in_pod.push(format!("link set {nic} up"));
+            for (net, length) in [(v4.map(|n| format!("{n}.")), 24), (v6.map(|n| format!("{n}::")), 64)] {
+                let Some(net) = net else { continue };
+                let nodad = if length == 64 { " nodad" } else { "" };
+                in_world.push(format!("addr add {net}1/{length} dev {peer}{nodad}"));
+                in_pod.push(format!("addr add {net}5/{length} dev {nic}{nodad}"));
+            }
+        };
+        wire("eth0", "w0", net.v4.then_some("10.244.0"), net.v6.then_some("fd00:244"));
+        if net.net1 {
+            wire("net1", "w1", Some("172.30.0"), Some("fd00:30"));
+        }
+        if net.v4 {
+            in_pod.push("route add default via 10.244.0.1".into());
+        }
+        if net.v6 {
+            in_pod.push("route add default via fd00:244::1".into());
+        }
+        ip_batch(&world, &in_world);
+        ip_batch(&pod, &in_pod);
+        let lab = PodLab { netns: format!("/run/netns/{name}"), pod, world };
+        listen(&lab.world, "world", &WORLD_PORTS);
+        listen(&lab.pod, "pod", &POD_PORTS);
+        lab
+    }
+
+    /// A network namespace with a path, for the plugin below `/run/netns`.
+    pub fn new_netns(&self, name: &str) -> Netns {
+        let path = self.netns_path(name);
+        std::fs::write(&path, "").unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).unwrap();
+                mount_("/proc/thread-self/ns/net", path.to_str().unwrap(), "", MsFlags::MS_BIND);
+            });
+            thread.join().unwrap();
+        });
+        Netns::open(&path).unwrap()
+    }
+
+    fn netns_path(&self, name: &str) -> PathBuf {
+        self.path("run/netns").join(name)
+    }
+}
+
+/// What a call gave.
+#[derive(Debug)]
+pub struct Call {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Call {
+    pub fn of(output: Output) -> Self {
+        let text = |bytes| String::from_utf8(bytes).expect("text");
+        Self { code: output.status.code().expect("not killed"), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+
+    /// The `msg` and `code` of a CNI error.
+    pub fn error(&self) -> (String, u64) {
+        assert_eq!(self.code, 1, "{self:?}");
+        let error: serde_json::Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        (error["msg"].as_str().unwrap().to_owned(), error["code"].as_u64().unwrap())
+    }
+
+    /// The reason that the log gives.
+    pub fn logged_reason(&self) -> String {
+        let last = self.stderr.lines().last().unwrap_or_else(|| panic!("no log: {self:?}"));
+        serde_json::from_str::<serde_json::Value>(last).unwrap()["reason"].as_str().unwrap().to_owned()
+    }
+}
+
+/// A pod's namespace and the world behind its interfaces; something listens in both.
+pub struct PodLab {
+    /// As `CNI_NETNS`.
+    pub netns: String,
+    pub pod: Netns,
+    pub world: Netns,
+}
+
+impl PodLab {
+    /// Where a connection out of the pod lands, such as `world:80` or `pod:15001`.
+    pub fn from_pod(&self, owner: Owner, to: &str) -> String {
+        dial(&self.pod, owner, to)
+    }
+
+    /// Where a connection from the world into the pod lands.
+    pub fn from_world(&self, to: &str) -> String {
+        dial(&self.world, APP, to)
+    }
+
+    /// What an independent witness sees of the namespace: rules, addresses, policy rules and routes.
+    pub fn state(&self) -> String {
+        inside(&self.pod, || {
+            let ip = |args: &[&str]| run("ip", args, "");
+            [run("nft", &["list", "ruleset"], ""), ip(&["addr"]), ip(&["rule"]), ip(&["-6", "rule"]), ip(&["route", "show", "table", "all"])].join("----\n")
+        })
+    }
+}
+
+/// Runs `work` in a namespace.
+pub fn inside<T: Send>(netns: &Netns, work: impl FnOnce() -> T + Send) -> T {
+    netns.run::<T, KernelError>(|| Ok(work())).unwrap()
+}
+
+fn ip_batch(netns: &Netns, lines: &[String]) {
+    inside(netns, || run("ip", &["-batch", "-"], &lines.join("\n")));
+}
+
+/// Answers every connection to `ports` with `<name>:<port>`. The threads live as long as the test program.
+fn listen(netns: &Netns, name: &'static str, ports: &[u16]) {
+    inside(netns, || {
+        for port in ports {
+            let listener = TcpListener::bind(("::", *port)).unwrap();
+            std::thread::spawn(move || {
+                let port = listener.local_addr().unwrap().port();
+                for stream in listener.incoming().flatten() {
+                    std::io::Write::write_all(&mut &stream, format!("{name}:{port}").as_bytes()).ok();
+                }
+            });
+        }
+    });
+}
+
+fn dial(from: &Netns, owner: Owner, to: &str) -> String {
+    inside(from, || {
+        // of this thread only: what nftables and iptables compare is the file's fsuid
+        setfsgid(Gid::from_raw(owner.gid));
+        setfsuid(Uid::from_raw(owner.uid));
+        let to: SocketAddr = to.parse().unwrap();
+        match TcpStream::connect_timeout(&to, Duration::from_secs(2)) {
+            Err(error) => format!("{:?}", error.kind()),
+            Ok(mut stream) => {
+                stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+                let mut banner = String::new();
+                stream.read_to_string(&mut banner).map_or_else(|e| format!("{:?}", e.kind()), |_| banner)
+            }
+        }
+    })
+}
+
+fn mount_(source: &str, target: &str, kind: &str, flags: MsFlags) {
+    let some = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned());
+    mount(some(source).as_deref(), Path::new(target), some(kind).as_deref(), flags, None::<&str>).unwrap_or_else(|e| panic!("mount {source} on {target}: {e}"));
+}
+
+/// The probe that istio-validation makes: as the proxy, from a loopback address to the passthrough address.
+pub fn validation_probe(pod: &PodLab, proxy: Owner, v6: bool) -> String {
+    dial(&pod.pod, proxy, if v6 { "[::6]:15002" } else { "127.0.0.6:15002" })
+}
+
+/// An address as `dial` wants it.
+pub fn at(address: &str, port: u16) -> String {
+    SocketAddr::new(address.parse::<IpAddr>().unwrap(), port).to_string()
+}
