@@ -3,34 +3,13 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::lab::{Node, PodNet, on_node};
+use support::{
+    lab::{PodNet, on_node},
+    pods::{cni_args, data, given},
+};
 
 const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
 const V4: PodNet = PodNet { v4: true, v6: false, net1: false };
-
-fn data(name: &str) -> (Value, Value) {
-    let text = std::fs::read_to_string(format!("{}/tests/data/pods/{name}.json", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let mut data: Value = serde_json::from_str(&text).unwrap();
-    (data["pod"].take(), data["namespace"].take())
-}
-
-/// Puts a pod of tests/data on the node; its CNI_ARGS.
-fn given(node: &Node, name: &str) -> String {
-    let (pod, namespace) = data(name);
-    let args = cni_args(&pod);
-    node.manifests(&[pod, namespace]);
-    args
-}
-
-fn cni_args(pod: &Value) -> String {
-    let text = |field: &str| pod["metadata"][field].as_str().unwrap().to_owned();
-    format!(
-        "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_INFRA_CONTAINER_ID=c0ffee;K8S_POD_UID={}",
-        text("namespace"),
-        text("name"),
-        text("uid")
-    )
-}
 
 #[test]
 fn an_opted_in_pod_is_redirected_and_a_second_add_changes_nothing() {

@@ -2,7 +2,7 @@
 
 use std::{
     io::Read as _,
-    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Duration,
@@ -106,7 +106,11 @@ impl Node {
 
     /// A CNI call as Multus makes it.
     pub fn call(&self, verb: &str, netns: &str, cni_args: &str, config: &str) -> Call {
-        self.call_with(verb, &[("CNI_NETNS", netns), ("CNI_ARGS", cni_args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net1")], config.as_bytes())
+        self.call_with(
+            verb,
+            &[("CNI_NETNS", netns), ("CNI_ARGS", cni_args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net1")],
+            config.as_bytes(),
+        )
     }
 
     /// A CNI call with exactly this environment.
@@ -228,7 +232,14 @@ impl PodLab {
     pub fn state(&self) -> String {
         inside(&self.pod, || {
             let ip = |args: &[&str]| run("ip", args, "");
-            [run("nft", &["list", "ruleset"], ""), ip(&["addr"]), ip(&["rule"]), ip(&["-6", "rule"]), ip(&["route", "show", "table", "all"])].join("----\n")
+            [
+                run("nft", &["list", "ruleset"], ""),
+                ip(&["addr"]),
+                ip(&["rule"]),
+                ip(&["-6", "rule"]),
+                ip(&["route", "show", "table", "all"]),
+            ]
+            .join("----\n")
         })
     }
 }
@@ -276,15 +287,28 @@ fn dial(from: &Netns, owner: Owner, to: &str) -> String {
 
 fn mount_(source: &str, target: &str, kind: &str, flags: MsFlags) {
     let some = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned());
-    mount(some(source).as_deref(), Path::new(target), some(kind).as_deref(), flags, None::<&str>).unwrap_or_else(|e| panic!("mount {source} on {target}: {e}"));
+    mount(some(source).as_deref(), Path::new(target), some(kind).as_deref(), flags, None::<&str>)
+        .unwrap_or_else(|e| panic!("mount {source} on {target}: {e}"));
 }
 
-/// The probe that istio-validation makes: as the proxy, from a loopback address to the passthrough address.
+/// The probe that istio-validation makes: as the proxy, from the loopback address to the passthrough address.
 pub fn validation_probe(pod: &PodLab, proxy: Owner, v6: bool) -> String {
-    dial(&pod.pod, proxy, if v6 { "[::6]:15002" } else { "127.0.0.6:15002" })
-}
-
-/// An address as `dial` wants it.
-pub fn at(address: &str, port: u16) -> String {
-    SocketAddr::new(address.parse::<IpAddr>().unwrap(), port).to_string()
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
+    let (family, from, to) =
+        if v6 { (AddressFamily::Inet6, "[::1]:0", "[::6]:15002") } else { (AddressFamily::Inet, "127.0.0.1:0", "127.0.0.6:15002") };
+    inside(&pod.pod, || {
+        setfsgid(Gid::from_raw(proxy.gid));
+        setfsuid(Uid::from_raw(proxy.uid));
+        let address = |text: &str| SockaddrStorage::from(text.parse::<SocketAddr>().unwrap());
+        let socket = socket(family, SockType::Stream, SockFlag::empty(), None).unwrap();
+        bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address(from)).unwrap();
+        match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address(to)) {
+            Err(error) => error.to_string(),
+            Ok(()) => {
+                let mut banner = String::new();
+                TcpStream::from(socket).read_to_string(&mut banner).unwrap();
+                banner
+            }
+        }
+    })
 }
