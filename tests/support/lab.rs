@@ -15,6 +15,8 @@ use nix::{
     unistd::{Gid, Uid, setfsgid, setfsuid},
 };
 
+use socket2::{Domain, Socket, Type};
+
 use super::run;
 
 /// Where the world answers.
@@ -268,20 +270,31 @@ fn listen(netns: &Netns, name: &'static str, ports: &[u16]) {
     });
 }
 
-fn dial(from: &Netns, owner: Owner, to: &str) -> String {
-    inside(from, || {
+/// The probe that istio-validation makes: as the proxy, from the loopback address to the passthrough address.
+pub fn validation_probe(pod: &PodLab, proxy: Owner, v6: bool) -> String {
+    let (from, to) = if v6 { ("[::1]:0", "[::6]:15002") } else { ("127.0.0.1:0", "127.0.0.6:15002") };
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    dial_from(&pod.pod, proxy, Some(address(from)), address(to))
+}
+
+fn dial(netns: &Netns, owner: Owner, to: &str) -> String {
+    dial_from(netns, owner, None, to.parse().unwrap())
+}
+
+fn dial_from(netns: &Netns, owner: Owner, from: Option<SocketAddr>, to: SocketAddr) -> String {
+    inside(netns, || {
         // of this thread only: what nftables and iptables compare is the file's fsuid
         setfsgid(Gid::from_raw(owner.gid));
         setfsuid(Uid::from_raw(owner.uid));
-        let to: SocketAddr = to.parse().unwrap();
-        match TcpStream::connect_timeout(&to, Duration::from_secs(2)) {
-            Err(error) => format!("{:?}", error.kind()),
-            Ok(mut stream) => {
-                stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-                let mut banner = String::new();
-                stream.read_to_string(&mut banner).map_or_else(|e| format!("{:?}", e.kind()), |_| banner)
-            }
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
+        if let Some(from) = from {
+            socket.bind(&from.into()).unwrap();
         }
+        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let mut banner = String::new();
+        let landed =
+            socket.connect_timeout(&to.into(), Duration::from_secs(2)).and_then(|()| TcpStream::from(socket).read_to_string(&mut banner));
+        landed.map_or_else(|e| format!("{:?}", e.kind()), |_| banner)
     })
 }
 
@@ -289,26 +302,4 @@ fn mount_(source: &str, target: &str, kind: &str, flags: MsFlags) {
     let some = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned());
     mount(some(source).as_deref(), Path::new(target), some(kind).as_deref(), flags, None::<&str>)
         .unwrap_or_else(|e| panic!("mount {source} on {target}: {e}"));
-}
-
-/// The probe that istio-validation makes: as the proxy, from the loopback address to the passthrough address.
-pub fn validation_probe(pod: &PodLab, proxy: Owner, v6: bool) -> String {
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
-    let (family, from, to) =
-        if v6 { (AddressFamily::Inet6, "[::1]:0", "[::6]:15002") } else { (AddressFamily::Inet, "127.0.0.1:0", "127.0.0.6:15002") };
-    inside(&pod.pod, || {
-        setfsgid(Gid::from_raw(proxy.gid));
-        setfsuid(Uid::from_raw(proxy.uid));
-        let address = |text: &str| SockaddrStorage::from(text.parse::<SocketAddr>().unwrap());
-        let socket = socket(family, SockType::Stream, SockFlag::empty(), None).unwrap();
-        bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address(from)).unwrap();
-        match connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address(to)) {
-            Err(error) => error.to_string(),
-            Ok(()) => {
-                let mut banner = String::new();
-                TcpStream::from(socket).read_to_string(&mut banner).unwrap();
-                banner
-            }
-        }
-    })
 }
