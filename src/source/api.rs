@@ -148,13 +148,16 @@ fn failure_of(error: kube::Error) -> Failure {
     // the innermost cause says most
     let (mut cause, mut innermost) = (error.source(), error.to_string());
     while let Some(inner) = cause {
-        let io = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner.downcast_ref().or_else(|| io.and_then(|e| e.downcast_ref::<rustls::Error>()));
-        if let Some(rustls::Error::InvalidCertificate(why)) = tls {
-            return Failure::Certificate(why.to_string());
+        if let Some(rustls::Error::InvalidCertificate(why)) = tls_error(inner) {
+            return Failure::Certificate(format!("{why:?}"));
         }
         innermost = inner.to_string();
         cause = inner.source();
     }
     Failure::Connection(innermost)
+}
+
+/// An I/O error's source is its content's source, so its content has to be looked at as well.
+fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref().or_else(|| tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?))
 }

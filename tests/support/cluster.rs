@@ -1,0 +1,110 @@
+//! A real kube-apiserver of its own, in namespaces that end with the test program.
+
+use std::{
+    process::Command,
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use kube::{Client, Config, config::AuthInfo};
+use mesh_optin::kernel::Netns;
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+use super::lab::inside;
+
+/// Where the API server listens, in the cluster's network namespace.
+pub const SERVER: &str = "https://127.0.0.1:6443";
+
+pub struct Cluster {
+    pub netns: Netns,
+    directory: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// Brings it up; fails the test if it does not come up.
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let (dir, (send, receive)) = (directory.path().to_owned(), mpsc::channel());
+        // The thread stays: with it, or with the test program, the control plane's init is killed and all of it ends.
+        std::thread::spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("tests need root");
+            send.send(format!("/proc/self/task/{}/ns/net", nix::unistd::gettid())).unwrap();
+            #[allow(clippy::disallowed_methods, reason = "the control plane is programs")]
+            let mut init = Command::new("setpriv");
+            init.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+            init.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack/control-plane")).arg(&dir);
+            panic!("the control plane ended: {:?}", init.status());
+        });
+        let netns = Netns::open(receive.recv().unwrap().as_ref()).unwrap();
+        let cluster = Self { netns, directory };
+        let started = Instant::now();
+        while !cluster.directory.path().join("ready").exists() {
+            assert!(started.elapsed() < Duration::from_secs(900), "the control plane does not come up");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        cluster
+    }
+
+    /// One of its files.
+    pub fn file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+    }
+
+    /// Sends the API server a signal.
+    pub fn signal(&self, signal: Signal) {
+        kill(self.apiserver(), signal).unwrap();
+    }
+
+    /// A request as admin.
+    pub fn request(&self, method: &str, path: &str, body: &Value) -> Result<Value, kube::Error> {
+        inside(&self.netns, || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let mut config = Config::new(SERVER.parse().unwrap());
+                config.root_cert = Some(pem::parse_many(self.file("ca.crt")).unwrap().into_iter().map(pem::Pem::into_contents).collect());
+                config.auth_info = AuthInfo { token: Some("admin".to_owned().into()), ..AuthInfo::default() };
+                let client = Client::try_from(config).unwrap();
+                let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
+                client.request(request.body(body.to_string().into_bytes()).unwrap()).await
+            })
+        })
+    }
+
+    /// Creates an object.
+    pub fn create(&self, path: &str, body: &Value) -> Value {
+        self.request("POST", path, body).unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    /// A namespace with what the controller manager would put into it.
+    pub fn namespace(&self, name: &str, labels: &Value) {
+        self.create("/api/v1/namespaces", &json!({"metadata": {"name": name, "labels": labels}}));
+        self.service_account(name, "default");
+    }
+
+    pub fn service_account(&self, namespace: &str, name: &str) {
+        self.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), &json!({"metadata": {"name": name}}));
+    }
+
+    /// A token for a service account.
+    pub fn token(&self, namespace: &str, name: &str) -> String {
+        let request = json!({"spec": {"expirationSeconds": 3600}});
+        let answer = self.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"), &request);
+        answer["status"]["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Its pid as we see it: the file has the one of its own pid namespace.
+    fn apiserver(&self) -> Pid {
+        let ours = |pid: &i32| {
+            let link = std::fs::read_link(format!("/proc/{pid}/cwd"));
+            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
+            link.is_ok_and(|l| l == self.directory.path()) && name.is_ok_and(|n| n.trim() == "kube-apiserver")
+        };
+        let pids = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+        Pid::from_raw(pids.into_iter().find(ours).expect("the API server runs"))
+    }
+}
