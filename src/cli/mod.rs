@@ -1,6 +1,100 @@
-//! The command line.
+//! The command line: one file per command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `explain`: skipped, 4 `explain`: refused;
+//! of several pods the worst (1, 4, 3, 0).
+
+mod case;
+mod demo;
+mod explain;
+mod output;
+mod rules;
+
 use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// CNI plugin for Multus that redirects a pod's traffic to its Istio sidecar exactly when the pod opted in.
+///
+/// Called with CNI_COMMAND in the environment it is the plugin; otherwise it is this command line.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the main job on this machine: pods of its own, real redirection, real connections. Needs no cluster and no root.
+    Demo(demo::Args),
+    /// Says whether a pod is redirected, why, and what led to it.
+    Explain(explain::Args),
+    /// Prints the rules for a pod, without touching anything.
+    Rules(rules::Args),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Done,
+    Failed,
+    Usage,
+    Skipped,
+    Refused,
+}
+
+impl Exit {
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Skipped => 3,
+            Self::Refused => 4,
+        }
+    }
+
+    /// The worst of several: failed, refused, skipped, done.
+    fn worst(all: impl IntoIterator<Item = Self>) -> Self {
+        let severity = |exit: &Self| [Self::Done, Self::Skipped, Self::Refused, Self::Failed, Self::Usage].iter().position(|e| e == exit);
+        all.into_iter().max_by_key(severity).unwrap_or(Self::Done)
+    }
+}
+
+/// A command's failure: what to say, and whether the usage was wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Failure {
+    exit: Exit,
+    message: String,
+}
+
+impl Failure {
+    fn usage(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, message: message.into() }
+    }
+
+    fn failed(message: impl Into<String>) -> Self {
+        Self { exit: Exit::Failed, message: message.into() }
+    }
+}
+
 /// Runs the command that was typed.
 pub fn run() -> ExitCode {
-    ExitCode::from(2)
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            error.print().ok();
+            return ExitCode::from(exit.code());
+        }
+    };
+    let ended = match cli.command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Rules(args) => rules::run(&args),
+    };
+    let exit = ended.unwrap_or_else(|failure| {
+        output::complain(&failure.message);
+        failure.exit
+    });
+    ExitCode::from(exit.code())
 }

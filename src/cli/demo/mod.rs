@@ -1,0 +1,4 @@
+use super::*;
+#[derive(clap::Args)]
+pub(super) struct Args {}
+pub(super) fn run(_: &Args) -> Result<Exit, Failure> { todo!() }

@@ -1,0 +1,123 @@
+use serde::Serialize;
+
+use super::{
+    Exit, Failure,
+    case::{Case, Selection},
+    output::{Colour, coloured, plain, say, table},
+};
+use crate::{
+    mesh::{Decision, Input},
+    reason::{Explanation, Reason},
+};
+
+/// Arguments of `explain`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    selection: Selection,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// A pod as it is told, the same for people and machines.
+#[derive(Serialize)]
+struct Told<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    outcome: Outcome,
+    reason: &'static str,
+    message: String,
+    remedy: Option<String>,
+    assumed: bool,
+    inputs: &'a [Input],
+    captures: Vec<String>,
+    warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Redirect,
+    Skip,
+    Refuse,
+}
+
+/// Explains every selected pod.
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let cases = args.selection.cases()?;
+    let told: Vec<_> = cases.iter().map(tell).collect();
+    match args.output {
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": told })).map_err(|e| Failure::failed(e.to_string()))?;
+            say(&format!("{json}\n"));
+        }
+        Format::Text => told.iter().for_each(|t| say(&text(t))),
+    }
+    Ok(Exit::worst(told.iter().map(|t| t.outcome.exit())))
+}
+
+fn tell(case: &Case) -> Told<'_> {
+    let because = |e: &Explanation| (e.reason, e.cause.clone(), e.remedy.as_ref().map(ToString::to_string));
+    let (outcome, (reason, message, remedy)) = match &case.decided.decision {
+        Decision::Redirect(_) => (Outcome::Redirect, because(&Reason::Redirected.into())),
+        Decision::Skip(e) => (Outcome::Skip, because(e)),
+        Decision::Refuse(e) => (Outcome::Refuse, because(e)),
+    };
+    Told {
+        namespace: &case.pod.metadata.namespace,
+        name: &case.pod.metadata.name,
+        outcome,
+        reason: reason.as_str(),
+        message,
+        remedy,
+        assumed: case.assumed,
+        inputs: &case.decided.inputs,
+        captures: case.plan.as_ref().map(crate::plan::Plan::captures).unwrap_or_default(),
+        warnings: case.decided.warnings.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn text(told: &Told<'_>) -> String {
+    let (word, colour) = match told.outcome {
+        Outcome::Redirect => ("is redirected", Colour::Green),
+        Outcome::Skip => ("is left alone", Colour::Yellow),
+        Outcome::Refuse => ("is refused", Colour::Red),
+    };
+    let mut out = format!("Pod {}/{} {}.\n", plain(told.namespace), plain(told.name), coloured(word, colour));
+    out += &format!("  {}: {}\n", coloured(told.reason, Colour::Bold), plain(&told.message));
+    if let Some(remedy) = &told.remedy {
+        out += &format!("  To do: {}\n", plain(remedy));
+    }
+    if told.assumed {
+        out += "  Assumed: the manifest has not been through admission; it is decided as Istio's injector would make it by default.\n";
+    }
+    for warning in &told.warnings {
+        out += &format!("  {}: {}\n", coloured("Warning", Colour::Yellow), plain(warning));
+    }
+    if !told.inputs.is_empty() {
+        let header = [["INPUT", "VALUE", "SAID BY"].map(str::to_owned)];
+        let rows = told.inputs.iter().map(|i| [i.name.clone(), i.value.clone(), i.source.to_string()]);
+        out += &format!("\n{}", table(&header.into_iter().chain(rows).collect::<Vec<_>>()));
+    }
+    if !told.captures.is_empty() {
+        out += &format!("\n  {}\n", told.captures.join("\n  "));
+    }
+    out + "\n"
+}
+
+impl Outcome {
+    fn exit(self) -> Exit {
+        match self {
+            Self::Redirect => Exit::Done,
+            Self::Skip => Exit::Skipped,
+            Self::Refuse => Exit::Refused,
+        }
+    }
+}
