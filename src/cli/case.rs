@@ -57,7 +57,8 @@ impl Selection {
             all.profiles.push(Profile::built_in());
         }
         let wanted = |p: &&Pod| {
-            self.pod.as_ref().is_none_or(|name| *name == p.metadata.name) && self.namespace.as_ref().is_none_or(|n| *n == p.metadata.namespace)
+            self.pod.as_ref().is_none_or(|name| *name == p.metadata.name)
+                && self.namespace.as_ref().is_none_or(|n| *n == p.metadata.namespace)
         };
         let pods: Vec<_> = all.pods.iter().filter(wanted).collect();
         if pods.is_empty() {
@@ -69,7 +70,8 @@ impl Selection {
     fn case(&self, pod: &Pod, all: &Objects) -> Result<Case, Failure> {
         let name = &pod.metadata.namespace;
         let namespace = all.namespaces.iter().find(|n| n.metadata.name == *name);
-        let namespace = namespace.ok_or_else(|| Failure::usage(format!("the files hold no Namespace {name}, which pod {} is in", pod.metadata.name)))?;
+        let namespace = namespace
+            .ok_or_else(|| Failure::usage(format!("the files hold no Namespace {name}, which pod {} is in", pod.metadata.name)))?;
         let attachment = all.attachment_of(pod);
         let governed = attachment.and_then(|a| governing(&all.profiles, namespace, &a).map(|profile| (profile, a)));
         let (profile, attachment) = match governed {

@@ -71,7 +71,8 @@ fn as_json(case: &Case) -> Value {
                 json!({ "name": c.name, "hook": c.hook.as_ref().map(ToString::to_string), "rules": rules })
             };
             let chains: Vec<_> = plan.nftables().chains.iter().map(chain).collect();
-            let addresses: Vec<_> = plan.addresses().iter().map(|(i, a)| json!({ "interface": i.as_str(), "address": a.to_string() })).collect();
+            let addresses: Vec<_> =
+                plan.addresses().iter().map(|(i, a)| json!({ "interface": i.as_str(), "address": a.to_string() })).collect();
             json!({
                 "namespace": namespace, "name": name, "reason": Reason::Redirected.as_str(),
                 "table": { "family": "inet", "name": crate::plan::nft::TABLE, "chains": chains },

@@ -1,5 +1,5 @@
 use super::{
-    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod, Profile, ProxyIdentity, Source,
+    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod, Profile, ProfileOrigin, ProxyIdentity, Source,
     UnenrolledSidecar,
     enrolment::enrolled,
     layers::{Traffic, resolve},
@@ -228,7 +228,8 @@ impl<'a> Case<'a> {
                 self.inputs.push(Input { name: name.into(), value: value.into(), source });
             }
         };
-        note("profile", Some(&self.profile.name), Source::Profile);
+        let of_profile = if self.profile.origin == ProfileOrigin::BuiltIn { Source::BuiltIn } else { Source::Profile };
+        note("profile", Some(&self.profile.name), of_profile);
         for name in [label::ISTIO_INJECTION, label::REVISION, label::MAISTRA_MEMBER_OF, label::MAISTRA_IGNORE, label::ISTIO_ENV] {
             note(&format!("label {name}"), self.namespace.metadata.labels.get(name).map(String::as_str), Source::Namespace);
         }

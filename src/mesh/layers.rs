@@ -10,7 +10,7 @@ use super::{
     values::{comma, unite},
 };
 use crate::{
-    mesh::IfName,
+    mesh::{IfName, Redirect},
     reason::{Explanation, Reason},
 };
 
@@ -83,7 +83,8 @@ pub(super) fn resolve(pod: &Pod, attachment: &Attachment, profile: &ProfileSpec)
     let exclude_interfaces = layers.united(Key::ExcludeInterfaces, |t| t.exclude_interfaces.as_deref(), &[])?;
     let reroute_interfaces = layers.replaced(Key::RerouteVirtualInterfaces, |t| t.reroute_virtual_interfaces.clone(), vec![]);
     let mut inputs = layers.inputs;
-    inputs.push(Input { name: "alwaysExcludedInboundPorts".into(), value: comma(always), source: Source::Profile });
+    let source = if *always == Redirect::default().always_excluded_inbound_ports { Source::BuiltIn } else { Source::Profile };
+    inputs.push(Input { name: "alwaysExcludedInboundPorts".into(), value: comma(always), source });
     Ok(Traffic {
         inbound: Inbound { include: include_inbound, exclude: exclude_inbound },
         outbound: Outbound {
@@ -235,7 +236,7 @@ mod tests {
                 "includeOutboundIPRanges=10.0.0.0/8 (NAD)",
                 "excludeOutboundPorts=5432 (NAD)",
                 "excludeOutboundPorts=9 (profile)",
-                "alwaysExcludedInboundPorts=15020,15021,15090 (profile)"
+                "alwaysExcludedInboundPorts=15020,15021,15090 (built in)"
             ]
         );
     }
