@@ -27,7 +27,7 @@ const LO_INDEX: u32 = 1;
 /// Interfaces, addresses and routes of this thread's network namespace, by rtnetlink.
 pub struct Interfaces {
     runtime: Runtime,
-    handle: Handle,
+    pub(super) handle: Handle,
     deadline: Deadline,
 }
 
@@ -74,7 +74,7 @@ impl Interfaces {
         Ok(())
     }
 
-    fn index_of(&self, name: &str) -> Result<Option<u32>, KernelError> {
+    pub(super) fn index_of(&self, name: &str) -> Result<Option<u32>, KernelError> {
         let request = self.handle.link().get().match_name(name).execute();
         match self.wait(format!("looking for {name}"), async { std::pin::pin!(request).try_next().await }) {
             Ok(link) => Ok(link.map(|l| l.header.index)),
@@ -127,7 +127,7 @@ impl Interfaces {
             .collect()
     }
 
-    fn wait<T>(&self, doing: String, request: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, KernelError> {
+    pub(super) fn wait<T>(&self, doing: String, request: impl Future<Output = Result<T, rtnetlink::Error>>) -> Result<T, KernelError> {
         match self.runtime.block_on(async { tokio::time::timeout(self.deadline.left(), request).await }) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(rtnetlink::Error::NetlinkError(error))) => Err(KernelError::of_io(doing, &error.to_io())),

@@ -4,6 +4,7 @@ mod error;
 mod interfaces;
 pub mod netns;
 mod nftables;
+mod wiring;
 
 pub use error::KernelError;
 pub use interfaces::Interfaces;

@@ -4,7 +4,7 @@
 use std::{
     fs::{File, OpenOptions},
     os::{
-        fd::{AsFd, AsRawFd},
+        fd::{AsFd, AsRawFd, BorrowedFd},
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::Path,
@@ -88,6 +88,12 @@ impl Netns {
         // init's may be hidden from us; ours is the host's wherever a runtime calls plugins
         let init = identity("/proc/1/ns/net").ok();
         if this == ours || Some(this) == init { Err(Reason::HostNetns.into()) } else { Ok(()) }
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -1,0 +1,155 @@
+//! The node: the world behind the pods' interfaces, and Multus's part.
+
+use std::{
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    process::Stdio,
+    time::Duration,
+};
+
+use ipnet::{IpNet, Ipv4Net};
+use nix::sched::CloneFlags;
+
+use super::{
+    Exit, Failure, plugin,
+    pod::{self, APPLICATION, PodProcess},
+    sandbox,
+    story::{self, Workload},
+};
+use crate::{
+    deadline::Deadline,
+    kernel::{Interfaces, KernelError, Nftables},
+    plan::nft::Table,
+};
+
+/// A host of the world (RFC 5737).
+pub(super) const WORLD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)), 80);
+/// The application's uid in its pod, and the sidecar's.
+const UIDS: [u32; 2] = [1000, 1337];
+
+/// Makes the node and plays the story on it.
+pub(super) fn run() -> Result<Exit, Failure> {
+    sandbox::end_with_parent()?;
+    sandbox::enter_as(0, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
+    sandbox::empty_root()?;
+    let interfaces = Interfaces::open(patience())?;
+    interfaces.switch_on("lo")?;
+    interfaces.configure("lo", IpNet::from(WORLD.ip()))?;
+    pod::listen(WORLD, "world".into())?;
+    story::play(&interfaces)
+}
+
+fn patience() -> Deadline {
+    Deadline::after(Duration::from_secs(30))
+}
+
+/// A pod on the node: its two processes, each with a network namespace that the plugin was called for.
+pub(super) struct Pod {
+    address: Ipv4Addr,
+    application: PodProcess,
+    sidecar: PodProcess,
+    /// The plugin's reason and sentence.
+    pub(super) reason: String,
+    pub(super) message: String,
+}
+
+/// Where connections landed.
+pub(super) struct Landings {
+    pub(super) out_of_application: String,
+    pub(super) into_pod: String,
+    pub(super) out_of_sidecar: String,
+}
+
+impl Pod {
+    /// Makes the pod's networks, the `number`th and the next one, and calls the plugin on each.
+    pub(super) fn start(interfaces: &Interfaces, number: u8, workload: &Workload) -> Result<Self, Failure> {
+        let mut processes = Vec::new();
+        let (mut told, mut address) = ((String::new(), String::new()), Ipv4Addr::UNSPECIFIED);
+        for (at, uid) in (0u8..).zip(UIDS) {
+            let process = PodProcess::start(uid)?;
+            let here = wire(interfaces, number * 2 + at, &process)?;
+            told = call(workload, &format!("{number}-{uid}"), &process.netns_path())?;
+            if at == 0 {
+                address = here;
+            }
+            processes.push(process);
+        }
+        let (Some(sidecar), Some(application)) = (processes.pop(), processes.pop()) else {
+            return Err(Failure::failed("a pod has two processes"));
+        };
+        Ok(Self { address, application, sidecar, reason: told.0, message: told.1 })
+    }
+
+    /// Connects in and out of the pod.
+    pub(super) fn connect(&mut self) -> Result<Landings, Failure> {
+        Ok(Landings {
+            out_of_application: self.application.dial(WORLD)?,
+            into_pod: pod::dial(SocketAddr::from((self.address, APPLICATION))),
+            out_of_sidecar: self.sidecar.dial(WORLD)?,
+        })
+    }
+
+    /// The rules that the kernel has for the pod.
+    pub(super) fn rules(&self) -> Result<Option<Table>, Failure> {
+        Ok(self.application.netns()?.run(|| Nftables::open(patience())?.read())?)
+    }
+}
+
+/// Gives a pod eth0, and a way to the world.
+fn wire(interfaces: &Interfaces, number: u8, process: &PodProcess) -> Result<Ipv4Addr, Failure> {
+    let (gateway, address) = (Ipv4Addr::new(10, 244, number, 1), Ipv4Addr::new(10, 244, number, 2));
+    let in_subnet = |ip| Ipv4Net::new(ip, 24).map(IpNet::V4).map_err(|e| Failure::failed(e.to_string()));
+    let (ours, theirs, name) = (in_subnet(gateway)?, in_subnet(address)?, format!("pod{number}"));
+    let netns = process.netns()?;
+    interfaces.add_veth(&name, "eth0", &netns)?;
+    interfaces.configure(&name, ours)?;
+    netns.run::<_, KernelError>(|| {
+        let inside = Interfaces::open(patience())?;
+        inside.switch_on("lo")?;
+        inside.configure("eth0", theirs)?;
+        inside.default_route(gateway)
+    })?;
+    Ok(address)
+}
+
+/// Calls the plugin as Multus does: ADD with the pod's CNI_ARGS and the attachment's configuration. The reason and the sentence.
+fn call(workload: &Workload, container_id: &str, netns: &str) -> Result<(String, String), Failure> {
+    let failed = |what: String| Failure::failed(format!("calling the plugin: {what}"));
+    let metadata = &workload.pod.metadata;
+    let args =
+        format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}", metadata.namespace, metadata.name, metadata.uid);
+    let mut child = plugin()
+        .envs([
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", container_id),
+            ("CNI_NETNS", netns),
+            ("CNI_IFNAME", "net1"),
+            ("CNI_ARGS", &args),
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| failed(e.to_string()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(workload.config.as_bytes()).map_err(|e| failed(e.to_string()))?;
+    }
+    let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
+    if !output.status.success() {
+        return Err(failed(String::from_utf8_lossy(&output.stdout).trim().to_owned()));
+    }
+    // the log's last line says what was done
+    let log = String::from_utf8_lossy(&output.stderr);
+    let line: serde_json::Value =
+        serde_json::from_str(log.lines().last().unwrap_or_default()).map_err(|e| failed(format!("{e}: {log}")))?;
+    let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
+    let sentence = text("message");
+    let cause = sentence.strip_prefix(&format!("{}: ", text("reason"))).unwrap_or(&sentence);
+    Ok((text("reason"), cause.split("; ").next().unwrap_or_default().to_owned()))
+}
+
+impl From<KernelError> for Failure {
+    fn from(error: KernelError) -> Self {
+        Self::failed(error.to_string())
+    }
+}
