@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::{
     cluster::{Cluster, SERVER},
     lab::{Call, Node, PodNet, inside, on_node},
-    pods::{cni_args, data},
+    pods::cni_args,
 };
 
 const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
@@ -24,16 +24,7 @@ fn new_cluster() -> Cluster {
     let cluster = Cluster::start();
     cluster.namespace("team-a", &json!({"istio-injection": "enabled"}));
     cluster.namespace("mesh-optin", &json!({}));
-    cluster.service_account("mesh-optin", "node");
-    let rules = json!([{"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["get"]}]);
-    let rbac = "/apis/rbac.authorization.k8s.io/v1";
-    cluster.create(&format!("{rbac}/clusterroles"), &json!({"metadata": {"name": "mesh-optin-node"}, "rules": rules}));
-    let subject = json!([{"kind": "ServiceAccount", "name": "node", "namespace": "mesh-optin"}]);
-    let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "mesh-optin-node"});
-    cluster.create(
-        &format!("{rbac}/clusterrolebindings"),
-        &json!({"metadata": {"name": "mesh-optin-node"}, "subjects": subject, "roleRef": role}),
-    );
+    cluster.grant_gets();
     cluster
 }
 
@@ -43,14 +34,8 @@ fn cluster() -> &'static Cluster {
     CLUSTER.get_or_init(new_cluster)
 }
 
-/// Creates the pod of tests/data/pods/defaults.json under another name; the object that the API server made of it.
 fn create_pod(cluster: &Cluster, name: &str) -> Value {
-    let (mut pod, _) = data("defaults");
-    let metadata = pod["metadata"].as_object_mut().unwrap();
-    metadata.retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
-    metadata["name"] = json!(name);
-    pod["status"] = json!({});
-    cluster.create(PODS, &pod)
+    cluster.create_data_pod("defaults", name)
 }
 
 fn delete_pod(cluster: &Cluster, name: &str) {
@@ -59,11 +44,7 @@ fn delete_pod(cluster: &Cluster, name: &str) {
 
 fn credential(node: &Node, server: &str, ca: &str, token: &str) {
     node.write("etc/mesh-optin/node.yaml", "{deadline: 4s}");
-    for (name, text) in [("server", server), ("ca.crt", ca), ("token", token)] {
-        node.write(&format!("var/lib/mesh-optin/api/{name}"), text);
-    }
-    let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-    std::fs::set_permissions(node.path("var/lib/mesh-optin/api"), private).unwrap();
+    node.credential(server, ca, token);
 }
 
 fn good_credential(node: &Node, cluster: &Cluster) {

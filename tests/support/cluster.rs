@@ -14,7 +14,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use super::{lab::inside, run};
+use super::{lab::inside, pods::data, run};
 
 /// Where the API server listens, in the cluster's network namespace.
 pub const SERVER: &str = "https://127.0.0.1:6443";
@@ -93,6 +93,27 @@ impl Cluster {
 
     pub fn service_account(&self, namespace: &str, name: &str) {
         self.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), &json!({"metadata": {"name": name}}));
+    }
+
+    /// Service account mesh-optin/node, which may only get pods and namespaces.
+    pub fn grant_gets(&self) {
+        self.service_account("mesh-optin", "node");
+        let (name, rbac) = (json!({"name": "mesh-optin-node"}), "/apis/rbac.authorization.k8s.io/v1");
+        let rules = json!([{"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["get"]}]);
+        self.create(&format!("{rbac}/clusterroles"), &json!({"metadata": name, "rules": rules}));
+        let subjects = json!([{"kind": "ServiceAccount", "name": "node", "namespace": "mesh-optin"}]);
+        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "mesh-optin-node"});
+        self.create(&format!("{rbac}/clusterrolebindings"), &json!({"metadata": name, "subjects": subjects, "roleRef": role}));
+    }
+
+    /// Creates a pod of tests/data/pods under this name; the object that the API server made of it.
+    pub fn create_data_pod(&self, file: &str, name: &str) -> Value {
+        let (mut pod, _) = data(file);
+        let metadata = pod["metadata"].as_object_mut().unwrap();
+        metadata.retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
+        metadata["name"] = json!(name);
+        pod["status"] = json!({});
+        self.create("/api/v1/namespaces/team-a/pods", &pod)
     }
 
     /// A token for a service account.

@@ -98,6 +98,14 @@ impl Node {
         }
     }
 
+    /// Installs the credential for source `api`.
+    pub fn credential(&self, server: &str, ca: &str, token: &str) {
+        for (name, text) in [("server", server), ("ca.crt", ca), ("token", token)] {
+            self.write(&format!("var/lib/mesh-optin/api/{name}"), text);
+        }
+        std::fs::set_permissions(self.path("var/lib/mesh-optin/api"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    }
+
     /// The program in its root, with nothing in the environment.
     #[allow(clippy::disallowed_methods, reason = "a runtime calls plugins as processes")]
     pub fn program(&self, args: &[&str]) -> Command {
