@@ -50,8 +50,7 @@ impl Record {
     pub fn write(&self) -> io::Result<()> {
         let directory = directory()?;
         let mut file = tempfile::Builder::new().prefix(".new").tempfile_in(directory)?;
-        serde_json::to_writer(&mut file, self)?;
-        file.flush()?;
+        file.write_all(&serde_json::to_vec(self)?)?; // one system call
         file.persist(path(&self.container_id, &self.ifname)).map_err(|e| e.error)?;
         Ok(())
     }

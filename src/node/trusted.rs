@@ -32,10 +32,11 @@ pub fn read(path: &Path, privacy: Privacy) -> Result<Option<String>, Explanation
         return Ok(None);
     }
     let Some(file) = open(path, O_NONBLOCK, Privacy::Public)? else { return Ok(None) };
-    if !file.metadata().is_ok_and(|m| m.is_file()) {
+    let metadata = file.metadata().map_err(|e| invalid(path, &e.to_string()))?;
+    if !metadata.is_file() {
         return Err(invalid(path, "is not a regular file"));
     }
-    let mut text = String::new();
+    let mut text = String::with_capacity(metadata.len().min(LARGEST) as usize + 1);
     file.take(LARGEST + 1).read_to_string(&mut text).map_err(|e| invalid(path, &e.to_string()))?;
     if text.len() as u64 > LARGEST {
         return Err(invalid(path, &format!("is larger than {LARGEST} bytes")));

@@ -77,12 +77,19 @@ impl PodSource for Directory<'_> {
 /// The objects of a text: YAML (several documents) or JSON, Lists included. Other kinds are passed over.
 pub fn parse(text: &str, path: &Path) -> Result<Vec<Object>, String> {
     let mut objects = Vec::new();
-    for (at, document) in serde_yaml::Deserializer::from_str(text).enumerate() {
-        let place = || format!("{}, document {}", path.display(), at + 1);
-        let value = Value::deserialize(document).map_err(|e| format!("{}: {e}", place()))?;
-        collect(value, path, &mut objects).map_err(|e| format!("{}: {e}", place()))?;
+    for (at, document) in documents(text, path).enumerate() {
+        let placed = |e: String| format!("{}, document {}: {e}", path.display(), at + 1);
+        collect(document.map_err(placed)?, path, &mut objects).map_err(placed)?;
     }
     Ok(objects)
+}
+
+/// A file named `.json` is read as JSON: what that escapes (surrogate pairs) YAML does not take.
+fn documents<'a>(text: &'a str, path: &Path) -> Box<dyn Iterator<Item = Result<Value, String>> + 'a> {
+    if path.extension().is_some_and(|e| e == "json") {
+        return Box::new(serde_json::Deserializer::from_str(text).into_iter().map(|d| d.map_err(|e| e.to_string())));
+    }
+    Box::new(serde_yaml::Deserializer::from_str(text).map(|d| Value::deserialize(d).map_err(|e| e.to_string())))
 }
 
 fn collect(value: Value, path: &Path, into: &mut Vec<Object>) -> Result<(), String> {
@@ -171,6 +178,13 @@ spec: {jobTemplate: {spec: {template: {metadata: {labels: {x: "y"}}, spec: {cont
 {apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: gold}}
 "#;
         assert_eq!(kinds(text).unwrap(), ["namespace a", "pod default/p", "pod a/nightly", "nad a/mesh true", "profile gold"]);
+    }
+
+    #[test]
+    fn json_is_json() {
+        let objects = parse(r#"{"kind":"Namespace","metadata":{"name":"n","labels":{"a":"\ud83d\ude00"}}}"#, Path::new("n.json")).unwrap();
+        assert!(matches!(&objects[..], [Object::Namespace(n)] if n.metadata.labels["a"] == "😀"));
+        assert!(parse("kind: Namespace", Path::new("n.json")).is_err());
     }
 
     #[test]
