@@ -1,6 +1,7 @@
 use std::{error::Error as _, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures_util::future::try_join;
 use http::{Request, header::AUTHORIZATION};
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
@@ -108,15 +109,15 @@ impl Api {
         tcp.enforce_http(false); // the layer above speaks TLS
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(Duration::from_secs(5)));
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http1().wrap_connector(tcp);
-        Ok(Client::new(Http::builder(TokioExecutor::new()).build(connector), "default"))
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http2().wrap_connector(tcp);
+        Ok(Client::new(Http::builder(TokioExecutor::new()).http2_only(true).build(connector), "default"))
     }
 
     async fn get_both(&self, client: &Client, pod: &PodRef) -> Result<Found, Failure> {
         // names were checked to be Kubernetes names when CNI_ARGS was read
         let PodRef { namespace, name, .. } = pod;
-        let pod = self.get(client, &format!("/api/v1/namespaces/{namespace}/pods/{name}")).await?;
-        let namespace = self.get(client, &format!("/api/v1/namespaces/{namespace}")).await?;
+        let (pod, namespace) = (format!("/api/v1/namespaces/{namespace}/pods/{name}"), format!("/api/v1/namespaces/{namespace}"));
+        let (pod, namespace) = try_join(self.get(client, &pod), self.get(client, &namespace)).await?;
         Ok(Found { pod, namespace })
     }
 

@@ -1,0 +1,151 @@
+//! The command line as a person or a script uses it.
+
+#![allow(clippy::disallowed_methods, reason = "commands are run as processes")]
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Exit code, stdout, stderr.
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn mesh_optin(args: &[&str]) -> (i32, String, String) {
+    run(Command::new(env!("CARGO_BIN_EXE_mesh-optin")).args(args))
+}
+
+/// Writes a file for `-f`.
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+const DEMO_SHOWS: [&str; 6] = [
+    "Pod team-a/web: Redirected",
+    "Pod team-a/batch: OptedOut",
+    "Pod team-b/api: Redirected",
+    "Pod team-b/plain: NotEnrolled",
+    "out, as the application (uid 1000)  203.0.113.10:80      the sidecar's outbound port 15001",
+    "4 pods in ",
+];
+
+fn interfaces_and_mounts() -> (String, String) {
+    (
+        std::fs::read_to_string("/proc/net/dev").unwrap().lines().map(|l| l.split(':').next().unwrap().to_owned()).collect(),
+        std::fs::read_to_string("/proc/self/mounts").unwrap(),
+    )
+}
+
+#[test]
+fn the_demo_shows_the_main_job_to_root_and_leaves_nothing() {
+    let before = interfaces_and_mounts();
+    let (code, out, err) = mesh_optin(&["demo"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for shown in DEMO_SHOWS {
+        assert!(out.contains(shown), "{shown}: {out}");
+    }
+    assert!(!out.contains('\x1b'), "no colour where there is no terminal");
+    assert_eq!(interfaces_and_mounts(), before);
+    assert!(!std::path::Path::new("/manifests").exists());
+}
+
+#[test]
+fn the_demo_needs_no_root() {
+    // where this user can reach it
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("mesh-optin");
+    std::fs::copy(env!("CARGO_BIN_EXE_mesh-optin"), &program).unwrap();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (code, out, err) = run(Command::new("setpriv")
+        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"])
+        .arg(program)
+        .arg("demo"));
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    for shown in DEMO_SHOWS {
+        assert!(out.contains(shown), "{shown}: {out}");
+    }
+}
+
+#[test]
+fn explain_tells_people_the_decision_its_reason_and_every_input() {
+    let (code, out, _) = mesh_optin(&["explain", "-f", "examples"]);
+    assert_eq!(code, 3, "of several pods the worst");
+    insta::assert_snapshot!("explain_examples", out);
+}
+
+#[test]
+fn explain_tells_machines_the_documented_shape() {
+    let (code, out, _) = mesh_optin(&["explain", "web", "-n", "team-a", "-f", "examples", "-o", "json"]);
+    assert_eq!(code, 0);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    let pod = &json["pods"][0];
+    let keys: Vec<_> = pod.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["assumed", "captures", "inputs", "message", "name", "namespace", "outcome", "reason", "remedy", "warnings"]);
+    assert_eq!((&pod["outcome"], &pod["reason"], &pod["assumed"]), (&"redirect".into(), &"Redirected".into(), &true.into()));
+    let nad = pod["inputs"].as_array().unwrap().iter().find(|i| i["source"] == "NAD").unwrap();
+    assert_eq!((&nad["name"], &nad["value"]), (&"excludeOutboundPorts".into(), &"5432".into()));
+}
+
+#[test]
+fn exit_codes_tell_outcomes_apart() {
+    let namespace = "{kind: Namespace, metadata: {name: a, labels: {istio-injection: enabled}}}";
+    let tproxy = file(&format!(
+        "{namespace}\n---\n{{kind: Pod, metadata: {{name: p, namespace: a, annotations: {{sidecar.istio.io/interceptionMode: TPROXY}}}}, spec: {{}}}}"
+    ));
+    let no_namespace = file("{kind: Pod, metadata: {name: p, namespace: a}, spec: {}}");
+    let broken = file("kind: [");
+    let path = |f: &tempfile::NamedTempFile| f.path().to_str().unwrap().to_owned();
+    for (args, code, part) in [
+        (vec!["explain", "web", "-f", "examples"], 0, ""),
+        (vec!["explain", "batch", "-f", "examples"], 3, ""),
+        (vec!["explain", "-f", &path(&tproxy)], 4, ""),
+        (vec!["explain", "-f", &path(&no_namespace)], 2, "no Namespace a"),
+        (vec!["explain", "nobody", "-f", "examples"], 2, "no such pod"),
+        (vec!["explain", "-f", &path(&broken)], 1, "document 1"),
+        (vec!["explain", "-f", "/nowhere"], 1, "/nowhere"),
+        (vec!["explain"], 2, "--file"),
+        (vec!["frobnicate"], 2, "frobnicate"),
+        (vec!["rules", "-f", &path(&tproxy)], 1, "NotSupported"),
+        (vec!["rules", "web", "-f", "examples", "--format", "iptables"], 1, "NotSupported"),
+        (vec!["rules", "batch", "-f", "examples"], 0, "left alone: OptedOut"),
+        (vec!["--version"], 0, ""),
+        (vec![], 2, "Usage"),
+    ] {
+        let (found, out, err) = mesh_optin(&args);
+        assert_eq!(found, code, "{args:?}: {out}{err}");
+        assert!(err.contains(part), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn rules_are_printed_in_each_form() {
+    let rules = |format: &str, family: &str| mesh_optin(&["rules", "web", "-f", "examples", "--format", format, "--family", family]).1;
+    insta::assert_snapshot!("rules_text", rules("text", "v4"));
+    insta::assert_snapshot!("rules_nft_ipv6_only", rules("nft", "v6"));
+    let json: Value = serde_json::from_str(&rules("json", "v6")).unwrap();
+    assert_eq!(json["pods"][0]["addresses"][0]["address"], "::6/128");
+    assert_eq!(json["pods"][0]["table"]["chains"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn hostile_text_cannot_move_the_terminal() {
+    let pod = file(
+        "{kind: Namespace, metadata: {name: a, labels: {istio-injection: \"\\e[2J\"}}}\n---\n{kind: Pod, metadata: {name: \"p\\e[31m\", namespace: a}, spec: {}}",
+    );
+    let (_, out, err) = mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]);
+    assert!(!out.contains('\x1b') && !err.contains('\x1b') && out.contains("\\u{1b}[31m"), "{out}{err}");
+}
+
+#[test]
+fn a_profile_and_an_attachment_in_the_files_count() {
+    let extra = file(
+        "{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: strict}, spec: {tenants: {mayOverride: [includeOutboundPorts]}}}",
+    );
+    let (code, out, _) = mesh_optin(&["explain", "web", "-f", "examples", "-f", extra.path().to_str().unwrap()]);
+    assert_eq!(code, 4);
+    assert!(out.contains("OverrideNotAllowed: the profile does not let network attachments set traffic.excludeOutboundPorts"), "{out}");
+}
