@@ -1,5 +1,7 @@
 //! Source `api` against a real kube-apiserver, with RBAC that allows just `get` on pods and namespaces.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{

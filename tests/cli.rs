@@ -1,5 +1,6 @@
 //! The command line as a person or a script uses it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "commands are run as processes")]
 
 use std::process::{Command, Stdio};

@@ -1,5 +1,7 @@
 //! Pods injected by a real Istio: the decision on each, and that its plan is what the pod's interfaces ask for.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 use mesh_optin::{
     mesh::{Attachment, Decision, IfName, Namespace, Pod, Profile, decide},
     plan::{Plan, PodNetwork},

@@ -1,5 +1,7 @@
 //! Our rules in a real kernel: what was planned is what is read back, by us and by nft.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -124,7 +126,10 @@ fn the_largest_lists_fit_one_transaction() {
     });
 }
 
-fn any_settings() -> impl Strategy<Value = (Vec<(&'static str, String)>, Vec<(&'static str, &'static str)>)> {
+/// Annotations, and variables of the proxy.
+type Settings = (Vec<(&'static str, String)>, Vec<(&'static str, &'static str)>);
+
+fn any_settings() -> impl Strategy<Value = Settings> {
     let ports = || proptest::collection::vec(any::<u16>(), 0..6).prop_map(|v| v.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
     let v4 = (any::<[u8; 4]>(), 0u8..=32).prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv4Addr::from(a)));
     let v6 = (any::<[u8; 16]>(), 0u8..=128).prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv6Addr::from(a)));

@@ -1,5 +1,7 @@
 //! The program as Multus calls it: real processes in an empty root, real network namespaces.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use serde_json::{Value, json};

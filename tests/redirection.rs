@@ -1,5 +1,7 @@
 //! Real connections in real namespaces: where each lands, for every kind of setting.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::{
@@ -31,14 +33,14 @@ fn profile(node: &Node, redirect: &str) {
 /// Out of the pod: whose connection, to where, where it lands.
 fn outbound(lab: &PodLab, expected: &[(Owner, &str, &str)]) {
     for (owner, to, landing) in expected {
-        assert_eq!(lab.from_pod(*owner, to), *landing, "{owner:?} to {to}");
+        assert_eq!(lab.dial_out(*owner, to), *landing, "{owner:?} to {to}");
     }
 }
 
 /// Into the pod.
 fn inbound(lab: &PodLab, expected: &[(&str, &str)]) {
     for (to, landing) in expected {
-        assert_eq!(lab.from_world(to), *landing, "to {to}");
+        assert_eq!(lab.dial_in(to), *landing, "to {to}");
     }
 }
 

@@ -42,6 +42,7 @@ pub enum KernelError {
 
 impl KernelError {
     /// Sorts what the kernel returned. ENOENT is what nf_tables says of an expression whose module is missing.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other error is a refusal")]
     pub(super) fn of_errno(doing: impl Into<String>, errno: Errno) -> Self {
         let doing = doing.into();
         match errno {

@@ -92,6 +92,7 @@ impl Interfaces {
         Ok(messages.into_iter().filter(|m| m.header.index == index).filter_map(|m| of_message(m.attributes)).collect())
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open")]
     fn holders_of_default_routes(&self) -> Result<BTreeSet<IfName>, KernelError> {
         let mut indexes = BTreeSet::new();
         for route in [RouteMessageBuilder::<std::net::Ipv4Addr>::new().build(), RouteMessageBuilder::<std::net::Ipv6Addr>::new().build()] {

@@ -248,9 +248,9 @@ impl<'de> Deserialize<'de> for Groups {
         const MOST: usize = 64; // as in Istio
         let gid = |word: &Word| match word {
             Word::Number(gid) => Ok(*gid),
-            Word::Text(text) => {
-                text.parse().map_err(|_| de::Error::custom(format!("{} is no gid; write the number of the group", quote(text))))
-            }
+            Word::Text(text) => text.parse().map_err(|_no_number: std::num::ParseIntError| {
+                de::Error::custom(format!("{} is no gid; write the number of the group", quote(text)))
+            }),
         };
         let gids = |words: &[Word]| match words.len() {
             0..=MOST => words.iter().map(gid).collect(),

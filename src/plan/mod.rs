@@ -105,7 +105,7 @@ pub(crate) mod fixtures {
         pod.spec.containers.push(Container { name: "istio-proxy".into(), env, ..Container::default() });
         match decide(&pod, &Namespace::default(), &Profile::built_in(), &Attachment::default()).decision {
             Decision::Redirect(intent) => *intent,
-            other => panic!("{other:?}"),
+            Decision::Skip(e) | Decision::Refuse(e) => panic!("{e}"),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::{
     kernel::{Netns, Nftables, netns::cookie},
     node::{NodeConfig, attachments},
     plan::{Plan, compare},
-    reason::{Explanation, Reason},
+    reason::Reason,
 };
 
 /// CHECK: whether the redirection is still what the attachment's record says. A pod that was skipped has none.
@@ -16,7 +16,7 @@ pub(super) fn check(environment: &Environment) -> Result<String, Failure> {
     let table = Plan::new(&record.intent, &record.network)?.nftables();
     let found = Netns::open(&attached.netns)?.run(|| {
         if cookie()? != record.netns_cookie {
-            return Err(Explanation::from(Reason::NetnsInvalid.because("CNI_NETNS is not the network namespace of this attachment's ADD")));
+            return Err(Reason::NetnsInvalid.because("CNI_NETNS is not the network namespace of this attachment's ADD"));
         }
         Ok(Nftables::open(deadline)?.read()?)
     })?;

@@ -62,7 +62,7 @@ impl PodSource for Directory<'_> {
                 match object {
                     Object::Pod(p) if p.metadata.namespace == asked.namespace && p.metadata.name == asked.name => pod = Some(*p),
                     Object::Namespace(n) if n.metadata.name == asked.namespace => namespace = Some(n),
-                    _ => {}
+                    Object::Pod(_) | Object::Namespace(_) | Object::Attachment(_) | Object::Profile(_) => {}
                 }
             }
         }

@@ -2,6 +2,14 @@
 //!
 //! `cargo bench` (as root; RUNS=n for more runs).
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints and fails by panicking"
+)]
+
 #[path = "floor.rs"]
 mod floor;
 #[path = "../support/mod.rs"]

@@ -23,9 +23,10 @@ pub(crate) fn run(netns: &str) -> io::Result<()> {
         nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
         transact()
     };
-    std::thread::scope(|scope| scope.spawn(work).join()).map_err(|_| io::Error::other("panic"))?
+    std::thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|_panic| Err(io::Error::other("panic")))
 }
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open")]
 fn transact() -> io::Result<()> {
     let mut messages = vec![NfTablesMessage::NewTable(TableMessage {
         attributes: vec![TableAttribute::Name("floor".into()), TableAttribute::Flags(TableFlags::empty())],
@@ -67,7 +68,8 @@ fn transact() -> io::Result<()> {
         let answer = NetlinkMessage::<NetfilterMessage>::deserialize(&data).map_err(io::Error::other)?;
         match answer.payload {
             NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-            _ => acknowledged += 1,
+            NetlinkPayload::Error(_) => acknowledged += 1,
+            _ => {}
         }
     }
     Ok(())

@@ -229,12 +229,12 @@ pub struct PodLab {
 
 impl PodLab {
     /// Where a connection out of the pod lands, such as `world:80` or `pod:15001`.
-    pub fn from_pod(&self, owner: Owner, to: &str) -> String {
+    pub fn dial_out(&self, owner: Owner, to: &str) -> String {
         dial(&self.pod, owner, to)
     }
 
     /// Where a connection from the world into the pod lands.
-    pub fn from_world(&self, to: &str) -> String {
+    pub fn dial_in(&self, to: &str) -> String {
         dial(&self.world, APP, to)
     }
 

@@ -55,6 +55,6 @@ pub fn injected(annotations: &[(&str, &str)], env: &[(&str, &str)]) -> Pod {
 pub fn intent_of(pod: &Pod, profile: &Profile) -> Intent {
     match decide(pod, &Namespace::default(), profile, &Attachment::default()).decision {
         Decision::Redirect(intent) => *intent,
-        other => panic!("{other:?}"),
+        Decision::Skip(e) | Decision::Refuse(e) => panic!("{e}"),
     }
 }

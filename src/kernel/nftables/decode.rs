@@ -1,6 +1,8 @@
 //! The kernel's objects as the plan's own types. Ignored: the order of attributes, handles, counters' values. Filled in by the kernel:
 //! the upper port and flags of `redir`, `op` of a bitwise, flags of a lookup.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown is never ours")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::{Ipv4Net, Ipv6Net};
@@ -275,7 +277,9 @@ impl Reader<'_> {
         let elements = set?.clone();
         match self.loaded {
             _ if self.mask.is_some() => None,
-            Loaded::Address(_, side, 4 | 16) => Some(Match::Address { side, not, networks: networks(elements)? }),
+            Loaded::Address(family, side, length) if length == address_field(family, side).1 => {
+                Some(Match::Address { side, not, networks: networks(elements)? })
+            }
             Loaded::Interface(_) | Loaded::Group | Loaded::DestinationPort => self.one_of(not, elements),
             _ => None,
         }
