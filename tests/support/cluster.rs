@@ -1,6 +1,7 @@
 //! A real kube-apiserver of its own, in namespaces that end with the test program.
 
 use std::{
+    path::PathBuf,
     process::Command,
     sync::mpsc,
     time::{Duration, Instant},
@@ -8,41 +9,47 @@ use std::{
 
 use mesh_optin::kernel::Netns;
 use nix::{
-    sched::{CloneFlags, unshare},
+    mount::MsFlags,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
 
-use super::{lab::inside, pods::data, run};
+use super::{
+    lab::{OWN_DIRECTORY, inside, mount_, new_namespaces},
+    pods::data,
+    run,
+};
 
 /// Where the API server listens, in the cluster's network namespace.
 pub const SERVER: &str = "https://127.0.0.1:6443";
 
 pub struct Cluster {
     pub netns: Netns,
-    directory: tempfile::TempDir,
+    /// Its files, seen from outside of its mount namespace.
+    directory: PathBuf,
 }
 
 impl Cluster {
     /// Brings it up; fails the test if it does not come up.
     pub fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let (dir, (send, receive)) = (directory.path().to_owned(), mpsc::channel());
+        let (send, receive) = mpsc::channel();
         // The thread stays: with it, or with the test program, the control plane's init is killed and all of it ends.
         std::thread::spawn(move || {
-            unshare(CloneFlags::CLONE_NEWNET).expect("tests need root");
-            send.send(format!("/proc/self/task/{}/ns/net", nix::unistd::gettid())).unwrap();
+            new_namespaces();
+            mount_("tmpfs", OWN_DIRECTORY, "tmpfs", MsFlags::empty());
+            send.send(format!("/proc/{}/task/{}", std::process::id(), nix::unistd::gettid())).unwrap();
             #[allow(clippy::disallowed_methods, reason = "the control plane is programs")]
             let mut init = Command::new("setpriv");
             init.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-            init.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack/control-plane")).arg(&dir);
+            init.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack/control-plane")).arg(OWN_DIRECTORY);
             panic!("the control plane ended: {:?}", init.status());
         });
-        let netns = Netns::open(receive.recv().unwrap().as_ref()).unwrap();
-        let cluster = Self { netns, directory };
+        let thread: String = receive.recv().unwrap();
+        let netns = Netns::open(format!("{thread}/ns/net").as_ref()).unwrap();
+        let cluster = Self { netns, directory: format!("{thread}/root{OWN_DIRECTORY}").into() };
         let started = Instant::now();
-        while !cluster.directory.path().join("ready").exists() {
+        while !cluster.directory.join("ready").exists() {
             assert!(started.elapsed() < Duration::from_secs(900), "the control plane does not come up");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -51,7 +58,7 @@ impl Cluster {
 
     /// One of its files.
     pub fn file(&self, name: &str) -> String {
-        std::fs::read_to_string(self.directory.path().join(name)).unwrap()
+        std::fs::read_to_string(self.directory.join(name)).unwrap()
     }
 
     /// Sends the API server a signal.
@@ -61,7 +68,7 @@ impl Cluster {
 
     /// A request as admin; the error is the API server's.
     pub fn request(&self, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
-        let (ca, url) = (self.directory.path().join("ca.crt"), format!("{SERVER}{path}"));
+        let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
         let args = [
             "-sS",
             "--cacert",
@@ -123,14 +130,18 @@ impl Cluster {
         answer["status"]["token"].as_str().unwrap().to_owned()
     }
 
-    /// Its pid as we see it: the file has the one of its own pid namespace.
+    /// Its pid as we see it: the child of the control plane's init that has this name.
     fn apiserver(&self) -> Pid {
-        let ours = |pid: &i32| {
-            let link = std::fs::read_link(format!("/proc/{pid}/cwd"));
-            let name = std::fs::read_to_string(format!("/proc/{pid}/comm"));
-            link.is_ok_and(|l| l == self.directory.path()) && name.is_ok_and(|n| n.trim() == "kube-apiserver")
-        };
-        let pids = std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
-        Pid::from_raw(pids.into_iter().find(ours).expect("the API server runs"))
+        let thread = self.directory.parent().and_then(|root| root.parent()).expect("below the thread");
+        let mut pids = vec![std::fs::read_to_string(thread.join("children")).unwrap()];
+        while let Some(list) = pids.pop() {
+            for pid in list.split_whitespace() {
+                if std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kube-apiserver") {
+                    return Pid::from_raw(pid.parse().unwrap());
+                }
+                pids.push(std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default());
+            }
+        }
+        panic!("the API server does not run")
     }
 }

@@ -47,15 +47,16 @@ pub const PROXY_GID: Owner = Owner { uid: 1000, gid: 1337 };
 /// A node of its own.
 pub struct Node {
     root: PathBuf,
-    _directory: tempfile::TempDir,
 }
+
+/// Where a mount namespace of our own has a tmpfs: it ends with the namespace, also when a test is killed.
+pub const OWN_DIRECTORY: &str = "/mnt";
 
 /// Runs `work` on a node of its own: in new mount and network namespaces, held by this thread alone.
 pub fn on_node<T: Send>(work: impl FnOnce(&Node) -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("tests need root: namespaces of their own");
-            mount_("", "/", "", MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            new_namespaces();
             run("ip", &["link", "set", "lo", "up"], "");
             work(&Node::new())
         });
@@ -63,12 +64,16 @@ pub fn on_node<T: Send>(work: impl FnOnce(&Node) -> T + Send) -> T {
     })
 }
 
+/// Moves this thread into mount and network namespaces of its own.
+pub fn new_namespaces() {
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("tests need root: namespaces of their own");
+    mount_("", "/", "", MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+}
+
 impl Node {
     fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let root = directory.path().to_owned();
-        mount_("tmpfs", root.to_str().unwrap(), "tmpfs", MsFlags::empty());
-        let node = Self { root, _directory: directory };
+        mount_("tmpfs", OWN_DIRECTORY, "tmpfs", MsFlags::empty());
+        let node = Self { root: OWN_DIRECTORY.into() };
         for dir in ["proc", "run/netns", "etc/mesh-optin", "manifests"] {
             std::fs::create_dir_all(node.path(dir)).unwrap();
         }
@@ -306,7 +311,7 @@ fn dial_from(netns: &Netns, owner: Owner, from: Option<SocketAddr>, to: SocketAd
     })
 }
 
-fn mount_(source: &str, target: &str, kind: &str, flags: MsFlags) {
+pub fn mount_(source: &str, target: &str, kind: &str, flags: MsFlags) {
     let some = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned());
     mount(some(source).as_deref(), Path::new(target), some(kind).as_deref(), flags, None::<&str>)
         .unwrap_or_else(|e| panic!("mount {source} on {target}: {e}"));
