@@ -1,12 +1,12 @@
 //! The program as Multus calls it: real processes in an empty root, real network namespaces.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod support;
 
 use serde_json::{Value, json};
 use support::{
-    lab::{PodNet, on_node},
+    lab::{Node, PodNet, on_node},
     pods::{cni_args, data, given},
 };
 
@@ -69,12 +69,14 @@ fn every_version_gets_the_result_that_multus_expects() {
         for version in ["0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
             let add = node.call("ADD", &lab.netns, &args, &format!(r#"{{"cniVersion":"{version}","name":"m","type":"mesh-optin"}}"#));
             assert_eq!(add.stdout.trim(), format!(r#"{{"cniVersion":"{version}"}}"#));
+            serde_json::from_str::<rscni_types::types::CNIResultWithVersion>(&add.stdout).unwrap();
         }
         let empty = node.call("ADD", &lab.netns, &args, r#"{"cniVersion":"","name":"m"}"#);
         assert_eq!(empty.stdout.trim(), r#"{"cniVersion":"0.1.0"}"#);
         let prev = r#"{"cniVersion":"1.0.0", "interfaces":[ {"name":"eth0"}],"ips":[]}"#;
         let echoed = node.call("ADD", &lab.netns, &args, &format!(r#"{{"cniVersion":"1.0.0","name":"m","prevResult":{prev}}}"#));
         assert_eq!(echoed.stdout.trim_end(), prev);
+        serde_json::from_str::<rscni_types::types::CNIResultWithVersion>(&echoed.stdout).unwrap();
         assert_eq!(node.call("ADD", &lab.netns, &args, r#"{"cniVersion":"9.9.9"}"#).error().1, 1);
     });
 }
@@ -261,6 +263,7 @@ fn the_verbs_without_a_pod_answer() {
             version.stdout.trim(),
             r#"{"cniVersion":"0.4.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}"#
         );
+        serde_json::from_str::<rscni_types::version::PluginInfo>(&version.stdout).unwrap();
         assert_eq!((node.call_with("GC", &[], CONFIG.as_bytes()).code, node.call_with("STATUS", &[], CONFIG.as_bytes()).code), (0, 0));
         assert_eq!(node.call_with("STATUS", &[], br#"{"cniVersion":"0.4.0"}"#).error().1, 1);
         assert_eq!(node.call_with("FROB", &[], CONFIG.as_bytes()).error().1, 4);
@@ -299,5 +302,56 @@ fn one_process_and_no_other_program() {
             std::fs::read_to_string(trace).unwrap().lines().filter(|l| l.contains("execve")).map(str::to_owned).collect();
         assert_eq!(executed.len(), 2, "strace's chroot, then the plugin itself: {executed:#?}");
         assert!(executed[1].contains("\"/mesh-optin\""), "{executed:#?}");
+    });
+}
+
+/// An ADD under strace: killed at the `n`th call of `syscall` by any of its threads, or with none just traced. Whether it came to its end,
+/// and the calls that it made.
+fn traced(node: &Node, netns: &str, args: &str, kill: Option<(&str, usize)>) -> (bool, Vec<String>) {
+    let (root, trace) = (node.path(""), node.path("trace"));
+    let inject = kill.map_or_else(String::new, |(syscall, n)| format!("-e inject={syscall}:signal=KILL:when={n}"));
+    let script = format!("exec strace -f -qq -o {} {inject} chroot {} /mesh-optin", trace.display(), root.display());
+    #[allow(clippy::disallowed_methods, reason = "strace kills")]
+    let mut command = std::process::Command::new("sh");
+    command.arg("-c").arg(script).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+    command.envs([("CNI_COMMAND", "ADD"), ("CNI_NETNS", netns), ("CNI_ARGS", args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net1")]);
+    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut child = command.spawn().unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), CONFIG.as_bytes()).ok();
+    let ended = child.wait().unwrap().success();
+    let name = |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
+    (ended, std::fs::read_to_string(trace).unwrap().lines().filter_map(name).collect())
+}
+
+#[test]
+fn killed_at_any_system_call_it_leaves_no_rule_or_all_rules_and_the_next_add_succeeds() {
+    on_node(|node| {
+        let args = given(node, "dual-stack");
+        let lab = node.pod("a", PodNet { v4: true, v6: true, net1: false });
+        let tables = || support::lab::inside(&lab.pod, || support::run("nft", &["list", "ruleset"], ""));
+        let forget = || {
+            support::lab::inside(&lab.pod, || support::run("nft", &["flush", "ruleset"], ""));
+            std::fs::remove_dir_all(node.path("run/mesh-optin")).ok();
+        };
+        let (ended, calls) = traced(node, &lab.netns, &args, None);
+        let whole = tables();
+        assert!(ended && whole.contains("mesh-optin"));
+        let (mut none, mut all, mut counts) = (0, 0, std::collections::BTreeMap::new());
+        for syscall in calls.iter().filter(|c| *c != "execve" && !c.starts_with("exit")) {
+            let n = counts.entry(syscall).and_modify(|n| *n += 1).or_insert(1);
+            forget();
+            if traced(node, &lab.netns, &args, Some((syscall, *n))).0 {
+                continue; // counted by thread: this one was not reached
+            }
+            match tables().as_str() {
+                "" => none += 1,
+                text if text == whole => all += 1,
+                part => panic!("killed at {syscall} {n}: {part}"),
+            }
+            let next = node.call("ADD", &lab.netns, &args, CONFIG);
+            assert_eq!((next.code, tables() == whole), (0, true), "after a kill at {syscall} {n}: {next:?}");
+        }
+        println!("killed {} times: {none} times no rule was there, {all} times all were", none + all);
+        assert!(none > 50 && all > 10, "{none} {all}");
     });
 }

@@ -129,3 +129,30 @@ fn on_panic(command: Option<Command>, version: Version) {
         std::process::exit(1);
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Run by the test below, in a process of its own.
+    #[test]
+    #[ignore = "it ends its process"]
+    fn a_call_that_panics() {
+        on_panic(Some(Command::Add), Version::V1_0_0);
+        std::thread::scope(|scope| scope.spawn(|| panic!("on \"any\" thread\n")).join()).ok();
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a panic ends its process")]
+    fn a_panic_becomes_a_cni_error() {
+        let mut process = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = process.args(["--exact", "plugin::tests::a_call_that_panics", "--ignored", "--nocapture"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        let json = stdout.lines().find(|l| l.contains("{\"")).unwrap();
+        let error: serde_json::Value = serde_json::from_str(&json[json.find("{\"").unwrap()..]).unwrap();
+        assert_eq!((&error["code"], &error["cniVersion"]), (&126.into(), &"1.0.0".into()));
+        let message = error["msg"].as_str().unwrap();
+        assert!(message.starts_with("Internal: panic at src/plugin/mod.rs:") && message.contains(r#"on "any" thread\n"#), "{message}");
+    }
+}

@@ -214,6 +214,9 @@ impl Call {
     pub fn error(&self) -> (String, u64) {
         assert_eq!(self.code, 1, "{self:?}");
         let error: serde_json::Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        // an independent reader of the protocol understands it as well
+        let independent: rscni_types::types::ErrorResult = serde_json::from_str(&self.stdout).unwrap();
+        assert_eq!(serde_json::to_value(independent).unwrap()["msg"], error["msg"]);
         (error["msg"].as_str().unwrap().to_owned(), error["code"].as_u64().unwrap())
     }
 
