@@ -10,6 +10,7 @@ mod node;
 mod pod;
 mod sandbox;
 mod story;
+mod workload;
 
 use std::process::Command;
 
@@ -36,7 +37,7 @@ enum Part {
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     match args.part {
         None => start(),
-        Some(Part::Node) => node::run(),
+        Some(Part::Node) => story::play(),
         Some(Part::Pod) => pod::run(args.uid),
     }
 }

@@ -11,10 +11,10 @@ use ipnet::{IpNet, Ipv4Net};
 use nix::sched::CloneFlags;
 
 use super::{
-    Exit, Failure, plugin,
+    Failure, plugin,
     pod::{self, APPLICATION, PodProcess},
     sandbox,
-    story::{self, Workload},
+    workload::Workload,
 };
 use crate::{
     deadline::Deadline,
@@ -24,19 +24,41 @@ use crate::{
 
 /// A host of the world (RFC 5737).
 pub(super) const WORLD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)), 80);
-/// The application's uid in its pod, and the sidecar's.
-const UIDS: [u32; 2] = [1000, 1337];
+/// The application's uid in its pod.
+const APPLICATION_UID: u32 = 1000;
+/// The sidecar's.
+const SIDECAR_UID: u32 = 1337;
 
-/// Makes the node and plays the story on it.
-pub(super) fn run() -> Result<Exit, Failure> {
-    sandbox::end_with_parent()?;
-    sandbox::enter_as(0, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
-    sandbox::empty_root()?;
-    let interfaces = Interfaces::open(patience())?;
-    interfaces.switch_on("lo")?;
-    interfaces.configure("lo", IpNet::from(WORLD.ip()))?;
-    pod::listen(WORLD, "world".into())?;
-    story::play(&interfaces)
+/// This process as a node.
+pub(super) struct Node {
+    interfaces: Interfaces,
+}
+
+impl Node {
+    /// Moves this process into namespaces and a root of its own, with the world behind them.
+    pub(super) fn make() -> Result<Self, Failure> {
+        sandbox::end_with_parent()?;
+        sandbox::enter_as(0, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
+        sandbox::empty_root()?;
+        let interfaces = Interfaces::open(patience())?;
+        interfaces.switch_on("lo")?;
+        interfaces.configure("lo", IpNet::from(WORLD.ip()))?;
+        pod::listen(WORLD, "world".into())?;
+        Ok(Self { interfaces })
+    }
+
+    /// Makes a pod's networks and calls the plugin on each.
+    pub(super) fn start(&self, number: u8, workload: &Workload) -> Result<Pod, Failure> {
+        let start = |uid, number| {
+            let process = PodProcess::start(uid)?;
+            let address = wire(&self.interfaces, number, &process)?;
+            let told = call(workload, &format!("{number}-{uid}"), &process.netns_path())?;
+            Ok::<_, Failure>((process, address, told))
+        };
+        let (application, address, (reason, message)) = start(APPLICATION_UID, number * 2)?;
+        let (sidecar, _, _) = start(SIDECAR_UID, number * 2 + 1)?;
+        Ok(Pod { address, application, sidecar, reason, message })
+    }
 }
 
 fn patience() -> Deadline {
@@ -61,25 +83,6 @@ pub(super) struct Landings {
 }
 
 impl Pod {
-    /// Makes the pod's networks, the `number`th and the next one, and calls the plugin on each.
-    pub(super) fn start(interfaces: &Interfaces, number: u8, workload: &Workload) -> Result<Self, Failure> {
-        let mut processes = Vec::new();
-        let (mut told, mut address) = ((String::new(), String::new()), Ipv4Addr::UNSPECIFIED);
-        for (at, uid) in (0u8..).zip(UIDS) {
-            let process = PodProcess::start(uid)?;
-            let here = wire(interfaces, number * 2 + at, &process)?;
-            told = call(workload, &format!("{number}-{uid}"), &process.netns_path())?;
-            if at == 0 {
-                address = here;
-            }
-            processes.push(process);
-        }
-        let (Some(sidecar), Some(application)) = (processes.pop(), processes.pop()) else {
-            return Err(Failure::failed("a pod has two processes"));
-        };
-        Ok(Self { address, application, sidecar, reason: told.0, message: told.1 })
-    }
-
     /// Connects in and out of the pod.
     pub(super) fn connect(&mut self) -> Result<Landings, Failure> {
         Ok(Landings {
