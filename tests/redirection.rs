@@ -384,3 +384,24 @@ fn other_ports_and_other_layers_say_what_is_captured() {
         inbound(&lab, &[("10.244.0.5:15008", "pod:3306"), ("10.244.0.5:22", "pod:22"), ("10.244.0.5:8080", "pod:8080")]);
     });
 }
+
+#[test]
+fn ipv6_switched_off_on_lo_stops_only_a_pod_that_uses_ipv6() {
+    let switched_off = |lab: &PodLab| support::lab::inside(&lab.pod, || std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "1").unwrap());
+    on_node(|node| {
+        let args = given(node, "dual-stack");
+        let lab = node.pod("pod", V4);
+        switched_off(&lab);
+        let add = node.call("ADD", &lab.netns, &args, CONFIG);
+        assert_eq!(add.code, 0, "{add:?}");
+        outbound(&lab, &[(APP, "93.184.216.34:80", "pod:15001")]);
+    });
+    on_node(|node| {
+        let args = given(node, "dual-stack");
+        let lab = node.pod("pod", BOTH);
+        switched_off(&lab);
+        let (message, _) = node.call("ADD", &lab.netns, &args, CONFIG).error();
+        assert!(message.starts_with("KernelRefused: adding ::6/128 to lo"), "{message}");
+        assert!(!lab.state().contains("mesh-optin"), "no rule without the address that validation needs");
+    });
+}
