@@ -35,7 +35,7 @@ fn rich() -> Table {
         ("traffic.sidecar.istio.io/includeOutboundPorts", "443,8443"),
         ("traffic.sidecar.istio.io/excludeOutboundPorts", "5432"),
         ("traffic.sidecar.istio.io/excludeInterfaces", "net1,net2"),
-        ("istio.io/reroute-virtual-interfaces", "tap0"),
+        ("istio.io/reroute-virtual-interfaces", "tap0,tap1"),
     ];
     let mut intent = intent_of(&injected(&annotations, &[("ISTIO_DUAL_STACK", "true"), ("INVALID_DROP", "1")]), &Profile::built_in());
     intent.interfaces = Interfaces::Primary;
@@ -128,6 +128,62 @@ fn the_largest_lists_fit_one_transaction() {
 
 /// Annotations, and variables of the proxy.
 type Settings = (Vec<(&'static str, String)>, Vec<(&'static str, &'static str)>);
+
+#[test]
+fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
+    let table = rich();
+    let text = table.to_string();
+    let named = "table inet mesh-optin {\n\tset s { type inet_service; elements = { 443, 8443 }; }";
+    let timed = "table inet mesh-optin {\n\tset s { type inet_service; flags timeout; elements = { 443 timeout 1h, 8443 }; }";
+    let mut changes = vec![
+        ("table inet mesh-optin {", "table inet mesh-optin {\n\tflags dormant;"),
+        ("redirect to :15001", "redirect to :1-15001"),
+        ("redirect to :15006", "redirect to :15006 fully-random"),
+        ("oifname \"lo\"", "oifname \"lo*\""),
+        ("{ 443, 8443 } redirect to :15001", "vmap { 443 : drop, 8443 : drop } redirect to :15001"),
+        ("ct state invalid drop", "notrack ct state invalid drop"),
+        ("ct state invalid drop", "ct direction reply ct state invalid drop"),
+        ("ct state invalid drop", "limit rate 1/day ct state invalid drop"),
+        ("ip daddr 10.96.0.10 return", "ip daddr & 255.255.0.0 == 10.96.0.10 return"),
+        ("ip daddr 10.96.0.10 return", "ip daddr != 10.96.0.10 return"),
+        ("meta skuid 1337 return", "meta skuid 1338 return"),
+        ("meta skuid 1337 return", "meta skuid >= 1337 return"),
+        ("meta skgid 1337 return", "meta skgid 1337 accept"),
+        ("policy accept", "policy drop"),
+        ("priority -100", "priority -99"),
+        ("tcp dport 5432 return", "udp dport 5432 return"),
+        ("tcp dport 5432 return", "tcp sport 5432 return"),
+        ("tcp dport 5432 return", "tcp dport 5432 goto outbound"),
+        ("jump outbound", "log jump outbound"),
+    ];
+    let with = |set: &str| text.replacen("tcp dport { 443, 8443 }", "tcp dport @s", 1).replacen("table inet mesh-optin {", set, 1);
+    let replaced: Vec<_> = changes
+        .drain(..)
+        .map(|(from, to)| {
+            assert!(text.contains(from), "{from}");
+            (format!("{from} -> {to}"), text.replacen(from, to, 1))
+        })
+        .chain([("a named set".to_owned(), with(named)), ("a set with timeouts".to_owned(), with(timed))])
+        .collect();
+    // without one rule, and with one rule twice
+    let rules: Vec<&str> = text.lines().filter(|l| l.starts_with("\t\t") && !l.contains("hook")).collect();
+    let edited = rules.iter().flat_map(|rule| {
+        [
+            (format!("without {rule}"), text.replacen(&format!("{rule}\n"), "", 1)),
+            (format!("twice {rule}"), text.replacen(rule, &format!("{rule}\n{rule}"), 1)),
+        ]
+    });
+    let mut found = 0;
+    for (what, changed) in replaced.into_iter().chain(edited) {
+        let live = in_new_netns(|| {
+            run("nft", &["-f", "-"], &changed);
+            nftables().read().unwrap()
+        });
+        assert_ne!(compare(&table, live.as_ref()), [], "{what}");
+        found += 1;
+    }
+    assert!(found > 60, "{found}");
+}
 
 fn any_settings() -> impl Strategy<Value = Settings> {
     let ports = || proptest::collection::vec(any::<u16>(), 0..6).prop_map(|v| v.iter().map(u16::to_string).collect::<Vec<_>>().join(","));

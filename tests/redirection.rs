@@ -387,7 +387,8 @@ fn other_ports_and_other_layers_say_what_is_captured() {
 
 #[test]
 fn ipv6_switched_off_on_lo_stops_only_a_pod_that_uses_ipv6() {
-    let switched_off = |lab: &PodLab| support::lab::inside(&lab.pod, || std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "1").unwrap());
+    let switched_off =
+        |lab: &PodLab| support::lab::inside(&lab.pod, || std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "1").unwrap());
     on_node(|node| {
         let args = given(node, "dual-stack");
         let lab = node.pod("pod", V4);

@@ -24,6 +24,9 @@ pub enum KernelError {
     /// There already is such a table.
     #[error("the table exists already")]
     Exists,
+    /// Somebody else changes it while it is read.
+    #[error("reading the table: somebody else keeps changing it")]
+    Changing,
     /// It did not answer in time.
     #[error("{doing}: no answer before the deadline")]
     Timeout {
@@ -64,7 +67,9 @@ impl From<KernelError> for Explanation {
     fn from(error: KernelError) -> Self {
         let reason = match &error {
             KernelError::Unsupported { .. } => Reason::KernelUnsupported,
-            KernelError::Refused { .. } | KernelError::Exists | KernelError::Malformed { .. } => Reason::KernelRefused,
+            KernelError::Refused { .. } | KernelError::Exists | KernelError::Changing | KernelError::Malformed { .. } => {
+                Reason::KernelRefused
+            }
             KernelError::Timeout { .. } => Reason::DeadlineExceeded,
         };
         reason.because(error.to_string())

@@ -2,9 +2,9 @@ use super::{
     Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod, Profile, ProfileOrigin, ProxyIdentity, Source,
     UnenrolledSidecar,
     enrolment::enrolled,
-    layers::{Traffic, resolve},
+    layers::{Traffic, may_override, resolve},
     pod::{
-        annotation::{INTERCEPTION_MODE, REVISION, STATUS},
+        annotation::{INTERCEPTION_MODE, NETWORKS, REVISION, STATUS},
         label,
     },
 };
@@ -80,7 +80,13 @@ impl<'a> Case<'a> {
         self.out_of_scope()?;
         let proxy = self.sidecar()?;
         self.enrolment()?;
-        let mode = self.interception_mode(proxy)?;
+        let built_for = proxy.env("ISTIO_META_INTERCEPTION_MODE").filter(|built| !built.is_empty());
+        let said = self.pod.annotation(INTERCEPTION_MODE);
+        if said == Some("NONE") && built_for.is_none_or(|built| built == "NONE") {
+            return Err(Other::Skip(Reason::InterceptionNone.into()));
+        }
+        may_override(self.pod, self.attachment, &self.profile.spec).map_err(Other::Refuse)?;
+        let mode = interception_mode(said, built_for)?;
         let traffic = resolve(self.pod, self.attachment, &self.profile.spec).map_err(Other::Refuse)?;
         let identity = self.identity(proxy)?;
         Ok(self.assemble(proxy, mode, identity, traffic))
@@ -166,22 +172,6 @@ impl<'a> Case<'a> {
         Ok(())
     }
 
-    /// The mode that the sidecar was built for.
-    fn interception_mode(&self, proxy: &Container) -> Result<InterceptionMode, Other> {
-        let said = self.pod.annotation(INTERCEPTION_MODE).unwrap_or("REDIRECT");
-        let invalid = |cause| Other::Refuse(Reason::InvalidAnnotation.because(cause));
-        if let Some(built) = proxy.env("ISTIO_META_INTERCEPTION_MODE").filter(|built| !built.is_empty() && *built != said) {
-            let cause = format!("annotation {INTERCEPTION_MODE} is {}, but the sidecar was built for {}", quote(said), quote(built));
-            return Err(invalid(cause));
-        }
-        match said {
-            "REDIRECT" => Ok(InterceptionMode::Redirect),
-            "TPROXY" => Ok(InterceptionMode::Tproxy),
-            "NONE" => Err(Other::Skip(Reason::InterceptionNone.into())),
-            other => Err(invalid(format!("annotation {INTERCEPTION_MODE}: {} is not REDIRECT, TPROXY or NONE", quote(other)))),
-        }
-    }
-
     /// Whose connections are the sidecar's own. Uid 0 is never exempt, so 0 counts as not said, as in Istio.
     fn identity(&self, proxy: &Container) -> Result<ProxyIdentity, Other> {
         let redirect = &self.profile.spec.redirect;
@@ -230,6 +220,12 @@ impl<'a> Case<'a> {
         };
         let of_profile = if self.profile.origin == ProfileOrigin::BuiltIn { Source::BuiltIn } else { Source::Profile };
         note("profile", Some(&self.profile.name), of_profile);
+        let redirect = &self.profile.spec.redirect;
+        note("enrollment.mode", Some(&format!("{:?}", self.profile.spec.enrolment.mode)), of_profile);
+        note("redirect.interfaces", Some(&format!("{:?}", redirect.interfaces)), of_profile);
+        note("redirect.ipFamilies", Some(&format!("{:?}", redirect.ip_families)), of_profile);
+        note("hostNetwork", self.pod.spec.host_network.then_some("true"), Source::Pod);
+        note(&format!("annotation {NETWORKS}"), self.pod.annotation(NETWORKS), Source::Pod);
         for name in [label::ISTIO_INJECTION, label::REVISION, label::MAISTRA_MEMBER_OF, label::MAISTRA_IGNORE, label::ISTIO_ENV] {
             note(&format!("label {name}"), self.namespace.metadata.labels.get(name).map(String::as_str), Source::Namespace);
         }
@@ -252,5 +248,20 @@ impl<'a> Case<'a> {
         for (name, id) in [("runAsUser", proxy.security_context.run_as_user), ("runAsGroup", proxy.security_context.run_as_group)] {
             note(&format!("istio-proxy {name}"), id.map(|id| id.to_string()).as_deref(), Source::Pod);
         }
+    }
+}
+
+/// The mode that the pod says, which must be the one that its sidecar was built for: a `NONE` that was added later is doubt, not a skip.
+fn interception_mode(said: Option<&str>, built_for: Option<&str>) -> Result<InterceptionMode, Other> {
+    let invalid = |cause| Other::Refuse(Reason::InvalidAnnotation.because(cause));
+    let mode = said.unwrap_or("REDIRECT");
+    if let Some(built) = built_for.filter(|built| *built != mode) {
+        let said = said.map_or_else(|| "absent".into(), quote);
+        return Err(invalid(format!("annotation {INTERCEPTION_MODE} is {said}, but the sidecar was built for {}", quote(built))));
+    }
+    match mode {
+        "REDIRECT" => Ok(InterceptionMode::Redirect),
+        "TPROXY" => Ok(InterceptionMode::Tproxy),
+        other => Err(invalid(format!("annotation {INTERCEPTION_MODE}: {} is not REDIRECT, TPROXY or NONE", quote(other)))),
     }
 }

@@ -7,7 +7,7 @@ use super::{IfName, Selection};
 ///
 /// A repeated ADD compares Intents, so it holds nothing that can change while the pod lives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the names are Istio's")]
 pub struct Intent {
     pub mode: InterceptionMode,

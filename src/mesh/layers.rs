@@ -63,11 +63,12 @@ pub(super) struct Traffic {
 
 /// Most entries that the layers may have together; each list is bounded by itself as well.
 const MOST_TOGETHER: usize = 256;
+/// The same of interfaces.
+const MOST_INTERFACES_TOGETHER: usize = 16;
 
-/// Resolves what pod, attachment and profile say.
+/// Resolves what pod, attachment and profile say, which [`may_override`] allowed.
 pub(super) fn resolve(pod: &Pod, attachment: &Attachment, profile: &ProfileSpec) -> Result<Traffic, Explanation> {
-    may_override(pod, attachment, profile)?;
-    let of_pod = annotations(pod)?;
+    let of_pod = annotations(pod, profile)?;
     let mut layers = Layers {
         said: [(Source::Pod, &of_pod), (Source::Nad, &attachment.traffic), (Source::Profile, &profile.redirect.traffic)],
         inputs: vec![],
@@ -108,7 +109,7 @@ fn annotation_of(pod: &Pod, key: Key) -> Option<(&'static str, &str)> {
 /// Whether the annotation is only what Istio's injector writes on every pod: then the pod has not said it.
 fn is_injectors(pod: &Pod, key: Key, text: &str) -> bool {
     match key {
-        Key::IncludeInboundPorts | Key::IncludeOutboundIPRanges => text.trim() == "*",
+        Key::IncludeInboundPorts | Key::IncludeOutboundIPRanges => text == "*",
         Key::ExcludeInboundPorts => {
             let status_port = pod.annotation(STATUS_PORT).unwrap_or("15020");
             text.split(',').map(str::trim).all(|port| port.is_empty() || port == status_port)
@@ -121,7 +122,8 @@ fn is_injectors(pod: &Pod, key: Key, text: &str) -> bool {
     }
 }
 
-fn may_override(pod: &Pod, attachment: &Attachment, profile: &ProfileSpec) -> Result<(), Explanation> {
+/// Whether tenants set only what the profile lets them set.
+pub(super) fn may_override(pod: &Pod, attachment: &Attachment, profile: &ProfileSpec) -> Result<(), Explanation> {
     for key in Key::ALL.into_iter().filter(|key| !profile.tenants_may_set(*key)) {
         if let Some((name, _)) = annotation_of(pod, key).filter(|(_, text)| !is_injectors(pod, key, text)) {
             return Err(Reason::OverrideNotAllowed.because(format!("the profile does not let pods set {key} (annotation {name})")));
@@ -133,12 +135,14 @@ fn may_override(pod: &Pod, attachment: &Attachment, profile: &ProfileSpec) -> Re
     Ok(())
 }
 
-/// What the pod says. The injector's exclusion of the status port is kept, as exclusions only add up.
-fn annotations(pod: &Pod) -> Result<TrafficSettings, Explanation> {
+/// What the pod says. The injector's exclusion of the status port is kept, as exclusions only add up, but not where tenants may not
+/// exclude ports: they could name any port the status port. An admin with another one than 15020 has it always excluded.
+fn annotations(pod: &Pod, profile: &ProfileSpec) -> Result<TrafficSettings, Explanation> {
     let mut settings = TrafficSettings::default();
     for key in Key::ALL {
         let Some((name, text)) = annotation_of(pod, key) else { continue };
-        if is_injectors(pod, key, text) && key != Key::ExcludeInboundPorts {
+        let adds_up = key == Key::ExcludeInboundPorts && profile.tenants_may_set(key);
+        if is_injectors(pod, key, text) && !adds_up {
             continue;
         }
         settings.set(key, text).map_err(|e| Reason::InvalidAnnotation.because(format!("annotation {name}: {e}")))?;
@@ -160,6 +164,9 @@ impl<'a> Layers<'a> {
                 self.told(key, settings.get(key).unwrap_or_default(), source);
                 return value;
             }
+        }
+        if matches!(key, Key::IncludeInboundPorts | Key::IncludeOutboundIPRanges) {
+            self.told(key, "*".into(), Source::BuiltIn);
         }
         built_in
     }
@@ -254,18 +261,17 @@ mod tests {
     #[test]
     fn tenants_are_held_to_what_they_may_override_but_the_injector_is_no_tenant() {
         let spec = profile("{tenants: {mayOverride: [excludeOutboundPorts]}}");
-        assert!(resolve(&pod(INJECTED), &Attachment::default(), &spec).is_ok());
-        let custom_status_port = [("status.sidecar.istio.io/port", "15025"), ("traffic.sidecar.istio.io/excludeInboundPorts", "15025")];
-        assert_eq!(
-            resolve(&pod(&custom_status_port), &Attachment::default(), &spec).unwrap().inbound.exclude,
-            [15025, 15020, 15021, 15090]
-        );
+        assert!(may_override(&pod(INJECTED), &Attachment::default(), &spec).is_ok());
+        let chosen = [("status.sidecar.istio.io/port", "8080"), ("traffic.sidecar.istio.io/excludeInboundPorts", "8080")];
+        let excluded = |spec| resolve(&pod(&chosen), &Attachment::default(), spec).unwrap().inbound.exclude;
+        assert_eq!(excluded(&spec), [15020, 15021, 15090], "a tenant cannot name any port the status port");
+        assert_eq!(excluded(&profile("{}")), [8080, 15020, 15021, 15090]);
         for (annotations, nad, part) in [
             (&[("traffic.sidecar.istio.io/excludeInboundPorts", "22,15020")][..], None, "excludeInboundPorts"),
             (&[("istio.io/reroute-virtual-interfaces", "nonsense!")], None, "istio.io/reroute-virtual-interfaces"),
             (&[], Some(r#"{"traffic":{"excludeInterfaces":"net1"}}"#), "traffic.excludeInterfaces"),
         ] {
-            let error = resolve(&pod(annotations), &Attachment::parse(nad).unwrap(), &spec).err().unwrap();
+            let error = may_override(&pod(annotations), &Attachment::parse(nad).unwrap(), &spec).err().unwrap();
             assert!(error.reason == Reason::OverrideNotAllowed && error.cause.contains(part), "{error}");
         }
     }

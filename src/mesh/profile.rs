@@ -152,6 +152,9 @@ impl Profile {
     }
 }
 
+/// Most ports of a list.
+const MOST_PORTS: usize = 256;
+
 /// A MeshProfile as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -174,6 +177,17 @@ impl Object {
     fn profile(self, origin: ProfileOrigin) -> Result<Profile, String> {
         if (self.api_version.as_str(), self.kind.as_str()) != ("meshoptin.dev/v1alpha1", "MeshProfile") {
             return Err(format!("{} {} is not a meshoptin.dev/v1alpha1 MeshProfile", quote(&self.api_version), quote(&self.kind)));
+        }
+        let redirect = &self.spec.redirect;
+        if redirect.proxy_uid == 0 || redirect.proxy_gid == 0 {
+            return Err("spec.redirect: proxyUID and proxyGID must not be 0: root is never exempt".into());
+        }
+        let ProxyPorts { outbound, inbound, tunnel, dns } = redirect.ports;
+        if [outbound, inbound, tunnel, dns].contains(&0) {
+            return Err("spec.redirect.ports: 0 is no port".into());
+        }
+        if redirect.always_excluded_inbound_ports.len() > MOST_PORTS {
+            return Err(format!("spec.redirect.alwaysExcludedInboundPorts: more than {MOST_PORTS} entries"));
         }
         Ok(Profile { name: self.metadata.name, origin, spec: self.spec })
     }
@@ -311,6 +325,8 @@ mod tests {
             ("{redirect: {traffic: {excludeOutboundPorts: x}}}", "excludeOutboundPorts"),
             ("{redirect: {outboundOwnerGroups: {include: [wheel]}}}", "wheel"),
             ("{tenants: {mayOverride: [everything]}}", "everything"),
+            ("{redirect: {proxyGID: 0}}", "root is never exempt"),
+            ("{redirect: {ports: {inbound: 0}}}", "no port"),
             ("{namespaces: {matchlabels: {a: b}}}", "matchlabels"),
         ] {
             let error = spec(yaml).unwrap_err();

@@ -37,7 +37,7 @@ pub(crate) fn comma<T: fmt::Display>(list: &[T]) -> String {
 
 /// `*` or what `only` reads.
 pub(super) fn selection<T>(text: &str, only: impl FnOnce(&str) -> Result<Vec<T>, String>) -> Result<Selection<T>, String> {
-    if text.trim() == "*" { Ok(Selection::All) } else { only(text).map(Selection::Only) }
+    if text == "*" { Ok(Selection::All) } else { only(text).map(Selection::Only) }
 }
 
 /// Ports: decimal, 0 to 65535, comma-separated; blank is none.
@@ -48,7 +48,7 @@ pub(super) fn ports(text: &str) -> Result<Vec<u16>, String> {
     })
 }
 
-/// Networks: `address/length`, comma-separated; host bits are allowed and kept; blank is none.
+/// Networks: `address/length`, comma-separated without white space; host bits are allowed and kept; empty is none.
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
     // ipnet's own parser takes octets with leading zeros, which iptables would read as octal
     let network = |e: &str| {
@@ -56,7 +56,10 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
         let digits = length.bytes().all(|b| b.is_ascii_digit()) && (length == "0" || !length.starts_with('0'));
         IpNet::new(address.parse().ok()?, length.parse().ok().filter(|_| digits)?).ok()
     };
-    list(text, MOST_ENTRIES, |e| network(e).ok_or_else(|| format!("{} is no network of the form address/length", quote(e))))
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    split(text, MOST_ENTRIES, |e| network(e).ok_or_else(|| format!("{} is no network of the form address/length", quote(e))))
 }
 
 /// Interface names, comma-separated; blank is none.
@@ -74,12 +77,13 @@ pub(super) fn unite<T: PartialEq + Clone>(into: &mut Vec<T>, more: &[T]) {
 }
 
 fn list<T: PartialEq + Clone>(text: &str, most: usize, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    if text.trim().is_empty() { Ok(Vec::new()) } else { split(text, most, |e| parse(e.trim())) }
+}
+
+fn split<T: PartialEq + Clone>(text: &str, most: usize, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     let mut out = Vec::new();
-    if text.trim().is_empty() {
-        return Ok(out);
-    }
     for entry in text.split(',') {
-        unite(&mut out, &[parse(entry.trim())?]);
+        unite(&mut out, &[parse(entry)?]);
         if out.len() > most {
             return Err(format!("more than {most} entries"));
         }
@@ -105,8 +109,8 @@ mod tests {
 
     #[test]
     fn networks_keep_host_bits_and_need_a_length() {
-        assert_eq!(comma(&networks("10.1.2.3/8, ::1/128,10.1.2.3/8").unwrap()), "10.1.2.3/8,::1/128");
-        for bad in ["10.0.0.1", "10.0.0.0/33", "010.0.0.0/8", "fe80::1%eth0/64", "*", "10.0.0.0/8,"] {
+        assert_eq!(comma(&networks("10.1.2.3/8,::1/128,10.1.2.3/8").unwrap()), "10.1.2.3/8,::1/128");
+        for bad in ["10.0.0.1", "10.0.0.0/33", "010.0.0.0/8", "fe80::1%eth0/64", "*", "10.0.0.0/8,", " ", "10.0.0.0/8, 11.0.0.0/8"] {
             assert!(networks(bad).unwrap_err().contains("address/length"), "{bad}");
         }
     }

@@ -12,14 +12,18 @@ pub(super) fn sentences(plan: &Plan) -> Vec<String> {
             let excluded = intent.inbound.exclude.iter().copied().chain([intent.ports.tunnel]);
             format!("Inbound: every port but {} goes to the sidecar's port {}.", list(excluded), intent.ports.inbound)
         }
-        Selection::Only(ports) if ports.is_empty() => "Inbound: nothing.".into(),
-        Selection::Only(ports) => format!("Inbound: only ports {} go to the sidecar's port {}.", list(ports), intent.ports.inbound),
+        Selection::Only(ports) => match list(ports.iter().filter(|p| **p != intent.ports.tunnel)).as_str() {
+            "none" => "Inbound: nothing.".into(),
+            ports => format!("Inbound: only ports {ports} go to the sidecar's port {}.", intent.ports.inbound),
+        },
     });
     let outbound = &intent.outbound;
     let mut to = match &outbound.include_ranges {
         Selection::All => "Outbound: every destination".to_owned(),
-        Selection::Only(ranges) if ranges.is_empty() => "Outbound: no range".to_owned(),
-        Selection::Only(ranges) => format!("Outbound: destinations in {}", list(ranges)),
+        Selection::Only(ranges) => {
+            let captured = ranges.iter().filter(|r| plan.families.ipv6 || matches!(r, ipnet::IpNet::V4(_)));
+            format!("Outbound: destinations in {}", list(captured))
+        }
     };
     if !outbound.include_ports.is_empty() {
         to.push_str(&format!(" and every destination's ports {}", list(&outbound.include_ports)));

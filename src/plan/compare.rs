@@ -2,11 +2,15 @@ use std::fmt;
 
 use super::nft::{Chain, Table};
 
+/// `NFT_TABLE_F_DORMANT`
+const DORMANT: u32 = 1;
+
 /// One way in which a live table is not what it should be. Displays as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "Display says it")]
 pub enum Difference {
     TableMissing,
+    Flags(u32),
     ChainMissing(String),
     ChainExtra(String),
     Hook { chain: String, found: String, expected: String },
@@ -18,6 +22,9 @@ pub fn compare(expected: &Table, found: Option<&Table>) -> Vec<Difference> {
     let Some(found) = found else { return vec![Difference::TableMissing] };
     let by_name = |table: &Table, name: &str| table.chains.iter().position(|c| c.name == name);
     let mut out = Vec::new();
+    if found.flags != expected.flags {
+        out.push(Difference::Flags(found.flags));
+    }
     for chain in &expected.chains {
         match by_name(found, &chain.name) {
             Some(at) => chains(chain, &found.chains[at], &mut out),
@@ -47,6 +54,8 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TableMissing => f.write_str("the table is missing"),
+            Self::Flags(flags) if flags & DORMANT != 0 => f.write_str("the table is dormant: none of its rules is in force"),
+            Self::Flags(flags) => write!(f, "the table has flags {flags:#x}"),
             Self::ChainMissing(chain) => write!(f, "chain {chain} is missing"),
             Self::ChainExtra(chain) => write!(f, "chain {chain} should not be there"),
             Self::Hook { chain, found, expected } => write!(f, "chain {chain} has {found:?} instead of {expected:?}"),
@@ -87,6 +96,7 @@ mod tests {
             t.chains.remove(0);
         });
         changed("chain x should not be there", &|t| t.chains.push(Chain { name: "x".into(), hook: None, rules: vec![] }));
+        changed("dormant", &|t| t.flags = 1);
         changed("priority -99", &|t| t.chains[0].hook.as_mut().unwrap().priority = -99);
         changed("is missing", &|t| {
             t.chains[0].rules.pop();

@@ -35,7 +35,7 @@ pub(super) fn table(plan: &Plan) -> Table {
         chains.push(drop_invalid(plan));
     }
     chains.sort_by(|a, b| a.name.cmp(&b.name));
-    Table { chains }
+    Table { flags: 0, chains }
 }
 
 /// nat PREROUTING and ISTIO_INBOUND.
@@ -159,7 +159,7 @@ fn only_interfaces(plan: &Plan, direction: Direction) -> Option<Rule> {
 fn captures_loopback(ranges: &Selection<IpNet>) -> bool {
     match ranges {
         Selection::All => false,
-        Selection::Only(list) => list.iter().any(|n| n.addr().is_loopback()),
+        Selection::Only(list) => list.iter().any(|n| n.addr().to_canonical().is_loopback()),
     }
 }
 

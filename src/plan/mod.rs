@@ -22,7 +22,7 @@ use crate::{
 
 /// What the pod's network namespace has, as far as a plan depends on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct PodNetwork {
     /// eth0 has a global IPv4 address.
     pub ipv4: bool,
@@ -48,8 +48,8 @@ pub struct Plan {
 impl Plan {
     /// Plans, or says what cannot be done.
     pub fn new(intent: &Intent, network: &PodNetwork) -> Result<Self, Explanation> {
-        supported(intent)?;
         let (families, warnings) = families::captured(intent, network)?;
+        supported(intent)?;
         let only_interfaces = match intent.interfaces {
             Interfaces::All => None,
             Interfaces::Primary => Some(network.primary.iter().cloned().chain([IfName::lo()]).collect()),

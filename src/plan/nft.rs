@@ -15,6 +15,8 @@ pub const TABLE: &str = "mesh-optin";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are nftables'")]
 pub struct Table {
+    /// `NFT_TABLE_F_*`; none is ever planned (a dormant table does nothing).
+    pub flags: u32,
     pub chains: Vec<Chain>,
 }
 

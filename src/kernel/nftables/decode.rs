@@ -1,134 +1,38 @@
-//! The kernel's objects as the plan's own types. Ignored: the order of attributes, handles, counters' values. Filled in by the kernel:
-//! the upper port and flags of `redir`, `op` of a bitwise, flags of a lookup.
-
+//! The kernel's expressions as the plan's own types. Strict: an expression that is not understood to the last attribute is
+//! [`Match::Other`] or [`Verdict::Other`], which nothing planned equals.
+//!
+//! Ignored: the order of attributes, counters. Filled in by the kernel: the upper port and flags of `redir`, `op` of a bitwise, flags of
+//! a lookup.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown is never ours")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use ipnet::{Ipv4Net, Ipv6Net};
+use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_netfilter::nftables::{
-    Bitwise, ChainAttribute, ChainMessage, Cmp, DataAttribute, ExpressionAttribute, Expressions, Hook as HookAttribute, HookNumber,
-    Immediate, InetHookNumber, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage, Operator, Payload, RuleAttribute, RuleMessage,
-    SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetMessage, TableAttribute, TableMessage,
-    Verdict as Code, VerdictAttribute,
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, Operator, Payload,
+    Register, RuleAttribute, RuleMessage, Verdict as Code, VerdictAttribute,
 };
 
 use super::{
     encode::{
-        CT_ATTRIBUTES, CT_STATE_INVALID, DESTINATION_PORT_OFFSET, IPPROTO_TCP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_PAYLOAD_NETWORK_HEADER,
-        NFT_PAYLOAD_TRANSPORT_HEADER, address_field,
+        CT_ATTRIBUTES, CT_STATE_INVALID, DESTINATION_PORT_OFFSET, IPPROTO_TCP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_LOOKUP_F_INV,
+        NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, NFTA_REDIR_REG_PROTO_MIN, R1, address_field,
     },
-    sets::{Element, networks},
-    socket::Socket,
+    sets::{Element, Set, Sets, networks},
 };
 use crate::{
-    kernel::KernelError,
     mesh::IfName,
-    plan::nft::{Chain, ChainType, Direction, Family, Hook, HookPoint, Match, Networks, Rule, Side, TABLE, Table, Verdict},
+    plan::nft::{Direction, Family, Match, Networks, Rule, Side, TABLE, Verdict},
 };
 
-type Sets = BTreeMap<String, Vec<Element>>;
+const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
+const NFTA_REDIR_FLAGS: u16 = 3;
+/// What the kernel says of a redirect to a port.
+const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 
-/// Reads our table.
-pub(super) fn read(socket: &mut Socket) -> Result<Option<Table>, KernelError> {
-    let name = TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] };
-    if socket.get("looking for the table", NfTablesMessage::GetTable(name))?.is_none() {
-        return Ok(None);
-    }
-    let sets = read_sets(socket)?;
-    let mut chains = Vec::new();
-    for object in socket.dump("listing chains", NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))? {
-        if let NfTablesMessage::NewChain(message) = object {
-            chains.extend(chain(message));
-        }
-    }
-    let of_table = RuleMessage { attributes: vec![RuleAttribute::Table(TABLE.into())] };
-    for object in socket.dump("listing rules", NfTablesMessage::GetRule(of_table))? {
-        if let NfTablesMessage::NewRule(message) = object
-            && let Some((name, rule)) = rule(&message, &sets)
-            && let Some(chain) = chains.iter_mut().find(|c| c.name == name)
-        {
-            chain.rules.push(rule);
-        }
-    }
-    chains.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Some(Table { chains }))
-}
-
-fn read_sets(socket: &mut Socket) -> Result<Sets, KernelError> {
-    let of_table = SetMessage { attributes: vec![SetAttribute::Table(TABLE.into())] };
-    let mut sets = Sets::new();
-    for object in socket.dump("listing sets", NfTablesMessage::GetSet(of_table))? {
-        let NfTablesMessage::NewSet(set) = object else { continue };
-        let Some(name) = set.attributes.into_iter().find_map(|a| if let SetAttribute::Name(name) = a { Some(name) } else { None }) else {
-            continue;
-        };
-        let of_set = SetElementMessage { attributes: vec![SetElementList::Table(TABLE.into()), SetElementList::Set(name.clone())] };
-        let mut all = Vec::new();
-        for object in socket.dump("listing the elements of a set", NfTablesMessage::GetSetElement(of_set))? {
-            let NfTablesMessage::NewSetElement(message) = object else { continue };
-            for attribute in message.attributes {
-                if let SetElementList::Elements(list) = attribute {
-                    all.extend(list.into_iter().filter_map(element));
-                }
-            }
-        }
-        sets.insert(name, all);
-    }
-    Ok(sets)
-}
-
-fn element(attribute: ListAttribute<SetElementAttribute>) -> Option<Element> {
-    let ListAttribute::Element(attributes) = attribute else { return None };
-    let mut out = Element { key: vec![], interval_end: false };
-    for attribute in attributes {
-        match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(key)) => out.key = key,
-            SetElementAttribute::Flags(flags) => out.interval_end = flags.contains(SetElementFlags::IntervalEnd),
-            _ => {}
-        }
-    }
-    Some(out)
-}
-
-/// A chain without its rules; `None` if it is of another table.
-fn chain(message: ChainMessage) -> Option<Chain> {
-    let (mut table, mut name, mut kind, mut hook, mut policy) = (None, None, None, None, 1);
-    for attribute in message.attributes {
-        match attribute {
-            ChainAttribute::Table(t) => table = Some(t),
-            ChainAttribute::Name(n) => name = Some(n),
-            ChainAttribute::Type(t) => kind = Some(t),
-            ChainAttribute::Hook(h) => hook = Some(h),
-            ChainAttribute::Policy(p) => policy = p,
-            _ => {}
-        }
-    }
-    let hook = hook.map(|attributes| hook_of(attributes, kind, policy));
-    (table.as_deref() == Some(TABLE)).then_some(Chain { name: name?, hook, rules: vec![] })
-}
-
-fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) -> Hook {
-    let (mut point, mut priority) = (HookPoint::Other(u32::MAX), 0);
-    for attribute in attributes {
-        match attribute {
-            HookAttribute::Number(HookNumber::Inet(InetHookNumber::PreRouting)) => point = HookPoint::Prerouting,
-            HookAttribute::Number(HookNumber::Inet(InetHookNumber::LocalOut)) => point = HookPoint::Output,
-            HookAttribute::Number(number) => point = HookPoint::Other(number.into()),
-            HookAttribute::Priority(p) => priority = p.cast_signed(),
-            _ => {}
-        }
-    }
-    let kind = match kind.as_deref() {
-        Some("nat") => ChainType::Nat,
-        Some("filter") => ChainType::Filter,
-        other => ChainType::Other(other.unwrap_or_default().into()),
-    };
-    Hook { kind, point, priority, accepts: policy == 1 }
-}
-
-/// The chain's name and the rule.
-fn rule(message: &RuleMessage, sets: &Sets) -> Option<(String, Rule)> {
+/// The chain's name and the rule; `None` if it is of another table.
+pub(super) fn rule(message: &RuleMessage, sets: &Sets) -> Option<(String, Rule)> {
     let (mut chain, mut expressions) = (None, &Vec::new());
     for attribute in &message.attributes {
         match attribute {
@@ -140,18 +44,13 @@ fn rule(message: &RuleMessage, sets: &Sets) -> Option<(String, Rule)> {
     }
     let mut reader = Reader { sets, loaded: Loaded::Nothing, mask: None, matches: vec![], verdict: None };
     for element in expressions {
-        let ListAttribute::Element(attributes) = element else { continue };
-        for attribute in attributes {
-            if let ExpressionAttribute::Data(expression) = attribute {
-                reader.expression(expression);
-            }
-        }
+        reader.element(element);
     }
     let verdict = reader.verdict.unwrap_or_else(|| Verdict::Other("continue".into()));
     Some((chain?, Rule { matches: reader.matches, verdict }))
 }
 
-/// What register 1 holds.
+/// What register 1 holds; we use no other.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Loaded {
     Nothing,
@@ -161,7 +60,7 @@ enum Loaded {
     User,
     Group,
     CtState,
-    /// So many bytes of an address.
+    /// So many leading bytes of an address.
     Address(Family, Side, u32),
     DestinationPort,
     /// A port for `redir`.
@@ -178,32 +77,38 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn expression(&mut self, expression: &Expressions) {
+    fn element(&mut self, element: &ListAttribute<ExpressionAttribute>) {
+        // some expressions (notrack) have a name and no data
+        let data = match element {
+            ListAttribute::Element(attributes) => {
+                attributes.iter().find_map(|a| if let ExpressionAttribute::Data(d) = a { Some(d) } else { None })
+            }
+            _ => None,
+        };
         if self.verdict.is_some() {
-            self.verdict = Some(Verdict::Other(format!("something after the verdict: {expression:?}")));
-            return;
+            self.verdict = Some(Verdict::Other(format!("something after the verdict: {element:?}")));
+        } else if !data.is_some_and(|d| self.expression(d)) {
+            self.load(None);
+            self.matches.push(Match::Other(format!("{element:?}")));
         }
-        let understood = match expression {
+    }
+
+    /// Whether it was understood.
+    fn expression(&mut self, expression: &Expressions) -> bool {
+        match expression {
             Expressions::Meta(attributes) => self.load(load_meta(attributes)),
             Expressions::Payload(attributes) => self.load(load_payload(attributes)),
-            Expressions::Other { expression_type, attributes } if expression_type == "ct" => {
-                let (_, key, state) = CT_ATTRIBUTES;
-                let loads_state = attributes.iter().any(|a| netlink_packet_core::Nla::kind(a) == key && number(a) == Some(state));
-                self.load(loads_state.then_some(Loaded::CtState))
-            }
-            Expressions::Bitwise(attributes) => self.bitwise(attributes),
+            Expressions::Bitwise(attributes) => self.bitwise(attributes).is_some(),
             Expressions::Cmp(attributes) => self.cmp(attributes).map(|m| self.matches.push(m)).is_some(),
             Expressions::Lookup(attributes) => self.lookup(attributes).map(|m| self.matches.push(m)).is_some(),
-            Expressions::Immediate(attributes) => self.immediate(attributes),
-            Expressions::Other { expression_type, .. } if expression_type == "redir" => match self.loaded {
-                Loaded::Port(port) => self.decide(Verdict::Redirect(port)),
+            Expressions::Immediate(attributes) => self.immediate(attributes).is_some(),
+            Expressions::Other { expression_type, attributes } => match expression_type.as_str() {
+                "ct" => self.load(loads_ct_state(attributes).then_some(Loaded::CtState)),
+                "redir" => self.redir(attributes).is_some(),
+                "counter" => true,
                 _ => false,
             },
-            Expressions::Other { expression_type, .. } if expression_type == "counter" => true,
             _ => false,
-        };
-        if !understood {
-            self.matches.push(Match::Other(format!("{expression:?}")));
         }
     }
 
@@ -213,55 +118,54 @@ impl Reader<'_> {
         what.is_some()
     }
 
-    fn decide(&mut self, verdict: Verdict) -> bool {
-        self.verdict = Some(verdict);
-        true
-    }
-
-    fn bitwise(&mut self, attributes: &[Bitwise]) -> bool {
-        let mut plain = true;
+    fn bitwise(&mut self, attributes: &[Bitwise]) -> Option<()> {
+        let (mut mask, mut length) = (None, None);
         for attribute in attributes {
             match attribute {
-                Bitwise::Mask(DataAttribute::Value(mask)) => self.mask = Some(mask.clone()),
-                Bitwise::Xor(DataAttribute::Value(xor)) => plain &= xor.iter().all(|b| *b == 0),
-                Bitwise::Op(op) => plain &= *op == 0,
-                _ => {}
+                Bitwise::SourceRegister(R1) | Bitwise::DestinationRegister(R1) | Bitwise::Op(0) => {}
+                Bitwise::Length(l) => length = Some(*l as usize),
+                Bitwise::Mask(DataAttribute::Value(m)) => mask = Some(m.clone()),
+                Bitwise::Xor(DataAttribute::Value(xor)) if xor.iter().all(|b| *b == 0) => {}
+                _ => return None,
             }
         }
-        plain && self.mask.is_some()
+        let mask = mask.filter(|m| Some(m.len()) == length && self.mask.is_none())?;
+        self.mask = Some(mask);
+        Some(())
     }
 
     fn cmp(&mut self, attributes: &[Cmp]) -> Option<Match> {
         let (mut not, mut value) = (None, None);
         for attribute in attributes {
             match attribute {
+                Cmp::SourceRegister(R1) => {}
                 Cmp::Op(Operator::Equal) => not = Some(false),
                 Cmp::Op(Operator::NotEqual) => not = Some(true),
                 Cmp::Data(DataAttribute::Value(v)) => value = Some(v.as_slice()),
-                _ => {}
+                _ => return None,
             }
         }
         let (not, value) = (not?, value?);
         let mask = self.mask.take();
-        match self.loaded {
-            Loaded::CtState => {
-                let invalid = mask? == CT_STATE_INVALID.to_ne_bytes() && not && value == [0; 4];
+        match (self.loaded, mask) {
+            (Loaded::CtState, Some(mask)) => {
+                let invalid = mask == CT_STATE_INVALID.to_ne_bytes() && not && value == [0; 4];
                 invalid.then_some(Match::Invalid)
             }
-            Loaded::Address(family, side, length) => {
+            (Loaded::Address(family, side, length), mask) => {
                 let networks = one_network(family, value, mask.as_deref(), length)?;
                 Some(Match::Address { side, not, networks })
             }
-            _ if mask.is_some() => None,
-            Loaded::NfProto => match value {
+            (_, Some(_)) => None,
+            (Loaded::NfProto, None) => match value {
                 [NFPROTO_IPV4] if !not => Some(Match::Family(Family::Ipv4)),
                 [NFPROTO_IPV6] if !not => Some(Match::Family(Family::Ipv6)),
                 _ => None,
             },
-            Loaded::L4Proto => (value == [IPPROTO_TCP] && !not).then_some(Match::Tcp),
-            Loaded::User => (!not).then_some(Match::SocketUser(u32::from_ne_bytes(value.try_into().ok()?))),
-            Loaded::Interface(_) | Loaded::Group | Loaded::DestinationPort => self.one_of(not, vec![Element::key(value)]),
-            Loaded::Nothing | Loaded::Port(_) => None,
+            (Loaded::L4Proto, None) => (value == [IPPROTO_TCP] && !not).then_some(Match::Tcp),
+            (Loaded::User, None) => (!not).then_some(Match::SocketUser(u32::from_ne_bytes(value.try_into().ok()?))),
+            (Loaded::Interface(_) | Loaded::Group | Loaded::DestinationPort, None) => self.one_of(not, &[Element::key(value)]),
+            (Loaded::Nothing | Loaded::Port(_) | Loaded::CtState, None) => None,
         }
     }
 
@@ -269,28 +173,32 @@ impl Reader<'_> {
         let (mut not, mut set) = (false, None);
         for attribute in attributes {
             match attribute {
-                Lookup::Flags(flags) => not = *flags & 1 == 1,
+                Lookup::SourceRegister(R1) | Lookup::Flags(0) => {}
+                Lookup::Flags(NFT_LOOKUP_F_INV) => not = true,
                 Lookup::Set(name) => set = self.sets.get(name),
-                _ => {}
+                _ => return None, // a destination register makes it a map
             }
         }
-        let elements = set?.clone();
+        let Set { interval, elements } = set.filter(|_| self.mask.is_none())?;
         match self.loaded {
-            _ if self.mask.is_some() => None,
-            Loaded::Address(family, side, length) if length == address_field(family, side).1 => {
-                Some(Match::Address { side, not, networks: networks(elements)? })
+            Loaded::Address(family, side, length) if *interval && length == address_field(family, side).1 => {
+                let networks = networks(elements.clone()).filter(|n| n.family() == family)?;
+                Some(Match::Address { side, not, networks })
             }
-            Loaded::Interface(_) | Loaded::Group | Loaded::DestinationPort => self.one_of(not, elements),
-            _ => None,
+            _ if *interval => None,
+            _ => self.one_of(not, elements),
         }
     }
 
-    fn one_of(&self, not: bool, elements: Vec<Element>) -> Option<Match> {
+    /// One of some plain keys.
+    fn one_of(&self, not: bool, elements: &[Element]) -> Option<Match> {
+        if elements.iter().any(|e| e.interval_end) {
+            return None;
+        }
         let keys = || elements.iter().map(|e| e.key.as_slice());
         match self.loaded {
             Loaded::Interface(direction) => {
-                let names =
-                    keys().map(|k| IfName::of_kernel(std::str::from_utf8(k).ok()?.trim_end_matches('\0'))).collect::<Option<_>>()?;
+                let names = keys().map(interface).collect::<Option<_>>()?;
                 Some(Match::Interface { direction, not, names })
             }
             Loaded::DestinationPort => {
@@ -305,40 +213,71 @@ impl Reader<'_> {
         }
     }
 
-    fn immediate(&mut self, attributes: &[Immediate]) -> bool {
-        let data = attributes.iter().find_map(|a| if let Immediate::Data(data) = a { Some(data) } else { None });
-        match data {
-            Some(DataAttribute::Value(port)) => {
-                let port = port.as_slice().try_into().map(u16::from_be_bytes).ok();
-                self.load(port.map(Loaded::Port))
+    fn immediate(&mut self, attributes: &[Immediate]) -> Option<()> {
+        let (mut register, mut data) = (None, None);
+        for attribute in attributes {
+            match attribute {
+                Immediate::DestinationRegister(r) => register = Some(*r),
+                Immediate::Data(d) => data = Some(d),
+                _ => return None,
             }
-            Some(DataAttribute::Verdict(attributes)) => self.decide(verdict(attributes)),
-            _ => false,
         }
+        match (register?, data?) {
+            (R1, DataAttribute::Value(port)) => {
+                let first = !matches!(self.loaded, Loaded::Port(_)); // a second port would be the end of a range
+                let port = u16::from_be_bytes(port.as_slice().try_into().ok()?);
+                first.then(|| self.load(Some(Loaded::Port(port)))).map(|_| ())
+            }
+            (Register::Verdict, DataAttribute::Verdict(attributes)) => {
+                self.verdict = Some(verdict(attributes));
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn redir(&mut self, attributes: &[DefaultNla]) -> Option<()> {
+        let r1 = u32::from(R1);
+        let known = |a: &DefaultNla| match a.kind() {
+            NFTA_REDIR_REG_PROTO_MIN | NFTA_REDIR_REG_PROTO_MAX => number(a) == Some(r1),
+            NFTA_REDIR_FLAGS => number(a) == Some(NF_NAT_RANGE_PROTO_SPECIFIED),
+            _ => false,
+        };
+        let Loaded::Port(port) = self.loaded else { return None };
+        let to_port = attributes.iter().any(|a| a.kind() == NFTA_REDIR_REG_PROTO_MIN) && attributes.iter().all(known);
+        to_port.then(|| self.verdict = Some(Verdict::Redirect(port)))
     }
 }
 
 fn load_meta(attributes: &[Meta]) -> Option<Loaded> {
-    attributes.iter().find_map(|a| match a {
-        Meta::Key(MetaKey::Nfproto) => Some(Loaded::NfProto),
-        Meta::Key(MetaKey::L4Proto) => Some(Loaded::L4Proto),
-        Meta::Key(MetaKey::Iifname) => Some(Loaded::Interface(Direction::In)),
-        Meta::Key(MetaKey::Oifname) => Some(Loaded::Interface(Direction::Out)),
-        Meta::Key(MetaKey::SocketUserId) => Some(Loaded::User),
-        Meta::Key(MetaKey::SocketGroupId) => Some(Loaded::Group),
+    let mut key = None;
+    for attribute in attributes {
+        match attribute {
+            Meta::DestinationRegister(R1) => {}
+            Meta::Key(k) => key = Some(*k),
+            _ => return None,
+        }
+    }
+    match key? {
+        MetaKey::Nfproto => Some(Loaded::NfProto),
+        MetaKey::L4Proto => Some(Loaded::L4Proto),
+        MetaKey::Iifname => Some(Loaded::Interface(Direction::In)),
+        MetaKey::Oifname => Some(Loaded::Interface(Direction::Out)),
+        MetaKey::SocketUserId => Some(Loaded::User),
+        MetaKey::SocketGroupId => Some(Loaded::Group),
         _ => None,
-    })
+    }
 }
 
 fn load_payload(attributes: &[Payload]) -> Option<Loaded> {
     let (mut base, mut offset, mut length) = (None, None, None);
     for attribute in attributes {
         match attribute {
+            Payload::DestinationRegister(R1) => {}
             Payload::Base(b) => base = Some(*b),
             Payload::Offset(o) => offset = Some(*o),
             Payload::Len(l) => length = Some(*l),
-            Payload::SourceRegister(_) => return None,
-            _ => {}
+            _ => return None,
         }
     }
     match (base?, offset?, length?) {
@@ -352,9 +291,21 @@ fn load_payload(attributes: &[Payload]) -> Option<Loaded> {
     }
 }
 
+fn loads_ct_state(attributes: &[DefaultNla]) -> bool {
+    let (dreg, key, state) = CT_ATTRIBUTES;
+    let has = |kind, value| attributes.iter().any(|a| a.kind() == kind && number(a) == Some(value));
+    attributes.len() == 2 && has(key, state) && has(dreg, R1.into())
+}
+
+/// A whole name: a shorter comparison is a wildcard.
+fn interface(key: &[u8]) -> Option<IfName> {
+    let name = IfName::of_kernel(std::str::from_utf8(key).ok()?.trim_end_matches('\0'))?;
+    (name.padded() == key).then_some(name)
+}
+
 /// `value` under `mask`, or the leading bytes of an address, which is how nft writes a prefix of whole bytes.
 fn one_network(family: Family, value: &[u8], mask: Option<&[u8]>, loaded: u32) -> Option<Networks> {
-    if value.len() != loaded as usize {
+    if value.len() != loaded as usize || mask.is_some_and(|m| m.len() != value.len()) {
         return None;
     }
     let length = match mask {
@@ -362,7 +313,8 @@ fn one_network(family: Family, value: &[u8], mask: Option<&[u8]>, loaded: u32) -
             let ones: u32 = mask.iter().map(|b| b.leading_ones()).sum();
             let contiguous = mask.iter().map(|b| b.count_ones()).sum::<u32>() == ones
                 && mask.iter().skip_while(|b| **b == 0xff).skip(1).all(|b| *b == 0);
-            contiguous.then_some(ones)?
+            let possible = value.iter().zip(mask).all(|(v, m)| v & !m == 0); // else it never matches
+            (contiguous && possible).then_some(ones)?
         }
         None => loaded * 8,
     };
@@ -391,8 +343,7 @@ fn verdict(attributes: &[VerdictAttribute]) -> Verdict {
     }
 }
 
-fn number(attribute: &netlink_packet_core::DefaultNla) -> Option<u32> {
-    use netlink_packet_core::Nla;
+fn number(attribute: &DefaultNla) -> Option<u32> {
     let mut bytes = [0; 4];
     (attribute.value_len() == 4).then(|| attribute.emit_value(&mut bytes)).map(|()| u32::from_be_bytes(bytes))
 }

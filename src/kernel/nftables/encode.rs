@@ -19,13 +19,14 @@ pub(super) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 pub(super) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 /// Of the ports in a TCP header.
 pub(super) const DESTINATION_PORT_OFFSET: u32 = 2;
-const NFT_LOOKUP_F_INV: u32 = 1;
+pub(super) const NFT_LOOKUP_F_INV: u32 = 1;
 const NF_DROP: u32 = 0;
 /// `NFTA_CT_DREG`, `NFTA_CT_KEY`, `NFT_CT_STATE`
 pub(super) const CT_ATTRIBUTES: (u16, u16, u32) = (1, 2, 0);
-/// `NFTA_REDIR_REG_PROTO_MIN`
-const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
-const R1: Register = Register::Reg1;
+pub(super) const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
+/// The template of an anonymous set's name.
+const ANONYMOUS: &str = "__set%d";
+pub(super) const R1: Register = Register::Reg1;
 
 /// The expressions of a rule.
 pub(super) type Encoded = Vec<ListAttribute<ExpressionAttribute>>;
@@ -165,11 +166,11 @@ impl RuleEncoder<'_> {
 
     fn lookup(&mut self, not: bool, kind: KeyType, flags: SetFlags, elements: Vec<Element>) {
         self.encoder.sets += 1;
-        let (name, id) = (format!("__set{}", self.encoder.sets), self.encoder.sets);
+        let id = self.encoder.sets; // the kernel numbers names by itself, so only the id tells two sets of one rule apart
         self.messages.push(NfTablesMessage::NewSet(SetMessage {
             attributes: vec![
                 SetAttribute::Table(TABLE.into()),
-                SetAttribute::Name("__set%d".into()),
+                SetAttribute::Name(ANONYMOUS.into()),
                 SetAttribute::Id(id),
                 SetAttribute::Flags(SetFlags::Anonymous | SetFlags::Constant | flags),
                 SetAttribute::KeyType(kind.number),
@@ -188,12 +189,12 @@ impl RuleEncoder<'_> {
         self.messages.push(NfTablesMessage::NewSetElement(SetElementMessage {
             attributes: vec![
                 SetElementList::Table(TABLE.into()),
-                SetElementList::Set(name.clone()),
+                SetElementList::Set(ANONYMOUS.into()),
                 SetElementList::SetId(id),
                 SetElementList::Elements(elements.into_iter().map(element).collect()),
             ],
         }));
-        let mut attributes = vec![Lookup::Set(name), Lookup::SourceRegister(R1), Lookup::SetId(id)];
+        let mut attributes = vec![Lookup::Set(ANONYMOUS.into()), Lookup::SourceRegister(R1), Lookup::SetId(id)];
         if not {
             attributes.push(Lookup::Flags(NFT_LOOKUP_F_INV));
         }

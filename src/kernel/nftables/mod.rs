@@ -3,6 +3,7 @@
 mod batch;
 mod decode;
 mod encode;
+mod read;
 mod sets;
 mod socket;
 
@@ -26,14 +27,13 @@ impl Nftables {
     /// Our table as the kernel has it, in the plan's own types; `None` if there is none.
     pub fn read(&mut self) -> Result<Option<Table>, KernelError> {
         const ATTEMPTS: u32 = 3; // somebody else's change in between makes a dump inconsistent
-        let mut last = KernelError::Timeout { doing: "reading the table".into() };
         for _ in 0..ATTEMPTS {
-            match decode::read(&mut self.socket) {
-                Err(KernelError::Refused { errno: Errno::EINTR, doing }) => last = KernelError::Timeout { doing },
+            match read::table(&mut self.socket) {
+                Err(KernelError::Changing) => {}
                 other => return other,
             }
         }
-        Err(last)
+        Err(KernelError::Changing)
     }
 
     /// Makes the table: all of it for both families, or nothing. Fails with [`KernelError::Exists`] if there is one.

@@ -1,10 +1,23 @@
 //! Anonymous sets: the elements of a match of more than one value, as the kernel keeps them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use ipnet::{Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 
 use crate::plan::nft::Networks;
+
+/// The sets of the table that are of our kind, by name.
+pub(super) type Sets = BTreeMap<String, Set>;
+
+/// An anonymous, constant set.
+#[derive(Debug, Clone)]
+pub(super) struct Set {
+    pub(super) interval: bool,
+    pub(super) elements: Vec<Element>,
+}
 
 /// What a set's keys are: nft's number for it (so that `nft list` can show them) and the length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,6 +15,8 @@ use crate::{deadline::Deadline, kernel::KernelError};
 
 /// `NLM_F_DUMP_INTR` of linux/netlink.h: the dump is inconsistent.
 const NLM_F_DUMP_INTR: u16 = 0x10;
+/// What stands for a dump that another change made inconsistent.
+const INCONSISTENT: Errno = Errno::ERESTART;
 /// The kernel's largest dump message is 32 KiB.
 const BUFFER: usize = 64 << 10;
 
@@ -71,12 +73,11 @@ impl Socket {
     /// Asks for all objects of a kind.
     pub(super) fn dump(&mut self, doing: &'static str, request: NfTablesMessage) -> Result<Vec<NfTablesMessage>, KernelError> {
         self.request(request, NLM_F_DUMP).map_err(|errno| match errno {
-            Errno::EINTR => KernelError::Refused { doing: doing.into(), errno },
+            INCONSISTENT => KernelError::Changing,
             errno => KernelError::of_errno(doing, errno),
         })
     }
 
-    /// EINTR stands for a dump that another change made inconsistent.
     fn request(&mut self, request: NfTablesMessage, flags: u16) -> Result<Vec<NfTablesMessage>, Errno> {
         let sequence = self.next_sequence();
         let mut bytes = Vec::new();
@@ -95,7 +96,7 @@ impl Socket {
                     }
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(Errno::from_raw(-error.raw_code())),
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if consistent => return Ok(objects),
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Err(Errno::EINTR),
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Err(INCONSISTENT),
                     _ => {}
                 }
             }
@@ -110,8 +111,13 @@ impl Socket {
         }
         let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX).max(1);
         setsockopt(&self.netlink, ReceiveTimeout, &TimeVal::microseconds(micros))?;
-        self.buffer.clear();
-        self.netlink.recv(&mut self.buffer, 0).map_err(|e| errno(&e))?;
+        loop {
+            self.buffer.clear();
+            match self.netlink.recv(&mut self.buffer, 0).map_err(|e| errno(&e)) {
+                Err(Errno::EINTR) => {} // a signal; the timeout starts anew, which a stopped process may have
+                other => break other.map(|_| ())?,
+            }
+        }
         let (mut rest, mut messages) = (&self.buffer[..], Vec::new());
         while !rest.is_empty() {
             let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest).map_err(|_undecodable| Errno::EBADMSG)?;
