@@ -21,6 +21,12 @@ impl Deadline {
         self.end.saturating_duration_since(Instant::now())
     }
 
+    /// Half of what is left.
+    #[must_use]
+    pub fn half(&self) -> Self {
+        Self::after(self.left() / 2)
+    }
+
     /// How long the whole was.
     pub fn whole(&self) -> Duration {
         self.end - self.start

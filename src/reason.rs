@@ -154,10 +154,15 @@ impl fmt::Display for OneLine<'_> {
                 return f.write_str("...");
             }
             left -= 1;
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+            if is_unshowable(c) { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }
         Ok(())
     }
+}
+
+/// A character that can move a terminal's cursor, end a line or turn text around.
+pub fn is_unshowable(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Hostile text as it may be shown: quoted, escaped, at most 48 characters of it.
@@ -188,8 +193,8 @@ mod tests {
 
     #[test]
     fn an_explanation_is_one_bounded_line_cause_first() {
-        let text = Reason::InvalidAnnotation.because(format!("a\nb\u{1b}[31m{}", "x".repeat(5000))).to_string();
-        assert!(text.starts_with("InvalidAnnotation: a\\nb\\u{1b}[31mxxx"), "{text}");
+        let text = Reason::InvalidAnnotation.because(format!("a\nb\u{1b}[31m\u{202e}{}", "x".repeat(5000))).to_string();
+        assert!(text.starts_with("InvalidAnnotation: a\\nb\\u{1b}[31m\\u{202e}xxx"), "{text}");
         assert!(text.len() < 600 && !text.contains('\n') && text.ends_with("create the pod anew"), "{text}");
     }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use serde_json::Value;
 
 use super::Failure;
 use crate::{
@@ -46,6 +47,14 @@ pub(super) struct Case {
     pub(super) plan: Result<Plan, Explanation>,
 }
 
+impl Case {
+    /// Refused before anything was decided.
+    fn refused(pod: &Pod, refusal: Explanation) -> Self {
+        let decided = Decided { decision: Decision::Refuse(refusal.clone()), inputs: vec![], warnings: vec![] };
+        Self { pod: pod.clone(), assumed: false, decided, plan: Err(refusal) }
+    }
+}
+
 impl Selection {
     /// Reads the files and decides on each pod.
     pub(super) fn cases(&self) -> Result<Vec<Case>, Failure> {
@@ -72,18 +81,36 @@ impl Selection {
         let namespace = all.namespaces.iter().find(|n| n.metadata.name == *name);
         let namespace = namespace
             .ok_or_else(|| Failure::usage(format!("the files hold no Namespace {name}, which pod {} is in", pod.metadata.name)))?;
-        let attachment = all.attachment_of(pod);
-        let governed = attachment.and_then(|a| governing(&all.profiles, namespace, &a).map(|profile| (profile, a)));
-        let (profile, attachment) = match governed {
-            Ok(governed) => governed,
-            Err(refusal) => {
-                let decided = Decided { decision: Decision::Refuse(refusal.clone()), inputs: vec![], warnings: vec![] };
-                return Ok(Case { pod: pod.clone(), assumed: false, decided, plan: Err(refusal) });
+        let mut cases = all
+            .attachments_of(pod)
+            .map(|attachments| attachments.iter().map(|attachment| self.decided(pod, namespace, attachment, all)).collect::<Vec<_>>());
+        // Multus calls the plugin for each attachment in turn: the worst decides
+        let worst = match &mut cases {
+            Err(refusal) => Err(refusal.clone()),
+            Ok(cases) if cases.iter().any(|c| c.decided.decision != cases[0].decided.decision) => {
+                let redirects = |c: &&Case| matches!(c.decided.decision, Decision::Redirect(_));
+                match cases.iter().position(|c| matches!(c.decided.decision, Decision::Refuse(_))) {
+                    Some(at) => Ok(cases.swap_remove(at)),
+                    None if cases.iter().filter(redirects).count() > 1 => {
+                        Err(Reason::ConflictingAttachment.because("two attachments that the pod names have different settings"))
+                    }
+                    None => Ok(cases.swap_remove(cases.iter().position(|c| redirects(&c)).unwrap_or(0))),
+                }
             }
+            Ok(cases) => Ok(cases.swap_remove(0)),
+        };
+        Ok(worst.unwrap_or_else(|refusal| Case::refused(pod, refusal)))
+    }
+
+    /// What an ADD for this attachment would do.
+    fn decided(&self, pod: &Pod, namespace: &Namespace, attachment: &Attachment, all: &Objects) -> Case {
+        let profile = match governing(&all.profiles, namespace, attachment) {
+            Ok(profile) => profile,
+            Err(refusal) => return Case::refused(pod, refusal),
         };
         let assumed = assume_injected(pod, namespace, profile);
         let as_injected = assumed.as_ref().unwrap_or(pod);
-        let mut decided = decide(as_injected, namespace, profile, &attachment);
+        let mut decided = decide(as_injected, namespace, profile, attachment);
         let plan = match &decided.decision {
             Decision::Redirect(intent) => Plan::new(intent, &self.network(pod)),
             Decision::Skip(e) | Decision::Refuse(e) => Err(e.clone()),
@@ -93,7 +120,7 @@ impl Selection {
             (_, Ok(plan)) => decided.warnings.extend(plan.warnings.clone()),
             (Decision::Skip(_) | Decision::Refuse(_), Err(_)) => {}
         }
-        Ok(Case { pod: pod.clone(), assumed: assumed.is_some(), decided, plan })
+        Case { pod: pod.clone(), assumed: assumed.is_some(), decided, plan }
     }
 
     /// What eth0 will have, as far as it is known.
@@ -121,7 +148,7 @@ impl Objects {
         let failed = |e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
         if path.is_dir() {
             let mut files: Vec<_> = std::fs::read_dir(path).map_err(failed)?.filter_map(|e| Some(e.ok()?.path())).collect();
-            files.retain(|f| f.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.contains(&e)));
+            files.retain(|f| f.is_file() && f.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.contains(&e)));
             files.sort();
             return files.iter().try_for_each(|f| self.read(f));
         }
@@ -137,45 +164,57 @@ impl Objects {
         Ok(())
     }
 
-    /// What the attachment of our type says that the pod names first; nothing where the files hold none.
-    fn attachment_of(&self, pod: &Pod) -> Result<Attachment, Explanation> {
+    /// What the attachments of our type say that the pod names, in its order; nothing where the files hold none. One without a
+    /// configuration is ours if it has the name that a profile gives: the configuration is a file of the node.
+    fn attachments_of(&self, pod: &Pod) -> Result<Vec<Attachment>, Explanation> {
         let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
-        for (namespace, name) in named_networks(networks, &pod.metadata.namespace) {
+        let mut ours = Vec::new();
+        for (namespace, name) in named_networks(networks, &pod.metadata.namespace)? {
             let definition = self.attachments.iter().find(|a| a.namespace == namespace && a.name == name);
-            let Some(config) = definition.and_then(|d| d.config.as_deref()) else { continue };
-            #[derive(serde::Deserialize)]
-            struct Kind {
-                #[serde(default, rename = "type")]
-                kind: String,
-            }
-            let invalid = |why: String| Reason::InvalidAttachment.because(format!("NetworkAttachmentDefinition {namespace}/{name}: {why}"));
-            let kind: Kind = serde_json::from_str(config).map_err(|e| invalid(e.to_string()))?;
-            if kind.kind == "mesh-optin" {
-                let config = Config::parse(config.as_bytes()).map_err(|e| invalid(e.explanation.cause))?;
-                return Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get()));
+            match definition.and_then(|d| d.config.as_deref()) {
+                Some(config) => {
+                    let invalid =
+                        |why: String| Reason::InvalidAttachment.because(format!("NetworkAttachmentDefinition {namespace}/{name}: {why}"));
+                    ours.extend(our_attachment(config).map_err(invalid)?);
+                }
+                None if self.profiles.iter().any(|p| p.spec.attachment.name == name) => ours.push(Attachment::default()),
+                None => {}
             }
         }
-        Ok(Attachment::default())
+        if ours.is_empty() {
+            ours.push(Attachment::default());
+        }
+        Ok(ours)
     }
 }
 
+/// `meshOptin` of a CNI configuration, or of our part of a list; `None` if it is not of our type.
+fn our_attachment(config: &str) -> Result<Option<Attachment>, String> {
+    let value: Value = serde_json::from_str(config).map_err(|e| e.to_string())?;
+    let parts = value.get("plugins").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![value]);
+    let Some(part) = parts.into_iter().find(|p| p["type"] == "mesh-optin") else { return Ok(None) };
+    let config = Config::parse(part.to_string().as_bytes()).map_err(|e| e.explanation.cause)?;
+    Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get())).map(Some).map_err(|e| e.cause)
+}
+
 /// The networks that an annotation names, as Multus reads it: JSON, or `[namespace/]name[@interface]`, comma-separated.
-fn named_networks(annotation: &str, own_namespace: &str) -> Vec<(String, String)> {
+fn named_networks(text: &str, own_namespace: &str) -> Result<Vec<(String, String)>, Explanation> {
     #[derive(serde::Deserialize)]
     struct Element {
         name: String,
         namespace: Option<String>,
     }
-    if annotation.trim_start().starts_with('[') {
-        let elements: Vec<Element> = serde_json::from_str(annotation).unwrap_or_default();
-        return elements.into_iter().map(|e| (e.namespace.unwrap_or_else(|| own_namespace.to_owned()), e.name)).collect();
+    if text.trim_start().starts_with('[') {
+        let invalid = |e| Reason::InvalidAnnotation.because(format!("annotation {}: {e}", annotation::NETWORKS));
+        let elements: Vec<Element> = serde_json::from_str(text).map_err(invalid)?;
+        return Ok(elements.into_iter().map(|e| (e.namespace.unwrap_or_else(|| own_namespace.to_owned()), e.name)).collect());
     }
     let element = |text: &str| {
         let text = text.split('@').next().unwrap_or_default().trim();
         let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, text));
         (namespace.to_owned(), name.to_owned())
     };
-    annotation.split(',').map(element).filter(|(_, name)| !name.is_empty()).collect()
+    Ok(text.split(',').map(element).filter(|(_, name)| !name.is_empty()).collect())
 }
 
 #[cfg(test)]
@@ -184,9 +223,17 @@ mod tests {
 
     #[test]
     fn networks_are_read_in_both_forms() {
-        let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        assert_eq!(named_networks("macvlan-a@net1, default/istio-cni", "ns"), [pair("ns", "macvlan-a"), pair("default", "istio-cni")]);
-        assert_eq!(named_networks(r#"[{"name":"mesh"},{"name":"x","namespace":"y"}]"#, "ns"), [pair("ns", "mesh"), pair("y", "x")]);
-        assert_eq!(named_networks("", "ns"), []);
+        let named = |text: &str| named_networks(text, "ns").map(|l| l.into_iter().map(|(a, b)| format!("{a}/{b}")).collect::<Vec<_>>());
+        assert_eq!(named("macvlan-a@net1, default/istio-cni").unwrap(), ["ns/macvlan-a", "default/istio-cni"]);
+        assert_eq!(named(r#"[{"name":"mesh"},{"name":"x","namespace":"y"}]"#).unwrap(), ["ns/mesh", "y/x"]);
+        assert!(named("").unwrap().is_empty() && named("[{]").is_err());
+    }
+
+    #[test]
+    fn a_list_s_part_of_our_type_counts() {
+        let list = r#"{"cniVersion":"1.0.0","plugins":[{"type":"macvlan"},{"type":"mesh-optin","meshOptin":{"profile":"p"}}]}"#;
+        assert_eq!(our_attachment(list).unwrap().unwrap().profile.as_deref(), Some("p"));
+        assert_eq!(our_attachment(r#"{"type":"macvlan"}"#).unwrap(), None);
+        assert!(our_attachment(r#"{"type":"mesh-optin","meshOptin":{"x":1}}"#).is_err() && our_attachment("{").is_err());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal, Write};
 
+use crate::reason::is_unshowable;
+
 /// Writes to stdout; a reader that went away is not our failure.
 pub(super) fn say(text: &str) {
     write!(std::io::stdout().lock(), "{text}").ok();
@@ -9,7 +11,7 @@ pub(super) fn say(text: &str) {
 
 /// Writes a line to stderr.
 pub(super) fn complain(message: &str) {
-    writeln!(std::io::stderr().lock(), "mesh-optin: {message}").ok();
+    writeln!(std::io::stderr().lock(), "mesh-optin: {}", plain(message)).ok();
 }
 
 /// A colour of the terminal.
@@ -40,5 +42,5 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
 
 /// Text that cannot move a terminal's cursor.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars().map(|c| if is_unshowable(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }

@@ -31,6 +31,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         return Err(Failure::failed(Reason::NotSupported.because("the iptables form is not supported by this version").to_string()));
     }
     let cases = args.selection.cases()?;
+    if args.format == Format::Nft && cases.len() > 1 {
+        return Err(Failure::usage("--format nft takes one pod: nft would merge the tables of several"));
+    }
     if args.format == Format::Json {
         let pods: Vec<_> = cases.iter().map(as_json).collect();
         let text = serde_json::to_string_pretty(&json!({ "pods": pods })).map_err(|e| Failure::failed(e.to_string()))?;
@@ -57,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 
 fn as_text(name: &str, plan: &Plan) -> String {
     let sentences: String = plan.captures().iter().map(|s| format!("# {s}\n")).collect();
-    let addresses: String = plan.addresses().iter().map(|(interface, address)| format!("# Address {address} on {interface}.\n")).collect();
+    let addresses: String = plan.addresses_on_lo().iter().map(|address| format!("# Address {address} on lo.\n")).collect();
     format!("# Pod {name}\n{sentences}{addresses}{}\n", plan.nftables())
 }
 
@@ -71,8 +74,7 @@ fn as_json(case: &Case) -> Value {
                 json!({ "name": c.name, "hook": c.hook.as_ref().map(ToString::to_string), "rules": rules })
             };
             let chains: Vec<_> = plan.nftables().chains.iter().map(chain).collect();
-            let addresses: Vec<_> =
-                plan.addresses().iter().map(|(i, a)| json!({ "interface": i.as_str(), "address": a.to_string() })).collect();
+            let addresses: Vec<_> = plan.addresses_on_lo().iter().map(|a| json!({ "interface": "lo", "address": a.to_string() })).collect();
             json!({
                 "namespace": namespace, "name": name, "reason": Reason::Redirected.as_str(),
                 "table": { "family": "inet", "name": crate::plan::nft::TABLE, "chains": chains },

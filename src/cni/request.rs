@@ -6,8 +6,8 @@ use serde_json::value::RawValue;
 use super::{Environment, PodRef, Version};
 use crate::reason::{Explanation, Reason, quote};
 
-/// Largest configuration that is read from stdin, in bytes: twice what etcd keeps of an object.
-pub const LARGEST_CONFIG: usize = 3 << 20;
+/// Largest configuration that is read from stdin, in bytes. A hundred calls may wait in Multus's 50 MiB.
+pub const LARGEST_CONFIG: usize = 256 << 10;
 
 /// A call that does not follow the CNI specification, with the specification's error code.
 #[derive(Debug, thiserror::Error)]

@@ -74,6 +74,15 @@ impl Interfaces {
         Ok(())
     }
 
+    /// Those of `addresses` that `lo` does not have.
+    pub fn missing_on_lo(&self, addresses: &[IpNet]) -> Result<Vec<IpNet>, KernelError> {
+        if addresses.is_empty() {
+            return Ok(Vec::new());
+        }
+        let there = self.addresses_of(LO_INDEX)?;
+        Ok(addresses.iter().filter(|a| !there.contains(&a.addr())).copied().collect())
+    }
+
     pub(super) fn index_of(&self, name: &str) -> Result<Option<u32>, KernelError> {
         let request = self.handle.link().get().match_name(name).execute();
         match self.wait(format!("looking for {name}"), async { std::pin::pin!(request).try_next().await }) {

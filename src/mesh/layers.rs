@@ -188,10 +188,9 @@ impl<'a> Layers<'a> {
             all = built_in.to_vec();
             self.told(key, comma(built_in), Source::BuiltIn);
         }
-        if all.len() > MOST_TOGETHER {
-            return Err(
-                Reason::InvalidAnnotation.because(format!("{key} has more than {MOST_TOGETHER} entries in pod, NAD and profile together"))
-            );
+        let most = if key == Key::ExcludeInterfaces { MOST_INTERFACES_TOGETHER } else { MOST_TOGETHER };
+        if all.len() > most {
+            return Err(Reason::InvalidAnnotation.because(format!("{key} has more than {most} entries in pod, NAD and profile together")));
         }
         Ok(all)
     }

@@ -12,6 +12,8 @@ pub mod annotation {
     pub const STATUS_PORT: &str = "status.sidecar.istio.io/port";
     pub const INTERCEPTION_MODE: &str = "sidecar.istio.io/interceptionMode";
     pub const REVISION: &str = super::label::REVISION;
+    /// Which of Istio's templates make the pod.
+    pub const TEMPLATES: &str = "inject.istio.io/templates";
     pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
     /// Kubelet's hash of a static pod's manifest: the UID that the runtime knows it by. Only its mirror pod carries it.
     pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
@@ -35,8 +37,11 @@ type Text = BTreeMap<String, String>;
 #[serde(default)]
 #[expect(missing_docs, reason = "the API's own names")]
 pub struct Pod {
+    #[serde(deserialize_with = "null_is_empty")]
     pub metadata: Metadata,
+    #[serde(deserialize_with = "null_is_empty")]
     pub spec: PodSpec,
+    #[serde(deserialize_with = "null_is_empty")]
     pub status: PodStatus,
 }
 
@@ -45,6 +50,7 @@ pub struct Pod {
 #[serde(default)]
 #[expect(missing_docs, reason = "the API's own names")]
 pub struct Namespace {
+    #[serde(deserialize_with = "null_is_empty")]
     pub metadata: Metadata,
 }
 
@@ -53,9 +59,9 @@ pub struct Namespace {
 #[expect(missing_docs, reason = "the API's own names")]
 pub struct Metadata {
     pub name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_empty")]
     pub namespace: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_empty")]
     pub uid: String,
     #[serde(deserialize_with = "null_is_empty")]
     pub labels: Text,
@@ -67,6 +73,7 @@ pub struct Metadata {
 #[serde(default, rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the API's own names")]
 pub struct PodSpec {
+    #[serde(deserialize_with = "null_is_empty")]
     pub node_name: String,
     pub host_network: bool,
     #[serde(deserialize_with = "null_is_empty")]

@@ -2,16 +2,21 @@
 //! after. They are cleaned by looking at what lives: a DEL may be lost.
 
 use std::{
-    fs::{DirBuilder, File},
+    fs::DirBuilder,
     io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::paths;
-use crate::{mesh::Intent, plan::PodNetwork};
+use super::{Privacy, paths, read};
+use crate::{
+    mesh::Intent,
+    plan::PodNetwork,
+    reason::{Explanation, Reason},
+};
 
 /// The record of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,7 +54,7 @@ impl Record {
     /// Writes it, in one step.
     pub fn write(&self) -> io::Result<()> {
         let directory = directory()?;
-        let mut file = tempfile::Builder::new().prefix(".new").tempfile_in(directory)?;
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
         file.write_all(&serde_json::to_vec(self)?)?; // one system call
         file.persist(path(&self.container_id, &self.ifname)).map_err(|e| e.error)?;
         Ok(())
@@ -59,31 +64,58 @@ impl Record {
 /// The records of a container's attachments. One that cannot be read is left out: then the kernel's word counts alone.
 pub fn of_container(container_id: &str) -> Vec<Record> {
     let prefix = format!("{container_id}.");
-    let of_container = |name: &str| name.starts_with(&prefix);
-    files().filter(|p| name(p).is_some_and(of_container)).filter_map(|p| load(&p)).filter(|r| r.container_id == container_id).collect()
+    let of_container = |path: &PathBuf| name(path).is_some_and(|n| n.starts_with(&prefix) && n.ends_with(EXTENSION));
+    let records = files().filter(of_container).filter_map(|p| load(&p).ok()?);
+    records.filter(|r| r.container_id == container_id).collect()
 }
 
-/// Removes the records of namespaces whose path is gone, and this one. Errors do not matter: the next call does the same.
-pub fn sweep() {
-    for path in files() {
-        if load(&path).is_none_or(|r| !r.netns.exists()) {
-            drop(std::fs::remove_file(path));
-        }
-    }
+/// One record; `None` if there is none. An error where it cannot be read.
+pub fn get(container_id: &str, ifname: &str) -> Result<Option<Record>, Explanation> {
+    let record = load(&path(container_id, ifname))?;
+    Ok(record.filter(|r| r.container_id == container_id && r.ifname == ifname))
 }
 
 /// Removes one record.
 pub fn remove(container_id: &str, ifname: &str) {
-    drop(std::fs::remove_file(path(container_id, ifname)));
+    std::fs::remove_file(path(container_id, ifname)).ok();
 }
 
-/// One record.
-pub fn get(container_id: &str, ifname: &str) -> Option<Record> {
-    load(&path(container_id, ifname))
+/// Removes the records of network namespaces whose path is gone, and what a killed writer left. Nothing is removed on a doubt: not a
+/// record that cannot be read, nor one of another program version. Errors do not matter: the next call does the same.
+pub fn sweep() {
+    /// What every version of a record has.
+    #[derive(Deserialize)]
+    struct Place {
+        netns: PathBuf,
+    }
+    let gone = |path: &Path| {
+        let text = read(path, Privacy::Private).ok().flatten();
+        let place = text.and_then(|t| serde_json::from_str::<Place>(&t).ok());
+        place.is_some_and(|p| std::fs::symlink_metadata(p.netns).is_err_and(|e| e.kind() == ErrorKind::NotFound))
+    };
+    let abandoned = |path: &Path| {
+        let written = std::fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
+        written.and_then(|w| w.elapsed().ok()).is_some_and(|age| age > NO_LONGER_WRITTEN)
+    };
+    if is_private(Path::new(paths::ATTACHMENTS)).is_err() {
+        return;
+    }
+    for path in files() {
+        let Some(name) = name(&path) else { continue };
+        if (name.ends_with(EXTENSION) && gone(&path)) || (name.starts_with(UNFINISHED) && abandoned(&path)) {
+            std::fs::remove_file(&path).ok();
+        }
+    }
 }
+
+const EXTENSION: &str = ".json";
+/// A record that is being written; it takes its name when it is whole.
+const UNFINISHED: &str = ".new";
+/// After that, nobody writes it any more.
+const NO_LONGER_WRITTEN: Duration = Duration::from_secs(120);
 
 fn path(container_id: &str, ifname: &str) -> PathBuf {
-    Path::new(paths::ATTACHMENTS).join(format!("{container_id}.{ifname}.json"))
+    Path::new(paths::ATTACHMENTS).join(format!("{container_id}.{ifname}{EXTENSION}"))
 }
 
 fn name(path: &Path) -> Option<&str> {
@@ -92,11 +124,13 @@ fn name(path: &Path) -> Option<&str> {
 
 fn files() -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(paths::ATTACHMENTS).ok().into_iter().flatten();
-    entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| name(p).is_some_and(|n| n.ends_with(".json") && !n.starts_with('.')))
+    entries.filter_map(|e| Some(e.ok()?.path()))
 }
 
-fn load(path: &Path) -> Option<Record> {
-    serde_json::from_reader(io::BufReader::new(File::open(path).ok()?)).ok()
+fn load(path: &Path) -> Result<Option<Record>, Explanation> {
+    let Some(text) = read(path, Privacy::Private)? else { return Ok(None) };
+    let broken = |e: serde_json::Error| Reason::Internal.because(format!("the record {} cannot be read: {e}", path.display()));
+    serde_json::from_str(&text).map(Some).map_err(broken)
 }
 
 /// The directory, made if it is not there; everything below `/run/mesh-optin` is root's alone.
@@ -110,11 +144,13 @@ fn directory() -> io::Result<&'static Path> {
 /// Makes a directory that is root's alone, or makes sure that it is.
 pub fn private_directory(path: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let metadata = std::fs::symlink_metadata(path)?;
-            let ours = metadata.is_dir() && metadata.uid() == 0 && metadata.mode() & 0o077 == 0;
-            if ours { Ok(()) } else { Err(io::Error::other(format!("{} is not a directory of root's alone (mode 0700)", path.display()))) }
-        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => is_private(path),
         other => other,
     }
+}
+
+fn is_private(directory: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(directory)?;
+    let ours = metadata.is_dir() && metadata.uid() == 0 && metadata.mode() & 0o077 == 0;
+    if ours { Ok(()) } else { Err(io::Error::other(format!("{} is not a directory of root's alone (mode 0700)", directory.display()))) }
 }

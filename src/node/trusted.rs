@@ -54,7 +54,12 @@ pub fn list(directory: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Expla
         !hidden && p.extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e))
     };
     let entries = std::fs::read_dir(directory).map_err(|e| invalid(directory, &e.to_string()))?;
-    let mut files: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).filter(wanted).take(MOST_FILES + 1).collect();
+    let mut files: Vec<_> = entries
+        .map(|e| e.map(|e| e.path()))
+        .filter(|e| e.as_ref().map_or(true, wanted))
+        .take(MOST_FILES + 1)
+        .collect::<Result<_, _>>()
+        .map_err(|e| invalid(directory, &e.to_string()))?;
     if files.len() > MOST_FILES {
         return Err(invalid(directory, &format!("has more than {MOST_FILES} files")));
     }

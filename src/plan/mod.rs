@@ -57,9 +57,9 @@ impl Plan {
         Ok(Self { intent: intent.clone(), families, only_interfaces, warnings })
     }
 
-    /// The addresses that the redirection needs, beside what the pod has.
-    pub fn addresses(&self) -> Vec<(IfName, IpNet)> {
-        if self.families.ipv6 { vec![(IfName::lo(), IpNet::V6(PASSTHROUGH_V6))] } else { Vec::new() }
+    /// The addresses that the redirection needs on `lo`, beside what the pod has.
+    pub fn addresses_on_lo(&self) -> Vec<IpNet> {
+        if self.families.ipv6 { vec![IpNet::V6(PASSTHROUGH_V6)] } else { Vec::new() }
     }
 
     /// The nftables form.

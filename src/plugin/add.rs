@@ -1,13 +1,11 @@
-use std::time::Instant;
-
 use tracing::{info, warn};
 
 use super::{
-    Failure, log_to_stderr,
+    Failure,
     redirect::{self, Redirection},
 };
 use crate::{
-    cni::{self, Attached, Config, Environment},
+    cni::{self, Attached, Config, Environment, PodRef},
     deadline::Deadline,
     kernel::Netns,
     mesh::{Attachment, Decision, decide, governing},
@@ -17,32 +15,39 @@ use crate::{
 };
 
 /// ADD: looks the pod up, decides, redirects. All is read and checked before anything is written.
-pub(super) fn add(environment: &Environment, config: &Config) -> Result<String, Failure> {
+pub(super) fn add(
+    environment: &Environment,
+    config: &Config,
+    node: Result<NodeConfig, Explanation>,
+    deadline: Deadline,
+) -> Result<String, Failure> {
     let attached = Attached::parse(environment)?;
-    let success = || cni::success(config.version, config.prev_result.as_deref());
-    let Some(pod) = &attached.pod else { return Ok(success()) }; // NotAPod
-    let started = Instant::now();
-    let outcome = redirected(&attached, config);
-    let (namespace, name, micros) = (&pod.namespace, &pod.name, started.elapsed().as_micros() as u64);
-    match &outcome {
-        Ok(told) => info!(namespace, name, reason = told.reason.as_str(), micros, "{told}"),
-        Err(told) => tracing::error!(namespace, name, reason = told.reason.as_str(), micros, "{told}"),
-    }
-    outcome.map(|_| success()).map_err(Failure::from)
+    let (told, pod) = match &attached.pod {
+        None => (Reason::NotAPod.into(), None),
+        Some(pod) => {
+            let attachment = Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get()))?;
+            (redirected(&attached, pod, &attachment, &node?, deadline)?, Some(pod))
+        }
+    };
+    let (namespace, name) = pod.map_or(("", ""), |p| (&p.namespace, &p.name));
+    let micros = (deadline.whole() - deadline.left()).as_micros() as u64;
+    info!(namespace, name, reason = told.reason.as_str(), micros, "{told}");
+    Ok(cni::success(config.version, config.prev_result.as_deref()))
 }
 
 /// What was done and why; an error where the pod must not start.
-fn redirected(attached: &Attached, config: &Config) -> Result<Explanation, Explanation> {
-    let Some(pod) = &attached.pod else { return Ok(Reason::NotAPod.into()) };
-    let attachment = Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get()))?;
-    let node = NodeConfig::load()?;
-    log_to_stderr(node.log_level);
-    let deadline = Deadline::after(node.deadline);
+fn redirected(
+    attached: &Attached,
+    pod: &PodRef,
+    attachment: &Attachment,
+    node: &NodeConfig,
+    deadline: Deadline,
+) -> Result<Explanation, Explanation> {
     let profiles = profiles(node.default_profile)?;
     let netns = Netns::open(&attached.netns)?;
-    let found = source::look_up(&node, pod, deadline)?;
-    let profile = governing(&profiles, &found.namespace, &attachment)?;
-    let decided = decide(&found.pod, &found.namespace, profile, &attachment);
+    let found = source::look_up(node, pod, deadline)?;
+    let profile = governing(&profiles, &found.namespace, attachment)?;
+    let decided = decide(&found.pod, &found.namespace, profile, attachment);
     let warn = |warnings: &[Explanation]| {
         for warning in warnings {
             warn!(namespace = pod.namespace, name = pod.name, reason = warning.reason.as_str(), "{warning}");

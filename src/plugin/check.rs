@@ -2,25 +2,27 @@ use super::Failure;
 use crate::{
     cni::{Attached, Environment},
     deadline::Deadline,
-    kernel::{Netns, Nftables, netns::cookie},
-    node::{NodeConfig, attachments},
+    kernel::{Interfaces, Netns, Nftables, netns::cookie},
+    node::attachments,
     plan::{Plan, compare},
-    reason::Reason,
+    reason::{Explanation, Reason},
 };
 
 /// CHECK: whether the redirection is still what the attachment's record says. A pod that was skipped has none.
-pub(super) fn check(environment: &Environment) -> Result<String, Failure> {
+pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<String, Failure> {
     let attached = Attached::parse(environment)?;
-    let Some(record) = attachments::get(&attached.container_id, &attached.ifname) else { return Ok(String::new()) };
-    let deadline = Deadline::after(NodeConfig::load()?.deadline);
-    let table = Plan::new(&record.intent, &record.network)?.nftables();
-    let found = Netns::open(&attached.netns)?.run(|| {
+    let Some(record) = attachments::get(&attached.container_id, &attached.ifname)? else { return Ok(String::new()) };
+    let plan = Plan::new(&record.intent, &record.network)?;
+    let differences = Netns::open(&attached.netns)?.run(|| -> Result<Vec<String>, Explanation> {
         if cookie()? != record.netns_cookie {
             return Err(Reason::NetnsInvalid.because("CNI_NETNS is not the network namespace of this attachment's ADD"));
         }
-        Ok(Nftables::open(deadline)?.read()?)
+        let rules = compare(&plan.nftables(), Nftables::open(deadline)?.read()?.as_ref());
+        let missing = Interfaces::open(deadline)?.missing_on_lo(&plan.addresses_on_lo())?;
+        // where eth0 has no IPv6 address, IPv6 may be switched off
+        let missing = missing.into_iter().filter(|_| record.network.ipv6).map(|address| format!("address {address} on lo is missing"));
+        Ok(rules.iter().map(ToString::to_string).chain(missing).collect())
     })?;
-    let differences = compare(&table, found.as_ref());
     match differences.first() {
         None => Ok(String::new()),
         Some(first) => Err(Reason::Drifted.because(format!("{} differences: {first}", differences.len())).into()),

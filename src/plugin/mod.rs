@@ -4,6 +4,7 @@ mod add;
 mod check;
 mod del;
 mod redirect;
+mod watchdog;
 
 use std::{
     io::{Read, Write},
@@ -11,10 +12,12 @@ use std::{
     process::ExitCode,
 };
 
+use self::watchdog::Watchdog;
 use crate::{
-    cni::{self, Command, Config, Environment, RequestError, Version},
+    cni::{self, Attached, Command, Config, Environment, RequestError, Version},
+    deadline::Deadline,
     node::{NodeConfig, profiles},
-    reason::{Explanation, Reason},
+    reason::{Explanation, Reason, quote},
     source,
 };
 
@@ -28,22 +31,39 @@ const INCOMPATIBLE: u32 = 1;
 pub fn run(environment: &Environment) -> ExitCode {
     let command = Command::parse(&environment.command);
     on_panic(command, Version::V1_1_0);
+    let watchdog = Watchdog::start(move || {
+        end(command, Version::V1_1_0, &Reason::DeadlineExceeded.because("the kernel or the node's disk did not answer in time"));
+    });
     // Multus's daemon may start us with a working directory outside of our root.
     nix::unistd::chdir("/").ok();
     if command == Some(Command::Del) {
+        watchdog.within(NodeConfig::default().deadline);
         del::del(environment);
         return ExitCode::SUCCESS;
     }
-    match answer(command, environment) {
-        Ok(output) => {
-            print(&output);
-            ExitCode::SUCCESS
+    let node = NodeConfig::load();
+    let of_node = node.clone().unwrap_or_default();
+    let deadline = Deadline::after(of_node.deadline);
+    watchdog.within(deadline.left());
+    log_to_stderr(of_node.log_level);
+    let (output, exit) = match answer(command, environment, node, deadline) {
+        Ok(output) => (output, ExitCode::SUCCESS),
+        Err((version, Failure { code, explanation })) => {
+            let pod = Attached::parse(environment).ok().and_then(|a| a.pod);
+            let (namespace, name) = pod.as_ref().map_or(("", ""), |p| (&p.namespace, &p.name));
+            tracing::error!(
+                command = command.map_or("?", Command::as_str),
+                namespace,
+                name,
+                reason = explanation.reason.as_str(),
+                "{explanation}"
+            );
+            (cni::error(version, code, &explanation.to_string()), ExitCode::FAILURE)
         }
-        Err((version, failure)) => {
-            print(&cni::error(version, failure.code, &failure.explanation.to_string()));
-            ExitCode::FAILURE
-        }
-    }
+    };
+    watchdog.answer();
+    print(&output);
+    exit
 }
 
 /// A failed call: the CNI code, and why.
@@ -64,70 +84,88 @@ impl From<RequestError> for Failure {
     }
 }
 
-fn answer(command: Option<Command>, environment: &Environment) -> Result<String, (Version, Failure)> {
-    let config = read_config().map_err(|e| (Version::V1_1_0, e.into()))?;
-    let version = config.version;
+fn answer(
+    command: Option<Command>,
+    environment: &Environment,
+    node: Result<NodeConfig, Explanation>,
+    deadline: Deadline,
+) -> Result<String, (Version, Failure)> {
+    let config = Config::parse(&read_stdin());
+    let version = config.as_ref().map_or(Version::V1_1_0, |c| c.version);
+    if command == Some(Command::Version) {
+        return Ok(cni::versions(version)); // also to a runtime that is newer than we are
+    }
+    let config = config.map_err(|e| (version, e.into()))?;
     on_panic(command, version);
     let at_least = |oldest: Version, verb| {
         let explanation = || Reason::InvalidRequest.because(format!("cniVersion {version} does not know {verb}"));
         if version < oldest { Err(Failure { code: INCOMPATIBLE, explanation: explanation() }) } else { Ok(()) }
     };
     let answer = match command {
-        Some(Command::Add) => add::add(environment, &config),
-        Some(verb @ Command::Check) => at_least(Version::V0_4_0, verb).and_then(|()| check::check(environment)),
-        Some(verb @ Command::Status) => at_least(Version::V1_1_0, verb).and_then(|()| status()),
+        Some(Command::Add) => add::add(environment, &config, node, deadline),
+        Some(verb @ Command::Check) => at_least(Version::V0_4_0, verb).and_then(|()| check::check(environment, deadline)),
+        Some(verb @ Command::Status) => at_least(Version::V1_1_0, verb).and_then(|()| status(node)),
         Some(verb @ Command::Gc) => at_least(Version::V1_1_0, verb).map(|()| del::gc()),
-        Some(Command::Version) => Ok(cni::versions(version)),
-        Some(Command::Del) | None => {
-            let command = crate::reason::quote(&environment.command.to_string_lossy());
+        Some(Command::Version | Command::Del) | None => {
+            let command = quote(&environment.command.to_string_lossy());
             Err(Failure { code: 4, explanation: Reason::InvalidRequest.because(format!("CNI_COMMAND {command} is no CNI verb")) })
         }
     };
     answer.map_err(|failure| (version, failure))
 }
 
-fn read_config() -> Result<Config, RequestError> {
+fn read_stdin() -> Vec<u8> {
     let mut stdin = Vec::new();
     // one byte more than is allowed, so that too much is noticed; what cannot be read is not valid either
-    drop(std::io::stdin().lock().take(cni::LARGEST_CONFIG as u64 + 1).read_to_end(&mut stdin));
-    Config::parse(&stdin)
+    std::io::stdin().lock().take(cni::LARGEST_CONFIG as u64 + 1).read_to_end(&mut stdin).ok();
+    stdin
 }
 
 /// STATUS: whether an ADD could be answered.
-fn status() -> Result<String, Failure> {
+fn status(node: Result<NodeConfig, Explanation>) -> Result<String, Failure> {
     let ready = || {
-        let config = NodeConfig::load()?;
-        profiles(config.default_profile)?;
-        source::any_available(&config)
+        let node = node?;
+        profiles(node.default_profile)?;
+        source::any_available(&node)
     };
     ready().map(|()| String::new()).map_err(|explanation| Failure { code: NOT_AVAILABLE, explanation })
 }
 
 /// One line of JSON for each event, on stderr: stdout is the protocol's.
 fn log_to_stderr(level: tracing::Level) {
-    let log = tracing_subscriber::fmt().json().flatten_event(true).with_target(false).with_max_level(level).with_writer(std::io::stderr);
-    drop(log.try_init());
+    let log = tracing_subscriber::fmt()
+        .json()
+        .flatten_event(true)
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_max_level(level)
+        .with_writer(std::io::stderr);
+    log.try_init().ok();
 }
 
 fn print(output: &str) {
     if !output.is_empty() {
         // nobody is left to tell
-        drop(writeln!(std::io::stdout().lock(), "{output}"));
+        writeln!(std::io::stdout().lock(), "{output}").ok();
     }
 }
 
 /// The runtime must never see a crash. A panic aborts the process after this hook, so the hook ends it.
 fn on_panic(command: Option<Command>, version: Version) {
     std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
-        if command == Some(Command::Del) {
-            std::process::exit(0);
-        }
         let place = panic.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
         let what = panic.payload_as_str().unwrap_or("unknown");
-        let explanation = Reason::Internal.because(format!("panic{place}: {what}"));
-        print(&cni::error(version, explanation.reason.cni_code(), &explanation.to_string()));
-        std::process::exit(1);
+        end(command, version, &Reason::Internal.because(format!("panic{place}: {what}")));
     }));
+}
+
+/// Ends the process with an error; a DEL with success.
+fn end(command: Option<Command>, version: Version, explanation: &Explanation) {
+    if command == Some(Command::Del) {
+        std::process::exit(0);
+    }
+    print(&cni::error(version, explanation.reason.cni_code(), &explanation.to_string()));
+    std::process::exit(1);
 }
 
 #[cfg(test)]

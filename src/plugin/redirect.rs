@@ -6,7 +6,7 @@ use crate::{
     kernel::{Interfaces as KernelInterfaces, KernelError, Netns, Nftables, netns::cookie},
     mesh::{Intent, Interfaces, Pod, Profile},
     node::attachments::{self, Record},
-    plan::{Difference, Plan, compare, nft::Table},
+    plan::{Difference, Plan, PodNetwork, compare, nft::Table},
     reason::{Explanation, Reason},
 };
 
@@ -30,38 +30,48 @@ pub(super) struct Done {
 pub(super) fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> {
     netns.run(|| {
         let cookie = cookie()?;
-        let earlier: Vec<_> =
-            attachments::of_container(&wanted.attached.container_id).into_iter().filter(|r| r.netns_cookie == cookie).collect();
-        if let Some(other) = earlier.iter().find(|r| r.intent != *wanted.intent) {
-            return Err(
-                Reason::ConflictingAttachment.because(format!("the attachment for {} in this pod has other settings", other.ifname))
-            );
-        }
+        let mut nftables = Nftables::open(wanted.deadline)?;
+        let found = nftables.read()?;
+        // without a table nothing was ever done here, whatever an ADD that failed or was killed has written down
+        let earlier = if found.is_some() { earlier(wanted, cookie)? } else { None };
         let interfaces = KernelInterfaces::open(wanted.deadline)?;
         // what was there at the first ADD counts: an interface that came later changes nothing
-        let network = match earlier.first() {
-            Some(record) => record.network.clone(),
+        let network = match earlier {
+            Some(record) => record.network,
             None => interfaces.pod_network(wanted.intent.interfaces == Interfaces::Primary)?,
         };
         let plan = Plan::new(wanted.intent, &network)?;
-        let (table, mut nftables) = (plan.nftables(), Nftables::open(wanted.deadline)?);
-        let found = nftables.read()?;
+        let table = plan.nftables();
         if let Some(found) = &found {
             no_conflict(&compare(&table, Some(found)))?;
         }
-        let mut record = wanted.record(cookie, plan.intent.clone(), network);
+        let mut record = wanted.record(cookie, network);
         record.done = found.is_some();
         write(&record)?;
-        let lo: Vec<_> = plan.addresses().into_iter().map(|(_lo, address)| address).collect();
-        interfaces.add_to_lo(&lo, record.network.ipv6)?;
+        interfaces.add_to_lo(&plan.addresses_on_lo(), record.network.ipv6)?;
         if found.is_some() {
             return Ok(Done { reason: Reason::AlreadyRedirected, warnings: plan.warnings });
         }
-        apply(&mut nftables, &table)?;
+        if let Err(refusal) = apply(&mut nftables, &table) {
+            attachments::remove(&record.container_id, &record.ifname);
+            return Err(refusal);
+        }
         record.done = true;
         write(&record)?;
         Ok(Done { reason: Reason::Redirected, warnings: plan.warnings })
     })
+}
+
+/// The record of an earlier ADD in this namespace that wanted the same; a conflict where one that was done wanted something else.
+fn earlier(wanted: &Redirection<'_>, cookie: u64) -> Result<Option<Record>, Explanation> {
+    let records = attachments::of_container(&wanted.attached.container_id).into_iter().filter(|r| r.netns_cookie == cookie);
+    let (same, other): (Vec<_>, Vec<_>) = records.partition(|r| r.intent == *wanted.intent);
+    match other.iter().find(|r| r.done) {
+        Some(other) => {
+            Err(Reason::ConflictingAttachment.because(format!("the attachment for {} in this pod has other settings", other.ifname)))
+        }
+        None => Ok(same.into_iter().next()),
+    }
 }
 
 /// Makes the table and believes the kernel's own word that it is right.
@@ -90,12 +100,14 @@ fn no_conflict(differences: &[Difference]) -> Result<(), Explanation> {
 
 fn write(record: &Record) -> Result<(), Explanation> {
     record.write().map_err(|e| {
-        Reason::Internal.because(format!("writing the attachment's record below /run/mesh-optin: {e}")).remedy("check the node's disk")
+        Reason::Internal
+            .because(format!("writing the attachment's record: {e}"))
+            .remedy("make sure that /run/mesh-optin is root's alone (0700) and writable")
     })
 }
 
 impl Redirection<'_> {
-    fn record(&self, netns_cookie: u64, intent: Intent, network: crate::plan::PodNetwork) -> Record {
+    fn record(&self, netns_cookie: u64, network: PodNetwork) -> Record {
         let (attached, metadata) = (self.attached, &self.pod.metadata);
         Record {
             container_id: attached.container_id.clone(),
@@ -105,7 +117,7 @@ impl Redirection<'_> {
             namespace: metadata.namespace.clone(),
             pod: metadata.name.clone(),
             uid: metadata.uid.clone(),
-            intent,
+            intent: self.intent.clone(),
             network,
             backend: "nftables".into(),
             profile: self.profile.name.clone(),

@@ -36,10 +36,9 @@ impl Api {
 
 impl PodSource for Api {
     fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
-        let _slot = slots::take(deadline)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| Reason::Internal.because(format!("starting the API client: {e}")))?;
-        runtime.block_on(self.attempts(pod, deadline)).map_err(|failure| self.explain(failure, pod, deadline))
+        runtime.block_on(self.attempts(pod, deadline))
     }
 }
 
@@ -71,26 +70,34 @@ impl Failure {
 }
 
 impl Api {
-    async fn attempts(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Failure> {
-        let client = self.client()?;
+    /// A slot is held for an attempt, not while waiting for the next: an outage, or pods that are gone, must not hold up the others.
+    async fn attempts(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
+        let explain = |failure| self.explain(failure, pod, deadline);
+        let mut client = None;
         let mut delays = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(50))
             .with_max_delay(Duration::from_secs(1))
             .with_jitter()
             .without_max_times()
             .build();
-        let mut last = Failure::Timeout;
+        let mut last: Option<Explanation> = None;
         loop {
+            let slot = slots::take(deadline).map_err(|busy| last.take().unwrap_or(busy))?;
+            let client: &Client = match &mut client {
+                Some(client) => client,
+                none => none.insert(self.client().map_err(explain)?),
+            };
             let waited = deadline.whole().saturating_sub(deadline.left());
-            match tokio::time::timeout(deadline.left(), self.get_both(&client, pod)).await {
+            match tokio::time::timeout(deadline.left(), self.get_both(client, pod)).await {
                 Ok(Ok(found)) => return Ok(found),
-                Ok(Err(failure)) if failure.can_pass(waited) => last = failure,
-                Ok(Err(failure)) => return Err(failure),
-                Err(_elapsed) => return Err(last),
+                Ok(Err(failure)) if failure.can_pass(waited) => last = Some(explain(failure)),
+                Ok(Err(failure)) => return Err(explain(failure)),
+                Err(_elapsed) => return Err(last.unwrap_or_else(|| explain(Failure::Timeout))),
             }
+            drop(slot);
             let delay = delays.next().unwrap_or(Duration::from_secs(1));
             if delay >= deadline.left() {
-                return Err(last);
+                return Err(last.unwrap_or_else(|| explain(Failure::Timeout)));
             }
             tokio::time::sleep(delay).await;
         }
@@ -100,8 +107,9 @@ impl Api {
     /// would bring kubeconfig, exec plugins and their parsers: 1.2 MB, and half of a one-shot process's time.
     fn client(&self) -> Result<Client, Failure> {
         let mut roots = RootCertStore::empty();
-        for certificate in &self.credential.ca {
-            roots.add(CertificateDer::from_slice(certificate)).map_err(|e| Failure::Certificate(format!("ca.crt: {e}")))?;
+        let (usable, _unusable) = roots.add_parsable_certificates(self.credential.ca.iter().map(|c| CertificateDer::from_slice(c)));
+        if usable == 0 {
+            return Err(Failure::Certificate("none of its certificates is usable".into()));
         }
         let tls = ClientConfig::builder_with_provider(ring::default_provider().into()).with_safe_default_protocol_versions();
         let tls = tls.map_err(|e| Failure::Connection(e.to_string()))?.with_root_certificates(roots).with_no_client_auth();
@@ -132,7 +140,9 @@ impl Api {
         match failure {
             Failure::Status { code: 401, .. } => self.unauthorized(),
             Failure::Status { code: 403, message } => Reason::ApiForbidden.because(format!("https://{server}: {message}")),
-            Failure::Status { code: 404, .. } => Reason::PodNotFound.because(format!("pod {namespace}/{name} does not exist")),
+            Failure::Status { code: 404, message } => {
+                Reason::PodNotFound.because(format!("pod {namespace}/{name} does not exist: {message}"))
+            }
             Failure::Status { code, message } => Reason::ApiUnreachable.because(format!("https://{server} answers {code}: {message}")),
             Failure::Connection(what) => Reason::ApiUnreachable.because(format!("https://{server}: {what}")),
             Failure::Certificate(what) => Reason::ApiUnauthorized

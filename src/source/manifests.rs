@@ -103,12 +103,15 @@ fn collect(value: Value, path: &Path, into: &mut Vec<Object>) -> Result<(), Stri
         "Namespace" => into.push(Object::Namespace(serde_json::from_value(value).map_err(typed)?)),
         "NetworkAttachmentDefinition" => into.push(Object::Attachment(attachment(value)?)),
         "MeshProfile" => into.push(Object::Profile(Box::new(Profile::from_value(value, ProfileOrigin::File(PathBuf::from(path)))?))),
-        "List" => {
-            for item in value.get("items").and_then(Value::as_array).cloned().unwrap_or_default() {
+        list if list.ends_with("List") => {
+            for mut item in value.get("items").and_then(Value::as_array).cloned().unwrap_or_default() {
+                if item.get("kind").is_none() {
+                    item["kind"] = list.trim_end_matches("List").into(); // a typed list names the kind once
+                }
                 collect(item, path, into)?;
             }
         }
-        "Deployment" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "ReplicationController" => {
+        "Deployment" | "DeploymentConfig" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "ReplicationController" => {
             into.push(Object::Pod(template(&value, "/spec/template")?))
         }
         "CronJob" => into.push(Object::Pod(template(&value, "/spec/jobTemplate/spec/template")?)),
@@ -164,6 +167,9 @@ kind: Namespace
 metadata: {name: a, labels: {istio-injection: enabled}}
 ---
 ---
+kind: PodList
+items: [{metadata: {name: l, namespace: null}, status: null}]
+---
 kind: List
 items:
 - {kind: Pod, metadata: {name: p}}
@@ -177,7 +183,10 @@ spec: {jobTemplate: {spec: {template: {metadata: {labels: {x: "y"}}, spec: {cont
 ---
 {apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: gold}}
 "#;
-        assert_eq!(kinds(text).unwrap(), ["namespace a", "pod default/p", "pod a/nightly", "nad a/mesh true", "profile gold"]);
+        assert_eq!(
+            kinds(text).unwrap(),
+            ["namespace a", "pod default/l", "pod default/p", "pod a/nightly", "nad a/mesh true", "profile gold"]
+        );
     }
 
     #[test]

@@ -27,11 +27,13 @@ pub trait PodSource {
     fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation>;
 }
 
-/// Asks the node's sources in order. The next one is asked only where one is away, never where one has answered.
+/// Asks the node's sources in order. The next one is asked only where one is away, never where one has answered; each but the last has
+/// half of the time that is left.
 pub fn look_up(config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
     let mut away = None;
-    for kind in &config.sources {
-        match ask(*kind, config, pod, deadline) {
+    for (at, kind) in config.sources.iter().enumerate() {
+        let is_last = at + 1 == config.sources.len();
+        match ask(*kind, config, pod, if is_last { deadline } else { deadline.half() }) {
             Ok(found) => return is_the_one(found, pod, config),
             Err(error) if is_away(error.reason) => away = Some(error),
             Err(error) => return Err(error),
@@ -42,12 +44,17 @@ pub fn look_up(config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<
 
 /// Whether any source could answer at all; what STATUS tells.
 pub fn any_available(config: &NodeConfig) -> Result<(), Explanation> {
-    let available = |kind: &SourceKind| match kind {
-        SourceKind::Agent => std::path::Path::new(paths::AGENT_SOCKET).exists(),
-        SourceKind::Api => credential::Credential::load().is_ok_and(|c| c.is_some()),
-        SourceKind::Manifests => config.manifests.as_ref().is_some_and(|d| d.is_dir()),
-    };
-    if config.sources.iter().any(available) { Ok(()) } else { Err(Reason::NoSource.into()) }
+    for kind in &config.sources {
+        let available = match kind {
+            SourceKind::Agent => false, // this version cannot ask it
+            SourceKind::Api => credential::Credential::load()?.is_some(),
+            SourceKind::Manifests => config.manifests.as_ref().is_some_and(|d| d.is_dir()),
+        };
+        if available {
+            return Ok(());
+        }
+    }
+    Err(Reason::NoSource.into())
 }
 
 fn ask(kind: SourceKind, config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
@@ -65,7 +72,7 @@ fn ask(kind: SourceKind, config: &NodeConfig, pod: &PodRef, deadline: Deadline) 
 }
 
 fn is_away(reason: Reason) -> bool {
-    matches!(reason, Reason::NoSource | Reason::AgentUnavailable | Reason::ApiUnreachable)
+    matches!(reason, Reason::NoSource | Reason::AgentUnavailable | Reason::ApiUnreachable | Reason::DeadlineExceeded)
 }
 
 /// The runtime's UID must be the pod's: names are used again. So must be the node, where ours is known.
