@@ -150,3 +150,16 @@ fn a_profile_and_an_attachment_in_the_files_count() {
     assert_eq!(code, 4);
     assert!(out.contains("OverrideNotAllowed: the profile does not let network attachments set traffic.excludeOutboundPorts"), "{out}");
 }
+
+#[test]
+fn explain_sees_that_two_attachments_differ() {
+    let pod = file(
+        "{kind: Namespace, metadata: {name: a, labels: {istio-injection: enabled}}}
+---
+{kind: NetworkAttachmentDefinition, metadata: {name: mesh, namespace: a}, spec: {config: '{\"type\": \"mesh-optin\", \"meshOptin\": {\"traffic\": {\"excludeOutboundPorts\": \"5432\"}}}'}}
+---
+{kind: Pod, metadata: {name: p, namespace: a, annotations: {k8s.v1.cni.cncf.io/networks: 'mesh, default/istio-cni'}}, spec: {}}",
+    );
+    let (code, out, _) = mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]);
+    assert!(code == 4 && out.contains("ConflictingAttachment"), "{out}");
+}

@@ -1,12 +1,12 @@
 //! The program as Multus calls it: real processes in an empty root, real network namespaces.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{
-    lab::{Node, PodNet, on_node},
+    lab::{PodNet, on_node},
     pods::{cni_args, data, given},
 };
 
@@ -95,80 +95,6 @@ fn del_succeeds_whatever_it_is_given() {
             let del = node.call_with("DEL", env, stdin);
             assert_eq!((del.code, del.stdout.as_str()), (0, ""), "{env:?}: {del:?}");
         }
-    });
-}
-
-#[test]
-fn a_record_lives_as_long_as_its_namespace() {
-    on_node(|node| {
-        let args = given(node, "defaults");
-        let lab = node.pod("a", V4);
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
-        let record = node.path("run/mesh-optin/attachments/c0ffee.net1.json");
-        let text: Value = serde_json::from_str(&std::fs::read_to_string(&record).unwrap()).unwrap();
-        assert_eq!((&text["done"], &text["pod"], &text["backend"]), (&json!(true), &json!("defaults"), &json!("nftables")));
-        assert_eq!(node.call("DEL", &lab.netns, &args, CONFIG).code, 0);
-        assert!(record.exists() && lab.state().contains("mesh-optin"), "a hot-plugged interface's DEL leaves the living pod redirected");
-        nix::mount::umount2(&node.path("run/netns/a"), nix::mount::MntFlags::MNT_DETACH).unwrap();
-        std::fs::remove_file(node.path("run/netns/a")).unwrap();
-        assert_eq!(node.call_with("DEL", &[], b"").code, 0);
-        assert!(!record.exists());
-    });
-}
-
-#[test]
-fn another_plan_in_the_namespace_is_a_conflict_and_stays() {
-    on_node(|node| {
-        let args = given(node, "defaults");
-        let lab = node.pod("a", V4);
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
-        let state = lab.state();
-        let other = r#"{"cniVersion":"1.1.0","name":"m","meshOptin":{"traffic":{"excludeOutboundPorts":"5432"}}}"#;
-        let env = [("CNI_NETNS", lab.netns.as_str()), ("CNI_ARGS", &args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net2")];
-        let (message, _) = node.call_with("ADD", &env, other.as_bytes()).error();
-        assert!(message.starts_with("ConflictingAttachment: the attachment for net1"), "{message}");
-        // also where the record was lost and only the kernel knows
-        std::fs::remove_dir_all(node.path("run/mesh-optin")).unwrap();
-        let (message, _) = node.call_with("ADD", &env, other.as_bytes()).error();
-        assert!(message.starts_with("ConflictingAttachment: this network namespace already"), "{message}");
-        assert_eq!(lab.state(), state);
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).logged_reason(), "AlreadyRedirected");
-    });
-}
-
-#[test]
-fn an_interface_that_comes_later_changes_nothing_for_a_repeated_add() {
-    on_node(|node| {
-        let args = given(node, "defaults");
-        node.write(
-            "etc/mesh-optin/profiles/default.yaml",
-            "{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: default}, spec: {redirect: {interfaces: Primary}}}",
-        );
-        let lab = node.pod("a", V4);
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).logged_reason(), "Redirected");
-        support::lab::inside(&lab.pod, || {
-            support::run(
-                "ip",
-                &["-batch", "-"],
-                "link add net7 type veth peer name net8\nlink set net8 up\nlink set net7 up\naddr add 172.31.0.5/24 dev net7\nroute add default dev net7 metric 9",
-            );
-        });
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).logged_reason(), "AlreadyRedirected");
-        std::fs::remove_dir_all(node.path("run/mesh-optin")).unwrap();
-        let (message, _) = node.call("ADD", &lab.netns, &args, CONFIG).error();
-        assert!(message.contains("net7"), "without its record only the kernel's word counts: {message}");
-    });
-}
-
-#[test]
-fn drift_is_found_by_check() {
-    on_node(|node| {
-        let args = given(node, "defaults");
-        let lab = node.pod("a", V4);
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
-        support::lab::inside(&lab.pod, || support::run("nft", &["flush", "chain", "inet", "mesh-optin", "outbound"], ""));
-        let (message, code) = node.call("CHECK", &lab.netns, &args, CONFIG).error();
-        assert!(message.starts_with("Drifted: 2 differences: chain outbound, rule 1") && code == 129, "{message}");
     });
 }
 
@@ -264,6 +190,12 @@ fn the_verbs_without_a_pod_answer() {
             r#"{"cniVersion":"0.4.0","supportedVersions":["0.1.0","0.2.0","0.3.0","0.3.1","0.4.0","1.0.0","1.1.0"]}"#
         );
         serde_json::from_str::<rscni_types::version::PluginInfo>(&version.stdout).unwrap();
+        for stdin in [&b""[..], br#"{"cniVersion":"1.2.0"}"#] {
+            assert!(
+                node.call_with("VERSION", &[], stdin).stdout.contains(r#""supportedVersions":["0.1.0""#),
+                "a newer runtime asks as well"
+            );
+        }
         assert_eq!((node.call_with("GC", &[], CONFIG.as_bytes()).code, node.call_with("STATUS", &[], CONFIG.as_bytes()).code), (0, 0));
         assert_eq!(node.call_with("STATUS", &[], br#"{"cniVersion":"0.4.0"}"#).error().1, 1);
         assert_eq!(node.call_with("FROB", &[], CONFIG.as_bytes()).error().1, 4);
@@ -305,53 +237,54 @@ fn one_process_and_no_other_program() {
     });
 }
 
-/// An ADD under strace: killed at the `n`th call of `syscall` by any of its threads, or with none just traced. Whether it came to its end,
-/// and the calls that it made.
-fn traced(node: &Node, netns: &str, args: &str, kill: Option<(&str, usize)>) -> (bool, Vec<String>) {
-    let (root, trace) = (node.path(""), node.path("trace"));
-    let inject = kill.map_or_else(String::new, |(syscall, n)| format!("-e inject={syscall}:signal=KILL:when={n}"));
-    let script = format!("exec strace -f -qq -o {} {inject} chroot {} /mesh-optin", trace.display(), root.display());
-    #[allow(clippy::disallowed_methods, reason = "strace kills")]
-    let mut command = std::process::Command::new("sh");
-    command.arg("-c").arg(script).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.envs([("CNI_COMMAND", "ADD"), ("CNI_NETNS", netns), ("CNI_ARGS", args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net1")]);
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let mut child = command.spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), CONFIG.as_bytes()).ok();
-    let ended = child.wait().unwrap().success();
-    let name = |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
-    (ended, std::fs::read_to_string(trace).unwrap().lines().filter_map(name).collect())
+#[test]
+fn the_next_source_is_asked_where_one_is_away() {
+    on_node(|node| {
+        let args = given(node, "opt-out");
+        let lab = node.pod("a", V4);
+        node.credential("https://127.0.0.1:1", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "t");
+        let configure =
+            |sources: &str| node.write("etc/mesh-optin/node.yaml", &format!("{{sources: {sources}, manifests: /manifests, deadline: 2s}}"));
+        configure("[agent, manifests]");
+        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).logged_reason(), "OptedOut");
+        configure("[agent]");
+        assert!(node.call("ADD", &lab.netns, &args, CONFIG).error().0.starts_with("AgentUnavailable"));
+        assert_eq!(node.call_with("STATUS", &[], CONFIG.as_bytes()).error().1, 50);
+    });
 }
 
 #[test]
-fn killed_at_any_system_call_it_leaves_no_rule_or_all_rules_and_the_next_add_succeeds() {
+fn a_log_that_cannot_be_written_fails_nothing() {
     on_node(|node| {
-        let args = given(node, "dual-stack");
-        let lab = node.pod("a", PodNet { v4: true, v6: true, net1: false });
-        let tables = || support::lab::inside(&lab.pod, || support::run("nft", &["list", "ruleset"], ""));
-        let forget = || {
-            support::lab::inside(&lab.pod, || support::run("nft", &["flush", "ruleset"], ""));
-            std::fs::remove_dir_all(node.path("run/mesh-optin")).ok();
-        };
-        let (ended, calls) = traced(node, &lab.netns, &args, None);
-        let whole = tables();
-        assert!(ended && whole.contains("mesh-optin"));
-        let (mut none, mut all, mut counts) = (0, 0, std::collections::BTreeMap::new());
-        for syscall in calls.iter().filter(|c| *c != "execve" && !c.starts_with("exit")) {
-            let n = counts.entry(syscall).and_modify(|n| *n += 1).or_insert(1);
-            forget();
-            if traced(node, &lab.netns, &args, Some((syscall, *n))).0 {
-                continue; // counted by thread: this one was not reached
-            }
-            match tables().as_str() {
-                "" => none += 1,
-                text if text == whole => all += 1,
-                part => panic!("killed at {syscall} {n}: {part}"),
-            }
-            let next = node.call("ADD", &lab.netns, &args, CONFIG);
-            assert_eq!((next.code, tables() == whole), (0, true), "after a kill at {syscall} {n}: {next:?}");
-        }
-        println!("killed {} times: {none} times no rule was there, {all} times all were", none + all);
-        assert!(none > 50 && all > 10, "{none} {all}");
+        let args = given(node, "defaults");
+        let lab = node.pod("a", V4);
+        let mut command = node.program(&[]);
+        command.envs([
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_NETNS", &lab.netns),
+            ("CNI_ARGS", &args),
+            ("CNI_CONTAINERID", "c"),
+            ("CNI_IFNAME", "net1"),
+        ]);
+        node.write("config", CONFIG);
+        command.stdin(std::fs::File::open(node.path("config")).unwrap());
+        command.stderr(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    });
+}
+
+#[test]
+fn a_stdin_that_never_ends_is_not_waited_for() {
+    on_node(|node| {
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 500ms}");
+        let mut command = node.program(&[]);
+        command.env("CNI_COMMAND", "ADD").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let kept_open = child.stdin.take();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("DeadlineExceeded: "));
+        drop(kept_open);
     });
 }

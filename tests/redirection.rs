@@ -5,44 +5,12 @@
 mod support;
 
 use support::{
-    lab::{APP, Node, Owner, PROXY_GID, PROXY_UID, PodLab, PodNet, on_node, validation_probe},
+    lab::{APP, Owner, PROXY_GID, PROXY_UID, on_node, validation_probe},
+    landings::{BOTH, V4, V4_NET1, V6, inbound, outbound, profile, redirected},
     pods::{given, given_with},
 };
 
-const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
-const V4: PodNet = PodNet { v4: true, v6: false, net1: false };
-const V6: PodNet = PodNet { v4: false, v6: true, net1: false };
-const BOTH: PodNet = PodNet { v4: true, v6: true, net1: false };
-const V4_NET1: PodNet = PodNet { v4: true, v6: false, net1: true };
 const OTHER: Owner = Owner { uid: 2000, gid: 2000 };
-
-/// Redirects the pod that CNI_ARGS name.
-fn redirected(node: &Node, args: &str, net: PodNet) -> PodLab {
-    let lab = node.pod("pod", net);
-    let add = node.call("ADD", &lab.netns, args, CONFIG);
-    assert_eq!(add.code, 0, "{add:?}");
-    lab
-}
-
-fn profile(node: &Node, redirect: &str) {
-    let yaml =
-        format!("{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: default}}, spec: {{redirect: {redirect}}}}}");
-    node.write("etc/mesh-optin/profiles/default.yaml", &yaml);
-}
-
-/// Out of the pod: whose connection, to where, where it lands.
-fn outbound(lab: &PodLab, expected: &[(Owner, &str, &str)]) {
-    for (owner, to, landing) in expected {
-        assert_eq!(lab.dial_out(*owner, to), *landing, "{owner:?} to {to}");
-    }
-}
-
-/// Into the pod.
-fn inbound(lab: &PodLab, expected: &[(&str, &str)]) {
-    for (to, landing) in expected {
-        assert_eq!(lab.dial_in(to), *landing, "to {to}");
-    }
-}
 
 #[test]
 fn defaults_capture_the_application_and_spare_the_sidecar() {
@@ -127,43 +95,6 @@ fn a_dual_stack_sidecar_gets_both_families() {
         for v6 in [false, true] {
             assert_eq!(validation_probe(&lab, PROXY_UID, v6), "pod:15006");
         }
-    });
-}
-
-#[test]
-fn a_family_that_the_sidecar_does_not_serve_is_left_alone_and_told() {
-    on_node(|node| {
-        let args = given(node, "defaults");
-        let lab = node.pod("pod", PodNet { net1: true, ..BOTH });
-        let add = node.call("ADD", &lab.netns, &args, CONFIG);
-        assert!(add.stderr.contains("FamilyNotCaptured"), "{add:?}");
-        outbound(
-            &lab,
-            &[(APP, "93.184.216.34:80", "pod:15001"), (APP, "[2606:2800::1]:80", "world:80"), (APP, "[fd00:30::1]:80", "world:80")],
-        );
-        inbound(&lab, &[("10.244.0.5:8080", "pod:15006"), ("[fd00:244::5]:8080", "pod:8080"), ("[fd00:30::5]:8080", "pod:8080")]);
-    });
-}
-
-#[test]
-fn all_families_are_captured_where_the_profile_says_so() {
-    on_node(|node| {
-        profile(node, "{ipFamilies: All}");
-        let lab = redirected(node, &given(node, "defaults"), PodNet { net1: true, ..V4 });
-        outbound(
-            &lab,
-            &[(APP, "[fd00:30::1]:80", "pod:15001"), (APP, "93.184.216.34:80", "pod:15001"), (PROXY_UID, "[fd00:30::1]:80", "world:80")],
-        );
-        inbound(&lab, &[("[fd00:30::5]:8080", "pod:15006")]);
-    });
-}
-
-#[test]
-fn an_ipv4_address_on_net1_does_not_switch_ipv6_off() {
-    on_node(|node| {
-        let lab = redirected(node, &given(node, "defaults"), PodNet { net1: true, ..V6 });
-        outbound(&lab, &[(APP, "[2606:2800::1]:80", "pod:15001"), (APP, "172.30.0.1:80", "pod:15001")]);
-        inbound(&lab, &[("[fd00:244::5]:8080", "pod:15006"), ("172.30.0.5:8080", "pod:15006")]);
     });
 }
 
@@ -257,57 +188,6 @@ fn an_included_loopback_range_is_captured_but_127_0_0_1_never() {
 }
 
 #[test]
-fn an_excluded_interface_is_left_alone_in_both_directions() {
-    on_node(|node| {
-        let lab = redirected(node, &given(node, "multus-second-nic"), V4_NET1);
-        outbound(&lab, &[(APP, "172.30.0.1:80", "world:80"), (APP, "93.184.216.34:80", "pod:15001")]);
-        inbound(&lab, &[("172.30.0.5:8080", "pod:8080"), ("10.244.0.5:8080", "pod:15006")]);
-    });
-}
-
-#[test]
-fn what_comes_in_by_a_virtual_interface_is_the_pod_s_outbound() {
-    for (ranges, to_range, beside) in [("*", "pod:15001", "pod:15001"), ("172.30.0.5/32", "pod:15001", "pod:8080")] {
-        on_node(|node| {
-            let annotations = [
-                ("istio.io/reroute-virtual-interfaces", "net1"),
-                ("traffic.sidecar.istio.io/excludeInterfaces", "net1"),
-                ("traffic.sidecar.istio.io/includeOutboundIPRanges", ranges),
-            ];
-            let lab = redirected(node, &given_with(node, "defaults", &annotations, &[]), V4_NET1);
-            support::lab::inside(&lab.pod, || support::run("ip", &["addr", "add", "172.30.0.6/24", "dev", "net1"], ""));
-            inbound(&lab, &[("172.30.0.5:8080", to_range), ("172.30.0.6:8080", beside), ("10.244.0.5:8080", "pod:15006")]);
-        });
-    }
-}
-
-#[test]
-fn only_interfaces_of_the_start_are_captured_with_primary() {
-    on_node(|node| {
-        profile(node, "{interfaces: Primary}");
-        let lab = redirected(node, &given(node, "defaults"), V4_NET1);
-        outbound(
-            &lab,
-            &[(APP, "172.30.0.1:80", "world:80"), (APP, "93.184.216.34:80", "pod:15001"), (PROXY_UID, "10.244.0.5:8080", "pod:15006")],
-        );
-        inbound(&lab, &[("172.30.0.5:8080", "pod:8080"), ("10.244.0.5:8080", "pod:15006")]);
-        assert_eq!(validation_probe(&lab, PROXY_UID, false), "pod:15006");
-    });
-}
-
-#[test]
-fn a_second_interface_with_a_default_route_is_primary_too() {
-    on_node(|node| {
-        profile(node, "{interfaces: Primary}");
-        let args = given(node, "defaults");
-        let lab = node.pod("pod", V4_NET1);
-        support::lab::inside(&lab.pod, || support::run("ip", &["route", "add", "default", "via", "172.30.0.1", "metric", "9"], ""));
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
-        inbound(&lab, &[("172.30.0.5:8080", "pod:15006")]);
-    });
-}
-
-#[test]
 fn owner_groups_choose_whose_connections_are_captured() {
     on_node(|node| {
         profile(node, "{outboundOwnerGroups: {include: [1000, 3000]}}");
@@ -382,27 +262,5 @@ fn other_ports_and_other_layers_say_what_is_captured() {
             ],
         );
         inbound(&lab, &[("10.244.0.5:15008", "pod:3306"), ("10.244.0.5:22", "pod:22"), ("10.244.0.5:8080", "pod:8080")]);
-    });
-}
-
-#[test]
-fn ipv6_switched_off_on_lo_stops_only_a_pod_that_uses_ipv6() {
-    let switched_off =
-        |lab: &PodLab| support::lab::inside(&lab.pod, || std::fs::write("/proc/sys/net/ipv6/conf/lo/disable_ipv6", "1").unwrap());
-    on_node(|node| {
-        let args = given(node, "dual-stack");
-        let lab = node.pod("pod", V4);
-        switched_off(&lab);
-        let add = node.call("ADD", &lab.netns, &args, CONFIG);
-        assert_eq!(add.code, 0, "{add:?}");
-        outbound(&lab, &[(APP, "93.184.216.34:80", "pod:15001")]);
-    });
-    on_node(|node| {
-        let args = given(node, "dual-stack");
-        let lab = node.pod("pod", BOTH);
-        switched_off(&lab);
-        let (message, _) = node.call("ADD", &lab.netns, &args, CONFIG).error();
-        assert!(message.starts_with("KernelRefused: adding ::6/128 to lo"), "{message}");
-        assert!(!lab.state().contains("mesh-optin"), "no rule without the address that validation needs");
     });
 }

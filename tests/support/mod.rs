@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod lab;
+pub mod landings;
 pub mod pods;
 
 use std::{

@@ -1,0 +1,37 @@
+//! Where connections of a redirected pod land.
+
+use super::lab::{Node, Owner, PodLab, PodNet};
+
+pub const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
+pub const V4: PodNet = PodNet { v4: true, v6: false, net1: false };
+pub const V6: PodNet = PodNet { v4: false, v6: true, net1: false };
+pub const BOTH: PodNet = PodNet { v4: true, v6: true, net1: false };
+pub const V4_NET1: PodNet = PodNet { v4: true, v6: false, net1: true };
+
+/// Redirects the pod that CNI_ARGS name.
+pub fn redirected(node: &Node, args: &str, net: PodNet) -> PodLab {
+    let lab = node.pod("pod", net);
+    let add = node.call("ADD", &lab.netns, args, CONFIG);
+    assert_eq!(add.code, 0, "{add:?}");
+    lab
+}
+
+pub fn profile(node: &Node, redirect: &str) {
+    let yaml =
+        format!("{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: default}}, spec: {{redirect: {redirect}}}}}");
+    node.write("etc/mesh-optin/profiles/default.yaml", &yaml);
+}
+
+/// Out of the pod: whose connection, to where, where it lands.
+pub fn outbound(lab: &PodLab, expected: &[(Owner, &str, &str)]) {
+    for (owner, to, landing) in expected {
+        assert_eq!(lab.dial_out(*owner, to), *landing, "{owner:?} to {to}");
+    }
+}
+
+/// Into the pod.
+pub fn inbound(lab: &PodLab, expected: &[(&str, &str)]) {
+    for (to, landing) in expected {
+        assert_eq!(lab.dial_in(to), *landing, "to {to}");
+    }
+}
