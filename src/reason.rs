@@ -140,7 +140,7 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Longest cause that is shown, in characters: the whole must fit a Kubernetes event (1,024 bytes) with the callers' text around it.
+/// Longest cause that is shown, in bytes: the whole must fit a Kubernetes event (1,024 bytes) with the callers' text around it.
 const LONGEST_CAUSE: usize = 400;
 
 /// Text of any origin as one bounded line.
@@ -150,11 +150,10 @@ impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = LONGEST_CAUSE;
         for c in self.0.chars() {
-            if left == 0 {
-                return f.write_str("...");
-            }
-            left -= 1;
-            if is_unshowable(c) { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+            let shown = if is_unshowable(c) { c.escape_default().to_string() } else { c.to_string() };
+            let Some(rest) = left.checked_sub(shown.len()) else { return f.write_str("...") };
+            left = rest;
+            f.write_str(&shown)?;
         }
         Ok(())
     }
@@ -195,6 +194,7 @@ mod tests {
     fn an_explanation_is_one_bounded_line_cause_first() {
         let text = Reason::InvalidAnnotation.because(format!("a\nb\u{1b}[31m\u{202e}{}", "x".repeat(5000))).to_string();
         assert!(text.starts_with("InvalidAnnotation: a\\nb\\u{1b}[31m\\u{202e}xxx"), "{text}");
+        assert!(Reason::Internal.because("\u{7}é".repeat(500)).to_string().len() < 600);
         assert!(text.len() < 600 && !text.contains('\n') && text.ends_with("create the pod anew"), "{text}");
     }
 

@@ -3,9 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 #![allow(clippy::disallowed_methods, reason = "commands are run as processes")]
 
+mod support;
+
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use support::lab::new_namespaces;
 
 /// Exit code, stdout, stderr.
 fn run(command: &mut Command) -> (i32, String, String) {
@@ -34,24 +37,24 @@ const DEMO_SHOWS: [&str; 6] = [
     "4 pods in ",
 ];
 
-fn interfaces_and_mounts() -> (String, String) {
-    (
-        std::fs::read_to_string("/proc/net/dev").unwrap().lines().map(|l| l.split(':').next().unwrap().to_owned()).collect(),
-        std::fs::read_to_string("/proc/self/mounts").unwrap(),
-    )
-}
-
 #[test]
 fn the_demo_shows_the_main_job_to_root_and_leaves_nothing() {
-    let before = interfaces_and_mounts();
-    let (code, out, err) = mesh_optin(&["demo"]);
-    assert_eq!((code, err.as_str()), (0, ""), "{out}");
-    for shown in DEMO_SHOWS {
-        assert!(out.contains(shown), "{shown}: {out}");
-    }
-    assert!(!out.contains('\x1b'), "no colour where there is no terminal");
-    assert_eq!(interfaces_and_mounts(), before);
-    assert!(!std::path::Path::new("/manifests").exists());
+    // where nobody else makes or removes anything
+    std::thread::scope(|scope| {
+        let alone = scope.spawn(|| {
+            new_namespaces();
+            let left = || ["/proc/thread-self/net/dev", "/proc/thread-self/mounts"].map(|f| std::fs::read_to_string(f).unwrap());
+            let before = left();
+            let (code, out, err) = mesh_optin(&["demo"]);
+            assert_eq!((code, err.as_str()), (0, ""), "{out}");
+            for shown in DEMO_SHOWS {
+                assert!(out.contains(shown), "{shown}: {out}");
+            }
+            assert!(!out.contains('\x1b'), "no colour where there is no terminal");
+            assert_eq!(left(), before);
+        });
+        alone.join().unwrap();
+    });
 }
 
 #[test]

@@ -102,7 +102,6 @@ fn del_succeeds_whatever_it_is_given() {
 fn what_is_not_a_pod_s_namespace_is_refused_before_anything_is_written() {
     on_node(|node| {
         let args = given(node, "defaults");
-        support::lab::inside(&node.new_netns("other"), || ());
         node.write("run/file", "");
         for (netns, reason) in [
             ("/proc/self/ns/net", "HostNetns"),
@@ -247,6 +246,9 @@ fn the_next_source_is_asked_where_one_is_away() {
             |sources: &str| node.write("etc/mesh-optin/node.yaml", &format!("{{sources: {sources}, manifests: /manifests, deadline: 2s}}"));
         configure("[agent, manifests]");
         assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).logged_reason(), "OptedOut");
+        configure("[api, agent]");
+        let (message, _) = node.call("ADD", &lab.netns, &args, CONFIG).error();
+        assert!(message.starts_with("ApiUnauthorized: "), "what failed says more than what does not exist: {message}");
         configure("[agent]");
         assert!(node.call("ADD", &lab.netns, &args, CONFIG).error().0.starts_with("AgentUnavailable"));
         assert_eq!(node.call_with("STATUS", &[], CONFIG.as_bytes()).error().1, 50);

@@ -81,25 +81,12 @@ impl Selection {
         let namespace = all.namespaces.iter().find(|n| n.metadata.name == *name);
         let namespace = namespace
             .ok_or_else(|| Failure::usage(format!("the files hold no Namespace {name}, which pod {} is in", pod.metadata.name)))?;
-        let mut cases = all
-            .attachments_of(pod)
-            .map(|attachments| attachments.iter().map(|attachment| self.decided(pod, namespace, attachment, all)).collect::<Vec<_>>());
-        // Multus calls the plugin for each attachment in turn: the worst decides
-        let worst = match &mut cases {
-            Err(refusal) => Err(refusal.clone()),
-            Ok(cases) if cases.iter().any(|c| c.decided.decision != cases[0].decided.decision) => {
-                let redirects = |c: &&Case| matches!(c.decided.decision, Decision::Redirect(_));
-                match cases.iter().position(|c| matches!(c.decided.decision, Decision::Refuse(_))) {
-                    Some(at) => Ok(cases.swap_remove(at)),
-                    None if cases.iter().filter(redirects).count() > 1 => {
-                        Err(Reason::ConflictingAttachment.because("two attachments that the pod names have different settings"))
-                    }
-                    None => Ok(cases.swap_remove(cases.iter().position(|c| redirects(&c)).unwrap_or(0))),
-                }
-            }
-            Ok(cases) => Ok(cases.swap_remove(0)),
+        // Multus calls the plugin for each attachment in turn
+        let cases = match all.attachments_of(pod) {
+            Ok(attachments) => attachments.iter().map(|attachment| self.decided(pod, namespace, attachment, all)).collect(),
+            Err(refusal) => vec![Case::refused(pod, refusal)],
         };
-        Ok(worst.unwrap_or_else(|refusal| Case::refused(pod, refusal)))
+        Ok(together(pod, cases))
     }
 
     /// What an ADD for this attachment would do.
@@ -115,6 +102,11 @@ impl Selection {
             Decision::Redirect(intent) => Plan::new(intent, &self.network(pod)),
             Decision::Skip(e) | Decision::Refuse(e) => Err(e.clone()),
         };
+        if assumed.is_none() && plan.is_ok() && !all.may_name_us(pod) {
+            let cause =
+                format!("the pod names no attachment of type mesh-optin in {}: the plugin is not called for it", annotation::NETWORKS);
+            decided.warnings.push(Reason::Bypassing.because(cause).remedy("name one and create the pod anew"));
+        }
         match (&decided.decision, &plan) {
             (Decision::Redirect(_), Err(refusal)) => decided.decision = Decision::Refuse(refusal.clone()),
             (_, Ok(plan)) => decided.warnings.extend(plan.warnings.clone()),
@@ -133,6 +125,18 @@ impl Selection {
         };
         PodNetwork { ipv4, ipv6, primary: [IfName::eth0()].into() }
     }
+}
+
+/// What comes of all of a pod's attachments: a refusal stops it, two redirections must be equal, one redirects.
+fn together(pod: &Pod, mut cases: Vec<Case>) -> Case {
+    let refusal = cases.iter().position(|c| matches!(c.decided.decision, Decision::Refuse(_)));
+    let redirections: Vec<_> = (0..cases.len()).filter(|at| matches!(cases[*at].decided.decision, Decision::Redirect(_))).collect();
+    let differ = redirections.iter().any(|at| cases[*at].decided.decision != cases[redirections[0]].decided.decision);
+    if refusal.is_none() && differ {
+        return Case::refused(pod, Reason::ConflictingAttachment.because("two attachments that the pod names have different settings"));
+    }
+    let at = refusal.or(redirections.first().copied()).unwrap_or(0);
+    cases.swap_remove(at)
 }
 
 #[derive(Default)]
@@ -162,6 +166,15 @@ impl Objects {
             }
         }
         Ok(())
+    }
+
+    /// Whether the pod names an attachment that is ours, or one that the files do not hold.
+    fn may_name_us(&self, pod: &Pod) -> bool {
+        let named = named_networks(pod.annotation(annotation::NETWORKS).unwrap_or_default(), &pod.metadata.namespace).unwrap_or_default();
+        named.iter().any(|(namespace, name)| {
+            let definition = self.attachments.iter().find(|a| a.namespace == *namespace && a.name == *name);
+            definition.and_then(|d| d.config.as_deref()).is_none_or(|config| !matches!(our_attachment(config), Ok(None)))
+        })
     }
 
     /// What the attachments of our type say that the pod names, in its order; nothing where the files hold none. One without a

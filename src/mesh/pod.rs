@@ -15,7 +15,7 @@ pub mod annotation {
     /// Which of Istio's templates make the pod.
     pub const TEMPLATES: &str = "inject.istio.io/templates";
     pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
-    /// Kubelet's hash of a static pod's manifest: the UID that the runtime knows it by. Only its mirror pod carries it.
+    /// Kubelet's hash of a static pod's manifest: the UID that the runtime knows it by, and that its mirror pod carries.
     pub const CONFIG_HASH: &str = "kubernetes.io/config.hash";
 }
 
@@ -189,7 +189,8 @@ impl Pod {
     }
 
     /// Whether the runtime's UID names this incarnation. A static pod is known to the runtime by its manifest's hash, which its
-    /// mirror pod carries; `config.source` would prove nothing, as any tenant can write it.
+    /// mirror pod carries; A tenant who writes
+    /// it on another pod gains nothing: the runtime names that pod by its own UID.
     pub fn is_incarnation(&self, uid: &str) -> bool {
         self.metadata.uid == uid || self.annotation(annotation::CONFIG_HASH) == Some(uid)
     }

@@ -2,16 +2,14 @@
 //! after. They are cleaned by looking at what lives: a DEL may be lost.
 
 use std::{
-    fs::DirBuilder,
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::{Privacy, paths, read};
+use super::{Privacy, paths, read, state};
 use crate::{
     mesh::Intent,
     plan::PodNetwork,
@@ -52,12 +50,15 @@ pub struct Record {
 
 impl Record {
     /// Writes it, in one step.
-    pub fn write(&self) -> io::Result<()> {
-        let directory = directory()?;
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
-        file.write_all(&serde_json::to_vec(self)?)?; // one system call
-        file.persist(path(&self.container_id, &self.ifname)).map_err(|e| e.error)?;
-        Ok(())
+    pub fn write(&self) -> Result<(), Explanation> {
+        let directory = state::directory(paths::ATTACHMENTS)?;
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+            file.write_all(&serde_json::to_vec(self)?)?; // one system call
+            file.persist(path(&self.container_id, &self.ifname)).map_err(|e| e.error)?;
+            Ok(())
+        };
+        write().map_err(|e| state::unusable(directory, &e))
     }
 }
 
@@ -97,7 +98,7 @@ pub fn sweep() {
         let written = std::fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
         written.and_then(|w| w.elapsed().ok()).is_some_and(|age| age > NO_LONGER_WRITTEN)
     };
-    if is_private(Path::new(paths::ATTACHMENTS)).is_err() {
+    if !state::is_private(Path::new(paths::ATTACHMENTS)) {
         return;
     }
     for path in files() {
@@ -131,26 +132,4 @@ fn load(path: &Path) -> Result<Option<Record>, Explanation> {
     let Some(text) = read(path, Privacy::Private)? else { return Ok(None) };
     let broken = |e: serde_json::Error| Reason::Internal.because(format!("the record {} cannot be read: {e}", path.display()));
     serde_json::from_str(&text).map(Some).map_err(broken)
-}
-
-/// The directory, made if it is not there; everything below `/run/mesh-optin` is root's alone.
-fn directory() -> io::Result<&'static Path> {
-    for path in [paths::RUN, paths::ATTACHMENTS] {
-        private_directory(Path::new(path))?;
-    }
-    Ok(Path::new(paths::ATTACHMENTS))
-}
-
-/// Makes a directory that is root's alone, or makes sure that it is.
-pub fn private_directory(path: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => is_private(path),
-        other => other,
-    }
-}
-
-fn is_private(directory: &Path) -> io::Result<()> {
-    let metadata = std::fs::symlink_metadata(directory)?;
-    let ours = metadata.is_dir() && metadata.uid() == 0 && metadata.mode() & 0o077 == 0;
-    if ours { Ok(()) } else { Err(io::Error::other(format!("{} is not a directory of root's alone (mode 0700)", directory.display()))) }
 }

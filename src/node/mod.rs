@@ -4,6 +4,7 @@ pub mod attachments;
 mod config;
 pub mod paths;
 mod profiles;
+pub mod state;
 mod trusted;
 
 pub use config::{DefaultProfile, NodeConfig, SourceKind};

@@ -8,10 +8,12 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-/// CHECK: whether the redirection is still what the attachment's record says. A pod that was skipped has none.
+/// CHECK: whether the redirection is still what the attachment's record says. A pod that was skipped has none, nor has one whose record
+/// was lost: nothing says what it should be.
 pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<String, Failure> {
     let attached = Attached::parse(environment)?;
-    let Some(record) = attachments::get(&attached.container_id, &attached.ifname)? else { return Ok(String::new()) };
+    let record = attachments::get(&attached.container_id, &attached.ifname)?;
+    let Some(record) = record.filter(|r| r.done) else { return Ok(String::new()) };
     let plan = Plan::new(&record.intent, &record.network)?;
     let differences = Netns::open(&attached.netns)?.run(|| -> Result<Vec<String>, Explanation> {
         if cookie()? != record.netns_cookie {
@@ -23,8 +25,9 @@ pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<Str
         let missing = missing.into_iter().filter(|_| record.network.ipv6).map(|address| format!("address {address} on lo is missing"));
         Ok(rules.iter().map(ToString::to_string).chain(missing).collect())
     })?;
-    match differences.first() {
-        None => Ok(String::new()),
-        Some(first) => Err(Reason::Drifted.because(format!("{} differences: {first}", differences.len())).into()),
+    match differences.as_slice() {
+        [] => Ok(String::new()),
+        [only] => Err(Reason::Drifted.because(only.as_str()).into()),
+        [first, others @ ..] => Err(Reason::Drifted.because(format!("{first} (and {} more differences)", others.len())).into()),
     }
 }

@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use self::watchdog::Watchdog;
+use self::watchdog::{Right, Watchdog};
 use crate::{
     cni::{self, Attached, Command, Config, Environment, RequestError, Version},
     deadline::Deadline,
@@ -30,25 +30,32 @@ const INCOMPATIBLE: u32 = 1;
 /// DEL always succeeds.
 pub fn run(environment: &Environment) -> ExitCode {
     let command = Command::parse(&environment.command);
-    on_panic(command, Version::V1_1_0);
-    let watchdog = Watchdog::start(move || {
-        end(command, Version::V1_1_0, &Reason::DeadlineExceeded.because("the kernel or the node's disk did not answer in time"));
+    let end = Ending { command, right: Right::default() };
+    end.on_panic(Version::V1_1_0);
+    let by_watchdog = end.clone();
+    let watchdog = Watchdog::start(move |version| {
+        let late = "the call's input, the kernel or the node's disk kept us waiting until the deadline";
+        by_watchdog.now(version, &Reason::DeadlineExceeded.because(late));
     });
     // Multus's daemon may start us with a working directory outside of our root.
     nix::unistd::chdir("/").ok();
     if command == Some(Command::Del) {
-        watchdog.within(NodeConfig::default().deadline);
+        watchdog.within(NodeConfig::default().deadline, Version::V1_1_0);
         del::del(environment);
         return ExitCode::SUCCESS;
     }
     let node = NodeConfig::load();
     let of_node = node.clone().unwrap_or_default();
     let deadline = Deadline::after(of_node.deadline);
-    watchdog.within(deadline.left());
+    watchdog.within(deadline.left(), Version::V1_1_0);
     log_to_stderr(of_node.log_level);
-    let (output, exit) = match answer(command, environment, node, deadline) {
+    let config = Config::parse(&read_stdin());
+    let version = config.as_ref().map_or(Version::V1_1_0, |c| c.version);
+    end.on_panic(version);
+    watchdog.within(deadline.left(), version);
+    let (output, exit) = match answer(command, environment, config, node, deadline) {
         Ok(output) => (output, ExitCode::SUCCESS),
-        Err((version, Failure { code, explanation })) => {
+        Err(Failure { code, explanation }) => {
             let pod = Attached::parse(environment).ok().and_then(|a| a.pod);
             let (namespace, name) = pod.as_ref().map_or(("", ""), |p| (&p.namespace, &p.name));
             tracing::error!(
@@ -61,7 +68,7 @@ pub fn run(environment: &Environment) -> ExitCode {
             (cni::error(version, code, &explanation.to_string()), ExitCode::FAILURE)
         }
     };
-    watchdog.answer();
+    end.right.take();
     print(&output);
     exit
 }
@@ -87,21 +94,20 @@ impl From<RequestError> for Failure {
 fn answer(
     command: Option<Command>,
     environment: &Environment,
+    config: Result<Config, RequestError>,
     node: Result<NodeConfig, Explanation>,
     deadline: Deadline,
-) -> Result<String, (Version, Failure)> {
-    let config = Config::parse(&read_stdin());
+) -> Result<String, Failure> {
     let version = config.as_ref().map_or(Version::V1_1_0, |c| c.version);
     if command == Some(Command::Version) {
         return Ok(cni::versions(version)); // also to a runtime that is newer than we are
     }
-    let config = config.map_err(|e| (version, e.into()))?;
-    on_panic(command, version);
+    let config = config?;
     let at_least = |oldest: Version, verb| {
         let explanation = || Reason::InvalidRequest.because(format!("cniVersion {version} does not know {verb}"));
         if version < oldest { Err(Failure { code: INCOMPATIBLE, explanation: explanation() }) } else { Ok(()) }
     };
-    let answer = match command {
+    match command {
         Some(Command::Add) => add::add(environment, &config, node, deadline),
         Some(verb @ Command::Check) => at_least(Version::V0_4_0, verb).and_then(|()| check::check(environment, deadline)),
         Some(verb @ Command::Status) => at_least(Version::V1_1_0, verb).and_then(|()| status(node)),
@@ -110,8 +116,7 @@ fn answer(
             let command = quote(&environment.command.to_string_lossy());
             Err(Failure { code: 4, explanation: Reason::InvalidRequest.because(format!("CNI_COMMAND {command} is no CNI verb")) })
         }
-    };
-    answer.map_err(|failure| (version, failure))
+    }
 }
 
 fn read_stdin() -> Vec<u8> {
@@ -150,41 +155,50 @@ fn print(output: &str) {
     }
 }
 
-/// The runtime must never see a crash. A panic aborts the process after this hook, so the hook ends it.
-fn on_panic(command: Option<Command>, version: Version) {
-    std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
-        let place = panic.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
-        let what = panic.payload_as_str().unwrap_or("unknown");
-        end(command, version, &Reason::Internal.because(format!("panic{place}: {what}")));
-    }));
+/// How a call ends that does not come to its end.
+#[derive(Clone)]
+struct Ending {
+    command: Option<Command>,
+    right: Right,
 }
 
-/// Ends the process with an error; a DEL with success.
-fn end(command: Option<Command>, version: Version, explanation: &Explanation) {
-    if command == Some(Command::Del) {
-        std::process::exit(0);
+impl Ending {
+    /// The runtime must never see a crash. A panic aborts the process after this hook, so the hook ends it.
+    fn on_panic(&self, version: Version) {
+        let end = self.clone();
+        std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
+            let place = panic.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
+            let what = panic.payload_as_str().unwrap_or("unknown");
+            end.now(version, &Reason::Internal.because(format!("panic{place}: {what}")));
+        }));
     }
-    print(&cni::error(version, explanation.reason.cni_code(), &explanation.to_string()));
-    std::process::exit(1);
+
+    /// Ends the process with an error; a DEL with success.
+    fn now(&self, version: Version, explanation: &Explanation) {
+        self.right.take();
+        if self.command == Some(Command::Del) {
+            std::process::exit(0);
+        }
+        print(&cni::error(version, explanation.reason.cni_code(), &explanation.to_string()));
+        std::process::exit(1);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Run by the test below, in a process of its own.
     #[test]
-    #[ignore = "it ends its process"]
-    fn a_call_that_panics() {
-        on_panic(Some(Command::Add), Version::V1_0_0);
-        std::thread::scope(|scope| scope.spawn(|| panic!("on \"any\" thread\n")).join()).ok();
-    }
-
-    #[test]
-    #[expect(clippy::disallowed_methods, reason = "a panic ends its process")]
+    #[expect(clippy::disallowed_methods, reason = "a panic ends its process, so this test runs itself in another")]
     fn a_panic_becomes_a_cni_error() {
+        const IN_THE_OTHER: &str = "MESH_OPTIN_TEST_PANIC";
+        if std::env::var_os(IN_THE_OTHER).is_some() {
+            Ending { command: Some(Command::Add), right: Right::default() }.on_panic(Version::V1_0_0);
+            std::thread::scope(|scope| scope.spawn(|| panic!("on \"any\" thread\n")).join()).ok();
+        }
         let mut process = std::process::Command::new(std::env::current_exe().unwrap());
-        let output = process.args(["--exact", "plugin::tests::a_call_that_panics", "--ignored", "--nocapture"]).output().unwrap();
+        process.args(["--exact", "plugin::tests::a_panic_becomes_a_cni_error", "--nocapture"]).env(IN_THE_OTHER, "1");
+        let output = process.output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let stdout = String::from_utf8(output.stdout).unwrap();
         let json = stdout.lines().find(|l| l.contains("{\"")).unwrap();

@@ -30,35 +30,39 @@ pub(super) struct Done {
 pub(super) fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> {
     netns.run(|| {
         let cookie = cookie()?;
+        let interfaces = KernelInterfaces::open(wanted.deadline)?;
+        let mut network = interfaces.pod_network(wanted.intent.interfaces == Interfaces::Primary)?;
+        let mut plan = Plan::new(wanted.intent, &network)?;
         let mut nftables = Nftables::open(wanted.deadline)?;
         let found = nftables.read()?;
-        // without a table nothing was ever done here, whatever an ADD that failed or was killed has written down
-        let earlier = if found.is_some() { earlier(wanted, cookie)? } else { None };
-        let interfaces = KernelInterfaces::open(wanted.deadline)?;
-        // what was there at the first ADD counts: an interface that came later changes nothing
-        let network = match earlier {
-            Some(record) => record.network,
-            None => interfaces.pod_network(wanted.intent.interfaces == Interfaces::Primary)?,
-        };
-        let plan = Plan::new(wanted.intent, &network)?;
-        let table = plan.nftables();
         if let Some(found) = &found {
-            no_conflict(&compare(&table, Some(found)))?;
+            // what was there at the first ADD counts: an interface that came later changes nothing
+            if let Some(record) = earlier(wanted, cookie)? {
+                network = record.network;
+                plan = Plan::new(wanted.intent, &network)?;
+            }
+            no_conflict(&compare(&plan.nftables(), Some(found)))?;
         }
-        let mut record = wanted.record(cookie, network);
-        record.done = found.is_some();
-        write(&record)?;
-        interfaces.add_to_lo(&plan.addresses_on_lo(), record.network.ipv6)?;
-        if found.is_some() {
-            return Ok(Done { reason: Reason::AlreadyRedirected, warnings: plan.warnings });
+        let lo = (plan.addresses_on_lo(), network.ipv6);
+        let record = Record { done: found.is_some(), ..wanted.record(cookie, network) };
+        let before = attachments::get(&record.container_id, &record.ifname).ok().flatten().filter(|r| r.netns_cookie == cookie);
+        record.write()?;
+        let applied = interfaces.add_to_lo(&lo.0, lo.1).map_err(Explanation::from).and_then(|()| match found {
+            Some(_) => Ok(Reason::AlreadyRedirected),
+            None => apply(&mut nftables, &plan.nftables()).map(|()| Reason::Redirected),
+        });
+        match applied {
+            Ok(reason) => {
+                Record { done: true, ..record }.write()?;
+                Ok(Done { reason, warnings: plan.warnings })
+            }
+            Err(refusal) => {
+                // as it was; if that fails too, what is written says that it was not done
+                before
+                    .map_or_else(|| attachments::remove(&record.container_id, &record.ifname), |before| before.write().unwrap_or_default());
+                Err(refusal)
+            }
         }
-        if let Err(refusal) = apply(&mut nftables, &table) {
-            attachments::remove(&record.container_id, &record.ifname);
-            return Err(refusal);
-        }
-        record.done = true;
-        write(&record)?;
-        Ok(Done { reason: Reason::Redirected, warnings: plan.warnings })
     })
 }
 
@@ -89,21 +93,14 @@ fn apply(nftables: &mut Nftables, table: &Table) -> Result<(), Explanation> {
 }
 
 fn no_conflict(differences: &[Difference]) -> Result<(), Explanation> {
+    let conflict = |what: String| {
+        Err(Reason::ConflictingAttachment.because(format!("this network namespace already has another table inet mesh-optin: {what}")))
+    };
     match differences {
         [] => Ok(()),
-        [first, ..] => Err(Reason::ConflictingAttachment.because(format!(
-            "this network namespace already has a table inet mesh-optin with {} differences: {first}",
-            differences.len()
-        ))),
+        [only] => conflict(only.to_string()),
+        [first, others @ ..] => conflict(format!("{first} (and {} more differences)", others.len())),
     }
-}
-
-fn write(record: &Record) -> Result<(), Explanation> {
-    record.write().map_err(|e| {
-        Reason::Internal
-            .because(format!("writing the attachment's record: {e}"))
-            .remedy("make sure that /run/mesh-optin is root's alone (0700) and writable")
-    })
 }
 
 impl Redirection<'_> {

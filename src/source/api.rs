@@ -82,7 +82,9 @@ impl Api {
             .build();
         let mut last: Option<Explanation> = None;
         loop {
-            let slot = slots::take(deadline).map_err(|busy| last.take().unwrap_or(busy))?;
+            let slot = slots::take(deadline)
+                .await
+                .map_err(|refusal| if refusal.reason == Reason::DeadlineExceeded { last.take().unwrap_or(refusal) } else { refusal })?;
             let client: &Client = match &mut client {
                 Some(client) => client,
                 none => none.insert(self.client().map_err(explain)?),

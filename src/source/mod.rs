@@ -9,7 +9,7 @@ use crate::{
     cni::PodRef,
     deadline::Deadline,
     mesh::{Namespace, Pod},
-    node::{NodeConfig, SourceKind, paths},
+    node::{NodeConfig, SourceKind, list, paths},
     reason::{Explanation, Reason},
 };
 
@@ -35,7 +35,9 @@ pub fn look_up(config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<
         let is_last = at + 1 == config.sources.len();
         match ask(*kind, config, pod, if is_last { deadline } else { deadline.half() }) {
             Ok(found) => return is_the_one(found, pod, config),
-            Err(error) if is_away(error.reason) => away = Some(error),
+            // that a source does not exist says less than that one failed
+            Err(error) if is_absent(error.reason) => away = away.filter(|a: &Explanation| !is_absent(a.reason)).or(Some(error)),
+            Err(error) if has_failed(error.reason) => away = Some(error),
             Err(error) => return Err(error),
         }
     }
@@ -48,7 +50,10 @@ pub fn any_available(config: &NodeConfig) -> Result<(), Explanation> {
         let available = match kind {
             SourceKind::Agent => false, // this version cannot ask it
             SourceKind::Api => credential::Credential::load()?.is_some(),
-            SourceKind::Manifests => config.manifests.as_ref().is_some_and(|d| d.is_dir()),
+            SourceKind::Manifests => match &config.manifests {
+                Some(directory) => list(directory, &manifests::EXTENSIONS).map(|_| directory.is_dir())?,
+                None => false,
+            },
         };
         if available {
             return Ok(());
@@ -71,8 +76,12 @@ fn ask(kind: SourceKind, config: &NodeConfig, pod: &PodRef, deadline: Deadline) 
     }
 }
 
-fn is_away(reason: Reason) -> bool {
-    matches!(reason, Reason::NoSource | Reason::AgentUnavailable | Reason::ApiUnreachable | Reason::DeadlineExceeded)
+fn is_absent(reason: Reason) -> bool {
+    matches!(reason, Reason::NoSource | Reason::AgentUnavailable)
+}
+
+fn has_failed(reason: Reason) -> bool {
+    matches!(reason, Reason::ApiUnreachable | Reason::DeadlineExceeded)
 }
 
 /// The runtime's UID must be the pod's: names are used again. So must be the node, where ours is known.

@@ -1,6 +1,6 @@
 //! At most four look-ups at a time ask the API: a hundred pods that start at once must not grow a hundred TLS clients.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use nix::{
@@ -11,7 +11,7 @@ use nix::{
 
 use crate::{
     deadline::Deadline,
-    node::{attachments::private_directory, paths},
+    node::{paths, state},
     reason::{Explanation, Reason},
 };
 
@@ -21,11 +21,8 @@ const SLOTS: usize = 4;
 pub(super) struct Slot(#[expect(dead_code, reason = "holds the lock")] Flock<std::fs::File>);
 
 /// Waits for a slot.
-pub(super) fn take(deadline: Deadline) -> Result<Slot, Explanation> {
-    let internal = |what: &str, error: std::io::Error| Reason::Internal.because(format!("{what}: {error}"));
-    for directory in [paths::RUN, paths::SLOTS] {
-        private_directory(Path::new(directory)).map_err(|e| internal(directory, e))?;
-    }
+pub(super) async fn take(deadline: Deadline) -> Result<Slot, Explanation> {
+    let directory = state::directory(paths::SLOTS)?;
     let mut delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(2))
         .with_max_delay(Duration::from_millis(50))
@@ -34,19 +31,20 @@ pub(super) fn take(deadline: Deadline) -> Result<Slot, Explanation> {
         .build();
     loop {
         for slot in 0..SLOTS {
-            let path = Path::new(paths::SLOTS).join(slot.to_string());
-            let file = OpenOptions::new().create(true).write(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW).open(&path);
-            let file = file.map_err(|e| internal(&path.display().to_string(), e))?;
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            let path = directory.join(slot.to_string());
+            let internal = |error: std::io::Error| Reason::Internal.because(format!("{}: {error}", path.display()));
+            let mut options = OpenOptions::new();
+            let file = options.create(true).write(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW).open(&path);
+            match Flock::lock(file.map_err(internal)?, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(Slot(lock)),
                 Err((_, Errno::EWOULDBLOCK)) => {}
-                Err((_, errno)) => return Err(internal(&path.display().to_string(), errno.into())),
+                Err((_, errno)) => return Err(internal(errno.into())),
             }
         }
         let delay = delays.next().unwrap_or(Duration::from_millis(50));
         if delay >= deadline.left() {
             return Err(Reason::DeadlineExceeded.because(format!("other look-ups kept all {SLOTS} slots for {:?}", deadline.whole())));
         }
-        std::thread::sleep(delay);
+        tokio::time::sleep(delay).await;
     }
 }

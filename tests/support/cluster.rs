@@ -35,7 +35,7 @@ impl Cluster {
     pub fn start() -> Self {
         let (send, receive) = mpsc::channel();
         // The thread stays: with it, or with the test program, the control plane's init is killed and all of it ends.
-        std::thread::spawn(move || {
+        let control_plane = std::thread::spawn(move || {
             new_namespaces();
             mount_("tmpfs", OWN_DIRECTORY, "tmpfs", MsFlags::empty());
             send.send(format!("/proc/{}/task/{}", std::process::id(), nix::unistd::gettid())).unwrap();
@@ -43,13 +43,14 @@ impl Cluster {
             let mut init = Command::new("setpriv");
             init.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
             init.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack/control-plane")).arg(OWN_DIRECTORY);
-            panic!("the control plane ended: {:?}", init.status());
+            init.status()
         });
         let thread: String = receive.recv().unwrap();
         let netns = Netns::open(format!("{thread}/ns/net").as_ref()).unwrap();
         let cluster = Self { netns, directory: format!("{thread}/root{OWN_DIRECTORY}").into() };
         let started = Instant::now();
         while !cluster.directory.join("ready").exists() {
+            assert!(!control_plane.is_finished(), "the control plane ended: {:?}", control_plane.join());
             assert!(started.elapsed() < Duration::from_secs(900), "the control plane does not come up");
             std::thread::sleep(Duration::from_millis(50));
         }

@@ -22,22 +22,30 @@ pub(super) struct Batch {
     /// The sequence number of its last message, which alone asks for an acknowledgement (over 256 of them: ENOBUFS).
     pub(super) last: u32,
     /// What each message after the begin does.
-    steps: Vec<String>,
+    steps: Vec<Step>,
+}
+
+/// What a message does; chains and rules by their index.
+#[derive(Clone, Copy)]
+enum Step {
+    Table,
+    Chain(usize),
+    Rule(usize, usize),
 }
 
 impl Batch {
     pub(super) fn of(table: &Table, first: u32) -> Self {
-        let mut messages = vec![(format!("adding table inet {TABLE}"), new_table(), NLM_F_CREATE | NLM_F_EXCL)];
-        for chain in &table.chains {
-            messages.push((format!("adding chain {}", chain.name), new_chain(chain), NLM_F_CREATE | NLM_F_EXCL));
+        let mut messages = vec![(Step::Table, new_table(), NLM_F_CREATE | NLM_F_EXCL)];
+        for (at, chain) in table.chains.iter().enumerate() {
+            messages.push((Step::Chain(at), new_chain(chain), NLM_F_CREATE | NLM_F_EXCL));
         }
         let mut encoder = Encoder::default();
-        for chain in &table.chains {
-            for rule in &chain.rules {
+        for (of_chain, chain) in table.chains.iter().enumerate() {
+            for (at, rule) in chain.rules.iter().enumerate() {
                 let (sets, expressions) = encoder.rule(rule);
-                let step = format!("adding to chain {} the rule {:?}", chain.name, rule.to_string());
+                let step = Step::Rule(of_chain, at);
                 for set in sets {
-                    messages.push((step.clone(), set, NLM_F_CREATE));
+                    messages.push((step, set, NLM_F_CREATE));
                 }
                 let attributes = vec![
                     RuleAttribute::Table(TABLE.into()),
@@ -64,9 +72,17 @@ impl Batch {
     }
 
     /// What the message with this sequence number was doing.
-    pub(super) fn describe(&self, sequence: u32) -> String {
+    pub(super) fn describe(&self, table: &Table, sequence: u32) -> String {
         let step = sequence.checked_sub(self.first + 1).and_then(|at| self.steps.get(at as usize));
-        step.map_or_else(|| "sending the nf_tables transaction".into(), Clone::clone)
+        match step {
+            None => "sending the nf_tables transaction".into(),
+            Some(Step::Table) => format!("adding table inet {TABLE}"),
+            Some(Step::Chain(at)) => format!("adding chain {}", table.chains[*at].name),
+            Some(Step::Rule(chain, at)) => {
+                let chain = &table.chains[*chain];
+                format!("adding to chain {} the rule {:?}", chain.name, chain.rules[*at].to_string())
+            }
+        }
     }
 }
 

@@ -145,9 +145,12 @@ impl Reader<'_> {
                 _ => return None,
             }
         }
-        let (not, value) = (not?, value?);
+        let (not, value, loaded) = (not?, value?, self.loaded);
         let mask = self.mask.take();
-        match (self.loaded, mask) {
+        if mask.is_some() {
+            self.load(None); // the register stays masked
+        }
+        match (loaded, mask) {
             (Loaded::CtState, Some(mask)) => {
                 let invalid = mask == CT_STATE_INVALID.to_ne_bytes() && not && value == [0; 4];
                 invalid.then_some(Match::Invalid)

@@ -42,7 +42,7 @@ impl Nftables {
         match self.socket.transact(&batch.bytes, batch.first, batch.last) {
             Ok(()) => Ok(()),
             Err((_, Errno::EEXIST)) => Err(KernelError::Exists),
-            Err((sequence, errno)) => Err(KernelError::of_errno(batch.describe(sequence), errno)),
+            Err((sequence, errno)) => Err(KernelError::of_errno(batch.describe(table, sequence), errno)),
         }
     }
 }

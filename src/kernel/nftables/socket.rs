@@ -66,6 +66,8 @@ impl Socket {
         match self.request(request, NLM_F_ACK) {
             Ok(objects) => Ok(objects.into_iter().next()),
             Err(Errno::ENOENT) => Ok(None),
+            // what nfnetlink answers for a subsystem that nobody registered
+            Err(errno @ Errno::EINVAL) => Err(KernelError::Unsupported { doing: doing.into(), errno }),
             Err(errno) => Err(KernelError::of_errno(doing, errno)),
         }
     }

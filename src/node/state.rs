@@ -1,0 +1,37 @@
+//! The directories below `/run/mesh-optin`: root's alone.
+
+use std::{
+    fs::{DirBuilder, symlink_metadata},
+    io::{self, ErrorKind},
+    os::unix::fs::{DirBuilderExt, MetadataExt},
+    path::Path,
+};
+
+use super::paths;
+use crate::reason::{Explanation, Reason};
+
+/// A directory of state, made if it is not there, else checked. So is the one that it is in.
+pub fn directory(path: &'static str) -> Result<&'static Path, Explanation> {
+    for path in [paths::RUN, path].map(Path::new) {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && is_private(path) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(unusable(path, &io::Error::other("it is not a directory of root's alone")));
+            }
+            other => other.map_err(|e| unusable(path, &e))?,
+        }
+    }
+    Ok(Path::new(path))
+}
+
+/// Whether it is a directory, no link, that is root's alone.
+pub fn is_private(path: &Path) -> bool {
+    symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.uid() == 0 && m.mode() & 0o077 == 0)
+}
+
+/// State that cannot be written.
+pub(super) fn unusable(path: &Path, error: &io::Error) -> Explanation {
+    Reason::NodeConfigInvalid
+        .because(format!("the directory {} cannot be used: {error}", path.display()))
+        .remedy("make sure that it is root's alone (mode 0700) and writable")
+}
