@@ -19,9 +19,7 @@ const OTHER: &str = r#"{"cniVersion":"1.1.0","name":"m","meshOptin":{"traffic":{
 #[test]
 fn a_record_lives_as_long_as_its_namespace() {
     on_node(|node| {
-        let args = given(node, "defaults");
-        let lab = node.pod("a", V4);
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
+        let (lab, args) = redirected(node);
         let (text, record) = (record(node), node.path(RECORD));
         assert_eq!((&text["done"], &text["pod"], &text["backend"]), (&json!(true), &json!("defaults"), &json!("nftables")));
         assert_eq!(node.call("DEL", &lab.netns, &args, CONFIG).code, 0);
@@ -35,9 +33,7 @@ fn a_record_lives_as_long_as_its_namespace() {
 #[test]
 fn another_plan_in_the_namespace_is_a_conflict_and_stays() {
     on_node(|node| {
-        let args = given(node, "defaults");
-        let lab = node.pod("a", V4);
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
+        let (lab, args) = redirected(node);
         let state = lab.state();
         let env = [("CNI_NETNS", lab.netns.as_str()), ("CNI_ARGS", &args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net2")];
         let (message, _) = node.call_with("ADD", &env, OTHER.as_bytes()).error();
@@ -78,9 +74,7 @@ fn an_interface_that_comes_later_changes_nothing_for_a_repeated_add() {
 #[test]
 fn drift_is_found_by_check() {
     on_node(|node| {
-        let args = given(node, "defaults");
-        let lab = node.pod("a", V4);
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
+        let (lab, args) = redirected(node);
         inside(&lab.pod, || run("nft", &["flush", "chain", "inet", "mesh-optin", "outbound"], ""));
         let (message, code) = node.call("CHECK", &lab.netns, &args, CONFIG).error();
         assert!(message.starts_with("Drifted: chain outbound, rule 1") && code == 129, "{message}");

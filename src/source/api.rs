@@ -1,6 +1,5 @@
 use std::{error::Error as _, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use futures_util::future::try_join;
 use http::{Request, header::AUTHORIZATION};
 use hyper_rustls::HttpsConnectorBuilder;
@@ -12,7 +11,7 @@ use kube::Client;
 use rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::CertificateDer};
 use serde::de::DeserializeOwned;
 
-use super::{Found, PodSource, credential::Credential, slots};
+use super::{Found, PodSource, credential::Credential, delays, slots};
 use crate::{
     cni::PodRef,
     deadline::Deadline,
@@ -74,12 +73,7 @@ impl Api {
     async fn attempts(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
         let explain = |failure| self.explain(failure, pod, deadline);
         let mut client = None;
-        let mut delays = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(50))
-            .with_max_delay(Duration::from_secs(1))
-            .with_jitter()
-            .without_max_times()
-            .build();
+        let mut delays = delays(Duration::from_millis(50), Duration::from_secs(1));
         let mut last: Option<Explanation> = None;
         loop {
             let slot = slots::take(deadline)
@@ -97,7 +91,7 @@ impl Api {
                 Err(_elapsed) => return Err(last.unwrap_or_else(|| explain(Failure::Timeout))),
             }
             drop(slot);
-            let delay = delays.next().unwrap_or(Duration::from_secs(1));
+            let delay = delays.next().unwrap_or_default();
             if delay >= deadline.left() {
                 return Err(last.unwrap_or_else(|| explain(Failure::Timeout)));
             }

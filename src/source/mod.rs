@@ -5,6 +5,10 @@ mod credential;
 pub mod manifests;
 mod slots;
 
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+
 use crate::{
     cni::PodRef,
     deadline::Deadline,
@@ -74,6 +78,11 @@ fn ask(kind: SourceKind, config: &NodeConfig, pod: &PodRef, deadline: Deadline) 
             None => Err(Reason::NoSource.into()),
         },
     }
+}
+
+/// How long to wait before each further attempt, without end: growing, and not the same for everybody.
+fn delays(first: Duration, longest: Duration) -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter().without_max_times().build()
 }
 
 fn is_absent(reason: Reason) -> bool {

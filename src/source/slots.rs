@@ -2,13 +2,13 @@
 
 use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, time::Duration};
 
-use backon::{BackoffBuilder, ExponentialBuilder};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
     libc::O_NOFOLLOW,
 };
 
+use super::delays;
 use crate::{
     deadline::Deadline,
     node::{paths, state},
@@ -23,12 +23,7 @@ pub(super) struct Slot(#[expect(dead_code, reason = "holds the lock")] Flock<std
 /// Waits for a slot.
 pub(super) async fn take(deadline: Deadline) -> Result<Slot, Explanation> {
     let directory = state::directory(paths::SLOTS)?;
-    let mut delays = ExponentialBuilder::default()
-        .with_min_delay(Duration::from_millis(2))
-        .with_max_delay(Duration::from_millis(50))
-        .with_jitter()
-        .without_max_times()
-        .build();
+    let mut delays = delays(Duration::from_millis(2), Duration::from_millis(50));
     loop {
         for slot in 0..SLOTS {
             let path = directory.join(slot.to_string());
@@ -41,7 +36,7 @@ pub(super) async fn take(deadline: Deadline) -> Result<Slot, Explanation> {
                 Err((_, errno)) => return Err(internal(errno.into())),
             }
         }
-        let delay = delays.next().unwrap_or(Duration::from_millis(50));
+        let delay = delays.next().unwrap_or_default();
         if delay >= deadline.left() {
             return Err(Reason::DeadlineExceeded.because(format!("other look-ups kept all {SLOTS} slots for {:?}", deadline.whole())));
         }
