@@ -166,3 +166,20 @@ fn explain_sees_that_two_attachments_differ() {
     let (code, out, _) = mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]);
     assert!(code == 4 && out.contains("ConflictingAttachment"), "{out}");
 }
+
+#[test]
+fn explain_warns_of_a_live_pod_for_which_the_plugin_is_not_called() {
+    let explain = |networks: &str| {
+        let pod = file(&format!(
+            "{{kind: Namespace, metadata: {{name: a, labels: {{istio-injection: enabled}}}}}}
+---
+{{kind: NetworkAttachmentDefinition, metadata: {{name: macvlan, namespace: a}}, spec: {{config: '{{\"type\": \"macvlan\"}}'}}}}
+---
+{{kind: Pod, metadata: {{name: p, namespace: a, uid: u, annotations: {{sidecar.istio.io/status: '{{}}', k8s.v1.cni.cncf.io/networks: '{networks}'}}}},
+  spec: {{containers: [{{name: istio-proxy, args: [proxy, sidecar]}}]}}}}"
+        ));
+        mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]).1.contains("Bypassing: the pod names no attachment")
+    };
+    assert!(explain("") && explain("macvlan"));
+    assert!(!explain("default/istio-cni") && !explain("macvlan, somewhere/else"));
+}

@@ -197,6 +197,10 @@ fn the_verbs_without_a_pod_answer() {
         }
         assert_eq!((node.call_with("GC", &[], CONFIG.as_bytes()).code, node.call_with("STATUS", &[], CONFIG.as_bytes()).code), (0, 0));
         assert_eq!(node.call_with("STATUS", &[], br#"{"cniVersion":"0.4.0"}"#).error().1, 1);
+        node.write("run/mesh-optin/x", ""); // readable by others
+        let (message, code) = node.call_with("STATUS", &[], CONFIG.as_bytes()).error();
+        assert!(code == 50 && message.contains("/run/mesh-optin cannot be used"), "{message}");
+        std::fs::remove_dir_all(node.path("run/mesh-optin")).unwrap();
         assert_eq!(node.call_with("FROB", &[], CONFIG.as_bytes()).error().1, 4);
         assert_eq!(node.call_with("ADD", &[], CONFIG.as_bytes()).error().1, 4);
         std::fs::remove_file(node.path("etc/mesh-optin/node.yaml")).unwrap();

@@ -81,12 +81,23 @@ impl Selection {
         let namespace = all.namespaces.iter().find(|n| n.metadata.name == *name);
         let namespace = namespace
             .ok_or_else(|| Failure::usage(format!("the files hold no Namespace {name}, which pod {} is in", pod.metadata.name)))?;
-        // Multus calls the plugin for each attachment in turn
-        let cases = match all.attachments_of(pod) {
-            Ok(attachments) => attachments.iter().map(|attachment| self.decided(pod, namespace, attachment, all)).collect(),
-            Err(refusal) => vec![Case::refused(pod, refusal)],
+        let named = match all.named_by(pod) {
+            Ok(named) => named,
+            Err(refusal) => return Ok(Case::refused(pod, refusal)),
         };
-        Ok(together(pod, cases))
+        // Multus calls the plugin for each attachment in turn
+        let of_each = |attachment| self.decided(pod, namespace, attachment, all);
+        let mut case = match named.ours.as_slice() {
+            [] => of_each(&Attachment::default()),
+            ours => together(pod, ours.iter().map(of_each).collect()),
+        };
+        // the injector may add the attachment to a pod that it has not seen yet
+        if named.ours.is_empty() && !named.unknown && !case.assumed && case.plan.is_ok() {
+            let cause =
+                format!("the pod names no attachment of type mesh-optin in {}: the plugin is not called for it", annotation::NETWORKS);
+            case.decided.warnings.push(Reason::Bypassing.because(cause).remedy("name one and create the pod anew"));
+        }
+        Ok(case)
     }
 
     /// What an ADD for this attachment would do.
@@ -102,11 +113,6 @@ impl Selection {
             Decision::Redirect(intent) => Plan::new(intent, &self.network(pod)),
             Decision::Skip(e) | Decision::Refuse(e) => Err(e.clone()),
         };
-        if assumed.is_none() && plan.is_ok() && !all.may_name_us(pod) {
-            let cause =
-                format!("the pod names no attachment of type mesh-optin in {}: the plugin is not called for it", annotation::NETWORKS);
-            decided.warnings.push(Reason::Bypassing.because(cause).remedy("name one and create the pod anew"));
-        }
         match (&decided.decision, &plan) {
             (Decision::Redirect(_), Err(refusal)) => decided.decision = Decision::Refuse(refusal.clone()),
             (_, Ok(plan)) => decided.warnings.extend(plan.warnings.clone()),
@@ -168,37 +174,34 @@ impl Objects {
         Ok(())
     }
 
-    /// Whether the pod names an attachment that is ours, or one that the files do not hold.
-    fn may_name_us(&self, pod: &Pod) -> bool {
-        let named = named_networks(pod.annotation(annotation::NETWORKS).unwrap_or_default(), &pod.metadata.namespace).unwrap_or_default();
-        named.iter().any(|(namespace, name)| {
-            let definition = self.attachments.iter().find(|a| a.namespace == *namespace && a.name == *name);
-            definition.and_then(|d| d.config.as_deref()).is_none_or(|config| !matches!(our_attachment(config), Ok(None)))
-        })
-    }
-
-    /// What the attachments of our type say that the pod names, in its order; nothing where the files hold none. One without a
-    /// configuration is ours if it has the name that a profile gives: the configuration is a file of the node.
-    fn attachments_of(&self, pod: &Pod) -> Result<Vec<Attachment>, Explanation> {
+    /// What the pod's networks annotation names. An attachment without a configuration is ours if it has the name that a profile gives:
+    /// the configuration is a file of the node.
+    fn named_by(&self, pod: &Pod) -> Result<Named, Explanation> {
         let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
-        let mut ours = Vec::new();
+        let mut named = Named::default();
         for (namespace, name) in named_networks(networks, &pod.metadata.namespace)? {
             let definition = self.attachments.iter().find(|a| a.namespace == namespace && a.name == name);
             match definition.and_then(|d| d.config.as_deref()) {
                 Some(config) => {
                     let invalid =
                         |why: String| Reason::InvalidAttachment.because(format!("NetworkAttachmentDefinition {namespace}/{name}: {why}"));
-                    ours.extend(our_attachment(config).map_err(invalid)?);
+                    named.ours.extend(our_attachment(config).map_err(invalid)?);
                 }
-                None if self.profiles.iter().any(|p| p.spec.attachment.name == name) => ours.push(Attachment::default()),
-                None => {}
+                None if self.profiles.iter().any(|p| p.spec.attachment.name == name) => named.ours.push(Attachment::default()),
+                None => named.unknown = true,
             }
         }
-        if ours.is_empty() {
-            ours.push(Attachment::default());
-        }
-        Ok(ours)
+        Ok(named)
     }
+}
+
+/// The attachments that a pod names.
+#[derive(Default)]
+struct Named {
+    /// What those of our type say, in the pod's order.
+    ours: Vec<Attachment>,
+    /// There are others whose type the files do not tell.
+    unknown: bool,
 }
 
 /// `meshOptin` of a CNI configuration, or of our part of a list; `None` if it is not of our type.

@@ -16,7 +16,7 @@ pub fn directory(path: &'static str) -> Result<&'static Path, Explanation> {
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists && is_private(path) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                return Err(unusable(path, &io::Error::other("it is not a directory of root's alone")));
+                return Err(not_ours(path));
             }
             other => other.map_err(|e| unusable(path, &e))?,
         }
@@ -24,9 +24,20 @@ pub fn directory(path: &'static str) -> Result<&'static Path, Explanation> {
     Ok(Path::new(path))
 }
 
+/// Whether state can be kept, without keeping any: there is none yet, or it is root's alone.
+pub fn check() -> Result<(), Explanation> {
+    let run = Path::new(paths::RUN);
+    let sound = symlink_metadata(run).is_err_and(|e| e.kind() == ErrorKind::NotFound) || is_private(run);
+    if sound { Ok(()) } else { Err(not_ours(run)) }
+}
+
 /// Whether it is a directory, no link, that is root's alone.
 pub fn is_private(path: &Path) -> bool {
     symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.uid() == 0 && m.mode() & 0o077 == 0)
+}
+
+fn not_ours(path: &Path) -> Explanation {
+    unusable(path, &io::Error::other("it is not a directory of root's alone"))
 }
 
 /// State that cannot be written.

@@ -72,6 +72,15 @@ impl fmt::Display for Difference {
     }
 }
 
+/// The first of some differences, and how many more there are; `None` if there is none.
+pub fn summary<T: fmt::Display>(differences: &[T]) -> Option<String> {
+    match differences {
+        [] => None,
+        [only] => Some(only.to_string()),
+        [first, others @ ..] => Some(format!("{first} (and {} more differences)", others.len())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

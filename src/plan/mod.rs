@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
-pub use compare::{Difference, compare};
+pub use compare::{Difference, compare, summary};
 pub use families::Families;
 
 use crate::{

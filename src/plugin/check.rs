@@ -4,7 +4,7 @@ use crate::{
     deadline::Deadline,
     kernel::{Interfaces, Netns, Nftables, netns::cookie},
     node::attachments,
-    plan::{Plan, compare},
+    plan::{Plan, compare, summary},
     reason::{Explanation, Reason},
 };
 
@@ -25,9 +25,5 @@ pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<Str
         let missing = missing.into_iter().filter(|_| record.network.ipv6).map(|address| format!("address {address} on lo is missing"));
         Ok(rules.iter().map(ToString::to_string).chain(missing).collect())
     })?;
-    match differences.as_slice() {
-        [] => Ok(String::new()),
-        [only] => Err(Reason::Drifted.because(only.as_str()).into()),
-        [first, others @ ..] => Err(Reason::Drifted.because(format!("{first} (and {} more differences)", others.len())).into()),
-    }
+    summary(&differences).map_or_else(|| Ok(String::new()), |drift| Err(Reason::Drifted.because(drift).into()))
 }

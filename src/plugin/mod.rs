@@ -16,7 +16,7 @@ use self::watchdog::{Right, Watchdog};
 use crate::{
     cni::{self, Attached, Command, Config, Environment, RequestError, Version},
     deadline::Deadline,
-    node::{NodeConfig, profiles},
+    node::{NodeConfig, profiles, state},
     reason::{Explanation, Reason, quote},
     source,
 };
@@ -131,6 +131,7 @@ fn status(node: Result<NodeConfig, Explanation>) -> Result<String, Failure> {
     let ready = || {
         let node = node?;
         profiles(node.default_profile)?;
+        state::check()?;
         source::any_available(&node)
     };
     ready().map(|()| String::new()).map_err(|explanation| Failure { code: NOT_AVAILABLE, explanation })

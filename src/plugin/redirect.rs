@@ -6,7 +6,7 @@ use crate::{
     kernel::{Interfaces as KernelInterfaces, KernelError, Netns, Nftables, netns::cookie},
     mesh::{Intent, Interfaces, Pod, Profile},
     node::attachments::{self, Record},
-    plan::{Difference, Plan, PodNetwork, compare, nft::Table},
+    plan::{Difference, Plan, PodNetwork, compare, nft::Table, summary},
     reason::{Explanation, Reason},
 };
 
@@ -43,27 +43,36 @@ pub(super) fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, 
             }
             no_conflict(&compare(&plan.nftables(), Some(found)))?;
         }
-        let lo = (plan.addresses_on_lo(), network.ipv6);
-        let record = Record { done: found.is_some(), ..wanted.record(cookie, network) };
-        let before = attachments::get(&record.container_id, &record.ifname).ok().flatten().filter(|r| r.netns_cookie == cookie);
-        record.write()?;
-        let applied = interfaces.add_to_lo(&lo.0, lo.1).map_err(Explanation::from).and_then(|()| match found {
-            Some(_) => Ok(Reason::AlreadyRedirected),
-            None => apply(&mut nftables, &plan.nftables()).map(|()| Reason::Redirected),
-        });
-        match applied {
-            Ok(reason) => {
-                Record { done: true, ..record }.write()?;
-                Ok(Done { reason, warnings: plan.warnings })
-            }
-            Err(refusal) => {
-                // as it was; if that fails too, what is written says that it was not done
-                before
-                    .map_or_else(|| attachments::remove(&record.container_id, &record.ifname), |before| before.write().unwrap_or_default());
-                Err(refusal)
-            }
-        }
+        let record = wanted.record(cookie, network);
+        let add_addresses = || interfaces.add_to_lo(&plan.addresses_on_lo(), record.network.ipv6);
+        let reason = if found.is_some() {
+            add_addresses()?;
+            Record { done: true, ..record }.write()?;
+            Reason::AlreadyRedirected
+        } else {
+            noted(&record, || {
+                add_addresses()?;
+                apply(&mut nftables, &plan.nftables())
+            })?;
+            Reason::Redirected
+        };
+        Ok(Done { reason, warnings: plan.warnings })
     })
+}
+
+/// Does `work` with its record written before and marked done after. Where it fails, what was on record before is again.
+fn noted(record: &Record, work: impl FnOnce() -> Result<(), Explanation>) -> Result<(), Explanation> {
+    let before = attachments::get(&record.container_id, &record.ifname).ok().flatten();
+    let before = before.filter(|r| r.netns_cookie == record.netns_cookie);
+    record.write()?;
+    let worked = work();
+    match (&worked, before) {
+        (Ok(()), _) => Record { done: true, ..record.clone() }.write()?,
+        // if this fails too, what is on record says that it was not done
+        (Err(_), Some(before)) => drop(before.write()),
+        (Err(_), None) => attachments::remove(&record.container_id, &record.ifname),
+    }
+    worked
 }
 
 /// The record of an earlier ADD in this namespace that wanted the same; a conflict where one that was done wanted something else.
@@ -93,13 +102,11 @@ fn apply(nftables: &mut Nftables, table: &Table) -> Result<(), Explanation> {
 }
 
 fn no_conflict(differences: &[Difference]) -> Result<(), Explanation> {
-    let conflict = |what: String| {
-        Err(Reason::ConflictingAttachment.because(format!("this network namespace already has another table inet mesh-optin: {what}")))
-    };
-    match differences {
-        [] => Ok(()),
-        [only] => conflict(only.to_string()),
-        [first, others @ ..] => conflict(format!("{first} (and {} more differences)", others.len())),
+    match summary(differences) {
+        None => Ok(()),
+        Some(what) => {
+            Err(Reason::ConflictingAttachment.because(format!("this network namespace already has another table inet mesh-optin: {what}")))
+        }
     }
 }
 
