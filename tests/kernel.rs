@@ -86,8 +86,22 @@ fn a_second_table_is_refused_and_the_first_stays() {
         nftables().create(&table).unwrap();
         let mut other = table.clone();
         other.chains.truncate(1);
-        assert!(matches!(nftables().create(&other), Err(KernelError::Exists)));
+        assert!(matches!(nftables().create(&other), Err(KernelError::Overtaken)));
         assert_eq!(nftables().read().unwrap(), Some(table));
+    });
+}
+
+#[test]
+fn a_transaction_for_an_earlier_generation_is_refused_as_a_whole() {
+    in_new_netns(|| {
+        let table = rich();
+        let mut late = nftables();
+        assert_eq!(late.read().unwrap(), None);
+        run("nft", &["add", "table", "inet", "somebody-else"], "");
+        assert!(matches!(late.create(&table), Err(KernelError::Overtaken)));
+        assert_eq!(late.read().unwrap(), None);
+        late.create(&table).unwrap();
+        assert_eq!(late.read().unwrap(), Some(table));
     });
 }
 

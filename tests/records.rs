@@ -165,7 +165,7 @@ fn what_an_add_that_was_not_done_wrote_down_does_not_count() {
 
 #[test]
 fn of_two_adds_at_once_with_other_settings_one_wins_and_stays_right() {
-    for _ in 0..5 {
+    for _ in 0..40 {
         on_node(|node| {
             let args = given(node, "defaults");
             let lab = node.pod("a", V4);

@@ -21,9 +21,9 @@ pub enum KernelError {
         /// What came back.
         errno: Errno,
     },
-    /// There already is such a table.
-    #[error("the table exists already")]
-    Exists,
+    /// Somebody else was faster: there is such a table by now, or something changed since it was read.
+    #[error("somebody else changed the tables meanwhile")]
+    Overtaken,
     /// Somebody else changes it while it is read.
     #[error("reading the table: somebody else keeps changing it")]
     Changing,
@@ -67,7 +67,7 @@ impl From<KernelError> for Explanation {
     fn from(error: KernelError) -> Self {
         let reason = match &error {
             KernelError::Unsupported { .. } => Reason::KernelUnsupported,
-            KernelError::Refused { .. } | KernelError::Exists | KernelError::Changing | KernelError::Malformed { .. } => {
+            KernelError::Refused { .. } | KernelError::Overtaken | KernelError::Changing | KernelError::Malformed { .. } => {
                 Reason::KernelRefused
             }
             KernelError::Timeout { .. } => Reason::DeadlineExceeded,

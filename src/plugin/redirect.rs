@@ -87,18 +87,25 @@ fn earlier(wanted: &Redirection<'_>, cookie: u64) -> Result<Option<Record>, Expl
     }
 }
 
-/// Makes the table and believes the kernel's own word that it is right.
+/// Makes the table and believes the kernel's own word that it is right. Where somebody else was faster, another ADD perhaps, looks again.
 fn apply(nftables: &mut Nftables, table: &Table) -> Result<(), Explanation> {
-    match nftables.create(table) {
-        Ok(()) => {
-            let differences = compare(table, nftables.read()?.as_ref());
-            let changed = differences.first().map(|d| Reason::KernelRefused.because(format!("the rules read back differently: {d}")));
-            changed.map_or(Ok(()), Err)
+    const ATTEMPTS: u32 = 5;
+    for _ in 0..ATTEMPTS {
+        match nftables.create(table) {
+            Ok(()) => {
+                let changed = summary(&compare(table, nftables.read()?.as_ref()));
+                let refused = |what| Reason::KernelRefused.because(format!("the rules read back differently: {what}"));
+                return changed.map_or(Ok(()), |what| Err(refused(what)));
+            }
+            Err(KernelError::Overtaken) => {
+                if let Some(found) = nftables.read()? {
+                    return no_conflict(&compare(table, Some(&found)));
+                }
+            }
+            Err(error) => return Err(error.into()),
         }
-        // another ADD was faster
-        Err(KernelError::Exists) => no_conflict(&compare(table, nftables.read()?.as_ref())),
-        Err(error) => Err(error.into()),
     }
+    Err(KernelError::Overtaken.into())
 }
 
 fn no_conflict(differences: &[Difference]) -> Result<(), Explanation> {

@@ -1,4 +1,4 @@
-use netlink_packet_core::{NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_netfilter::{
     NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
@@ -13,6 +13,11 @@ use crate::plan::nft::{Chain, ChainType, Hook, HookPoint, TABLE, Table};
 
 /// `NFNL_SUBSYS_NFTABLES` of linux/netfilter/nfnetlink.h: what a batch is for.
 const SUBSYSTEM: u16 = 10;
+
+/// Of linux/netfilter/nfnetlink.h: the generation for which a batch was made.
+const NFNL_BATCH_GENID: u16 = 1;
+/// The crate's own begin takes no attributes.
+const NFNL_MSG_BATCH_BEGIN: u8 = 16;
 
 /// One transaction that makes a table.
 pub(super) struct Batch {
@@ -34,7 +39,8 @@ enum Step {
 }
 
 impl Batch {
-    pub(super) fn of(table: &Table, first: u32) -> Self {
+    /// `generation`: refuse it unless this is still the tables' generation.
+    pub(super) fn of(table: &Table, generation: Option<u32>, first: u32) -> Self {
         let mut messages = vec![(Step::Table, new_table(), NLM_F_CREATE | NLM_F_EXCL)];
         for (at, chain) in table.chains.iter().enumerate() {
             messages.push((Step::Chain(at), new_chain(chain), NLM_F_CREATE | NLM_F_EXCL));
@@ -59,7 +65,7 @@ impl Batch {
         let control = |bytes: &mut Vec<u8>, inner: ControlMessage, sequence| {
             push(bytes, NetfilterProtoFamily::Unspec, SUBSYSTEM, NetfilterMessageInner::from(inner), 0, sequence);
         };
-        control(&mut bytes, ControlMessage::BatchBegin, sequence);
+        control(&mut bytes, begin(generation), sequence);
         let count = messages.len();
         for (at, (step, message, flags)) in messages.into_iter().enumerate() {
             sequence += 1;
@@ -83,6 +89,16 @@ impl Batch {
                 format!("adding to chain {} the rule {:?}", chain.name, chain.rules[*at].to_string())
             }
         }
+    }
+}
+
+fn begin(generation: Option<u32>) -> ControlMessage {
+    match generation {
+        None => ControlMessage::BatchBegin,
+        Some(generation) => ControlMessage::Other {
+            message_type: NFNL_MSG_BATCH_BEGIN,
+            attributes: vec![DefaultNla::new(NFNL_BATCH_GENID, generation.to_be_bytes().to_vec())],
+        },
     }
 }
 

@@ -16,12 +16,14 @@ use crate::{deadline::Deadline, plan::nft::Table};
 /// nf_tables of the network namespace in which it was opened.
 pub struct Nftables {
     socket: Socket,
+    /// Of the last read.
+    generation: Option<u32>,
 }
 
 impl Nftables {
     /// Opens a socket in this thread's namespace.
     pub fn open(deadline: Deadline) -> Result<Self, KernelError> {
-        Ok(Self { socket: Socket::open(deadline)? })
+        Ok(Self { socket: Socket::open(deadline)?, generation: None })
     }
 
     /// Our table as the kernel has it, in the plan's own types; `None` if there is none.
@@ -30,18 +32,23 @@ impl Nftables {
         for _ in 0..ATTEMPTS {
             match read::table(&mut self.socket) {
                 Err(KernelError::Changing) => {}
-                other => return other,
+                Err(error) => return Err(error),
+                Ok((generation, table)) => {
+                    self.generation = generation;
+                    return Ok(table);
+                }
             }
         }
         Err(KernelError::Changing)
     }
 
-    /// Makes the table: all of it for both families, or nothing. Fails with [`KernelError::Exists`] if there is one.
+    /// Makes the table: all of it for both families, or nothing. Fails with [`KernelError::Overtaken`] if there is one, or if anything
+    /// changed since the last read: the kernel refuses such a transaction before it has done any of it.
     pub fn create(&mut self, table: &Table) -> Result<(), KernelError> {
-        let batch = Batch::of(table, self.socket.next_sequence());
+        let batch = Batch::of(table, self.generation, self.socket.next_sequence());
         match self.socket.transact(&batch.bytes, batch.first, batch.last) {
             Ok(()) => Ok(()),
-            Err((_, Errno::EEXIST)) => Err(KernelError::Exists),
+            Err((_, Errno::EEXIST | Errno::ERESTART)) => Err(KernelError::Overtaken),
             Err((sequence, errno)) => Err(KernelError::of_errno(batch.describe(table, sequence), errno)),
         }
     }

@@ -17,13 +17,13 @@ use crate::{
     plan::nft::{Chain, ChainType, Hook, HookPoint, TABLE, Table},
 };
 
-/// Reads our table: several dumps, which belong together if the generation is the same before and after.
-pub(super) fn table(socket: &mut Socket) -> Result<Option<Table>, KernelError> {
+/// Reads our table, and the generation that it is of: several dumps, which belong together if that is the same before and after.
+pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>), KernelError> {
+    let generation = read_generation(socket)?;
     let name = TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] };
     let Some(NfTablesMessage::NewTable(message)) = socket.get("looking for the table", NfTablesMessage::GetTable(name))? else {
-        return Ok(None);
+        return Ok((generation, None));
     };
-    let generation = read_generation(socket)?;
     let flags = message.attributes.iter().find_map(|a| if let TableAttribute::Flags(flags) = a { Some(flags.bits()) } else { None });
     let sets = read_sets(socket)?;
     let mut chains = Vec::new();
@@ -45,7 +45,7 @@ pub(super) fn table(socket: &mut Socket) -> Result<Option<Table>, KernelError> {
         return Err(KernelError::Changing);
     }
     chains.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(Some(Table { flags: flags.unwrap_or_default(), chains }))
+    Ok((generation, Some(Table { flags: flags.unwrap_or_default(), chains })))
 }
 
 fn read_generation(socket: &mut Socket) -> Result<Option<u32>, KernelError> {
