@@ -27,6 +27,12 @@ impl Deadline {
         Self::after(self.left() / 2)
     }
 
+    /// This, or so long from now if less is left: for what must not be left half done.
+    #[must_use]
+    pub fn or_after(&self, duration: Duration) -> Self {
+        if self.left() < duration { Self::after(duration) } else { *self }
+    }
+
     /// How long the whole was.
     pub fn whole(&self) -> Duration {
         self.end - self.start

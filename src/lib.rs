@@ -1,6 +1,7 @@
 //! mesh-optin: a CNI plugin for Multus that redirects a pod's traffic to its Istio sidecar exactly when the pod opted in.
 //!
-//! Arrows go one way: `reason` <- `cni`, `mesh`; `mesh` <- `plan`, `node`; `plan` <- `kernel`; `node` <- `source`; then `plugin`; `cli` on top.
+//! Arrows go one way: `reason` <- `cni`, `mesh`; `mesh` <- `plan`, `node`; `plan` <- `kernel`; `node` <- `source`;
+//! then `redirection`, `plugin`; `cli` on top.
 //! `cni`, `mesh` and `plan` are pure; `kernel` alone touches the kernel.
 
 pub mod cli;
@@ -12,4 +13,5 @@ pub mod node;
 pub mod plan;
 pub mod plugin;
 pub mod reason;
+pub mod redirection;
 pub mod source;

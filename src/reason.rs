@@ -77,7 +77,8 @@ reasons! {
     // 4. applying
     NoPrimaryInterface = 122, "eth0 is missing or has no global address", Some("name the attachment in k8s.v1.cni.cncf.io/networks, never as the default network");
     NotSupported = 123, "this version cannot do what the pod asks for", Some("see the README for what this version supports");
-    KernelUnsupported = 11, "this node's kernel lacks something that is needed", Some("load nf_tables and nft_redir, or run Linux 5.14 or later");
+    KernelUnsupported = 11, "this node's kernel lacks something that is needed", Some("load nf_tables and nft_redir, run Linux 5.14 or later, or choose backend Iptables in the profile");
+    IptablesMissing = 11, "this node has no iptables that works", Some("install iptables on the node, or choose backend Nftables in the profile");
     KernelRefused = 11, "the kernel refused the redirection", Some("see the node's kernel log");
     ConflictingAttachment = 124, "the pod's network namespace already carries another redirection", Some("name only one attachment of type mesh-optin, or make their settings equal");
     Uninstalled = 125, "mesh-optin is being removed from this node", Some("schedule the pod to another node");
@@ -88,6 +89,7 @@ reasons! {
     Drifted = 129, "the redirection is no longer what it should be", Some("delete the pod so that it is made anew");
     Outdated = 130, "the redirection was made by an older version", Some("none: it stays until the pod is made anew");
     Bypassing = 131, "the pod should be redirected and is not", Some("delete the pod so that it is made anew");
+    Preempted = 133, "something of somebody else comes before the redirection", Some("see whose it is, and remove it if it should not be there");
     FamilyNotCaptured = 132, "eth0 has an address of a family that is not captured", Some("set ISTIO_DUAL_STACK on the proxy, or ipFamilies: All in the profile");
 }
 

@@ -100,21 +100,27 @@ fn exit_codes_tell_outcomes_apart() {
     let tproxy = file(&format!(
         "{namespace}\n---\n{{kind: Pod, metadata: {{name: p, namespace: a, annotations: {{sidecar.istio.io/interceptionMode: TPROXY}}}}, spec: {{}}}}"
     ));
+    let refused = file(&format!(
+        "{namespace}\n---\n{{kind: Pod, metadata: {{name: p, namespace: a, annotations: {{traffic.sidecar.istio.io/includeInboundPorts: http}}}}, spec: {{}}}}"
+    ));
     let no_namespace = file("{kind: Pod, metadata: {name: p, namespace: a}, spec: {}}");
     let broken = file("kind: [");
     let path = |f: &tempfile::NamedTempFile| f.path().to_str().unwrap().to_owned();
     for (args, code, part) in [
         (vec!["explain", "web", "-f", "examples"], 0, ""),
         (vec!["explain", "batch", "-f", "examples"], 3, ""),
-        (vec!["explain", "-f", &path(&tproxy)], 4, ""),
+        (vec!["explain", "-f", &path(&tproxy)], 0, ""),
+        (vec!["explain", "-f", &path(&refused)], 4, ""),
         (vec!["explain", "-f", &path(&no_namespace)], 2, "no Namespace a"),
         (vec!["explain", "nobody", "-f", "examples"], 2, "no such pod"),
         (vec!["explain", "-f", &path(&broken)], 1, "document 1"),
         (vec!["explain", "-f", "/nowhere"], 1, "/nowhere"),
         (vec!["explain"], 2, "--file"),
         (vec!["frobnicate"], 2, "frobnicate"),
-        (vec!["rules", "-f", &path(&tproxy)], 1, "NotSupported"),
-        (vec!["rules", "web", "-f", "examples", "--format", "iptables"], 1, "NotSupported"),
+        (vec!["rules", "-f", &path(&refused)], 1, "InvalidAnnotation"),
+        (vec!["rules", "web", "-f", "examples", "--format", "iptables"], 0, ""),
+        (vec!["rules", "web", "-f", "examples", "--format", "iptables", "--family", "v4,v6"], 2, "one family"),
+        (vec!["rules", "-f", "examples", "--format", "iptables"], 2, "one pod"),
         (vec!["rules", "batch", "-f", "examples"], 0, "left alone: OptedOut"),
         (vec!["--version"], 0, ""),
         (vec![], 2, "Usage"),

@@ -10,7 +10,7 @@ use mesh_optin::{
     deadline::Deadline,
     kernel::{KernelError, Nftables},
     mesh::{IfName, Intent, Interfaces, Profile, Selection},
-    plan::{Plan, PodNetwork, compare, nft::Table},
+    plan::{Difference, Plan, PodNetwork, Rules, nft::Table, summary},
 };
 use proptest::prelude::*;
 use support::{in_new_netns, injected, intent_of, run};
@@ -24,8 +24,9 @@ fn network(ipv6: bool) -> PodNetwork {
 }
 
 /// A plan that uses every kind of match.
-fn rich() -> Table {
+fn rich(mode: &str) -> Plan {
     let annotations = [
+        ("sidecar.istio.io/interceptionMode", mode),
         ("traffic.sidecar.istio.io/excludeInboundPorts", "22,3306"),
         (
             "traffic.sidecar.istio.io/includeOutboundIPRanges",
@@ -37,52 +38,61 @@ fn rich() -> Table {
         ("traffic.sidecar.istio.io/excludeInterfaces", "net1,net2"),
         ("istio.io/reroute-virtual-interfaces", "tap0,tap1"),
     ];
-    let mut intent = intent_of(&injected(&annotations, &[("ISTIO_DUAL_STACK", "true"), ("INVALID_DROP", "1")]), &Profile::built_in());
+    let env = [("ISTIO_DUAL_STACK", "true"), ("INVALID_DROP", "1"), ("ISTIO_META_DNS_CAPTURE", "true")];
+    let mut intent = intent_of(&injected(&annotations, &env), &Profile::built_in());
     intent.interfaces = Interfaces::Primary;
     intent.outbound.owner_groups.include = Selection::Only(vec![1000, 2000, 4_294_967_294]);
-    Plan::new(&intent, &network(true)).unwrap().nftables()
+    Plan::new(&intent, &network(true)).unwrap()
+}
+
+const MODES: [&str; 2] = ["REDIRECT", "TPROXY"];
+
+fn differences(plan: &Plan, found: Option<Table>) -> Vec<Difference> {
+    plan.compare_rules(&Rules::Nftables(found))
 }
 
 #[test]
 fn a_table_is_read_back_as_it_was_planned() {
-    in_new_netns(|| {
-        let table = rich();
-        assert_eq!(nftables().read().unwrap(), None);
-        nftables().create(&table).unwrap();
-        let found = nftables().read().unwrap().unwrap();
-        let differences: Vec<_> = compare(&table, Some(&found)).iter().map(ToString::to_string).collect();
-        assert!(differences.is_empty(), "{differences:#?}");
-        assert_eq!(table, found);
-    });
+    for plan in MODES.map(rich) {
+        in_new_netns(|| {
+            let table = plan.nftables();
+            assert_eq!(nftables().read().unwrap(), None);
+            nftables().create(&table).unwrap();
+            let found = nftables().read().unwrap();
+            assert_eq!(summary(&differences(&plan, found.clone())), None);
+            assert_eq!(Some(table), found);
+        });
+    }
 }
 
 #[test]
 fn nft_loads_our_text_into_the_same_table_and_lists_ours_without_a_complaint() {
-    let table = rich();
-    let by_nft = in_new_netns(|| {
-        run("nft", &["-f", "-"], &table.to_string());
-        nftables().read().unwrap().unwrap()
-    });
-    let differences: Vec<_> = compare(&table, Some(&by_nft)).iter().map(ToString::to_string).collect();
-    assert!(differences.is_empty(), "{differences:#?}");
-    let (listed_of_nft, listed_of_us) = in_new_netns(|| {
-        run("nft", &["-f", "-"], &table.to_string());
-        let of_nft = run("nft", &["list", "ruleset"], "");
-        run("nft", &["flush", "ruleset"], "");
-        nftables().create(&table).unwrap();
-        (of_nft, run("nft", &["list", "ruleset"], ""))
-    });
-    // chains are listed in the order in which they were made
-    let chains =
-        |text: &str| text.split("\tchain ").map(str::trim).map(|c| c.trim_end_matches('}').trim().to_owned()).collect::<BTreeSet<_>>();
-    assert_eq!(chains(&listed_of_nft), chains(&listed_of_us));
-    assert!(listed_of_us.contains("172.16.0.0/12, 192.168.1.1 }"), "{listed_of_us}");
+    for plan in MODES.map(rich) {
+        let table = plan.nftables();
+        let by_nft = in_new_netns(|| {
+            run("nft", &["-f", "-"], &table.to_string());
+            nftables().read().unwrap()
+        });
+        assert_eq!(summary(&differences(&plan, by_nft)), None);
+        let (listed_of_nft, listed_of_us) = in_new_netns(|| {
+            run("nft", &["-f", "-"], &table.to_string());
+            let of_nft = run("nft", &["list", "ruleset"], "");
+            run("nft", &["flush", "ruleset"], "");
+            nftables().create(&table).unwrap();
+            (of_nft, run("nft", &["list", "ruleset"], ""))
+        });
+        // chains are listed in the order in which they were made
+        let chains =
+            |text: &str| text.split("\tchain ").map(str::trim).map(|c| c.trim_end_matches('}').trim().to_owned()).collect::<BTreeSet<_>>();
+        assert_eq!(chains(&listed_of_nft), chains(&listed_of_us));
+        assert!(listed_of_us.contains("172.16.0.0/12, 192.168.1.1 }"), "{listed_of_us}");
+    }
 }
 
 #[test]
 fn a_second_table_is_refused_and_the_first_stays() {
     in_new_netns(|| {
-        let table = rich();
+        let table = rich("REDIRECT").nftables();
         nftables().create(&table).unwrap();
         let mut other = table.clone();
         other.chains.truncate(1);
@@ -94,7 +104,7 @@ fn a_second_table_is_refused_and_the_first_stays() {
 #[test]
 fn a_transaction_for_an_earlier_generation_is_refused_as_a_whole() {
     in_new_netns(|| {
-        let table = rich();
+        let table = rich("REDIRECT").nftables();
         let mut late = nftables();
         assert_eq!(late.read().unwrap(), None);
         run("nft", &["add", "table", "inet", "somebody-else"], "");
@@ -108,7 +118,7 @@ fn a_transaction_for_an_earlier_generation_is_refused_as_a_whole() {
 #[test]
 fn a_refused_rule_leaves_nothing_and_is_named() {
     in_new_netns(|| {
-        let mut table = rich();
+        let mut table = rich("REDIRECT").nftables();
         table.chains.retain(|c| c.name != "outbound"); // a jump to it stays
         let error = nftables().create(&table).unwrap_err().to_string();
         assert!(error.contains("adding to chain output the rule") && error.contains("jump outbound"), "{error}");
@@ -142,8 +152,8 @@ type Settings = (Vec<(&'static str, String)>, Vec<(&'static str, &'static str)>)
 
 #[test]
 fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
-    let table = rich();
-    let text = table.to_string();
+    let plan = rich("REDIRECT");
+    let text = plan.nftables().to_string();
     let named = "table inet mesh-optin {\n\tset s { type inet_service; elements = { 443, 8443 }; }";
     let timed = "table inet mesh-optin {\n\tset s { type inet_service; flags timeout; elements = { 443 timeout 1h, 8443 }; }";
     let mut changes = vec![
@@ -190,7 +200,7 @@ fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
             run("nft", &["-f", "-"], &changed);
             nftables().read().unwrap()
         });
-        assert_ne!(compare(&table, live.as_ref()), [], "{what}");
+        assert_ne!(differences(&plan, live), [], "{what}");
         found += 1;
     }
     assert!(found > 60, "{found}");

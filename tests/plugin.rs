@@ -48,20 +48,6 @@ fn a_pod_that_is_skipped_is_untouched_to_the_byte() {
 }
 
 #[test]
-fn what_is_not_supported_yet_is_refused_and_nothing_is_half_done() {
-    for name in ["tproxy", "dns-capture"] {
-        on_node(|node| {
-            let args = given(node, name);
-            let lab = node.pod("a", V4);
-            let before = lab.state();
-            let (message, code) = node.call("ADD", &lab.netns, &args, CONFIG).error();
-            assert!(message.starts_with("NotSupported: ") && code == 123, "{message}");
-            assert_eq!(lab.state(), before);
-        });
-    }
-}
-
-#[test]
 fn every_version_gets_the_result_that_multus_expects() {
     on_node(|node| {
         let args = given(node, "opt-out");

@@ -9,7 +9,7 @@ use super::Failure;
 use crate::{
     cni::Config,
     mesh::{Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, annotation, assume_injected, decide, governing},
-    plan::{Plan, PodNetwork},
+    plan::{Plan, PodNetwork, packet::Family},
     reason::{Explanation, Reason},
     source::manifests::{AttachmentDefinition, EXTENSIONS, Object, parse},
 };
@@ -27,11 +27,11 @@ pub(super) struct Selection {
     files: Vec<PathBuf>,
     /// The families of eth0's addresses [default: those of status.podIPs, else v4]
     #[arg(long, value_delimiter = ',', value_name = "v4,v6")]
-    family: Vec<Family>,
+    family: Vec<Ip>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Family {
+enum Ip {
     V4,
     V6,
 }
@@ -121,13 +121,23 @@ impl Selection {
         Case { pod: pod.clone(), assumed: assumed.is_some(), decided, plan }
     }
 
+    /// The one family that is meant, where only one can be.
+    pub(super) fn one_family(&self, pod: &Pod) -> Result<Family, Failure> {
+        let network = self.network(pod);
+        match (network.ipv4, network.ipv6) {
+            (true, false) => Ok(Family::Ipv4),
+            (false, true) => Ok(Family::Ipv6),
+            _ => Err(Failure::usage("--format iptables takes one family: give --family v4 or --family v6")),
+        }
+    }
+
     /// What eth0 will have, as far as it is known.
     fn network(&self, pod: &Pod) -> PodNetwork {
         let ips: Vec<IpNet> = pod.status.pod_ips.iter().filter_map(|ip| Some(ip.ip.parse::<std::net::IpAddr>().ok()?.into())).collect();
         let (ipv4, ipv6) = match (self.family.as_slice(), ips.as_slice()) {
             ([], []) => (true, false),
             ([], ips) => (ips.iter().any(|ip| matches!(ip, IpNet::V4(_))), ips.iter().any(|ip| matches!(ip, IpNet::V6(_)))),
-            (families, _) => (families.contains(&Family::V4), families.contains(&Family::V6)),
+            (families, _) => (families.contains(&Ip::V4), families.contains(&Ip::V6)),
         };
         PodNetwork { ipv4, ipv6, primary: [IfName::eth0()].into() }
     }

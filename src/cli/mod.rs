@@ -1,11 +1,12 @@
-//! The command line: one file per command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `explain`: skipped, 4 `explain`: refused;
-//! of several pods the worst (1, 4, 3, 0).
+//! The command line: one file per command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `explain`: skipped, 4 `explain`: refused,
+//! 5 `verify`: something was found; of several pods the worst (1, 4, 5, 3, 0).
 
 mod case;
 mod demo;
 mod explain;
 mod output;
 mod rules;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,8 @@ enum Command {
     Explain(explain::Args),
     /// Prints the rules for a pod, without touching anything.
     Rules(rules::Args),
+    /// Says whether live pods of this node are still redirected as they should be, and what exactly is not.
+    Verify(verify::Args),
 }
 
 /// How a command ended.
@@ -39,6 +42,7 @@ enum Exit {
     Usage,
     Skipped,
     Refused,
+    Drifted,
 }
 
 impl Exit {
@@ -49,12 +53,15 @@ impl Exit {
             Self::Usage => 2,
             Self::Skipped => 3,
             Self::Refused => 4,
+            Self::Drifted => 5,
         }
     }
 
-    /// The worst of several: failed, refused, skipped, done.
+    /// The worst of several: failed, refused, drifted, skipped, done.
     fn worst(all: impl IntoIterator<Item = Self>) -> Self {
-        let severity = |exit: &Self| [Self::Done, Self::Skipped, Self::Refused, Self::Failed, Self::Usage].iter().position(|e| e == exit);
+        let severity = |exit: &Self| {
+            [Self::Done, Self::Skipped, Self::Drifted, Self::Refused, Self::Failed, Self::Usage].iter().position(|e| e == exit)
+        };
         all.into_iter().max_by_key(severity).unwrap_or(Self::Done)
     }
 }
@@ -91,6 +98,7 @@ pub fn run() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Rules(args) => rules::run(&args),
+        Command::Verify(args) => verify::run(&args),
     };
     let exit = ended.unwrap_or_else(|failure| {
         output::complain(&failure.message);

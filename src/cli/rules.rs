@@ -5,14 +5,18 @@ use super::{
     case::{Case, Selection},
     output::{complain, plain, say},
 };
-use crate::{plan::Plan, reason::Reason};
+use crate::{
+    plan::{Plan, ipt, packet::Family, routing::TABLE},
+    reason::Reason,
+};
 
 /// Arguments of `rules`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// text: sentences and rules; nft: for `nft -f`; iptables: for `iptables-restore`; json: for machines
+    /// text: sentences and rules; nft: for `nft -f`; iptables: for `iptables-restore`, or `ip6tables-restore` with `--family v6`; json:
+    /// for machines
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }
@@ -27,12 +31,9 @@ enum Format {
 
 /// Prints the rules of every selected pod that is redirected; says why for the others.
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    if args.format == Format::Iptables {
-        return Err(Failure::failed(Reason::NotSupported.because("the iptables form is not supported by this version").to_string()));
-    }
     let cases = args.selection.cases()?;
-    if args.format == Format::Nft && cases.len() > 1 {
-        return Err(Failure::usage("--format nft takes one pod: nft would merge the tables of several"));
+    if matches!(args.format, Format::Nft | Format::Iptables) && cases.len() > 1 {
+        return Err(Failure::usage("the formats nft and iptables take one pod: the rules of several would be merged"));
     }
     if args.format == Format::Json {
         let pods: Vec<_> = cases.iter().map(as_json).collect();
@@ -46,7 +47,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
             (Ok(plan), _) => match args.format {
                 Format::Text => say(&as_text(&name, plan)),
                 Format::Nft => say(&plan.nftables().to_string()),
-                Format::Json | Format::Iptables => {}
+                Format::Iptables => say(&as_iptables(&name, plan, args.selection.one_family(&case.pod)?)?),
+                Format::Json => {}
             },
             (Err(why), crate::mesh::Decision::Skip(_)) => complain(&format!("pod {name} is left alone: {why}")),
             (Err(why), _) => {
@@ -58,28 +60,52 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+fn as_iptables(name: &str, plan: &Plan, family: Family) -> Result<String, Failure> {
+    if plan.families.captured().any(|f| f == family) {
+        return Ok(plan.iptables(family).to_string());
+    }
+    Err(Failure::failed(format!("{family} of pod {name} is not captured: it has no rules")))
+}
+
 fn as_text(name: &str, plan: &Plan) -> String {
     let sentences: String = plan.captures().iter().map(|s| format!("# {s}\n")).collect();
-    let addresses: String = plan.addresses_on_lo().iter().map(|address| format!("# Address {address} on lo.\n")).collect();
-    format!("# Pod {name}\n{sentences}{addresses}{}\n", plan.nftables())
+    let routing: String = plan.routing().to_string().lines().map(|line| format!("# {line}\n")).collect();
+    format!("# Pod {name}\n{sentences}{routing}{}\n", plan.nftables())
 }
 
 fn as_json(case: &Case) -> Value {
     let (namespace, name) = (&case.pod.metadata.namespace, &case.pod.metadata.name);
     match &case.plan {
-        Err(why) => json!({ "namespace": namespace, "name": name, "reason": why.reason.as_str(), "table": null, "addresses": [] }),
+        Err(why) => json!({
+            "namespace": namespace, "name": name, "reason": why.reason.as_str(),
+            "table": null, "iptables": [], "addresses": [], "policyRules": [], "routes": [],
+        }),
         Ok(plan) => {
             let chain = |c: &crate::plan::nft::Chain| {
                 let rules: Vec<_> = c.rules.iter().map(ToString::to_string).collect();
                 json!({ "name": c.name, "hook": c.hook.as_ref().map(ToString::to_string), "rules": rules })
             };
             let chains: Vec<_> = plan.nftables().chains.iter().map(chain).collect();
-            let addresses: Vec<_> = plan.addresses_on_lo().iter().map(|a| json!({ "interface": "lo", "address": a.to_string() })).collect();
+            let routing = plan.routing();
+            let addresses: Vec<_> = routing.addresses.iter().map(|a| json!({ "interface": "lo", "address": a.to_string() })).collect();
             json!({
                 "namespace": namespace, "name": name, "reason": Reason::Redirected.as_str(),
                 "table": { "family": "inet", "name": crate::plan::nft::TABLE, "chains": chains },
+                "iptables": plan.families.captured().map(|f| iptables_as_json(plan, f)).collect::<Vec<_>>(),
                 "addresses": addresses,
+                "policyRules": routing.rules.iter().map(|r| entry(r.family(), r)).collect::<Vec<_>>(),
+                "routes": routing.routes.iter().map(|r| entry(r.family(), &format!("{r} table {TABLE}"))).collect::<Vec<_>>(),
             })
         }
     }
+}
+
+fn entry(family: Family, what: &impl ToString) -> Value {
+    json!({ "family": family.to_string(), "rule": what.to_string() })
+}
+
+fn iptables_as_json(plan: &Plan, family: Family) -> Value {
+    let chain = |c: &ipt::Chain| json!({ "name": c.name, "rules": c.rules.iter().map(ToString::to_string).collect::<Vec<_>>() });
+    let table = |t: &ipt::Table| json!({ "name": t.name.as_str(), "chains": t.chains.iter().map(chain).collect::<Vec<_>>() });
+    json!({ "family": family.to_string(), "tables": plan.iptables(family).tables.iter().map(table).collect::<Vec<_>>() })
 }

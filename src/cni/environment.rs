@@ -1,6 +1,7 @@
 use std::{
     ffi::{OsStr, OsString},
     fmt,
+    path::PathBuf,
 };
 
 /// What the runtime wants done (`CNI_COMMAND`).
@@ -42,7 +43,7 @@ impl fmt::Display for Command {
     }
 }
 
-/// The CNI variables of the process's environment, untouched. Nothing else of the environment is ever read.
+/// The CNI variables of the process's environment, untouched. Of the rest only [`search_path`] is ever read.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
     /// `CNI_COMMAND`
@@ -70,5 +71,16 @@ impl Environment {
             ifname: set("CNI_IFNAME"),
             args: set("CNI_ARGS"),
         })
+    }
+}
+
+/// Where programs of the node are looked for: the absolute directories of `PATH`, as the runtime gave it, or the usual ones. Only the
+/// iptables backend looks for any.
+#[expect(clippy::disallowed_methods, reason = "the one home of the environment")]
+pub fn search_path() -> Vec<PathBuf> {
+    const USUAL: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    match std::env::var_os("PATH") {
+        Some(path) if !path.is_empty() => std::env::split_paths(&path).filter(|p| p.is_absolute()).collect(),
+        _ => USUAL.map(PathBuf::from).to_vec(),
     }
 }

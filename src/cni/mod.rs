@@ -9,7 +9,7 @@ mod request;
 mod version;
 
 pub use args::PodRef;
-pub use environment::{Command, Environment};
+pub use environment::{Command, Environment, search_path};
 pub use output::{error, success, versions};
 pub use request::{Attached, Config, LARGEST_CONFIG, RequestError, netns_path};
 pub use version::Version;

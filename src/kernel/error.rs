@@ -1,6 +1,9 @@
 use nix::errno::Errno;
 
-use crate::reason::{Explanation, Reason};
+use crate::{
+    plan::packet::Family,
+    reason::{Explanation, Reason},
+};
 
 /// The kernel did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +30,24 @@ pub enum KernelError {
     /// Somebody else changes it while it is read.
     #[error("reading the table: somebody else keeps changing it")]
     Changing,
+    /// No program can carry the iptables form of a family.
+    #[error("no iptables for {family} works on this node: {why}")]
+    NoIptables {
+        /// For which family.
+        family: Family,
+        /// What was looked for, where, and what came of it.
+        why: String,
+    },
+    /// A program failed.
+    #[error("{doing}: {what}")]
+    Tool {
+        /// The program, and the line of its input that it failed at.
+        doing: String,
+        /// What it said.
+        what: String,
+        /// The kernel, or the program itself, lacks what is needed.
+        lacking: bool,
+    },
     /// It did not answer in time.
     #[error("{doing}: no answer before the deadline")]
     Timeout {
@@ -57,6 +78,11 @@ impl KernelError {
         }
     }
 
+    /// Whether nf_tables is not there, or lacks something: then iptables may still do. A refusal (EPERM) is none.
+    pub fn lacks_nf_tables(&self) -> bool {
+        matches!(self, Self::Unsupported { errno: Errno::EPROTONOSUPPORT | Errno::ENOENT | Errno::EOPNOTSUPP, .. })
+    }
+
     /// The same for an I/O error of a system call.
     pub(super) fn of_io(doing: impl Into<String>, error: &std::io::Error) -> Self {
         Self::of_errno(doing, error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))
@@ -65,13 +91,61 @@ impl KernelError {
 
 impl From<KernelError> for Explanation {
     fn from(error: KernelError) -> Self {
-        let reason = match &error {
-            KernelError::Unsupported { .. } => Reason::KernelUnsupported,
-            KernelError::Refused { .. } | KernelError::Overtaken | KernelError::Changing | KernelError::Malformed { .. } => {
-                Reason::KernelRefused
+        let (reason, lacks_in) = match &error {
+            KernelError::Unsupported { doing, .. } | KernelError::Tool { doing, lacking: true, .. } => {
+                (Reason::KernelUnsupported, Some(doing.as_str()))
             }
-            KernelError::Timeout { .. } => Reason::DeadlineExceeded,
+            KernelError::NoIptables { .. } => (Reason::IptablesMissing, None),
+            KernelError::Refused { .. }
+            | KernelError::Overtaken
+            | KernelError::Changing
+            | KernelError::Malformed { .. }
+            | KernelError::Tool { lacking: false, .. } => (Reason::KernelRefused, None),
+            KernelError::Timeout { .. } => (Reason::DeadlineExceeded, None),
         };
-        reason.because(error.to_string())
+        let explanation = reason.because(error.to_string());
+        match lacks_in.and_then(module) {
+            Some(module) => explanation.remedy(format!("load the kernel module {module}, or run a kernel that has it")),
+            None => explanation,
+        }
+    }
+}
+
+/// The kernel module without which a rule (as nft or iptables write it) cannot be.
+fn module(doing: &str) -> Option<&'static str> {
+    const MODULES: [(&str, &str); 13] = [
+        ("tproxy ", "nft_tproxy"),
+        ("redirect to", "nft_redir"),
+        ("ct zone set", "nft_ct (with CONFIG_NF_CONNTRACK_ZONES)"),
+        ("ct state", "nft_ct"),
+        ("ct mark", "nft_ct"),
+        ("TPROXY", "xt_TPROXY"),
+        ("CT --zone", "xt_CT (with CONFIG_NF_CONNTRACK_ZONES)"),
+        ("CONNMARK", "xt_connmark"),
+        ("connmark", "xt_connmark"),
+        ("-m multiport", "xt_multiport"),
+        ("-m owner", "xt_owner"),
+        ("conntrack", "xt_conntrack"),
+        ("REDIRECT", "xt_REDIRECT"),
+    ];
+    MODULES.into_iter().find(|(part, _)| doing.contains(part)).map(|(_, module)| module)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_lacking_is_named_and_only_that_falls_back() {
+        let of = |errno| KernelError::of_errno("adding to chain inbound the rule \"tproxy ip to :15006\"", errno);
+        let lacking: Explanation = of(Errno::ENOENT).into();
+        assert_eq!(lacking.reason, Reason::KernelUnsupported);
+        assert!(lacking.to_string().contains("load the kernel module nft_tproxy"), "{lacking}");
+        for errno in [Errno::EPROTONOSUPPORT, Errno::ENOENT, Errno::EOPNOTSUPP] {
+            assert!(of(errno).lacks_nf_tables(), "{errno}");
+        }
+        for errno in [Errno::EPERM, Errno::EINVAL, Errno::EAGAIN, Errno::EAFNOSUPPORT, Errno::ENOMEM] {
+            assert!(!of(errno).lacks_nf_tables(), "{errno}");
+        }
     }
 }

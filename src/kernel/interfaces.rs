@@ -6,7 +6,7 @@ use nix::errno::Errno;
 use rtnetlink::{
     Handle, RouteMessageBuilder,
     packet_route::{
-        address::AddressAttribute,
+        address::{AddressAttribute, AddressMessage},
         link::LinkAttribute,
         route::{RouteAttribute, RouteMessage, RouteType},
     },
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The kernel gives it to `lo` in every namespace.
-const LO_INDEX: u32 = 1;
+pub(super) const LO_INDEX: u32 = 1;
 
 /// Interfaces, addresses and routes of this thread's network namespace, by rtnetlink.
 pub struct Interfaces {
@@ -47,7 +47,7 @@ impl Interfaces {
     pub fn pod_network(&self, with_default_routes: bool) -> Result<PodNetwork, Explanation> {
         let index = self.index_of("eth0")?.ok_or_else(|| Reason::NoPrimaryInterface.because("there is no interface eth0 yet"))?;
         let addresses = self.addresses_of(index)?;
-        let global = |a: &&IpAddr| match a {
+        let global = |a: &IpAddr| match a {
             IpAddr::V4(a) => !a.is_loopback() && !a.is_link_local() && !a.is_multicast(),
             IpAddr::V6(a) => !a.is_loopback() && !a.is_unicast_link_local() && !a.is_multicast(),
         };
@@ -55,32 +55,8 @@ impl Interfaces {
         if with_default_routes {
             primary.extend(self.holders_of_default_routes()?);
         }
-        let has = |v4: bool| addresses.iter().filter(global).any(|a| a.is_ipv4() == v4);
+        let has = |v4: bool| addresses.iter().map(IpNet::addr).filter(global).any(|a| a.is_ipv4() == v4);
         Ok(PodNetwork { ipv4: has(true), ipv6: has(false), primary })
-    }
-
-    /// Makes sure that `lo` has these addresses. `ipv6_in_use`: eth0 has an IPv6 address; where it has none, IPv6 may be switched off.
-    pub fn add_to_lo(&self, addresses: &[IpNet], ipv6_in_use: bool) -> Result<(), KernelError> {
-        for address in addresses {
-            let request = self.handle.address().add(LO_INDEX, address.addr(), address.prefix_len()).execute();
-            match self.wait(format!("adding {address} to lo"), request) {
-                // an earlier ADD did it
-                Err(KernelError::Refused { errno: Errno::EEXIST, .. }) => {}
-                // EACCES: disable_ipv6 is set on lo; unsupported: the kernel has no IPv6. Then no IPv6 packet needs the address.
-                Err(KernelError::Refused { errno: Errno::EACCES, .. } | KernelError::Unsupported { .. }) if !ipv6_in_use => {}
-                other => other?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Those of `addresses` that `lo` does not have.
-    pub fn missing_on_lo(&self, addresses: &[IpNet]) -> Result<Vec<IpNet>, KernelError> {
-        if addresses.is_empty() {
-            return Ok(Vec::new());
-        }
-        let there = self.addresses_of(LO_INDEX)?;
-        Ok(addresses.iter().filter(|a| !there.contains(&a.addr())).copied().collect())
     }
 
     pub(super) fn index_of(&self, name: &str) -> Result<Option<u32>, KernelError> {
@@ -92,13 +68,14 @@ impl Interfaces {
         }
     }
 
-    fn addresses_of(&self, index: u32) -> Result<Vec<IpAddr>, KernelError> {
+    pub(super) fn addresses_of(&self, index: u32) -> Result<Vec<IpNet>, KernelError> {
         let request = self.handle.address().get().set_link_index_filter(index).execute();
         let messages: Vec<_> = self.wait("listing addresses".into(), request.try_collect())?;
-        let of_message = |attributes: Vec<AddressAttribute>| {
-            attributes.into_iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(ip) } else { None })
+        let of_message = |message: &AddressMessage| {
+            let ip = message.attributes.iter().find_map(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
+            IpNet::new(ip?, message.header.prefix_len).ok()
         };
-        Ok(messages.into_iter().filter(|m| m.header.index == index).filter_map(|m| of_message(m.attributes)).collect())
+        Ok(messages.iter().filter(|m| m.header.index == index).filter_map(of_message).collect())
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open")]

@@ -1,12 +1,17 @@
-//! Network namespaces, their interfaces and nf_tables: the only place that touches the kernel.
+//! Network namespaces, their interfaces, routing, nf_tables and iptables: the only place that touches the kernel.
 
 mod error;
 mod interfaces;
+mod iptables;
+mod live;
 pub mod netns;
 mod nftables;
+mod routing;
 mod wiring;
 
 pub use error::KernelError;
 pub use interfaces::Interfaces;
+pub use iptables::{Iptables, Tools};
+pub use live::{Carrier, Live};
 pub use netns::Netns;
 pub use nftables::Nftables;

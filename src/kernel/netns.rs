@@ -1,20 +1,26 @@
 //! Network namespaces: opened once, checked before anything is written, entered by throw-away threads only.
-#![expect(unsafe_code, reason = "the type of a namespace and its cookie have no safe API")]
+#![expect(unsafe_code, reason = "a namespace's type, owner and cookie, and what a child does before its program, have no safe API")]
 
 use std::{
     fs::{File, OpenOptions},
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd},
-        unix::fs::{MetadataExt, OpenOptionsExt},
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::{
+            fs::{MetadataExt, OpenOptionsExt},
+            process::CommandExt,
+        },
     },
     path::Path,
+    process::Command,
 };
 
 use nix::{
     errno::Errno,
     libc,
-    sched::{CloneFlags, setns},
+    sched::{CloneFlags, setns, unshare},
     sys::{
+        prctl,
+        signal::Signal,
         socket::{AddressFamily, SockFlag, SockType, socket},
         statfs::fstatfs,
     },
@@ -32,6 +38,15 @@ nix::ioctl_none_bad!(
     /// The `CLONE_NEW*` flag of a namespace's type.
     ns_get_nstype,
     nix::request_code_none!(0xb7, NS_GET_NSTYPE)
+);
+
+/// `NS_GET_USERNS` of linux/nsfs.h: `_IO(0xb7, 0x1)`
+const NS_GET_USERNS: u8 = 0x1;
+
+nix::ioctl_none_bad!(
+    /// The user namespace that owns a namespace.
+    ns_get_userns,
+    nix::request_code_none!(0xb7, NS_GET_USERNS)
 );
 
 /// A network namespace other than the host's.
@@ -63,19 +78,27 @@ impl Netns {
         Ok(netns)
     }
 
+    /// Its cookie, read from within.
+    pub fn cookie(&self) -> Result<u64, KernelError> {
+        self.run(cookie)
+    }
+
     /// Runs `work` in the namespace, on a thread that is never returned to anybody.
     pub fn run<T: Send, E: Send + From<KernelError>>(&self, work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, || {
-                enter(&self.file).map_err(|e| KernelError::Refused { doing: "entering the network namespace".into(), errno: e })?;
-                work()
-            });
-            match thread.map(std::thread::ScopedJoinHandle::join) {
-                Ok(Ok(result)) => result,
-                Ok(Err(panic)) => std::panic::resume_unwind(panic),
-                Err(error) => Err(KernelError::of_io("starting a thread", &error).into()),
-            }
+        on_thread(|| {
+            enter(&self.file).map_err(|e| KernelError::Refused { doing: "entering the network namespace".into(), errno: e })?;
+            work()
         })
+    }
+
+    /// The user namespace that owns it, where that is not ours: a pod with `hostUsers: false`.
+    pub(super) fn foreign_user_namespace(&self) -> Result<Option<OwnedFd>, Errno> {
+        // SAFETY: an ioctl without argument on an open nsfs file; it gives a new file descriptor, which nobody else owns.
+        let owner = File::from(unsafe { OwnedFd::from_raw_fd(ns_get_userns(self.file.as_raw_fd())?) });
+        let identity = |m: std::fs::Metadata| (m.dev(), m.ino());
+        let of = |metadata: std::io::Result<_>| metadata.map(identity).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()));
+        let foreign = of(owner.metadata())? != of(std::fs::metadata("/proc/thread-self/ns/user"))?;
+        Ok(foreign.then(|| owner.into()))
     }
 
     /// By device and inode, which are unique among the namespaces that live at one time.
@@ -95,6 +118,45 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Runs `work` in a network namespace that is made for it and ends with it.
+pub(super) fn in_new_netns<T: Send>(work: impl FnOnce() -> Result<T, KernelError> + Send) -> Result<T, KernelError> {
+    on_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| KernelError::of_errno("making a network namespace", e))?;
+        work()
+    })
+}
+
+fn on_thread<T: Send, E: Send + From<KernelError>>(work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, work);
+        match thread.map(std::thread::ScopedJoinHandle::join) {
+            Ok(Ok(result)) => result,
+            Ok(Err(panic)) => std::panic::resume_unwind(panic),
+            Err(error) => Err(KernelError::of_io("starting a thread", &error).into()),
+        }
+    })
+}
+
+/// Makes a command's process end with this thread and, in a pod's user namespace, be its root: only from there does the kernel take
+/// rules on owners from iptables.
+pub(super) fn as_child_of(command: &mut Command, user_namespace: Option<BorrowedFd<'_>>) {
+    let user_namespace = user_namespace.map(|fd| fd.as_raw_fd());
+    let prepare = move || {
+        if let Some(fd) = user_namespace {
+            // SAFETY: system calls only, on a descriptor that the parent keeps open until the child runs its program.
+            Errno::result(unsafe { libc::setns(fd, libc::CLONE_NEWUSER) })?;
+            // SAFETY: system calls only. Its groups may be none of ours to set: then it keeps them, which gives no right.
+            unsafe { libc::setgroups(0, std::ptr::null()) };
+            // SAFETY: system calls only.
+            Errno::result(unsafe { libc::setresgid(0, 0, 0) }).and_then(|_| Errno::result(unsafe { libc::setresuid(0, 0, 0) }))?;
+        }
+        prctl::set_pdeathsig(Signal::SIGKILL)?; // after a change of user, which forgets it
+        Ok(())
+    };
+    // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
+    unsafe { command.pre_exec(prepare) };
 }
 
 /// The cookie of this thread's network namespace: unlike an inode number it never comes again while the kernel runs.

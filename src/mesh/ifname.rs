@@ -27,9 +27,10 @@ impl IfName {
         out
     }
 
-    /// A name that the kernel gave us; `None` if it could not be shown or quoted safely.
+    /// A name that the kernel gave us; `None` if it could not be shown or quoted safely, or would be taken for a wildcard.
     pub fn of_kernel(name: &str) -> Option<Self> {
-        let sound = (1..=15).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '/'));
+        let sound =
+            (1..=15).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '/' | '+' | '*'));
         sound.then(|| Self(name.to_owned()))
     }
 

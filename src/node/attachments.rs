@@ -2,7 +2,7 @@
 //! after. They are cleaned by looking at what lives: a DEL may be lost.
 
 use std::{
-    io::{self, ErrorKind, Write},
+    io::ErrorKind,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Privacy, paths, read, state};
 use crate::{
     mesh::Intent,
-    plan::PodNetwork,
+    plan::{Form, PodNetwork},
     reason::{Explanation, Reason},
 };
 
@@ -39,7 +39,7 @@ pub struct Record {
     /// What the pod's interfaces were at the first ADD.
     pub network: PodNetwork,
     /// What carries the plan out.
-    pub backend: String,
+    pub backend: Form,
     /// The profile's name.
     pub profile: String,
     /// The version of the program that made it.
@@ -51,15 +51,15 @@ pub struct Record {
 impl Record {
     /// Writes it, in one step.
     pub fn write(&self) -> Result<(), Explanation> {
-        let directory = state::directory(paths::ATTACHMENTS)?;
-        let write = || -> io::Result<()> {
-            let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
-            file.write_all(&serde_json::to_vec(self)?)?; // one system call
-            file.persist(path(&self.container_id, &self.ifname)).map_err(|e| e.error)?;
-            Ok(())
-        };
-        write().map_err(|e| state::unusable(directory, &e))
+        state::write(paths::ATTACHMENTS, &path(&self.container_id, &self.ifname), self)
     }
+}
+
+/// All records of this node. One that cannot be read is left out.
+pub fn all() -> Vec<Record> {
+    let mut paths: Vec<_> = files().filter(|p| name(p).is_some_and(|n| n.ends_with(EXTENSION))).collect();
+    paths.sort();
+    paths.iter().filter_map(|p| load(p).ok()?).collect()
 }
 
 /// The records of a container's attachments. One that cannot be read is left out: then the kernel's word counts alone.
@@ -103,15 +103,13 @@ pub fn sweep() {
     }
     for path in files() {
         let Some(name) = name(&path) else { continue };
-        if (name.ends_with(EXTENSION) && gone(&path)) || (name.starts_with(UNFINISHED) && abandoned(&path)) {
+        if (name.ends_with(EXTENSION) && gone(&path)) || (name.starts_with(state::UNFINISHED) && abandoned(&path)) {
             std::fs::remove_file(&path).ok();
         }
     }
 }
 
 const EXTENSION: &str = ".json";
-/// A record that is being written; it takes its name when it is whole.
-const UNFINISHED: &str = ".new";
 /// After that, nobody writes it any more.
 const NO_LONGER_WRITTEN: Duration = Duration::from_secs(120);
 

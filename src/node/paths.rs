@@ -10,3 +10,5 @@ pub const RUN: &str = "/run/mesh-optin";
 pub const AGENT_SOCKET: &str = "/run/mesh-optin/agent.sock";
 pub const SLOTS: &str = "/run/mesh-optin/slots";
 pub const ATTACHMENTS: &str = "/run/mesh-optin/attachments";
+/// Which iptables programs of this node work.
+pub const IPTABLES: &str = "/run/mesh-optin/iptables.json";

@@ -2,10 +2,12 @@
 
 use std::{
     fs::{DirBuilder, symlink_metadata},
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::Path,
 };
+
+use serde::Serialize;
 
 use super::paths;
 use crate::reason::{Explanation, Reason};
@@ -22,6 +24,21 @@ pub fn directory(path: &'static str) -> Result<&'static Path, Explanation> {
         }
     }
     Ok(Path::new(path))
+}
+
+/// What is being written; it takes its name when it is whole.
+pub(super) const UNFINISHED: &str = ".new";
+
+/// Writes a file of JSON into a directory of state, in one step.
+pub fn write(into: &'static str, path: &Path, what: &impl Serialize) -> Result<(), Explanation> {
+    let directory = directory(into)?;
+    let write = || -> io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+        file.write_all(&serde_json::to_vec(what)?)?; // one system call
+        file.persist(path).map_err(|e| e.error)?;
+        Ok(())
+    };
+    write().map_err(|e| unusable(directory, &e))
 }
 
 /// Whether state can be kept, without keeping any: there is none yet, or it is root's alone.

@@ -1,4 +1,4 @@
-use super::PodNetwork;
+use super::{PodNetwork, packet::Family};
 use crate::{
     mesh::{Intent, IpFamilies},
     reason::{Explanation, Reason},
@@ -9,6 +9,13 @@ use crate::{
 pub struct Families {
     /// IPv6 is captured too.
     pub ipv6: bool,
+}
+
+impl Families {
+    /// Those that are captured.
+    pub fn captured(self) -> impl Iterator<Item = Family> {
+        [Family::Ipv4, Family::Ipv6].into_iter().take(if self.ipv6 { 2 } else { 1 })
+    }
 }
 
 /// Which families are captured: eth0 and the sidecar alone decide, never a secondary network nor the order of a dump.

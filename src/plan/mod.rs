@@ -3,21 +3,27 @@
 mod captures;
 mod compare;
 mod families;
-mod lower;
+pub mod ipt;
 pub mod nft;
-mod text;
+pub mod packet;
+pub mod routing;
+mod state;
 
 use std::collections::BTreeSet;
 
-use ipnet::{IpNet, Ipv6Net};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use compare::{Difference, compare, summary};
-pub use families::Families;
-
+use self::packet::Family;
+pub use self::{
+    compare::{Difference, summary},
+    families::Families,
+    routing::Routing,
+    state::{Form, Preempting, Rules, State},
+};
 use crate::{
-    mesh::{Backend, IfName, Intent, InterceptionMode, Interfaces},
-    reason::{Explanation, Reason},
+    mesh::{IfName, Intent, Interfaces, Selection},
+    reason::Explanation,
 };
 
 /// What the pod's network namespace has, as far as a plan depends on it.
@@ -39,6 +45,8 @@ pub struct Plan {
     pub intent: Intent,
     /// The captured families.
     pub families: Families,
+    /// eth0 has an IPv6 address. Where it has none, IPv6 may be switched off, or the kernel may have none.
+    pub ipv6_in_use: bool,
     /// With `interfaces: Primary`, the interfaces that are not left alone (lo among them).
     pub only_interfaces: Option<BTreeSet<IfName>>,
     /// What someone should know although the pod is redirected.
@@ -49,45 +57,41 @@ impl Plan {
     /// Plans, or says what cannot be done.
     pub fn new(intent: &Intent, network: &PodNetwork) -> Result<Self, Explanation> {
         let (families, warnings) = families::captured(intent, network)?;
-        supported(intent)?;
         let only_interfaces = match intent.interfaces {
             Interfaces::All => None,
             Interfaces::Primary => Some(network.primary.iter().cloned().chain([IfName::lo()]).collect()),
         };
-        Ok(Self { intent: intent.clone(), families, only_interfaces, warnings })
+        Ok(Self { intent: intent.clone(), families, ipv6_in_use: network.ipv6, only_interfaces, warnings })
     }
 
-    /// The addresses that the redirection needs on `lo`, beside what the pod has.
-    pub fn addresses_on_lo(&self) -> Vec<IpNet> {
-        if self.families.ipv6 { vec![IpNet::V6(PASSTHROUGH_V6)] } else { Vec::new() }
-    }
-
-    /// The nftables form.
+    /// The nftables form: one table for both families.
     pub fn nftables(&self) -> nft::Table {
-        lower::table(self)
+        nft::table(self)
+    }
+
+    /// The iptables form of one family.
+    pub fn iptables(&self, family: Family) -> ipt::Ruleset {
+        ipt::ruleset(self, family)
+    }
+
+    /// What is needed beside the rules.
+    pub fn routing(&self) -> Routing {
+        Routing::of(self)
     }
 
     /// What is captured and who bypasses, in sentences.
     pub fn captures(&self) -> Vec<String> {
         captures::sentences(self)
     }
-}
 
-/// `::6/128`: the source of the sidecar's passthrough connections, and the destination of istio-validation's probe. It must be on `lo`;
-/// its IPv4 twin 127.0.0.6 needs no address.
-const PASSTHROUGH_V6: Ipv6Net = Ipv6Net::new_assert(std::net::Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6), 128);
-
-fn supported(intent: &Intent) -> Result<(), Explanation> {
-    let missing = if intent.mode == InterceptionMode::Tproxy {
-        "interceptionMode TPROXY"
-    } else if intent.dns_capture {
-        "DNS capture (ISTIO_META_DNS_CAPTURE)"
-    } else if intent.backend == Backend::Iptables {
-        "the iptables backend"
-    } else {
-        return Ok(());
-    };
-    Err(Reason::NotSupported.because(format!("{missing} is not supported by this version")))
+    /// Whether some captured range, of either family, starts at a loopback address: then connections to loopback addresses are captured
+    /// as well.
+    fn captures_loopback(&self) -> bool {
+        match &self.intent.outbound.include_ranges {
+            Selection::All => false,
+            Selection::Only(list) => list.iter().any(|n: &IpNet| n.addr().to_canonical().is_loopback()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -118,18 +122,6 @@ pub(crate) mod fixtures {
 #[cfg(test)]
 mod tests {
     use super::{fixtures::*, *};
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_and_never_half_done() {
-        let mut tproxy = intent(&[("sidecar.istio.io/interceptionMode", "TPROXY")], &[]);
-        for intent in [tproxy.clone(), intent(&[], &[("ISTIO_META_DNS_CAPTURE", "true")])] {
-            assert_eq!(Plan::new(&intent, &network(true, false)).unwrap_err().reason, Reason::NotSupported);
-        }
-        tproxy.mode = InterceptionMode::Redirect;
-        assert!(Plan::new(&tproxy, &network(true, false)).is_ok());
-        tproxy.backend = Backend::Iptables;
-        assert_eq!(Plan::new(&tproxy, &network(true, false)).unwrap_err().reason, Reason::NotSupported);
-    }
 
     #[test]
     fn only_interfaces_there_at_the_start_are_captured_with_primary() {

@@ -1,9 +1,6 @@
 use tracing::{info, warn};
 
-use super::{
-    Failure,
-    redirect::{self, Redirection},
-};
+use super::Failure;
 use crate::{
     cni::{self, Attached, Config, Environment, PodRef},
     deadline::Deadline,
@@ -11,6 +8,7 @@ use crate::{
     mesh::{Attachment, Decision, decide, governing},
     node::{NodeConfig, profiles},
     reason::{Explanation, Reason},
+    redirection::{Redirection, redirect},
     source,
 };
 
@@ -59,7 +57,7 @@ fn redirected(
         Decision::Refuse(explanation) => Err(explanation),
         Decision::Redirect(intent) => {
             let redirection = Redirection { attached, pod: &found.pod, profile, intent: &intent, deadline };
-            let done = redirect::redirect(&netns, &redirection)?;
+            let done = redirect(&netns, &redirection)?;
             warn(&done.warnings);
             Ok(done.reason.into())
         }

@@ -1,11 +1,14 @@
+use tracing::warn;
+
 use super::Failure;
 use crate::{
     cni::{Attached, Environment},
     deadline::Deadline,
-    kernel::{Interfaces, Netns, Nftables, netns::cookie},
+    kernel::Netns,
     node::attachments,
-    plan::{Plan, compare, summary},
-    reason::{Explanation, Reason},
+    plan::summary,
+    reason::Reason,
+    redirection::verify,
 };
 
 /// CHECK: whether the redirection is still what the attachment's record says. A pod that was skipped has none, nor has one whose record
@@ -14,16 +17,10 @@ pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<Str
     let attached = Attached::parse(environment)?;
     let record = attachments::get(&attached.container_id, &attached.ifname)?;
     let Some(record) = record.filter(|r| r.done) else { return Ok(String::new()) };
-    let plan = Plan::new(&record.intent, &record.network)?;
-    let differences = Netns::open(&attached.netns)?.run(|| -> Result<Vec<String>, Explanation> {
-        if cookie()? != record.netns_cookie {
-            return Err(Reason::NetnsInvalid.because("CNI_NETNS is not the network namespace of this attachment's ADD"));
-        }
-        let rules = compare(&plan.nftables(), Nftables::open(deadline)?.read()?.as_ref());
-        let missing = Interfaces::open(deadline)?.missing_on_lo(&plan.addresses_on_lo())?;
-        // where eth0 has no IPv6 address, IPv6 may be switched off
-        let missing = missing.into_iter().filter(|_| record.network.ipv6).map(|address| format!("address {address} on lo is missing"));
-        Ok(rules.iter().map(ToString::to_string).chain(missing).collect())
-    })?;
-    summary(&differences).map_or_else(|| Ok(String::new()), |drift| Err(Reason::Drifted.because(drift).into()))
+    let found = verify(&record, &Netns::open(&attached.netns)?, deadline)?;
+    if let Some(in_front) = summary(&found.in_front) {
+        let warning = Reason::Preempted.because(in_front);
+        warn!(namespace = record.namespace, name = record.pod, reason = warning.reason.as_str(), "{warning}");
+    }
+    summary(&found.differences).map_or_else(|| Ok(String::new()), |drift| Err(Reason::Drifted.because(drift).into()))
 }

@@ -2,7 +2,7 @@ use std::{io::ErrorKind, path::Path};
 
 use crate::{
     cni::{Attached, Environment, netns_path},
-    kernel::{KernelError, Netns, netns::cookie},
+    kernel::Netns,
     node::attachments::{self, Record},
 };
 
@@ -29,6 +29,6 @@ fn is_gone(path: &Path, record: &Record) -> bool {
     if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
         return true;
     }
-    let cookie = Netns::open(path).ok().and_then(|netns| netns.run(|| -> Result<u64, KernelError> { cookie() }).ok());
+    let cookie = Netns::open(path).ok().and_then(|netns| netns.cookie().ok());
     cookie.is_some_and(|cookie| cookie != record.netns_cookie)
 }

@@ -3,7 +3,6 @@
 mod add;
 mod check;
 mod del;
-mod redirect;
 mod watchdog;
 
 use std::{

@@ -130,6 +130,7 @@ fn chain_type(kind: &ChainType) -> &str {
     match kind {
         ChainType::Nat => "nat",
         ChainType::Filter => "filter",
+        ChainType::Route => "route",
         ChainType::Other(name) => name,
     }
 }

@@ -8,22 +8,29 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::sets::{Element, GROUP, INTERFACE, KeyType, SERVICE, intervals};
-use crate::plan::nft::{Direction, Family, Match, Networks, Rule, Side, TABLE, Verdict};
+use crate::plan::{
+    nft::{Match, Networks, Rule, Statement, TABLE},
+    packet::{CtState, Direction, Family, Protocol, Side},
+};
 
 pub(super) const NFPROTO_IPV4: u8 = 2;
 pub(super) const NFPROTO_IPV6: u8 = 10;
 pub(super) const IPPROTO_TCP: u8 = 6;
-/// `NF_CT_STATE_INVALID_BIT`
-pub(super) const CT_STATE_INVALID: u32 = 1;
+pub(super) const IPPROTO_UDP: u8 = 17;
 pub(super) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 pub(super) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
-/// Of the ports in a TCP header.
-pub(super) const DESTINATION_PORT_OFFSET: u32 = 2;
 pub(super) const NFT_LOOKUP_F_INV: u32 = 1;
-const NF_DROP: u32 = 0;
-/// `NFTA_CT_DREG`, `NFTA_CT_KEY`, `NFT_CT_STATE`
-pub(super) const CT_ATTRIBUTES: (u16, u16, u32) = (1, 2, 0);
+pub(super) const NF_DROP: u32 = 0;
+pub(super) const NF_ACCEPT: u32 = 1;
+pub(super) const NFTA_CT_DREG: u16 = 1;
+pub(super) const NFTA_CT_KEY: u16 = 2;
+pub(super) const NFTA_CT_SREG: u16 = 4;
+pub(super) const NFT_CT_STATE: u32 = 0;
+pub(super) const NFT_CT_MARK: u32 = 3;
+pub(super) const NFT_CT_ZONE: u32 = 17;
 pub(super) const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
+pub(super) const NFTA_TPROXY_FAMILY: u16 = 1;
+pub(super) const NFTA_TPROXY_REG_PORT: u16 = 3;
 /// The template of an anonymous set's name.
 const ANONYMOUS: &str = "__set%d";
 pub(super) const R1: Register = Register::Reg1;
@@ -44,7 +51,9 @@ impl Encoder {
         for condition in &rule.matches {
             out.condition(condition);
         }
-        out.verdict(&rule.verdict);
+        for statement in &rule.statements {
+            out.statement(statement);
+        }
         (out.messages, out.expressions.into_iter().map(Into::into).collect())
     }
 }
@@ -60,17 +69,17 @@ impl RuleEncoder<'_> {
         match condition {
             Match::Family(family) => {
                 self.load_meta(MetaKey::Nfproto);
+                self.compare(false, vec![nfproto(*family)]);
+            }
+            Match::Protocol(protocol) => {
+                self.load_meta(MetaKey::L4Proto);
                 self.compare(
                     false,
-                    vec![match family {
-                        Family::Ipv4 => NFPROTO_IPV4,
-                        Family::Ipv6 => NFPROTO_IPV6,
+                    vec![match protocol {
+                        Protocol::Tcp => IPPROTO_TCP,
+                        Protocol::Udp => IPPROTO_UDP,
                     }],
                 );
-            }
-            Match::Tcp => {
-                self.load_meta(MetaKey::L4Proto);
-                self.compare(false, vec![IPPROTO_TCP]);
             }
             Match::Interface { direction, not, names } => {
                 self.load_meta(match direction {
@@ -80,8 +89,8 @@ impl RuleEncoder<'_> {
                 self.one_of(*not, INTERFACE, names.iter().map(|n| Element::key(n.padded())).collect());
             }
             Match::Address { side, not, networks } => self.address(*side, *not, networks),
-            Match::DestinationPort { not, ports } => {
-                self.load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT_OFFSET, 2);
+            Match::Port { side, not, ports } => {
+                self.load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, port_offset(*side), 2);
                 self.one_of(*not, SERVICE, ports.iter().map(|p| Element::key(p.to_be_bytes())).collect());
             }
             Match::SocketUser(uid) => {
@@ -92,35 +101,61 @@ impl RuleEncoder<'_> {
                 self.load_meta(MetaKey::SocketGroupId);
                 self.one_of(false, GROUP, gids.iter().map(|g| Element::key(g.to_ne_bytes())).collect());
             }
-            Match::Invalid => {
-                let (dreg, key, state) = CT_ATTRIBUTES;
-                self.other("ct", &[(key, state), (dreg, R1.into())]);
-                self.mask(CT_STATE_INVALID.to_ne_bytes().to_vec());
+            Match::CtState(state) => {
+                self.load_ct(NFT_CT_STATE);
+                self.mask(ct_state_bits(*state).to_ne_bytes().to_vec());
                 self.compare(true, vec![0; 4]);
+            }
+            Match::Mark { not, mark } => {
+                self.load_meta(MetaKey::Mark);
+                self.compare(*not, mark.to_ne_bytes().to_vec());
+            }
+            Match::CtMark(mark) => {
+                self.load_ct(NFT_CT_MARK);
+                self.compare(false, mark.to_ne_bytes().to_vec());
             }
             Match::Other(_) => self.never(),
         }
     }
 
-    fn verdict(&mut self, verdict: &Verdict) {
+    fn statement(&mut self, statement: &Statement) {
         let code = |code| vec![VerdictAttribute::Code(code)];
-        let attributes = match verdict {
-            Verdict::Redirect(port) => {
-                self.expressions.push(Expressions::Immediate(vec![
-                    Immediate::DestinationRegister(R1),
-                    Immediate::Data(DataAttribute::Value(port.to_be_bytes().to_vec())),
-                ]));
+        let verdict = match statement {
+            Statement::Return => code(Code::Return),
+            Statement::Accept => code(Code::Other(NF_ACCEPT)),
+            Statement::Drop => code(Code::Other(NF_DROP)),
+            Statement::Jump(chain) => vec![VerdictAttribute::Code(Code::Jump), VerdictAttribute::Chain(chain.clone())],
+            Statement::Redirect(port) => {
+                self.immediate(R1, DataAttribute::Value(port.to_be_bytes().to_vec()));
                 return self.other("redir", &[(NFTA_REDIR_REG_PROTO_MIN, R1.into())]);
             }
-            Verdict::Return => code(Code::Return),
-            Verdict::Drop => code(Code::Other(NF_DROP)),
-            Verdict::Jump(chain) => vec![VerdictAttribute::Code(Code::Jump), VerdictAttribute::Chain(chain.clone())],
-            Verdict::Other(_) => return self.never(),
+            Statement::Tproxy(family, port) => {
+                self.immediate(R1, DataAttribute::Value(port.to_be_bytes().to_vec()));
+                return self.other("tproxy", &[(NFTA_TPROXY_FAMILY, nfproto(*family).into()), (NFTA_TPROXY_REG_PORT, R1.into())]);
+            }
+            Statement::SetMark(mark) => {
+                self.immediate(R1, DataAttribute::Value(mark.to_ne_bytes().to_vec()));
+                return self.set_meta(MetaKey::Mark);
+            }
+            Statement::SaveMark => {
+                self.load_meta(MetaKey::Mark);
+                return self.set_ct(NFT_CT_MARK);
+            }
+            Statement::RestoreMark => {
+                self.load_ct(NFT_CT_MARK);
+                return self.set_meta(MetaKey::Mark);
+            }
+            Statement::SetZone(zone) => {
+                self.immediate(R1, DataAttribute::Value(zone.to_ne_bytes().to_vec()));
+                return self.set_ct(NFT_CT_ZONE);
+            }
+            Statement::Other(_) => return self.never(),
         };
-        self.expressions.push(Expressions::Immediate(vec![
-            Immediate::DestinationRegister(Register::Verdict),
-            Immediate::Data(DataAttribute::Verdict(attributes)),
-        ]));
+        self.immediate(Register::Verdict, DataAttribute::Verdict(verdict));
+    }
+
+    fn immediate(&mut self, register: Register, data: DataAttribute) {
+        self.expressions.push(Expressions::Immediate(vec![Immediate::DestinationRegister(register), Immediate::Data(data)]));
     }
 
     fn address(&mut self, side: Side, not: bool, networks: &Networks) {
@@ -205,6 +240,18 @@ impl RuleEncoder<'_> {
         self.expressions.push(Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(R1)]));
     }
 
+    fn set_meta(&mut self, key: MetaKey) {
+        self.expressions.push(Expressions::Meta(vec![Meta::Key(key), Meta::SourceRegister(R1)]));
+    }
+
+    fn load_ct(&mut self, key: u32) {
+        self.other("ct", &[(NFTA_CT_KEY, key), (NFTA_CT_DREG, R1.into())]);
+    }
+
+    fn set_ct(&mut self, key: u32) {
+        self.other("ct", &[(NFTA_CT_KEY, key), (NFTA_CT_SREG, R1.into())]);
+    }
+
     fn load_payload(&mut self, base: u32, offset: u32, length: u32) {
         self.expressions.push(Expressions::Payload(vec![
             Payload::DestinationRegister(R1),
@@ -238,6 +285,30 @@ impl RuleEncoder<'_> {
     /// What was read from a kernel and is not ours is never written: the kernel refuses an expression of no name.
     fn never(&mut self) {
         self.other("", &[]);
+    }
+}
+
+/// `NFPROTO_*`
+pub(super) fn nfproto(family: Family) -> u8 {
+    match family {
+        Family::Ipv4 => NFPROTO_IPV4,
+        Family::Ipv6 => NFPROTO_IPV6,
+    }
+}
+
+/// `NF_CT_STATE_*_BIT`
+pub(super) fn ct_state_bits(state: CtState) -> u32 {
+    match state {
+        CtState::Invalid => 1,
+        CtState::RelatedOrEstablished => 2 | 4,
+    }
+}
+
+/// Offset of a port in a TCP or UDP header.
+pub(super) fn port_offset(side: Side) -> u32 {
+    match side {
+        Side::Source => 0,
+        Side::Destination => 2,
     }
 }
 

@@ -3,6 +3,7 @@
 mod batch;
 mod decode;
 mod encode;
+mod foreign;
 mod read;
 mod sets;
 mod socket;
@@ -11,7 +12,10 @@ use nix::errno::Errno;
 
 use self::{batch::Batch, socket::Socket};
 use super::KernelError;
-use crate::{deadline::Deadline, plan::nft::Table};
+use crate::{
+    deadline::Deadline,
+    plan::{Preempting, nft::Table},
+};
 
 /// nf_tables of the network namespace in which it was opened.
 pub struct Nftables {
@@ -40,6 +44,11 @@ impl Nftables {
             }
         }
         Err(KernelError::Changing)
+    }
+
+    /// Base chains of somebody else that come before those of `table`, and what they decide. `iptables`: its tables count too.
+    pub fn in_front(&mut self, table: &Table, iptables: bool) -> Result<Vec<Preempting>, KernelError> {
+        foreign::in_front(&mut self.socket, table, iptables)
     }
 
     /// Makes the table: all of it for both families, or nothing. Fails with [`KernelError::Overtaken`] if there is one, or if anything

@@ -1,6 +1,7 @@
 //! The kernel's table, chains and sets; [`super::decode`] reads the rules.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown is never ours")]
 
+use netlink_packet_netfilter::NetfilterProtoFamily::Inet;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, GenAttribute, GenMessage, Hook as HookAttribute, HookNumber, InetHookNumber,
     ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList,
@@ -27,13 +28,13 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
     let flags = message.attributes.iter().find_map(|a| if let TableAttribute::Flags(flags) = a { Some(flags.bits()) } else { None });
     let sets = read_sets(socket)?;
     let mut chains = Vec::new();
-    for object in socket.dump("listing chains", NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))? {
+    for (_, object) in socket.dump(Inet, "listing chains", NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))? {
         if let NfTablesMessage::NewChain(message) = object {
             chains.extend(chain(message));
         }
     }
     let of_table = RuleMessage { attributes: vec![RuleAttribute::Table(TABLE.into())] };
-    for object in socket.dump("listing rules", NfTablesMessage::GetRule(of_table))? {
+    for (_, object) in socket.dump(Inet, "listing rules", NfTablesMessage::GetRule(of_table))? {
         if let NfTablesMessage::NewRule(message) = object
             && let Some((name, rule)) = rule(&message, &sets)
             && let Some(chain) = chains.iter_mut().find(|c| c.name == name)
@@ -60,7 +61,7 @@ fn read_generation(socket: &mut Socket) -> Result<Option<u32>, KernelError> {
 fn read_sets(socket: &mut Socket) -> Result<Sets, KernelError> {
     let of_table = SetMessage { attributes: vec![SetAttribute::Table(TABLE.into())] };
     let mut sets = Sets::new();
-    for object in socket.dump("listing sets", NfTablesMessage::GetSet(of_table))? {
+    for (_, object) in socket.dump(Inet, "listing sets", NfTablesMessage::GetSet(of_table))? {
         let NfTablesMessage::NewSet(message) = object else { continue };
         let (mut name, mut flags) = (None, SetFlags::empty());
         for attribute in message.attributes {
@@ -73,7 +74,7 @@ fn read_sets(socket: &mut Socket) -> Result<Sets, KernelError> {
         let Some(name) = name else { continue };
         let of_set = SetElementMessage { attributes: vec![SetElementList::Table(TABLE.into()), SetElementList::Set(name.clone())] };
         let mut elements = Some(Vec::new());
-        for object in socket.dump("listing the elements of a set", NfTablesMessage::GetSetElement(of_set))? {
+        for (_, object) in socket.dump(Inet, "listing the elements of a set", NfTablesMessage::GetSetElement(of_set))? {
             let NfTablesMessage::NewSetElement(message) = object else { continue };
             for attribute in message.attributes {
                 if let (SetElementList::Elements(list), Some(all)) = (attribute, &mut elements) {
@@ -126,7 +127,7 @@ fn chain(message: ChainMessage) -> Option<Chain> {
     (table.as_deref() == Some(TABLE)).then_some(Chain { name: name?, hook, rules: vec![] })
 }
 
-fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) -> Hook {
+pub(super) fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) -> Hook {
     let (mut point, mut priority) = (HookPoint::Other(u32::MAX), 0);
     for attribute in attributes {
         match attribute {
@@ -140,6 +141,7 @@ fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) ->
     let kind = match kind.as_deref() {
         Some("nat") => ChainType::Nat,
         Some("filter") => ChainType::Filter,
+        Some("route") => ChainType::Route,
         other => ChainType::Other(other.unwrap_or_default().into()),
     };
     Hook { kind, point, priority, accepts: policy == 1 }

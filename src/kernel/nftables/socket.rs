@@ -63,27 +63,38 @@ impl Socket {
 
     /// Asks for one object; `None` if there is none.
     pub(super) fn get(&mut self, doing: &'static str, request: NfTablesMessage) -> Result<Option<NfTablesMessage>, KernelError> {
-        match self.request(request, NLM_F_ACK) {
-            Ok(objects) => Ok(objects.into_iter().next()),
-            Err(Errno::ENOENT) => Ok(None),
-            // what nfnetlink answers for a subsystem that nobody registered
-            Err(errno @ Errno::EINVAL) => Err(KernelError::Unsupported { doing: doing.into(), errno }),
+        match self.request(NetfilterProtoFamily::Inet, request, NLM_F_ACK) {
+            Ok(objects) => Ok(objects.into_iter().next().map(|(_, object)| object)),
+            // EINVAL is what nfnetlink answers for a subsystem that nobody registered: a transaction will say so as well
+            Err(Errno::ENOENT | Errno::EINVAL) => Ok(None),
             Err(errno) => Err(KernelError::of_errno(doing, errno)),
         }
     }
 
-    /// Asks for all objects of a kind.
-    pub(super) fn dump(&mut self, doing: &'static str, request: NfTablesMessage) -> Result<Vec<NfTablesMessage>, KernelError> {
-        self.request(request, NLM_F_DUMP).map_err(|errno| match errno {
-            INCONSISTENT => KernelError::Changing,
-            errno => KernelError::of_errno(doing, errno),
-        })
+    /// Asks for all objects of a kind, of one family or all (`Unspec`).
+    pub(super) fn dump(
+        &mut self,
+        family: NetfilterProtoFamily,
+        doing: &'static str,
+        request: NfTablesMessage,
+    ) -> Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>, KernelError> {
+        match self.request(family, request, NLM_F_DUMP) {
+            Ok(objects) => Ok(objects),
+            Err(Errno::EINVAL) => Ok(Vec::new()), // as above
+            Err(INCONSISTENT) => Err(KernelError::Changing),
+            Err(errno) => Err(KernelError::of_errno(doing, errno)),
+        }
     }
 
-    fn request(&mut self, request: NfTablesMessage, flags: u16) -> Result<Vec<NfTablesMessage>, Errno> {
+    fn request(
+        &mut self,
+        family: NetfilterProtoFamily,
+        request: NfTablesMessage,
+        flags: u16,
+    ) -> Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>, Errno> {
         let sequence = self.next_sequence();
         let mut bytes = Vec::new();
-        push(&mut bytes, NetfilterProtoFamily::Inet, 0, request.into(), flags, sequence);
+        push(&mut bytes, family, 0, request.into(), flags, sequence);
         self.netlink.send(&bytes, 0).map_err(|e| errno(&e))?;
         let (mut objects, mut consistent) = (Vec::new(), true);
         loop {
@@ -93,8 +104,8 @@ impl Socket {
                 }
                 consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
                 match message.payload {
-                    NetlinkPayload::InnerMessage(NetfilterMessage { inner: NetfilterMessageInner::NfTables(object), .. }) => {
-                        objects.push(object)
+                    NetlinkPayload::InnerMessage(NetfilterMessage { header, inner: NetfilterMessageInner::NfTables(object), .. }) => {
+                        objects.push((header.family, object));
                     }
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(Errno::from_raw(-error.raw_code())),
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if consistent => return Ok(objects),

@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::nft::{Chain, ChainType, Direction, Family, Hook, HookPoint, Match, Networks, Rule, Side, TABLE, Table, Verdict};
+use super::{Chain, ChainType, Hook, HookPoint, Match, Networks, Rule, Statement, TABLE, Table};
+use crate::plan::packet::{CtState, Direction, Family, Side};
 
 impl Display for Table {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -34,6 +35,7 @@ impl Display for Hook {
         let kind = match &self.kind {
             ChainType::Nat => "nat",
             ChainType::Filter => "filter",
+            ChainType::Route => "route",
             ChainType::Other(name) => name,
         };
         write!(f, "type {kind} hook ")?;
@@ -52,11 +54,16 @@ impl Display for Rule {
         while let Some(this) = matches.next() {
             // nft writes the family and the protocol as part of what needs them
             match (this, matches.peek()) {
-                (Match::Family(_), Some(Match::Address { .. })) | (Match::Tcp, Some(Match::DestinationPort { .. })) => {}
-                _ => write!(f, "{this} ")?,
+                (Match::Family(_), Some(Match::Address { .. })) => {}
+                (Match::Protocol(protocol), Some(Match::Port { .. })) => write!(f, "{} ", protocol.as_str())?,
+                (_, Some(_)) => write!(f, "{this} ")?,
+                (_, None) => write!(f, "{this}")?,
             }
         }
-        write!(f, "{}", self.verdict)
+        for (at, statement) in self.statements.iter().enumerate() {
+            write!(f, "{}{statement}", if at > 0 || !self.matches.is_empty() { " " } else { "" })?;
+        }
+        Ok(())
     }
 }
 
@@ -66,7 +73,7 @@ impl Display for Match {
         match self {
             Self::Family(Family::Ipv4) => f.write_str("meta nfproto ipv4"),
             Self::Family(Family::Ipv6) => f.write_str("meta nfproto ipv6"),
-            Self::Tcp => f.write_str("meta l4proto tcp"),
+            Self::Protocol(protocol) => write!(f, "meta l4proto {}", protocol.as_str()),
             Self::Interface { direction, not, names } => {
                 let key = match direction {
                     Direction::In => "iifname",
@@ -88,22 +95,33 @@ impl Display for Match {
                     }
                 }
             }
-            Self::DestinationPort { not, ports } => write!(f, "tcp dport {}{}", op(not), set(ports)),
+            Self::Port { side: Side::Source, not, ports } => write!(f, "sport {}{}", op(not), set(ports)),
+            Self::Port { side: Side::Destination, not, ports } => write!(f, "dport {}{}", op(not), set(ports)),
             Self::SocketUser(uid) => write!(f, "meta skuid {uid}"),
             Self::SocketGroup(gids) => write!(f, "meta skgid {}", set(gids)),
-            Self::Invalid => f.write_str("ct state invalid"),
+            Self::CtState(CtState::Invalid) => f.write_str("ct state invalid"),
+            Self::CtState(CtState::RelatedOrEstablished) => f.write_str("ct state established,related"),
+            Self::Mark { not, mark } => write!(f, "meta mark {}{mark:#x}", op(not)),
+            Self::CtMark(mark) => write!(f, "ct mark {mark:#x}"),
             Self::Other(what) => f.write_str(what),
         }
     }
 }
 
-impl Display for Verdict {
+impl Display for Statement {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Return => f.write_str("return"),
+            Self::Accept => f.write_str("accept"),
             Self::Drop => f.write_str("drop"),
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Redirect(port) => write!(f, "redirect to :{port}"),
+            Self::Tproxy(Family::Ipv4, port) => write!(f, "tproxy ip to :{port}"),
+            Self::Tproxy(Family::Ipv6, port) => write!(f, "tproxy ip6 to :{port}"),
+            Self::SetMark(mark) => write!(f, "meta mark set {mark:#x}"),
+            Self::SaveMark => f.write_str("ct mark set meta mark"),
+            Self::RestoreMark => f.write_str("meta mark set ct mark"),
+            Self::SetZone(zone) => write!(f, "ct zone set {zone}"),
             Self::Other(what) => f.write_str(what),
         }
     }

@@ -1,35 +1,34 @@
 //! The kernel's expressions as the plan's own types. Strict: an expression that is not understood to the last attribute is
-//! [`Match::Other`] or [`Verdict::Other`], which nothing planned equals.
+//! [`Match::Other`] or [`Statement::Other`], which nothing planned equals.
 //!
 //! Ignored: the order of attributes, counters. Filled in by the kernel: the upper port and flags of `redir`, `op` of a bitwise, flags of
 //! a lookup.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown is never ours")]
 
+mod statements;
+
 use std::collections::BTreeSet;
 
 use ipnet::{Ipv4Net, Ipv6Net};
-use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, Operator, Payload,
-    Register, RuleAttribute, RuleMessage, Verdict as Code, VerdictAttribute,
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, ListAttribute, Lookup, Meta, MetaKey, Operator, Payload, RuleAttribute,
+    RuleMessage,
 };
 
 use super::{
     encode::{
-        CT_ATTRIBUTES, CT_STATE_INVALID, DESTINATION_PORT_OFFSET, IPPROTO_TCP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_LOOKUP_F_INV,
-        NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, NFTA_REDIR_REG_PROTO_MIN, R1, address_field,
+        IPPROTO_TCP, IPPROTO_UDP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_LOOKUP_F_INV, NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER,
+        R1, address_field, ct_state_bits, port_offset,
     },
     sets::{Element, Set, Sets, networks},
 };
 use crate::{
     mesh::IfName,
-    plan::nft::{Direction, Family, Match, Networks, Rule, Side, TABLE, Verdict},
+    plan::{
+        nft::{Match, Networks, Rule, Statement, TABLE},
+        packet::{CtState, Direction, Family, Protocol, Side},
+    },
 };
-
-const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
-const NFTA_REDIR_FLAGS: u16 = 3;
-/// What the kernel says of a redirect to a port.
-const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 
 /// The chain's name and the rule; `None` if it is of another table.
 pub(super) fn rule(message: &RuleMessage, sets: &Sets) -> Option<(String, Rule)> {
@@ -42,12 +41,11 @@ pub(super) fn rule(message: &RuleMessage, sets: &Sets) -> Option<(String, Rule)>
             _ => {}
         }
     }
-    let mut reader = Reader { sets, loaded: Loaded::Nothing, mask: None, matches: vec![], verdict: None };
+    let mut reader = Reader { sets, loaded: Loaded::Nothing, mask: None, matches: vec![], statements: vec![] };
     for element in expressions {
         reader.element(element);
     }
-    let verdict = reader.verdict.unwrap_or_else(|| Verdict::Other("continue".into()));
-    Some((chain?, Rule { matches: reader.matches, verdict }))
+    Some((chain?, Rule { matches: reader.matches, statements: reader.statements }))
 }
 
 /// What register 1 holds; we use no other.
@@ -62,9 +60,11 @@ enum Loaded {
     CtState,
     /// So many leading bytes of an address.
     Address(Family, Side, u32),
-    DestinationPort,
-    /// A port for `redir`.
-    Port(u16),
+    Port(Side),
+    Mark,
+    CtMark,
+    /// So many leading bytes of a value for a statement.
+    Value([u8; 4], usize),
 }
 
 /// Reads expressions one by one: load, perhaps mask, compare.
@@ -73,7 +73,7 @@ struct Reader<'a> {
     loaded: Loaded,
     mask: Option<Vec<u8>>,
     matches: Vec<Match>,
-    verdict: Option<Verdict>,
+    statements: Vec<Statement>,
 }
 
 impl Reader<'_> {
@@ -85,26 +85,31 @@ impl Reader<'_> {
             }
             _ => None,
         };
-        if self.verdict.is_some() {
-            self.verdict = Some(Verdict::Other(format!("something after the verdict: {element:?}")));
-        } else if !data.is_some_and(|d| self.expression(d)) {
+        let ended = self.statements.last().is_some_and(|s| {
+            matches!(s, Statement::Return | Statement::Accept | Statement::Drop | Statement::Jump(_) | Statement::Redirect(_))
+        });
+        let (matches, statements) = (self.matches.len(), self.statements.len());
+        let understood = !ended && data.is_some_and(|d| self.expression(d));
+        // a condition after a statement is not ours either
+        if !understood || (statements > 0 && self.matches.len() > matches) {
             self.load(None);
-            self.matches.push(Match::Other(format!("{element:?}")));
+            self.statements.push(Statement::Other(format!("{element:?}")));
         }
     }
 
     /// Whether it was understood.
     fn expression(&mut self, expression: &Expressions) -> bool {
         match expression {
-            Expressions::Meta(attributes) => self.load(load_meta(attributes)),
+            Expressions::Meta(attributes) => self.meta(attributes).is_some(),
             Expressions::Payload(attributes) => self.load(load_payload(attributes)),
             Expressions::Bitwise(attributes) => self.bitwise(attributes).is_some(),
             Expressions::Cmp(attributes) => self.cmp(attributes).map(|m| self.matches.push(m)).is_some(),
             Expressions::Lookup(attributes) => self.lookup(attributes).map(|m| self.matches.push(m)).is_some(),
             Expressions::Immediate(attributes) => self.immediate(attributes).is_some(),
             Expressions::Other { expression_type, attributes } => match expression_type.as_str() {
-                "ct" => self.load(loads_ct_state(attributes).then_some(Loaded::CtState)),
+                "ct" => self.ct(attributes).is_some(),
                 "redir" => self.redir(attributes).is_some(),
+                "tproxy" => self.tproxy(attributes).is_some(),
                 "counter" => true,
                 _ => false,
             },
@@ -152,8 +157,9 @@ impl Reader<'_> {
         }
         match (loaded, mask) {
             (Loaded::CtState, Some(mask)) => {
-                let invalid = mask == CT_STATE_INVALID.to_ne_bytes() && not && value == [0; 4];
-                invalid.then_some(Match::Invalid)
+                let states = [CtState::Invalid, CtState::RelatedOrEstablished];
+                let state = states.into_iter().find(|s| mask == ct_state_bits(*s).to_ne_bytes());
+                state.filter(|_| not && value == [0; 4]).map(Match::CtState)
             }
             (Loaded::Address(family, side, length), mask) => {
                 let networks = one_network(family, value, mask.as_deref(), length)?;
@@ -165,10 +171,16 @@ impl Reader<'_> {
                 [NFPROTO_IPV6] if !not => Some(Match::Family(Family::Ipv6)),
                 _ => None,
             },
-            (Loaded::L4Proto, None) => (value == [IPPROTO_TCP] && !not).then_some(Match::Tcp),
-            (Loaded::User, None) => (!not).then_some(Match::SocketUser(u32::from_ne_bytes(value.try_into().ok()?))),
-            (Loaded::Interface(_) | Loaded::Group | Loaded::DestinationPort, None) => self.one_of(not, &[Element::key(value)]),
-            (Loaded::Nothing | Loaded::Port(_) | Loaded::CtState, None) => None,
+            (Loaded::L4Proto, None) => match value {
+                [IPPROTO_TCP] if !not => Some(Match::Protocol(Protocol::Tcp)),
+                [IPPROTO_UDP] if !not => Some(Match::Protocol(Protocol::Udp)),
+                _ => None,
+            },
+            (Loaded::User, None) => (!not).then_some(Match::SocketUser(number_of(value)?)),
+            (Loaded::Mark, None) => Some(Match::Mark { not, mark: number_of(value)? }),
+            (Loaded::CtMark, None) => (!not).then_some(Match::CtMark(number_of(value)?)),
+            (Loaded::Interface(_) | Loaded::Group | Loaded::Port(_), None) => self.one_of(not, &[Element::key(value)]),
+            (Loaded::Nothing | Loaded::Value(..) | Loaded::CtState, None) => None,
         }
     }
 
@@ -204,51 +216,16 @@ impl Reader<'_> {
                 let names = keys().map(interface).collect::<Option<_>>()?;
                 Some(Match::Interface { direction, not, names })
             }
-            Loaded::DestinationPort => {
+            Loaded::Port(side) => {
                 let ports = keys().map(|k| Some(u16::from_be_bytes(k.try_into().ok()?))).collect::<Option<BTreeSet<_>>>()?;
-                Some(Match::DestinationPort { not, ports })
+                Some(Match::Port { side, not, ports })
             }
             Loaded::Group if !not => {
-                let gids = keys().map(|k| Some(u32::from_ne_bytes(k.try_into().ok()?))).collect::<Option<BTreeSet<_>>>()?;
+                let gids = keys().map(number_of).collect::<Option<BTreeSet<_>>>()?;
                 Some(Match::SocketGroup(gids))
             }
             _ => None,
         }
-    }
-
-    fn immediate(&mut self, attributes: &[Immediate]) -> Option<()> {
-        let (mut register, mut data) = (None, None);
-        for attribute in attributes {
-            match attribute {
-                Immediate::DestinationRegister(r) => register = Some(*r),
-                Immediate::Data(d) => data = Some(d),
-                _ => return None,
-            }
-        }
-        match (register?, data?) {
-            (R1, DataAttribute::Value(port)) => {
-                let first = !matches!(self.loaded, Loaded::Port(_)); // a second port would be the end of a range
-                let port = u16::from_be_bytes(port.as_slice().try_into().ok()?);
-                first.then(|| self.load(Some(Loaded::Port(port)))).map(|_| ())
-            }
-            (Register::Verdict, DataAttribute::Verdict(attributes)) => {
-                self.verdict = Some(verdict(attributes));
-                Some(())
-            }
-            _ => None,
-        }
-    }
-
-    fn redir(&mut self, attributes: &[DefaultNla]) -> Option<()> {
-        let r1 = u32::from(R1);
-        let known = |a: &DefaultNla| match a.kind() {
-            NFTA_REDIR_REG_PROTO_MIN | NFTA_REDIR_REG_PROTO_MAX => number(a) == Some(r1),
-            NFTA_REDIR_FLAGS => number(a) == Some(NF_NAT_RANGE_PROTO_SPECIFIED),
-            _ => false,
-        };
-        let Loaded::Port(port) = self.loaded else { return None };
-        let to_port = attributes.iter().any(|a| a.kind() == NFTA_REDIR_REG_PROTO_MIN) && attributes.iter().all(known);
-        to_port.then(|| self.verdict = Some(Verdict::Redirect(port)))
     }
 }
 
@@ -268,6 +245,7 @@ fn load_meta(attributes: &[Meta]) -> Option<Loaded> {
         MetaKey::Oifname => Some(Loaded::Interface(Direction::Out)),
         MetaKey::SocketUserId => Some(Loaded::User),
         MetaKey::SocketGroupId => Some(Loaded::Group),
+        MetaKey::Mark => Some(Loaded::Mark),
         _ => None,
     }
 }
@@ -284,7 +262,9 @@ fn load_payload(attributes: &[Payload]) -> Option<Loaded> {
         }
     }
     match (base?, offset?, length?) {
-        (NFT_PAYLOAD_TRANSPORT_HEADER, DESTINATION_PORT_OFFSET, 2) => Some(Loaded::DestinationPort),
+        (NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2) => {
+            [Side::Source, Side::Destination].into_iter().find(|s| port_offset(*s) == offset).map(Loaded::Port)
+        }
         (NFT_PAYLOAD_NETWORK_HEADER, offset, length) => [Family::Ipv4, Family::Ipv6]
             .into_iter()
             .flat_map(|f| [Side::Source, Side::Destination].map(|s| (f, s)))
@@ -292,12 +272,6 @@ fn load_payload(attributes: &[Payload]) -> Option<Loaded> {
             .map(|(f, s)| Loaded::Address(f, s, length)),
         _ => None,
     }
-}
-
-fn loads_ct_state(attributes: &[DefaultNla]) -> bool {
-    let (dreg, key, state) = CT_ATTRIBUTES;
-    let has = |kind, value| attributes.iter().any(|a| a.kind() == kind && number(a) == Some(value));
-    attributes.len() == 2 && has(key, state) && has(dreg, R1.into())
 }
 
 /// A whole name: a shorter comparison is a wildcard.
@@ -334,19 +308,6 @@ fn pad<const N: usize>(bytes: &[u8]) -> Option<[u8; N]> {
     Some(out)
 }
 
-fn verdict(attributes: &[VerdictAttribute]) -> Verdict {
-    let chain = attributes.iter().find_map(|a| if let VerdictAttribute::Chain(chain) = a { Some(chain.clone()) } else { None });
-    let code = attributes.iter().find_map(|a| if let VerdictAttribute::Code(code) = a { Some(*code) } else { None });
-    match (code, chain) {
-        (Some(Code::Return), None) => Verdict::Return,
-        (Some(Code::Jump), Some(chain)) => Verdict::Jump(chain),
-        (Some(Code::Other(0)), None) => Verdict::Drop,
-        (Some(Code::Other(1)), None) => Verdict::Other("accept".into()),
-        (code, chain) => Verdict::Other(format!("{code:?} {}", chain.unwrap_or_default())),
-    }
-}
-
-fn number(attribute: &DefaultNla) -> Option<u32> {
-    let mut bytes = [0; 4];
-    (attribute.value_len() == 4).then(|| attribute.emit_value(&mut bytes)).map(|()| u32::from_be_bytes(bytes))
+fn number_of(value: &[u8]) -> Option<u32> {
+    Some(u32::from_ne_bytes(value.try_into().ok()?))
 }

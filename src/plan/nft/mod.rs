@@ -2,10 +2,15 @@
 //!
 //! Every value is canonical, so that equal meaning is equal value: sets are ordered, networks are aggregated.
 
+mod lower;
+mod text;
+
 use std::collections::BTreeSet;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
+pub(super) use self::lower::table;
+use super::packet::{CtState, Direction, Family, Protocol, Side};
 use crate::mesh::IfName;
 
 /// The name of our one table, of family `inet`.
@@ -45,6 +50,8 @@ pub struct Hook {
 pub enum ChainType {
     Nat,
     Filter,
+    /// A packet is routed anew where its mark was changed.
+    Route,
     /// Not ours.
     Other(String),
 }
@@ -58,12 +65,12 @@ pub enum HookPoint {
     Other(u32),
 }
 
-/// All matches hold -> verdict.
+/// All matches hold -> statements, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are nftables'")]
 pub struct Rule {
     pub matches: Vec<Match>,
-    pub verdict: Verdict,
+    pub statements: Vec<Statement>,
 }
 
 /// One condition. A set of one element is a plain comparison in the kernel, a larger one an anonymous set.
@@ -71,8 +78,8 @@ pub struct Rule {
 pub enum Match {
     /// `meta nfproto`
     Family(Family),
-    /// `meta l4proto tcp`
-    Tcp,
+    /// `meta l4proto`
+    Protocol(Protocol),
     /// `iifname`, `oifname`
     Interface {
         /// Incoming or outgoing.
@@ -91,8 +98,10 @@ pub enum Match {
         /// The networks.
         networks: Networks,
     },
-    /// `tcp dport`; a match of the protocol comes before it
-    DestinationPort {
+    /// `tcp dport`, `udp sport` ...; a match of the protocol comes before it
+    Port {
+        /// Source or destination.
+        side: Side,
         /// The port is none of these.
         not: bool,
         /// The ports.
@@ -102,31 +111,19 @@ pub enum Match {
     SocketUser(u32),
     /// `meta skgid`: the socket's owning group.
     SocketGroup(BTreeSet<u32>),
-    /// `ct state invalid`
-    Invalid,
+    /// `ct state`
+    CtState(CtState),
+    /// `meta mark`
+    Mark {
+        /// The mark is another.
+        not: bool,
+        /// The mark.
+        mark: u32,
+    },
+    /// `ct mark`
+    CtMark(u32),
     /// Not ours; said as far as it was understood.
     Other(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Family {
-    Ipv4,
-    Ipv6,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Direction {
-    In,
-    Out,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Side {
-    Source,
-    Destination,
 }
 
 /// Networks of one family: truncated, aggregated, ordered, at least one.
@@ -157,15 +154,26 @@ impl Networks {
     }
 }
 
-/// What becomes of a packet that matches.
+/// What becomes of a packet that matches. The first four end a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are nftables'")]
-pub enum Verdict {
+pub enum Statement {
     Return,
+    Accept,
     Drop,
     Jump(String),
     /// `redirect to :port`
     Redirect(u16),
+    /// `tproxy ip to :port`; where nothing listens there, the rule does not match
+    Tproxy(Family, u16),
+    /// `meta mark set`
+    SetMark(u32),
+    /// `ct mark set meta mark`
+    SaveMark,
+    /// `meta mark set ct mark`
+    RestoreMark,
+    /// `ct zone set`; a packet keeps the first zone that it is given
+    SetZone(u16),
     /// Not ours.
     Other(String),
 }

@@ -1,0 +1,175 @@
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{
+    Exit, Failure,
+    output::{Colour, coloured, plain, say},
+};
+use crate::{
+    deadline::Deadline,
+    kernel::Netns,
+    node::{
+        NodeConfig,
+        attachments::{self, Record},
+    },
+    plan::{Difference, Form, Preempting},
+    reason::{Explanation, Reason},
+    redirection::{Findings, verify},
+};
+
+/// Arguments of `verify`.
+#[derive(clap::Args)]
+#[group(id = "which", required = true, multiple = false, args = ["pod", "netns", "all"])]
+pub(super) struct Args {
+    /// A pod of this node
+    pod: Option<String>,
+    /// Its namespace, where pods of several have the name
+    #[arg(short, long, requires = "pod")]
+    namespace: Option<String>,
+    /// A network namespace, such as /run/netns/cni-...
+    #[arg(long, value_name = "PATH")]
+    netns: Option<PathBuf>,
+    /// Every redirected pod of this node
+    #[arg(long)]
+    all: bool,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// A redirection as it is told, the same for people and machines.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told {
+    namespace: String,
+    name: String,
+    netns: PathBuf,
+    backend: Form,
+    outcome: Outcome,
+    /// Of a failure, or of what was found.
+    reason: Option<&'static str>,
+    message: Option<String>,
+    differences: Vec<Difference>,
+    in_front: Vec<Preempting>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Consistent,
+    Drifted,
+    /// Its network namespace is gone.
+    Gone,
+    Failed,
+}
+
+/// Compares live redirections with what their ADDs were to make. Changes nothing.
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
+    let told: Vec<_> = args.records()?.iter().map(|record| tell(record, args.netns.as_ref(), deadline())).collect();
+    match args.output {
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": told })).map_err(|e| Failure::failed(e.to_string()))?;
+            say(&format!("{json}\n"));
+        }
+        Format::Text if told.is_empty() => say("No pod of this node is redirected.\n"),
+        Format::Text => told.iter().for_each(|t| say(&text(t))),
+    }
+    Ok(Exit::worst(told.iter().map(|t| t.outcome.exit())))
+}
+
+impl Args {
+    /// One for each network namespace: two attachments of a pod are one redirection.
+    fn records(&self) -> Result<Vec<Record>, Failure> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Failure::failed("verify looks into pods of this node: run it as root"));
+        }
+        let mut records: Vec<Record> = attachments::all().into_iter().filter(|r| r.done).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        records.retain(|r| seen.insert(r.netns_cookie));
+        if let Some(path) = &self.netns {
+            let cookie = Netns::open(path).and_then(|n| Ok(n.cookie()?)).map_err(|e| Failure::failed(e.to_string()))?;
+            records.retain(|r| r.netns_cookie == cookie);
+        }
+        if let Some(pod) = &self.pod {
+            records.retain(|r| r.pod == *pod && self.namespace.as_ref().is_none_or(|n| *n == r.namespace));
+            let namespaces: std::collections::BTreeSet<_> = records.iter().map(|r| r.namespace.as_str()).collect();
+            if namespaces.len() > 1 {
+                let namespaces: Vec<_> = namespaces.into_iter().collect();
+                return Err(Failure::usage(format!("pods of namespaces {} have this name: give --namespace", namespaces.join(", "))));
+            }
+        }
+        if records.is_empty() && !self.all {
+            let what = "nothing on this node says that it was redirected: see `mesh-optin explain` for whether it should be";
+            return Err(Failure::failed(what));
+        }
+        Ok(records)
+    }
+}
+
+fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
+    let told = |outcome, explanation: Option<&Explanation>, findings: Findings| Told {
+        namespace: record.namespace.clone(),
+        name: record.pod.clone(),
+        netns: netns.unwrap_or(&record.netns).clone(),
+        backend: record.backend,
+        outcome,
+        reason: explanation.map(|e| e.reason.as_str()),
+        message: explanation.map(ToString::to_string),
+        differences: findings.differences,
+        in_front: findings.in_front,
+    };
+    let nothing = || Findings { differences: vec![], in_front: vec![] };
+    if netns.is_none() && !record.netns.exists() {
+        return told(Outcome::Gone, None, nothing());
+    }
+    let looked = Netns::open(netns.unwrap_or(&record.netns)).and_then(|netns| {
+        let gone = netns.cookie()? != record.netns_cookie;
+        if gone { Ok(None) } else { verify(record, &netns, deadline).map(Some) }
+    });
+    match looked {
+        Err(failure) => told(Outcome::Failed, Some(&failure), nothing()),
+        Ok(None) => told(Outcome::Gone, None, nothing()),
+        Ok(Some(found)) if !found.differences.is_empty() => told(Outcome::Drifted, Some(&Reason::Drifted.into()), found),
+        Ok(Some(found)) if !found.in_front.is_empty() => told(Outcome::Drifted, Some(&Reason::Preempted.into()), found),
+        Ok(Some(found)) => told(Outcome::Consistent, None, found),
+    }
+}
+
+fn text(told: &Told) -> String {
+    let (word, colour) = match told.outcome {
+        Outcome::Consistent => ("is redirected as it should be", Colour::Green),
+        Outcome::Drifted => ("is not redirected as it should be", Colour::Red),
+        Outcome::Gone => ("is gone: only its record is left", Colour::Yellow),
+        Outcome::Failed => ("could not be looked at", Colour::Red),
+    };
+    let (namespace, name, netns) = (plain(&told.namespace), plain(&told.name), plain(&told.netns.display().to_string()));
+    let mut out = format!("Pod {namespace}/{name} {} ({}, {netns}).\n", coloured(word, colour), told.backend);
+    if let Some(message) = &told.message {
+        out += &format!("  {}\n", plain(message));
+    }
+    for difference in &told.differences {
+        out += &format!("  - {}\n", plain(&difference.to_string()));
+    }
+    for warning in &told.in_front {
+        out += &format!("  {}: {}\n", coloured("Warning", Colour::Yellow), plain(&warning.to_string()));
+    }
+    out
+}
+
+impl Outcome {
+    fn exit(self) -> Exit {
+        match self {
+            Self::Consistent | Self::Gone => Exit::Done,
+            Self::Drifted => Exit::Drifted,
+            Self::Failed => Exit::Failed,
+        }
+    }
+}

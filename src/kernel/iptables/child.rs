@@ -1,0 +1,177 @@
+//! A child process that ends by the deadline, whatever it does.
+
+use std::{
+    fs::File,
+    io::{Read, Seek, Write},
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    process::{Child as Process, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    mount::{MsFlags, mount},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CloneFlags, unshare},
+    sys::memfd::{MFdFlags, memfd_create},
+};
+
+use crate::{
+    deadline::Deadline,
+    kernel::{KernelError, Netns, netns::as_child_of},
+};
+
+/// Largest output that is read, in bytes.
+const LARGEST: usize = 4 << 20;
+/// Looked up by iptables' owner match for names that are numbers; what it says could make host services be asked from inside the pod.
+const NSSWITCH: &str = "/etc/nsswitch.conf";
+
+/// Where children run: this thread's network namespace, a mount namespace of their own and, where a pod has its own users, those.
+pub(crate) struct Sandbox {
+    user_namespace: Option<OwnedFd>,
+}
+
+impl Sandbox {
+    /// For this thread, which is in `netns` and ends with its work.
+    pub(super) fn of(netns: &Netns) -> Result<Self, KernelError> {
+        let user_namespace = netns.foreign_user_namespace().map_err(|e| KernelError::of_errno("finding the netns's user namespace", e))?;
+        hide_name_services();
+        Ok(Self { user_namespace })
+    }
+
+    /// For this thread, which is in a network namespace of its own.
+    pub(super) fn of_a_trial() -> Result<Self, KernelError> {
+        hide_name_services();
+        Ok(Self { user_namespace: None })
+    }
+}
+
+/// In a mount namespace of this thread's own. Where that cannot be, children run without: numbers are found without any service.
+fn hide_name_services() {
+    if !Path::new(NSSWITCH).exists() {
+        return;
+    }
+    let none = None::<&str>;
+    let private = || unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none));
+    private().and_then(|()| mount(Some("/dev/null"), NSSWITCH, none, MsFlags::MS_BIND, none)).ok();
+}
+
+/// A program to run.
+pub(super) struct Child<'a> {
+    pub(super) program: &'a Path,
+    pub(super) args: &'a [&'a str],
+    pub(super) stdin: &'a str,
+    pub(super) sandbox: &'a Sandbox,
+    pub(super) deadline: Deadline,
+}
+
+impl Child<'_> {
+    /// Runs it; what it wrote to stdout.
+    pub(super) fn output(&self) -> Result<String, KernelError> {
+        let doing = || format!("running {}", self.program.display());
+        let mut process = self.spawn().map_err(|e| KernelError::of_io(doing(), &e))?;
+        let ended = self.read(&mut process);
+        if ended.is_err() {
+            process.kill().ok();
+            process.wait().ok();
+        }
+        let (status, stdout, stderr) = ended.map_err(|errno| KernelError::of_errno(doing(), errno))?;
+        if status.success() {
+            return Ok(stdout);
+        }
+        Err(self.failure(status, &stderr))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs: iptables is one")]
+    fn spawn(&self) -> std::io::Result<Process> {
+        let mut stdin = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
+        stdin.write_all(self.stdin.as_bytes())?;
+        stdin.rewind()?;
+        let mut command = Command::new(self.program);
+        command.args(self.args).env_clear();
+        // a lock of this namespace's own, from iptables 1.8.6 on: the host's is held by others, and is not ours to hold
+        command.env("XTABLES_LOCKFILE", "/proc/self/ns/net");
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        as_child_of(&mut command, self.sandbox.user_namespace.as_ref().map(AsFd::as_fd));
+        command.spawn()
+    }
+
+    /// All that it writes, until it ends. EAGAIN when the deadline has passed.
+    fn read(&self, process: &mut Process) -> Result<(ExitStatus, String, String), Errno> {
+        let (mut stdout, mut stderr) = (process.stdout.take(), process.stderr.take());
+        let (mut out, mut err) = (Vec::new(), Vec::new());
+        loop {
+            let open: Vec<_> = [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+            if open.is_empty() {
+                break;
+            }
+            let mut polled: Vec<_> = open.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let left = self.deadline.left();
+            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+            match poll(&mut polled, timeout) {
+                Ok(0) if left.is_zero() || self.deadline.left().is_zero() => return Err(Errno::EAGAIN),
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+            let ready: Vec<_> = polled.iter().map(|p| p.any().unwrap_or(true)).collect();
+            let mut ready = ready.into_iter();
+            if stdout.is_some() && ready.next() == Some(true) && !more(&mut stdout, &mut out)? {
+                stdout = None;
+            }
+            if stderr.is_some() && ready.next() == Some(true) && !more(&mut stderr, &mut err)? {
+                stderr = None;
+            }
+        }
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        loop {
+            match process.try_wait().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))? {
+                Some(status) => return Ok((status, text(out), text(err))),
+                None if self.deadline.left().is_zero() => return Err(Errno::EAGAIN),
+                None => std::thread::sleep(Duration::from_micros(200)), // it has closed its output: it is about to end
+            }
+        }
+    }
+
+    fn failure(&self, status: ExitStatus, stderr: &str) -> KernelError {
+        let said = stderr.trim().lines().next().unwrap_or("nothing");
+        if said.contains("already exists") || said.contains("File exists") {
+            return KernelError::Overtaken;
+        }
+        let failed = || self.stdin.lines().nth(line_number(stderr)?.checked_sub(1)?);
+        let at = failed().map(|line| format!(" at {line:?}")).unwrap_or_default();
+        let doing = format!("{}{at} ({status})", self.program.display());
+        let (what, lower) = (said.to_owned(), stderr.to_lowercase());
+        const LACKING: [&str; 9] = [
+            "no chain/target/match by that name",
+            "does not exist",
+            "missing kernel module",
+            "couldn't load",
+            "no such file or directory",
+            "not supported",
+            "can't initialize",
+            "failed to initialize",
+            "unknown option",
+        ];
+        if lower.contains("xtables lock") {
+            KernelError::Timeout { doing: format!("{doing}: {what}") }
+        } else {
+            let lacking = LACKING.iter().any(|l| lower.contains(l));
+            KernelError::Tool { doing, what, lacking }
+        }
+    }
+}
+
+/// Reads what there is; whether there may be more.
+fn more(from: &mut Option<impl Read>, into: &mut Vec<u8>) -> Result<bool, Errno> {
+    let mut buffer = [0; 16 << 10];
+    let read = from.as_mut().map_or(Ok(0), |f| f.read(&mut buffer)).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))?;
+    into.extend_from_slice(&buffer[..read]);
+    if into.len() > LARGEST { Err(Errno::EMSGSIZE) } else { Ok(read > 0) }
+}
+
+/// The line of the input that a restore complains about: `line 12 failed`, `line 12: RULE_APPEND failed`.
+fn line_number(stderr: &str) -> Option<usize> {
+    let after = &stderr[stderr.find("line ")? + "line ".len()..];
+    after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}

@@ -1,0 +1,161 @@
+//! What differs between the planned rules and what a namespace has. Built-in chains are shared: there, somebody else's rules are no
+//! difference, but those that come before ours are worth a warning.
+
+use super::{Chain, OURS, Rule, Ruleset, Table, TableName, Target};
+use crate::plan::{Difference, Preempting, compare::rules};
+
+/// Targets that let a packet go on as it was.
+pub const HARMLESS: [&str; 9] = ["(none)", "LOG", "NFLOG", "TRACE", "TCPMSS", "TOS", "DSCP", "CLASSIFY", "CHECKSUM"];
+
+/// All differences of meaning (`None`: the family has no tables).
+pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
+    let mut out = Vec::new();
+    for name in TableName::ALL {
+        let place = format!("{} table {}", expected.family, name.as_str());
+        let none = Table { name, chains: vec![] };
+        let expected = expected.table(name).unwrap_or(&none);
+        let found = found.and_then(|f| f.table(name)).unwrap_or(&none);
+        tables(&place, expected, found, &mut out);
+    }
+    out
+}
+
+fn tables(place: &str, expected: &Table, found: &Table, out: &mut Vec<Difference>) {
+    for chain in &expected.chains {
+        let Some(live) = found.chain(&chain.name) else {
+            out.push(Difference::missing(place, format!("chain {}", chain.name)));
+            continue;
+        };
+        if live.policy != chain.policy {
+            let text = |c: &Chain| c.policy.as_ref().map_or_else(|| "no policy".to_owned(), |p| format!("policy {p}"));
+            out.push(Difference::changed(format!("{place}, chain {}", chain.name), text(live), text(chain)));
+        }
+        let live: Vec<Rule> = if is_ours(live) { live.rules.clone() } else { ours(Some(chain), live).cloned().collect() };
+        rules(&format!("{place}, chain {}", chain.name), &chain.rules, &live, out);
+    }
+    for live in found.chains.iter().filter(|c| expected.chain(&c.name).is_none()) {
+        if is_ours(live) {
+            out.push(Difference::extra(place, format!("chain {}", live.name)));
+        }
+        let place = format!("{place}, chain {}", live.name);
+        out.extend(ours(None, live).map(|rule| Difference::extra(&place, rule.to_string())));
+    }
+}
+
+/// Whether the namespace has nothing of ours.
+pub fn is_untouched(found: &Ruleset) -> bool {
+    found.tables.iter().flat_map(|t| &t.chains).all(|c| !is_ours(c) && ours(None, c).next().is_none())
+}
+
+/// Whether it is one of our chains.
+pub(super) fn is_ours(chain: &Chain) -> bool {
+    chain.policy.is_none() && chain.name.starts_with(OURS)
+}
+
+/// Our rules in a built-in chain: those that are planned for it, and those that jump to our chains.
+pub(super) fn ours<'a>(planned: Option<&'a Chain>, live: &'a Chain) -> impl Iterator<Item = &'a Rule> {
+    live.rules.iter().filter(move |rule| is_our_rule(planned, live, rule))
+}
+
+fn is_our_rule(planned: Option<&Chain>, live: &Chain, rule: &Rule) -> bool {
+    let jumps = matches!(&rule.target, Target::Jump(chain) if chain.starts_with(OURS));
+    live.policy.is_some() && (jumps || planned.is_some_and(|c| c.rules.contains(rule)))
+}
+
+/// Somebody else's rules that packets meet before ours and that may decide on them.
+pub fn in_front(expected: &Ruleset, found: &Ruleset) -> Vec<Preempting> {
+    let mut out = Vec::new();
+    for table in &found.tables {
+        for chain in table.chains.iter().filter(|c| ["PREROUTING", "OUTPUT"].contains(&c.name.as_str())) {
+            let planned = expected.table(table.name).and_then(|t| t.chain(&chain.name));
+            let is_ours = |rule: &Rule| is_our_rule(planned, chain, rule);
+            // where we have none, the table's rules come before those of the tables that we have
+            let end = chain.rules.iter().rposition(is_ours).unwrap_or(if planned.is_none() { chain.rules.len() } else { 0 });
+            for rule in chain.rules[..end].iter().filter(|r| !is_ours(r) && decides(&r.target)) {
+                let place = format!("{} table {}, chain {}", found.family, table.name.as_str(), chain.name);
+                out.push(Preempting { place, rule: rule.to_string() });
+            }
+        }
+    }
+    out
+}
+
+/// Whether a target may keep a packet from the rules that follow.
+fn decides(target: &Target) -> bool {
+    match target {
+        Target::Jump(what) | Target::Other(what) => !HARMLESS.contains(&what.split(' ').next().unwrap_or_default()),
+        Target::SaveMark | Target::RestoreMark => false,
+        Target::Return | Target::Accept | Target::Drop | Target::Redirect(_) => true,
+        Target::Tproxy(..) | Target::SetMark(_) | Target::SetZone(_) => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{
+        Plan,
+        fixtures::{intent, network},
+        ipt::{parse, removal, replacement},
+        packet::Family,
+    };
+
+    fn planned() -> Ruleset {
+        let annotations = [("sidecar.istio.io/interceptionMode", "TPROXY"), ("traffic.sidecar.istio.io/excludeInterfaces", "net1")];
+        Plan::new(&intent(&annotations, &[("INVALID_DROP", "1")]), &network(true, false)).unwrap().iptables(Family::Ipv4)
+    }
+
+    /// As a kernel would dump it.
+    fn dump(rules: &Ruleset, edit: impl Fn(String) -> String) -> Ruleset {
+        let mut text = String::new();
+        for table in &rules.tables {
+            text += &format!("*{}\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [3:4]\n", table.name.as_str());
+            table.chains.iter().filter(|c| c.policy.is_none()).for_each(|c| text += &format!(":{} - [0:0]\n", c.name));
+            text += &format!("{table}COMMIT\n");
+        }
+        parse(rules.family, &edit(text))
+    }
+
+    #[test]
+    fn each_line_that_is_removed_doubled_or_altered_is_found() {
+        let rules = planned();
+        let whole = dump(&rules, |t| t);
+        assert_eq!(compare(&rules, Some(&whole)), []);
+        let lines: Vec<String> = rules.tables.iter().flat_map(|t| t.to_string().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        for line in &lines {
+            for edited in [String::new(), format!("{line}\n{line}\n"), format!("{line} --more 1\n")] {
+                let live = dump(&rules, |t| t.replacen(&format!("{line}\n"), &edited, 1));
+                assert_ne!(compare(&rules, Some(&live)), [], "{line} -> {edited}");
+            }
+        }
+        assert!(lines.len() > 25);
+        let other = |from: &str, to: &str| compare(&rules, Some(&dump(&rules, |t| t.replacen(from, to, 1))));
+        assert_eq!(other(":OUTPUT ACCEPT", ":OUTPUT DROP").len(), 1);
+        assert_eq!(other("COMMIT", ":ISTIO_X - [0:0]\nCOMMIT").len(), 1);
+        assert_ne!(compare(&rules, None), []);
+    }
+
+    #[test]
+    fn somebody_else_s_rules_are_no_difference_and_those_in_front_are_told() {
+        let rules = planned();
+        let live = dump(&rules, |t| {
+            let front = "-A OUTPUT -p tcp -j ACCEPT\n-A OUTPUT -j LOG\n";
+            let t = t.replacen("-A OUTPUT", &format!("{front}-A OUTPUT"), 1);
+            t.replace("COMMIT", "-A OUTPUT -j DROP\n:MINE - [0:0]\n-A MINE -j DROP\nCOMMIT")
+        });
+        assert_eq!(compare(&rules, Some(&live)), []);
+        let front: Vec<_> = in_front(&rules, &live).into_iter().map(|p| p.rule).collect();
+        assert_eq!(front, ["-p tcp -j ACCEPT"]);
+        assert!(!is_untouched(&live) && is_untouched(&parse(Family::Ipv4, "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j DROP\nCOMMIT\n")));
+    }
+
+    #[test]
+    fn a_replacement_deletes_our_rules_only() {
+        let rules = planned();
+        let live = dump(&rules, |t| t.replacen("-A OUTPUT", "-A OUTPUT -j FOREIGN\n-A OUTPUT", 1));
+        for text in [replacement(&rules, &live), removal(&rules, &live)] {
+            assert!(!text.contains("FOREIGN") && text.contains("-D OUTPUT -o net1 -j RETURN\n"), "{text}");
+        }
+        assert!(removal(&rules, &live).contains("-F ISTIO_DIVERT\n"));
+    }
+}

@@ -1,0 +1,24 @@
+use std::path::Path;
+
+use crate::{
+    cni::search_path,
+    deadline::Deadline,
+    kernel::Tools,
+    node::{Privacy, paths, read, state},
+    reason::Explanation,
+};
+
+/// The iptables programs of this node: found once, and again where one of them is gone.
+pub(super) fn tools(deadline: Deadline) -> Result<Tools, Explanation> {
+    let path = Path::new(paths::IPTABLES);
+    let noted = read(path, Privacy::Private).ok().flatten();
+    let noted = noted.and_then(|text| serde_json::from_str::<Tools>(&text).ok());
+    if let Some(tools) = noted.filter(Tools::are_there) {
+        return Ok(tools);
+    }
+    let tools = Tools::find(&search_path(), deadline)?;
+    if tools.are_there() {
+        state::write(paths::RUN, path, &tools)?;
+    }
+    Ok(tools)
+}
