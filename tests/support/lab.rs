@@ -1,28 +1,32 @@
 //! A node in a folder: a mount namespace, a root with nothing in it but the program, pods with real interfaces, and a world behind them.
 
 use std::{
-    io::Read as _,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    time::Duration,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use mesh_optin::kernel::{KernelError, Netns};
 use nix::{
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
-    unistd::{Gid, Uid, setfsgid, setfsuid},
 };
 
-use socket2::{Domain, Socket, Type};
-
-use super::run;
+use super::{
+    connections::{Listeners, Probe},
+    run,
+};
 
 /// Where the world answers.
 pub const WORLD_PORTS: [u16; 9] = [22, 53, 80, 443, 3306, 5432, 8080, 15008, 15020];
-/// Where something listens in every pod.
-pub const POD_PORTS: [u16; 10] = [22, 3306, 8080, 9090, 15001, 15006, 15008, 15020, 15021, 15090];
+/// Where the application listens in every pod.
+pub const POD_PORTS: [u16; 5] = [22, 53, 3306, 8080, 9090];
+/// Where the sidecar does.
+pub const PROXY_PORTS: [u16; 7] = [15001, 15006, 15008, 15020, 15021, 15053, 15090];
 
 /// What a pod's network looks like.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,13 +38,14 @@ pub struct PodNet {
 }
 
 /// Whose connection it is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {
     pub uid: u32,
     pub gid: u32,
 }
 
 pub const APP: Owner = Owner { uid: 1000, gid: 1000 };
+pub const PROXY: Owner = Owner { uid: 1337, gid: 1337 };
 pub const PROXY_UID: Owner = Owner { uid: 1337, gid: 0 };
 pub const PROXY_GID: Owner = Owner { uid: 1000, gid: 1337 };
 
@@ -100,6 +105,26 @@ impl Node {
     pub fn manifests(&self, objects: &[serde_json::Value]) {
         for (at, object) in objects.iter().enumerate() {
             self.write(&format!("manifests/{at}.json"), &object.to_string());
+        }
+    }
+
+    /// Installs iptables of these variants (`nft`, `legacy`), and no other.
+    pub fn install_iptables(&self, variants: &[&str]) {
+        for libraries in ["usr/lib", "usr/lib64"] {
+            std::fs::create_dir_all(self.path(libraries)).unwrap();
+            mount_(&format!("/{libraries}"), self.path(libraries).to_str().unwrap(), "", MsFlags::MS_BIND);
+        }
+        for directory in ["lib", "lib64"] {
+            std::os::unix::fs::symlink(format!("usr/{directory}"), self.path(directory)).unwrap();
+        }
+        std::fs::create_dir_all(self.path("usr/sbin")).unwrap();
+        for variant in variants {
+            let program = format!("xtables-{variant}-multi");
+            std::fs::copy(format!("/usr/sbin/{program}"), self.path("usr/sbin").join(&program)).unwrap();
+            for (prefix, verb) in [("iptables", "save"), ("iptables", "restore"), ("ip6tables", "save"), ("ip6tables", "restore")] {
+                let link = self.path("usr/sbin").join(format!("{prefix}-{variant}-{verb}"));
+                std::os::unix::fs::symlink(&program, link).unwrap();
+            }
         }
     }
 
@@ -171,10 +196,12 @@ impl Node {
         }
         ip_batch(&world, &in_world);
         ip_batch(&pod, &in_pod);
-        let lab = PodLab { netns: format!("/run/netns/{name}"), pod, world };
-        listen(&lab.world, "world", &WORLD_PORTS);
-        listen(&lab.pod, "pod", &POD_PORTS);
-        lab
+        let listeners = [
+            Listeners::start(&world, "world", APP, &WORLD_PORTS),
+            Listeners::start(&pod, "pod", PROXY, &PROXY_PORTS),
+            Listeners::start(&pod, "pod", APP, &POD_PORTS),
+        ];
+        PodLab { netns: format!("/run/netns/{name}"), pod, world, listeners }
     }
 
     /// A network namespace with a path, for the plugin below `/run/netns`.
@@ -233,6 +260,14 @@ pub struct PodLab {
     pub netns: String,
     pub pod: Netns,
     pub world: Netns,
+    listeners: [Arc<AtomicBool>; 3],
+}
+
+/// Its listeners end soon.
+impl Drop for PodLab {
+    fn drop(&mut self) {
+        self.listeners.iter().for_each(|stop| stop.store(true, Ordering::Relaxed));
+    }
 }
 
 impl PodLab {
@@ -271,21 +306,6 @@ fn ip_batch(netns: &Netns, lines: &[String]) {
     inside(netns, || run("ip", &["-batch", "-"], &lines.join("\n")));
 }
 
-/// Answers every connection to `ports` with `<name>:<port>`. The threads live as long as the test program.
-fn listen(netns: &Netns, name: &'static str, ports: &[u16]) {
-    inside(netns, || {
-        for port in ports {
-            let listener = TcpListener::bind(("::", *port)).unwrap();
-            std::thread::spawn(move || {
-                let port = listener.local_addr().unwrap().port();
-                for stream in listener.incoming().flatten() {
-                    std::io::Write::write_all(&mut &stream, format!("{name}:{port}").as_bytes()).ok();
-                }
-            });
-        }
-    });
-}
-
 /// The probe that istio-validation makes: as the proxy, from the loopback address to the passthrough address.
 pub fn validation_probe(pod: &PodLab, proxy: Owner, v6: bool) -> String {
     let (from, to) = if v6 { ("[::1]:0", "[::6]:15002") } else { ("127.0.0.1:0", "127.0.0.6:15002") };
@@ -298,20 +318,7 @@ fn dial(netns: &Netns, owner: Owner, to: &str) -> String {
 }
 
 fn dial_from(netns: &Netns, owner: Owner, from: Option<SocketAddr>, to: SocketAddr) -> String {
-    inside(netns, || {
-        // of this thread only: what nftables and iptables compare is the file's fsuid
-        setfsgid(Gid::from_raw(owner.gid));
-        setfsuid(Uid::from_raw(owner.uid));
-        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).unwrap();
-        if let Some(from) = from {
-            socket.bind(&from.into()).unwrap();
-        }
-        socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let mut banner = String::new();
-        let landed =
-            socket.connect_timeout(&to.into(), Duration::from_secs(2)).and_then(|()| TcpStream::from(socket).read_to_string(&mut banner));
-        landed.map_or_else(|e| format!("{:?}", e.kind()), |_| banner)
-    })
+    inside(netns, || Probe { from, ..Probe::tcp(owner, to) }.landing())
 }
 
 pub fn mount_(source: &str, target: &str, kind: &str, flags: MsFlags) {
