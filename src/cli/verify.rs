@@ -20,22 +20,29 @@ use crate::{
 
 /// Arguments of `verify`.
 #[derive(clap::Args)]
-#[group(id = "which", required = true, multiple = false, args = ["pod", "netns", "all"])]
 pub(super) struct Args {
-    /// A pod of this node
-    pod: Option<String>,
-    /// Its namespace, where pods of several have the name
+    #[command(flatten)]
+    which: Which,
+    /// The pod's namespace, where pods of several have its name
     #[arg(short, long, requires = "pod")]
     namespace: Option<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// What to look at.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// A pod of this node
+    pod: Option<String>,
     /// A network namespace, such as /run/netns/cni-...
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
     /// Every redirected pod of this node
     #[arg(long)]
     all: bool,
-    /// How to print
-    #[arg(short, long, value_enum, default_value_t = Format::Text)]
-    output: Format,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -73,7 +80,7 @@ enum Outcome {
 /// Compares live redirections with what their ADDs were to make. Changes nothing.
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
-    let told: Vec<_> = args.records()?.iter().map(|record| tell(record, args.netns.as_ref(), deadline())).collect();
+    let told: Vec<_> = args.records()?.iter().map(|record| tell(record, args.which.netns.as_ref(), deadline())).collect();
     match args.output {
         Format::Json => {
             let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": told })).map_err(|e| Failure::failed(e.to_string()))?;
@@ -94,11 +101,11 @@ impl Args {
         let mut records: Vec<Record> = attachments::all().into_iter().filter(|r| r.done).collect();
         let mut seen = std::collections::BTreeSet::new();
         records.retain(|r| seen.insert(r.netns_cookie));
-        if let Some(path) = &self.netns {
+        if let Some(path) = &self.which.netns {
             let cookie = Netns::open(path).and_then(|n| Ok(n.cookie()?)).map_err(|e| Failure::failed(e.to_string()))?;
             records.retain(|r| r.netns_cookie == cookie);
         }
-        if let Some(pod) = &self.pod {
+        if let Some(pod) = &self.which.pod {
             records.retain(|r| r.pod == *pod && self.namespace.as_ref().is_none_or(|n| *n == r.namespace));
             let namespaces: std::collections::BTreeSet<_> = records.iter().map(|r| r.namespace.as_str()).collect();
             if namespaces.len() > 1 {
@@ -106,7 +113,7 @@ impl Args {
                 return Err(Failure::usage(format!("pods of namespaces {} have this name: give --namespace", namespaces.join(", "))));
             }
         }
-        if records.is_empty() && !self.all {
+        if records.is_empty() && !self.which.all {
             let what = "nothing on this node says that it was redirected: see `mesh-optin explain` for whether it should be";
             return Err(Failure::failed(what));
         }

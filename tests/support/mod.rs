@@ -27,8 +27,13 @@ pub fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Runs a program of the machine in the calling thread's namespaces and gives its output; fails the test if it fails.
-#[allow(clippy::disallowed_methods, reason = "the independent witnesses are programs")]
 pub fn run(program: &str, args: &[&str], stdin: &str) -> String {
+    try_run(program, args, stdin).unwrap_or_else(|e| panic!("{program} {args:?}: {e}"))
+}
+
+/// The same; the error is what the program said.
+#[allow(clippy::disallowed_methods, reason = "the independent witnesses are programs")]
+pub fn try_run(program: &str, args: &[&str], stdin: &str) -> Result<String, String> {
     let mut child = Command::new(program)
         .args(args)
         .stdin(Stdio::piped())
@@ -36,10 +41,11 @@ pub fn run(program: &str, args: &[&str], stdin: &str) -> String {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|e| panic!("{program} is needed (tests/run installs it): {e}"));
-    child.stdin.take().expect("piped").write_all(stdin.as_bytes()).expect("the program reads its input");
+    // one that fails early reads nothing
+    child.stdin.take().expect("piped").write_all(stdin.as_bytes()).ok();
     let output = child.wait_with_output().expect("started");
-    assert!(output.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    let text = |bytes| String::from_utf8(bytes).expect("text");
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 /// A pod as Istio's injector makes it, with these annotations and proxy variables.
