@@ -1,65 +1,126 @@
-//! Killed at the calls of its threads, one after the other: packets see no rule or all rules, and the next ADD succeeds.
+//! Killed at the calls of its threads, one after the other: with nftables packets see no rule or all rules, and with either backend the next
+//! ADD succeeds.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says how often it killed"
+)]
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use support::{
-    lab::{Node, PodNet, on_node},
-    pods::given,
+    lab::{Node, PodLab, inside, on_node},
+    landings::{BOTH, CONFIG, profile},
+    pods::given_with,
+    run,
+    traced::traced_add,
+    try_run,
 };
 
-const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
+/// What was done, beside what the test saw for itself.
+struct Kills {
+    /// How often it was killed.
+    kills: usize,
+    /// How often no thread came as far: not all calls are made each time.
+    missed: usize,
+}
 
-/// An ADD under strace: killed at the `n`th call of `syscall` by any of its threads, or with none just traced. Whether it was killed,
-/// and the calls that it made.
-fn traced(node: &Node, netns: &str, args: &str, kill: Option<(&str, usize)>) -> (bool, Vec<String>) {
-    let (root, trace) = (node.path(""), node.path("trace"));
-    let inject = kill.map_or_else(String::new, |(syscall, n)| format!("-e inject={syscall}:signal=KILL:when={n}"));
-    let script = format!("exec strace -f -qq -o {} {inject} chroot {} /mesh-optin", trace.display(), root.display());
-    #[allow(clippy::disallowed_methods, reason = "strace kills")]
-    let mut command = std::process::Command::new("sh");
-    command.arg("-c").arg(script).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    command.envs([("CNI_COMMAND", "ADD"), ("CNI_NETNS", netns), ("CNI_ARGS", args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net1")]);
-    command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-    let mut child = command.spawn().unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), CONFIG.as_bytes()).ok();
-    // strace ends as what it traces ended
-    let killed = std::os::unix::process::ExitStatusExt::signal(&child.wait().unwrap()) == Some(9);
-    let name = |line: &str| Some(line.split_once(' ')?.1.trim_start().split_once('(')?.0.to_owned());
-    (killed, std::fs::read_to_string(trace).unwrap().lines().filter_map(name).collect())
+/// Kills an ADD at each of its calls, in a namespace that has nothing of it. `then`: what must hold.
+fn kill_everywhere(node: &Node, lab: &PodLab, args: &str, forget: impl Fn(), mut then: impl FnMut(&str)) -> Kills {
+    forget();
+    let whole = traced_add(node, &lab.netns, args, CONFIG, &[]);
+    assert_eq!(whole.call.as_ref().unwrap().code, 0, "{:?}", whole.call);
+    let mut kills = Kills { kills: 0, missed: 0 };
+    let calls = whole.calls().into_iter().filter(|(name, _)| !name.starts_with("exec") && !name.starts_with("exit"));
+    for (syscall, n) in calls.flat_map(|(name, count)| (1..=count).map(move |n| (name, n))) {
+        forget();
+        if !traced_add(node, &lab.netns, args, CONFIG, &[format!("{syscall}:signal=KILL:when={n}")]).killed {
+            kills.missed += 1;
+            continue;
+        }
+        kills.kills += 1;
+        then(&format!("{syscall} {n}"));
+        let next = node.call("ADD", &lab.netns, args, CONFIG);
+        assert_eq!(next.code, 0, "after a kill at {syscall} {n}: {next:?}");
+        let verify = node.program(&["verify", "--all"]).output().unwrap();
+        assert_eq!(verify.status.code(), Some(0), "after a kill at {syscall} {n}: {}", String::from_utf8_lossy(&verify.stdout));
+    }
+    assert!(kills.kills > 150 && kills.missed < kills.kills / 4, "{} {}", kills.kills, kills.missed);
+    kills
+}
+
+/// Takes everything away that an ADD makes.
+fn forget(node: &Node, lab: &PodLab) {
+    inside(&lab.pod, || {
+        run("nft", &["flush", "ruleset"], "");
+        for family in ["-4", "-6"] {
+            try_run("ip", &[family, "rule", "del", "pref", "32765"], "").ok();
+            try_run("ip", &[family, "route", "flush", "table", "133"], "").ok();
+        }
+        try_run("ip", &["addr", "del", "::6/128", "dev", "lo"], "").ok();
+    });
+    std::fs::remove_dir_all(node.path("run/mesh-optin/attachments")).ok();
+}
+
+/// Dual-stack, in TPROXY mode, with DNS: everything that there is to make.
+fn given(node: &Node, backend: &str) -> String {
+    profile(node, &format!("{{backend: {backend}}}"));
+    given_with(node, "tproxy", &[], &[("ISTIO_DUAL_STACK", "true"), ("ISTIO_META_DNS_CAPTURE", "true")])
 }
 
 #[test]
 fn killed_at_a_system_call_it_leaves_no_rule_or_all_rules_and_the_next_add_succeeds() {
     on_node(|node| {
-        let args = given(node, "dual-stack");
-        let lab = node.pod("a", PodNet { v4: true, v6: true, net1: false });
-        let tables = || support::lab::inside(&lab.pod, || support::run("nft", &["list", "ruleset"], ""));
-        let forget = || {
-            support::lab::inside(&lab.pod, || support::run("nft", &["flush", "ruleset"], ""));
-            std::fs::remove_dir_all(node.path("run/mesh-optin")).ok();
-        };
-        let (killed, calls) = traced(node, &lab.netns, &args, None);
+        let args = given(node, "Nftables");
+        let lab = node.pod("a", BOTH);
+        let tables = || inside(&lab.pod, || run("nft", &["list", "ruleset"], ""));
+        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
         let whole = tables();
-        assert!(!killed && whole.contains("mesh-optin"));
-        let (mut none, mut all, mut missed, mut counts) = (0, 0, 0, std::collections::BTreeMap::new());
-        for syscall in calls.iter().filter(|c| *c != "execve" && !c.starts_with("exit")) {
-            let n = counts.entry(syscall).and_modify(|n| *n += 1).or_insert(1);
-            forget();
-            if !traced(node, &lab.netns, &args, Some((syscall, *n))).0 {
-                missed += 1; // strace counts each thread's calls by themselves: no thread came that far
-                continue;
-            }
-            match tables().as_str() {
+        let (mut none, mut all) = (0, 0);
+        let kills = kill_everywhere(
+            node,
+            &lab,
+            &args,
+            || forget(node, &lab),
+            |at| match tables().as_str() {
                 "" => none += 1,
                 text if text == whole => all += 1,
-                part => panic!("killed at {syscall} {n}: {part}"),
-            }
-            let next = node.call("ADD", &lab.netns, &args, CONFIG);
-            assert_eq!((next.code, tables() == whole), (0, true), "after a kill at {syscall} {n}: {next:?}");
-        }
-        println!("killed {} times: {none} times no rule was there, {all} times all were; {missed} calls were not reached", none + all);
-        assert!(none > 50 && all > 10 && missed < none, "{none} {all} {missed}");
+                part => panic!("killed at {at}: {part}"),
+            },
+        );
+        println!(
+            "nftables: killed {} times: {none} times no rule was there, {all} times all were; {} calls were not reached",
+            kills.kills, kills.missed
+        );
+        assert!(none > 50 && all > 10, "{none} {all}");
+    });
+}
+
+#[test]
+fn killed_with_iptables_at_a_system_call_it_leaves_what_the_next_add_completes() {
+    on_node(|node| {
+        node.install_iptables(&["nft"]);
+        let args = given(node, "Iptables");
+        let lab = node.pod("a", BOTH);
+        let mut left = BTreeMap::new();
+        let kills = kill_everywhere(
+            node,
+            &lab,
+            &args,
+            || forget(node, &lab),
+            |_| {
+                let chains = inside(&lab.pod, || run("nft", &["list", "ruleset"], "")).matches("chain ISTIO").count();
+                *left.entry(chains).or_insert(0) += 1;
+            },
+        );
+        println!(
+            "iptables: killed {} times, leaving so many chains so often: {left:?}; {} calls were not reached",
+            kills.kills, kills.missed
+        );
+        assert!(left.len() > 2, "some in the middle: {left:?}");
     });
 }

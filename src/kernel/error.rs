@@ -16,6 +16,14 @@ pub enum KernelError {
         /// What came back.
         errno: Errno,
     },
+    /// nf_tables is not there, or not all of it that a plan needs: iptables may do instead.
+    #[error("{doing}: {errno}")]
+    NoNfTables {
+        /// What was being done, to what.
+        doing: String,
+        /// What came back.
+        errno: Errno,
+    },
     /// It said no.
     #[error("{doing}: {errno}")]
     Refused {
@@ -78,9 +86,13 @@ impl KernelError {
         }
     }
 
-    /// Whether nf_tables is not there, or lacks something: then iptables may still do. A refusal (EPERM) is none.
-    pub fn lacks_nf_tables(&self) -> bool {
-        matches!(self, Self::Unsupported { errno: Errno::EPROTONOSUPPORT | Errno::ENOENT | Errno::EOPNOTSUPP, .. })
+    /// The same for what a socket or a transaction of nf_tables returned. A refusal (EPERM) is no lack.
+    pub(super) fn of_nf_tables(doing: impl Into<String>, errno: Errno) -> Self {
+        let doing = doing.into();
+        if matches!(errno, Errno::EPROTONOSUPPORT | Errno::ENOENT | Errno::EOPNOTSUPP) {
+            return Self::NoNfTables { doing, errno };
+        }
+        Self::of_errno(doing, errno)
     }
 
     /// The same for an I/O error of a system call.
@@ -91,20 +103,20 @@ impl KernelError {
 
 impl From<KernelError> for Explanation {
     fn from(error: KernelError) -> Self {
-        let (reason, lacks_in) = match &error {
-            KernelError::Unsupported { doing, .. } | KernelError::Tool { doing, lacking: true, .. } => {
-                (Reason::KernelUnsupported, Some(doing.as_str()))
+        let reason = match &error {
+            KernelError::Unsupported { .. } | KernelError::NoNfTables { .. } | KernelError::Tool { lacking: true, .. } => {
+                Reason::KernelUnsupported
             }
-            KernelError::NoIptables { .. } => (Reason::IptablesMissing, None),
+            KernelError::NoIptables { .. } => Reason::IptablesMissing,
             KernelError::Refused { .. }
             | KernelError::Overtaken
             | KernelError::Changing
             | KernelError::Malformed { .. }
-            | KernelError::Tool { lacking: false, .. } => (Reason::KernelRefused, None),
-            KernelError::Timeout { .. } => (Reason::DeadlineExceeded, None),
+            | KernelError::Tool { lacking: false, .. } => Reason::KernelRefused,
+            KernelError::Timeout { .. } => Reason::DeadlineExceeded,
         };
         let explanation = reason.because(error.to_string());
-        match lacks_in.and_then(module) {
+        match module(&explanation.cause).filter(|_| reason == Reason::KernelUnsupported) {
             Some(module) => explanation.remedy(format!("load the kernel module {module}, or run a kernel that has it")),
             None => explanation,
         }
@@ -112,7 +124,7 @@ impl From<KernelError> for Explanation {
 }
 
 /// The kernel module without which a rule (as nft or iptables write it) cannot be.
-fn module(doing: &str) -> Option<&'static str> {
+fn module(cause: &str) -> Option<&'static str> {
     const MODULES: [(&str, &str); 13] = [
         ("tproxy ", "nft_tproxy"),
         ("redirect to", "nft_redir"),
@@ -123,12 +135,12 @@ fn module(doing: &str) -> Option<&'static str> {
         ("CT --zone", "xt_CT (with CONFIG_NF_CONNTRACK_ZONES)"),
         ("CONNMARK", "xt_connmark"),
         ("connmark", "xt_connmark"),
-        ("-m multiport", "xt_multiport"),
-        ("-m owner", "xt_owner"),
+        ("multiport", "xt_multiport"),
+        ("owner", "xt_owner"),
         ("conntrack", "xt_conntrack"),
         ("REDIRECT", "xt_REDIRECT"),
     ];
-    MODULES.into_iter().find(|(part, _)| doing.contains(part)).map(|(_, module)| module)
+    MODULES.into_iter().find(|(part, _)| cause.contains(part)).map(|(_, module)| module)
 }
 
 #[cfg(test)]
@@ -137,15 +149,15 @@ mod tests {
 
     #[test]
     fn what_is_lacking_is_named_and_only_that_falls_back() {
-        let of = |errno| KernelError::of_errno("adding to chain inbound the rule \"tproxy ip to :15006\"", errno);
+        let of = |errno| KernelError::of_nf_tables("adding to chain inbound the rule \"tproxy ip to :15006\"", errno);
         let lacking: Explanation = of(Errno::ENOENT).into();
         assert_eq!(lacking.reason, Reason::KernelUnsupported);
         assert!(lacking.to_string().contains("load the kernel module nft_tproxy"), "{lacking}");
         for errno in [Errno::EPROTONOSUPPORT, Errno::ENOENT, Errno::EOPNOTSUPP] {
-            assert!(of(errno).lacks_nf_tables(), "{errno}");
+            assert!(matches!(of(errno), KernelError::NoNfTables { .. }), "{errno}");
         }
         for errno in [Errno::EPERM, Errno::EINVAL, Errno::EAGAIN, Errno::EAFNOSUPPORT, Errno::ENOMEM] {
-            assert!(!of(errno).lacks_nf_tables(), "{errno}");
+            assert!(!matches!(of(errno), KernelError::NoNfTables { .. }), "{errno}");
         }
     }
 }

@@ -114,7 +114,7 @@ impl Attempt<'_> {
             Backend::Nftables => Ok(self.by(&Carrier::Nftables)?),
             Backend::Iptables => Ok(self.by(&Carrier::Iptables(&tools(self.wanted.deadline)?))?),
             Backend::Auto => match self.by(&Carrier::Nftables) {
-                Err(Failed::Kernel(lacking)) if lacking.lacks_nf_tables() => self.fall_back(&lacking),
+                Err(Failed::Kernel(lacking @ KernelError::NoNfTables { .. })) => self.fall_back(&lacking),
                 other => Ok(other?),
             },
         }

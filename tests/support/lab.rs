@@ -108,8 +108,11 @@ impl Node {
         }
     }
 
-    /// Installs iptables of these variants (`nft`, `legacy`), and no other.
-    pub fn install_iptables(&self, variants: &[&str]) {
+    /// The machine's libraries, for its programs.
+    pub fn install_libraries(&self) {
+        if self.path("lib").exists() {
+            return;
+        }
         for libraries in ["usr/lib", "usr/lib64"] {
             std::fs::create_dir_all(self.path(libraries)).unwrap();
             mount_(&format!("/{libraries}"), self.path(libraries).to_str().unwrap(), "", MsFlags::MS_BIND);
@@ -117,6 +120,11 @@ impl Node {
         for directory in ["lib", "lib64"] {
             std::os::unix::fs::symlink(format!("usr/{directory}"), self.path(directory)).unwrap();
         }
+    }
+
+    /// Installs iptables of these variants (`nft`, `legacy`), and no other.
+    pub fn install_iptables(&self, variants: &[&str]) {
+        self.install_libraries();
         std::fs::create_dir_all(self.path("usr/sbin")).unwrap();
         for variant in variants {
             let program = format!("xtables-{variant}-multi");
@@ -137,10 +145,15 @@ impl Node {
     }
 
     /// The program in its root, with nothing in the environment.
-    #[allow(clippy::disallowed_methods, reason = "a runtime calls plugins as processes")]
     pub fn program(&self, args: &[&str]) -> Command {
+        self.command("/mesh-optin", args)
+    }
+
+    /// The same of any program in the node's root.
+    #[allow(clippy::disallowed_methods, reason = "a runtime calls plugins as processes")]
+    pub fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new("/usr/sbin/chroot");
-        command.arg(&self.root).arg("/mesh-optin").args(args).env_clear().stdin(Stdio::null());
+        command.arg(&self.root).arg(program).args(args).env_clear().stdin(Stdio::null());
         command
     }
 

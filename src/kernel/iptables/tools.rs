@@ -23,8 +23,8 @@ struct Found {
     legacy: Option<Tool>,
     nft: Option<Tool>,
     plain: Option<Tool>,
-    /// Why the others cannot be used.
-    not: Vec<String>,
+    /// Why none of them can be used.
+    not: String,
 }
 
 /// A pair of programs.
@@ -65,7 +65,7 @@ impl Tools {
         match (&found.legacy, &found.nft, &found.plain) {
             (Some(legacy), _, _) if has_rules(legacy) => Ok(legacy),
             (_, Some(tool), _) | (_, None, Some(tool)) | (Some(tool), None, None) => Ok(tool),
-            (None, None, None) => Err(KernelError::NoIptables { family, why: found.not.join("; ") }),
+            (None, None, None) => Err(KernelError::NoIptables { family, why: found.not.clone() }),
         }
     }
 
@@ -79,28 +79,40 @@ impl Tools {
 
 impl Found {
     fn find(prefix: &str, directories: &[PathBuf], sandbox: &Sandbox, deadline: Deadline) -> Self {
-        let mut not = Vec::new();
-        let mut tool = |name: &str| Tool::find(name, directories, sandbox, deadline).map_err(|why| not.push(why)).ok();
+        let (mut missing, mut broken) = (Vec::new(), Vec::new());
+        let mut tool = |name: &str| match Tool::find(name, directories, sandbox, deadline) {
+            Ok(Some(tool)) => Some(tool),
+            Ok(None) => {
+                missing.push(format!("{name}-save and {name}-restore"));
+                None
+            }
+            Err(why) => {
+                broken.push(why.to_string());
+                None
+            }
+        };
         let [legacy, nft] = ["legacy", "nft"].map(|variant| tool(&format!("{prefix}-{variant}")));
-        Self { legacy, nft, plain: tool(prefix), not }
+        let plain = tool(prefix);
+        if !missing.is_empty() {
+            let places: Vec<_> = directories.iter().map(|d| d.display().to_string()).collect();
+            broken.push(format!("there is no {} in {}", missing.join(", no "), places.join(":")));
+        }
+        Self { legacy, nft, plain, not: broken.join("; ") }
     }
 }
 
 impl Tool {
-    fn find(name: &str, directories: &[PathBuf], sandbox: &Sandbox, deadline: Deadline) -> Result<Self, String> {
-        let there = |program: &str| {
-            let program = format!("{name}-{program}");
-            let found = directories.iter().map(|d| d.join(&program)).find(|p| p.is_file());
-            let places = || directories.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", ");
-            found.ok_or_else(|| format!("{program} is not in {}", places()))
-        };
-        let (save, restore) = (there("save")?, there("restore")?);
+    /// `None` if it is not there.
+    fn find(name: &str, directories: &[PathBuf], sandbox: &Sandbox, deadline: Deadline) -> Result<Option<Self>, KernelError> {
+        let there = |program| directories.iter().map(|d| d.join(format!("{name}-{program}"))).find(|p| p.is_file());
+        let (Some(save), Some(restore)) = (there("save"), there("restore")) else { return Ok(None) };
         let run = |program: &Path, args: &[&str], stdin: &str| Child { program, args, stdin, sandbox, deadline }.output();
         // one so old that it cannot tell its version is legacy
         let version = run(&save, &["--version"], "").unwrap_or_default();
         let variant = if version.contains("nf_tables") { Variant::Nft } else { Variant::Legacy };
         let tool = Self { save, restore, variant, version: parse_version(&version) };
-        run(&tool.restore, &[], PROBE).map(|_| tool).map_err(|e| format!("{name}-restore does not work here: {e}"))
+        run(&tool.restore, &[], PROBE)?;
+        Ok(Some(tool))
     }
 }
 
@@ -127,7 +139,7 @@ mod tests {
     fn legacy_is_chosen_only_where_it_holds_rules_or_nothing_else_works() {
         let tool = |name: &str| Some(Tool { save: name.into(), restore: name.into(), variant: Variant::Legacy, version: (1, 8, 0) });
         let choose = |legacy, nft, plain, has_rules| {
-            let found = Found { legacy, nft, plain, not: vec!["x is not in /sbin".into()] };
+            let found = Found { legacy, nft, plain, not: "there is no x in /sbin".into() };
             let tools = Tools { ipv4: found.clone(), ipv6: found };
             let chosen = tools.choose(Family::Ipv6, |_| has_rules).map(|t| t.save.display().to_string());
             chosen.map_err(|e| e.to_string())
@@ -136,6 +148,6 @@ mod tests {
         assert_eq!(choose(tool("l"), tool("n"), tool("p"), false).unwrap(), "n");
         assert_eq!(choose(tool("l"), None, tool("p"), false).unwrap(), "p");
         assert_eq!(choose(tool("l"), None, None, false).unwrap(), "l");
-        assert!(choose(None, None, None, true).unwrap_err().contains("x is not in /sbin"));
+        assert!(choose(None, None, None, true).unwrap_err().contains("there is no x in /sbin"));
     }
 }

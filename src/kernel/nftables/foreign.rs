@@ -129,7 +129,7 @@ enum What {
     LeadsTo(String),
 }
 
-fn what(attributes: &Vec<ExpressionAttribute>) -> What {
+fn what(attributes: &[ExpressionAttribute]) -> What {
     let name = attributes.iter().find_map(|a| if let ExpressionAttribute::Name(name) = a { Some(name.as_str()) } else { None });
     let data = attributes.iter().find_map(|a| if let ExpressionAttribute::Data(data) = a { Some(data) } else { None });
     match (name.unwrap_or_default(), data) {

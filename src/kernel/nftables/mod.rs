@@ -58,7 +58,7 @@ impl Nftables {
         match self.socket.transact(&batch.bytes, batch.first, batch.last) {
             Ok(()) => Ok(()),
             Err((_, Errno::EEXIST | Errno::ERESTART)) => Err(KernelError::Overtaken),
-            Err((sequence, errno)) => Err(KernelError::of_errno(batch.describe(table, sequence), errno)),
+            Err((sequence, errno)) => Err(KernelError::of_nf_tables(batch.describe(table, sequence), errno)),
         }
     }
 }

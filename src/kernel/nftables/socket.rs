@@ -30,7 +30,7 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn open(deadline: Deadline) -> Result<Self, KernelError> {
-        let error = |e: std::io::Error| KernelError::of_io("opening a nf_tables socket", &e);
+        let error = |e: std::io::Error| KernelError::of_nf_tables("opening a nf_tables socket", errno(&e));
         let mut netlink = Netlink::new(NETLINK_NETFILTER).map_err(error)?;
         netlink.bind_auto().map_err(error)?;
         netlink.connect(&SocketAddr::new(0, 0)).map_err(error)?;
