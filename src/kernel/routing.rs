@@ -11,7 +11,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily,
         address::{AddressAttribute, AddressMessage},
-        route::{RouteAttribute, RouteMessage, RouteScope, RouteType},
+        route::{RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType},
         rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage},
     },
 };
@@ -170,11 +170,11 @@ fn local_route(family: Family) -> RouteMessage {
     match family {
         Family::Ipv4 => {
             let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(Ipv4Addr::UNSPECIFIED, 0).scope(RouteScope::Host);
-            route.kind(RouteType::Local).table_id(TABLE).output_interface(LO_INDEX).build()
+            route.kind(RouteType::Local).protocol(RouteProtocol::Boot).table_id(TABLE).output_interface(LO_INDEX).build()
         }
         Family::Ipv6 => {
             let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(Ipv6Addr::UNSPECIFIED, 0);
-            route.kind(RouteType::Local).table_id(TABLE).output_interface(LO_INDEX).build()
+            route.kind(RouteType::Local).protocol(RouteProtocol::Boot).table_id(TABLE).output_interface(LO_INDEX).build()
         }
     }
 }

@@ -6,8 +6,9 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream},
     os::fd::AsFd,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     time::Duration,
 };
@@ -26,33 +27,54 @@ use super::{
 
 /// What listens in a namespace: one thread, of one owner. It answers every connection and datagram with `<name>:<port>`.
 pub struct Listeners {
+    stop: Arc<AtomicBool>,
+    ended: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Listeners {
+    /// On each port, at every address the namespace has: TCP, and UDP.
+    pub fn start(netns: &Netns, name: &'static str, owner: Owner, ports: &[u16]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (until, ports) = (stop.clone(), ports.to_vec());
+        let (end, ended) = mpsc::channel();
+        inside(netns, || {
+            let (bound, wait) = mpsc::channel();
+            std::thread::spawn(move || {
+                let addresses = addresses();
+                act_as(owner);
+                let sockets = Sockets::bind(name, &addresses, &ports);
+                bound.send(()).unwrap();
+                sockets.serve(&until);
+                drop(sockets);
+                end.send(()).ok();
+            });
+            wait.recv().unwrap();
+        });
+        Self { stop, ended: Mutex::new(ended) }
+    }
+
+    /// Soon.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    pub fn stop_and_wait(&self) {
+        self.stop();
+        self.ended.lock().unwrap().recv().unwrap();
+    }
+}
+
+struct Sockets {
     name: &'static str,
     sockets: Vec<(Socket, u16)>,
 }
 
-impl Listeners {
-    /// On each port, at every address the namespace has: TCP, and UDP. They live until the flag is set.
-    pub fn start(netns: &Netns, name: &'static str, owner: Owner, ports: &[u16]) -> Arc<AtomicBool> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, ports) = (stop.clone(), ports.to_vec());
-        inside(netns, || {
-            let (bound, wait) = std::sync::mpsc::channel();
-            std::thread::spawn(move || {
-                let addresses = addresses();
-                act_as(owner);
-                let listeners = Self::bind(name, &addresses, &ports);
-                bound.send(()).unwrap();
-                listeners.serve(&stopped);
-            });
-            wait.recv().unwrap();
-        });
-        stop
-    }
-
+impl Sockets {
     fn bind(name: &'static str, addresses: &[IpAddr], ports: &[u16]) -> Self {
         let mut sockets = Vec::new();
         for port in ports {
             let tcp = socket(Domain::IPV6, Type::STREAM);
+            tcp.set_reuse_address(true).unwrap();
             tcp.set_ip_transparent_v6(true).unwrap(); // as Envoy's listeners are in TPROXY mode
             tcp.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)).into()).unwrap();
             tcp.listen(64).unwrap();

@@ -4,10 +4,6 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
 };
 
 use mesh_optin::kernel::{KernelError, Netns};
@@ -273,13 +269,13 @@ pub struct PodLab {
     pub netns: String,
     pub pod: Netns,
     pub world: Netns,
-    listeners: [Arc<AtomicBool>; 3],
+    listeners: [Listeners; 3],
 }
 
 /// Its listeners end soon.
 impl Drop for PodLab {
     fn drop(&mut self) {
-        self.listeners.iter().for_each(|stop| stop.store(true, Ordering::Relaxed));
+        self.listeners.iter().for_each(Listeners::stop);
     }
 }
 
@@ -287,6 +283,11 @@ impl PodLab {
     /// Where a connection out of the pod lands, such as `world:80` or `pod:15001`.
     pub fn dial_out(&self, owner: Owner, to: &str) -> String {
         dial(&self.pod, owner, to)
+    }
+
+    /// Nothing listens any more.
+    pub fn stop(&self) {
+        self.listeners.iter().for_each(Listeners::stop_and_wait);
     }
 
     /// Where a connection from the world into the pod lands.
