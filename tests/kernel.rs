@@ -9,10 +9,9 @@ use std::{collections::BTreeSet, time::Duration};
 use mesh_optin::{
     deadline::Deadline,
     kernel::{KernelError, Nftables},
-    mesh::{IfName, Intent, Interfaces, Profile, Selection},
+    mesh::{IfName, Interfaces, Profile, Selection},
     plan::{Difference, Plan, PodNetwork, Rules, nft::Table, summary},
 };
-use proptest::prelude::*;
 use support::{in_new_netns, injected, intent_of, run};
 
 fn nftables() -> Nftables {
@@ -147,9 +146,6 @@ fn the_largest_lists_fit_one_transaction() {
     });
 }
 
-/// Annotations, and variables of the proxy.
-type Settings = (Vec<(&'static str, String)>, Vec<(&'static str, &'static str)>);
-
 #[test]
 fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
     let plan = rich("REDIRECT");
@@ -204,47 +200,4 @@ fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
         found += 1;
     }
     assert!(found > 60, "{found}");
-}
-
-fn any_settings() -> impl Strategy<Value = Settings> {
-    let ports = || proptest::collection::vec(any::<u16>(), 0..6).prop_map(|v| v.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
-    let v4 = (any::<[u8; 4]>(), 0u8..=32).prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv4Addr::from(a)));
-    let v6 = (any::<[u8; 16]>(), 0u8..=128).prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv6Addr::from(a)));
-    let ranges = || proptest::collection::vec(prop_oneof![v4.clone(), v6.clone()], 0..6).prop_map(|v| v.join(","));
-    let interfaces =
-        || proptest::collection::btree_set("[a-z][a-z0-9.-]{0,14}", 0..4).prop_map(|v| v.into_iter().collect::<Vec<_>>().join(","));
-    let setting = prop_oneof![
-        prop_oneof![ports(), Just("*".to_owned())].prop_map(|v| ("traffic.sidecar.istio.io/includeInboundPorts", v)),
-        ports().prop_map(|v| ("traffic.sidecar.istio.io/excludeInboundPorts", v)),
-        prop_oneof![ranges(), Just("*".to_owned())].prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundIPRanges", v)),
-        ranges().prop_map(|v| ("traffic.sidecar.istio.io/excludeOutboundIPRanges", v)),
-        ports().prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundPorts", v)),
-        ports().prop_map(|v| ("traffic.sidecar.istio.io/excludeOutboundPorts", v)),
-        interfaces().prop_map(|v| ("traffic.sidecar.istio.io/excludeInterfaces", v)),
-        interfaces().prop_map(|v| ("istio.io/reroute-virtual-interfaces", v)),
-    ];
-    let flag = prop_oneof![Just(("ISTIO_DUAL_STACK", "true")), Just(("INVALID_DROP", "true"))];
-    (proptest::collection::vec(setting, 0..9), proptest::collection::vec(flag, 0..3))
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
-
-    #[test]
-    fn any_valid_settings_are_read_back_as_planned((annotations, env) in any_settings(), primary in any::<bool>(), gids in proptest::option::of(proptest::collection::vec(any::<u32>(), 0..4))) {
-        let annotations: Vec<_> = annotations.iter().map(|(k, v)| (*k, v.as_str())).collect();
-        let mut intent: Intent = intent_of(&injected(&annotations, &env), &Profile::built_in());
-        if primary {
-            intent.interfaces = Interfaces::Primary;
-        }
-        if let Some(gids) = gids {
-            intent.outbound.owner_groups.include = Selection::Only(gids);
-        }
-        let plan = Plan::new(&intent, &network(false)).unwrap().nftables();
-        let found = in_new_netns(|| {
-            nftables().create(&plan).map_err(|e| e.to_string())?;
-            nftables().read().map_err(|e| e.to_string())
-        });
-        prop_assert_eq!(found, Ok(Some(plan)));
-    }
 }

@@ -175,7 +175,12 @@ impl Node {
 
     /// Makes the network of a pod and of the world behind it.
     pub fn pod(&self, name: &str, net: PodNet) -> PodLab {
-        let (pod, world) = (self.new_netns(name), self.new_netns(&format!("{name}-world")));
+        self.pod_in(self.new_netns(name), name, net)
+    }
+
+    /// The same in a network namespace that is there.
+    pub fn pod_in(&self, pod: Netns, name: &str, net: PodNet) -> PodLab {
+        let world = self.new_netns(&format!("{name}-world"));
         let pod_path = self.netns_path(name);
         let pod_path = pod_path.to_str().unwrap();
         let (mut in_world, mut in_pod) = (vec!["link set lo up".to_owned()], vec!["link set lo up".to_owned()]);
@@ -224,6 +229,26 @@ impl Node {
             });
             thread.join().unwrap();
         });
+        Netns::open(&path).unwrap()
+    }
+
+    /// A network namespace of other users, as of a pod with `hostUsers: false`: its user 0 is `first` outside.
+    #[allow(clippy::disallowed_methods, reason = "a user namespace needs a process")]
+    pub fn new_netns_of_users(&self, name: &str, first: u32) -> Netns {
+        let path = self.netns_path(name);
+        std::fs::write(&path, "").unwrap();
+        let mut holder =
+            Command::new("unshare").args(["--user", "--net", "--kill-child", "--fork", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let proc = |file: &str| format!("/proc/{}/{file}", holder.id());
+        while std::fs::read_link(proc("ns/net")).unwrap() == std::fs::read_link("/proc/thread-self/ns/net").unwrap() {
+            std::thread::yield_now();
+        }
+        for map in ["uid_map", "gid_map"] {
+            std::fs::write(proc(map), format!("0 {first} 65536")).unwrap();
+        }
+        mount_(&proc("ns/net"), path.to_str().unwrap(), "", MsFlags::MS_BIND);
+        drop(holder.stdin.take()); // cat ends
+        holder.wait().unwrap();
         Netns::open(&path).unwrap()
     }
 

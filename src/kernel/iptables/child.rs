@@ -27,7 +27,7 @@ const LARGEST: usize = 4 << 20;
 /// Looked up by iptables' owner match for names that are numbers; what it says could make host services be asked from inside the pod.
 const NSSWITCH: &str = "/etc/nsswitch.conf";
 
-/// Where children run: this thread's network namespace, a mount namespace of their own and, where a pod has its own users, those.
+/// Where children run: this thread's network namespace, a mount namespace of their own and, where a pod has its own users, theirs.
 pub(crate) struct Sandbox {
     user_namespace: Option<OwnedFd>,
 }
@@ -39,16 +39,10 @@ impl Sandbox {
         hide_name_services();
         Ok(Self { user_namespace })
     }
-
-    /// For this thread, which is in a network namespace of its own.
-    pub(super) fn of_a_trial() -> Result<Self, KernelError> {
-        hide_name_services();
-        Ok(Self { user_namespace: None })
-    }
 }
 
 /// In a mount namespace of this thread's own. Where that cannot be, children run without: numbers are found without any service.
-fn hide_name_services() {
+pub(super) fn hide_name_services() {
     if !Path::new(NSSWITCH).exists() {
         return;
     }
@@ -62,7 +56,8 @@ pub(super) struct Child<'a> {
     pub(super) program: &'a Path,
     pub(super) args: &'a [&'a str],
     pub(super) stdin: &'a str,
-    pub(super) sandbox: &'a Sandbox,
+    /// Where rules on owners are written from; for reading, any namespace of users will do.
+    pub(super) writes_in: Option<&'a Sandbox>,
     pub(super) deadline: Deadline,
 }
 
@@ -93,7 +88,7 @@ impl Child<'_> {
         // a lock of this namespace's own, from iptables 1.8.6 on: the host's is held by others, and is not ours to hold
         command.env("XTABLES_LOCKFILE", "/proc/self/ns/net");
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        as_child_of(&mut command, self.sandbox.user_namespace.as_ref().map(AsFd::as_fd));
+        as_child_of(&mut command, self.writes_in.and_then(|s| s.user_namespace.as_ref()).map(AsFd::as_fd));
         command.spawn()
     }
 

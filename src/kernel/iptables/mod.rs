@@ -66,7 +66,7 @@ impl<'a> Iptables<'a> {
 
     fn read_family(&self, family: Family, deadline: Deadline) -> Result<Ruleset, KernelError> {
         let tool = self.tools.choose(family, |legacy| self.has_rules(family, &legacy.save))?;
-        let save = Child { program: &tool.save, args: &[], stdin: "", sandbox: &self.sandbox, deadline };
+        let save = Child { program: &tool.save, args: &[], stdin: "", writes_in: None, deadline };
         Ok(parse(family, &save.output()?))
     }
 
@@ -77,7 +77,7 @@ impl<'a> Iptables<'a> {
         let tool = self.tools.choose(family, |legacy| self.has_rules(family, &legacy.save))?;
         let wait = format!("--wait={}", deadline.left().as_secs().clamp(1, 10));
         let args: &[&str] = if tool.waits() { &["--noflush", &wait] } else { &["--noflush"] };
-        Child { program: &tool.restore, args, stdin: text, sandbox: &self.sandbox, deadline }.output().map(|_| ())
+        Child { program: &tool.restore, args, stdin: text, writes_in: Some(&self.sandbox), deadline }.output().map(|_| ())
     }
 
     /// Whether legacy tables of this namespace hold a rule. The kernel tells without making them.
@@ -87,7 +87,7 @@ impl<'a> Iptables<'a> {
             Family::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
         };
         let any_table = std::fs::read_to_string(names).is_ok_and(|n| !n.is_empty());
-        let save = Child { program: save, args: &[], stdin: "", sandbox: &self.sandbox, deadline: self.deadline };
+        let save = Child { program: save, args: &[], stdin: "", writes_in: None, deadline: self.deadline };
         any_table && save.output().is_ok_and(|text| text.lines().any(|l| l.starts_with("-A ")))
     }
 }

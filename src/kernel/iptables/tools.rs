@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::child::{Child, Sandbox};
+use super::child::{Child, hide_name_services};
 use crate::{
     deadline::Deadline,
     kernel::{KernelError, netns::in_new_netns},
@@ -50,8 +50,8 @@ impl Tools {
     /// Looks into `directories` and tries what is there, in a network namespace of its own that ends with it: no trace of the trial stays.
     pub fn find(directories: &[PathBuf], deadline: Deadline) -> Result<Self, KernelError> {
         in_new_netns(|| {
-            let sandbox = Sandbox::of_a_trial()?;
-            let of = |prefix| Found::find(prefix, directories, &sandbox, deadline);
+            hide_name_services();
+            let of = |prefix| Found::find(prefix, directories, deadline);
             Ok(Self { ipv4: of("iptables"), ipv6: of("ip6tables") })
         })
     }
@@ -78,9 +78,9 @@ impl Tools {
 }
 
 impl Found {
-    fn find(prefix: &str, directories: &[PathBuf], sandbox: &Sandbox, deadline: Deadline) -> Self {
+    fn find(prefix: &str, directories: &[PathBuf], deadline: Deadline) -> Self {
         let (mut missing, mut broken) = (Vec::new(), Vec::new());
-        let mut tool = |name: &str| match Tool::find(name, directories, sandbox, deadline) {
+        let mut tool = |name: &str| match Tool::find(name, directories, deadline) {
             Ok(Some(tool)) => Some(tool),
             Ok(None) => {
                 missing.push(format!("{name}-save and {name}-restore"));
@@ -103,10 +103,10 @@ impl Found {
 
 impl Tool {
     /// `None` if it is not there.
-    fn find(name: &str, directories: &[PathBuf], sandbox: &Sandbox, deadline: Deadline) -> Result<Option<Self>, KernelError> {
+    fn find(name: &str, directories: &[PathBuf], deadline: Deadline) -> Result<Option<Self>, KernelError> {
         let there = |program| directories.iter().map(|d| d.join(format!("{name}-{program}"))).find(|p| p.is_file());
         let (Some(save), Some(restore)) = (there("save"), there("restore")) else { return Ok(None) };
-        let run = |program: &Path, args: &[&str], stdin: &str| Child { program, args, stdin, sandbox, deadline }.output();
+        let run = |program: &Path, args: &[&str], stdin: &str| Child { program, args, stdin, writes_in: None, deadline }.output();
         // one so old that it cannot tell its version is legacy
         let version = run(&save, &["--version"], "").unwrap_or_default();
         let variant = if version.contains("nf_tables") { Variant::Nft } else { Variant::Legacy };
