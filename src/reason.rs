@@ -87,7 +87,7 @@ reasons! {
     AlreadyRedirected = 128, "the redirection is already in place", None;
     // 5. found later
     Drifted = 129, "the redirection is no longer what it should be", Some("delete the pod so that it is made anew");
-    Outdated = 130, "the redirection was made by an older version", Some("none: it stays until the pod is made anew");
+    Outdated = 130, "the redirection was made by another version", Some("none: it stays until the pod is made anew");
     Bypassing = 131, "the pod should be redirected and is not", Some("delete the pod so that it is made anew");
     Preempted = 133, "something of somebody else comes before the redirection", Some("see whose it is, and remove it if it should not be there");
     FamilyNotCaptured = 132, "eth0 has an address of a family that is not captured", Some("set ISTIO_DUAL_STACK on the proxy, or ipFamilies: All in the profile");

@@ -200,22 +200,52 @@ fn of_nftables(mode: &str) {
         ));
         changes.push(("dormant".into(), whole.replacen('{', "{\n\tflags dormant;", 1)));
         changes.push(("no table".into(), "table inet other {\n}\n".into()));
-        for (hook, rule) in [
-            ("nat hook output priority -101", "tcp dport 80 redirect to :1"),
-            ("filter hook prerouting priority -200", "drop"),
-            ("filter hook output priority -310", "notrack"),
-            ("filter hook prerouting priority -301", "accept"),
+        for (family, name, hook, rule) in [
+            ("ip", "f", "nat hook output priority -101", "tcp dport 80 redirect to :1"),
+            ("ip", "mesh-optin", "nat hook output priority -101", "tcp dport 80 redirect to :1"),
+            ("ip6", "f", "filter hook prerouting priority -200", "drop"),
+            ("inet", "f", "filter hook output priority -310", "notrack"),
+            ("inet", "f", "filter hook output priority -310", "udp dport vmap { 53 : drop }"),
+            ("inet", "nat", "filter hook output priority -310", "ct zone set 7"),
+            ("inet", "f", "filter hook prerouting priority -310", "tcp dport set 15008"),
+            ("ip", "f", "filter hook prerouting priority -310; policy drop", "tcp dport 1 accept"),
         ] {
-            changes.push((
-                format!("in front: {hook}: {rule}"),
-                format!("{whole}table ip foreign {{\n\tchain c {{\n\t\ttype {hook};\n\t\t{rule}\n\t}}\n}}\n"),
-            ));
+            let table = format!("table {family} {name} {{\n\tchain c {{\n\t\ttype {hook};\n\t\t{rule}\n\t}}\n}}\n");
+            changes.push((format!("in front: {hook}: {rule}"), format!("{whole}{table}")));
         }
         let anew = |text: &str| format!("flush ruleset\n{text}");
         let changes = changes.into_iter().map(|(what, text)| (what, anew(&text))).collect();
         let (tried, missed) = missed(node, &lab, changes, &anew(&whole), &["nft", "-f", "-"]);
         nothing_missed(&format!("nftables {mode}"), tried, &missed);
         assert!(tried > 300, "{tried}");
+    });
+}
+
+#[test]
+fn what_comes_before_ours_and_lets_packets_go_on_is_told_and_is_no_drift() {
+    on_node(|node| {
+        let (lab, _) = rich(node, "REDIRECT", "Nftables");
+        let chains = [("filter hook prerouting priority -301", "accept"), ("nat hook output priority -150", "tcp dport 80 accept")];
+        for (hook, rule) in chains {
+            inside(&lab.pod, || run("nft", &["-f", "-"], &format!("table ip f {{\n chain c {{\n type {hook};\n {rule}\n }}\n}}\n")));
+            let (code, told, text) = verify(node);
+            assert!(code == 0 && told == 1 && text.contains("accept"), "{text}");
+            inside(&lab.pod, || run("nft", &["delete", "table", "ip", "f"], ""));
+        }
+        // what cannot be before ours, or does nothing, is not told
+        for (flags, hook, rule) in [
+            ("", "filter hook prerouting priority 0", "drop"),
+            ("flags dormant;", "filter hook prerouting priority -301", "drop"),
+            ("", "filter hook prerouting priority -301", "counter"),
+            ("", "filter hook input priority -301", "drop"),
+        ] {
+            inside(&lab.pod, || {
+                run("nft", &["-f", "-"], &format!("table ip f {{\n {flags}\n chain c {{\n type {hook};\n {rule}\n }}\n}}\n"))
+            });
+            let (code, told, text) = verify(node);
+            assert!(code == 0 && told == 0, "{hook} {rule}: {text}");
+            inside(&lab.pod, || run("nft", &["delete", "table", "ip", "f"], ""));
+        }
     });
 }
 

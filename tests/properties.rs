@@ -105,7 +105,7 @@ proptest! {
             node.install_iptables(&["legacy"]);
             let found = |directory| Tools::find(&[directory], Deadline::after(Duration::from_secs(10))).map_err(|e| e.to_string());
             let (nft, legacy) = (found("/usr/sbin".into())?, found(node.path("usr/sbin"))?);
-            for carrier in [Carrier::Nftables, Carrier::Iptables(&nft), Carrier::Iptables(&legacy)] {
+            for carrier in [Carrier::Nftables, Carrier::Iptables(&nft, None), Carrier::Iptables(&legacy, None)] {
                 let (differences, landings) = carried_out(node, &carrier, &plan)?;
                 if let Some(differences) = differences {
                     return Err(differences);

@@ -72,6 +72,10 @@ struct Told {
 enum Outcome {
     Consistent,
     Drifted,
+    /// As it should be, but something of somebody else may decide before it.
+    Preempted,
+    /// As another version of this program made it.
+    Outdated,
     /// Its network namespace is gone.
     Gone,
     Failed,
@@ -133,7 +137,7 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
         differences: findings.differences,
         in_front: findings.in_front,
     };
-    let nothing = || Findings { differences: vec![], in_front: vec![] };
+    let nothing = || Findings { differences: vec![], in_front: vec![], outdated: false };
     if netns.is_none() && !record.netns.exists() {
         return told(Outcome::Gone, None, nothing());
     }
@@ -144,9 +148,12 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
     match looked {
         Err(failure) => told(Outcome::Failed, Some(&failure), nothing()),
         Ok(None) => told(Outcome::Gone, None, nothing()),
-        Ok(Some(found)) if !found.differences.is_empty() => told(Outcome::Drifted, Some(&Reason::Drifted.into()), found),
-        Ok(Some(found)) if !found.in_front.is_empty() => told(Outcome::Drifted, Some(&Reason::Preempted.into()), found),
-        Ok(Some(found)) => told(Outcome::Consistent, None, found),
+        Ok(Some(found)) => match found.wrong() {
+            None => told(Outcome::Consistent, None, found),
+            Some(reason @ Reason::Outdated) => told(Outcome::Outdated, Some(&reason.into()), found),
+            Some(reason @ Reason::Preempted) => told(Outcome::Preempted, Some(&reason.into()), found),
+            Some(reason) => told(Outcome::Drifted, Some(&reason.into()), found),
+        },
     }
 }
 
@@ -154,6 +161,8 @@ fn text(told: &Told) -> String {
     let (word, colour) = match told.outcome {
         Outcome::Consistent => ("is redirected as it should be", Colour::Green),
         Outcome::Drifted => ("is not redirected as it should be", Colour::Red),
+        Outcome::Preempted => ("has its redirection, behind something of somebody else", Colour::Red),
+        Outcome::Outdated => ("is redirected as another version does it", Colour::Yellow),
         Outcome::Gone => ("is gone: only its record is left", Colour::Yellow),
         Outcome::Failed => ("could not be looked at", Colour::Red),
     };
@@ -174,8 +183,8 @@ fn text(told: &Told) -> String {
 impl Outcome {
     fn exit(self) -> Exit {
         match self {
-            Self::Consistent | Self::Gone => Exit::Done,
-            Self::Drifted => Exit::Drifted,
+            Self::Consistent | Self::Gone | Self::Outdated => Exit::Done,
+            Self::Drifted | Self::Preempted => Exit::Drifted,
             Self::Failed => Exit::Failed,
         }
     }

@@ -81,7 +81,7 @@ impl KernelError {
             Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::ENOENT | Errno::ENOPROTOOPT => {
                 Self::Unsupported { doing, errno }
             }
-            Errno::EAGAIN => Self::Timeout { doing },
+            Errno::ETIMEDOUT => Self::Timeout { doing }, // our own word for a deadline that passed
             errno => Self::Refused { doing, errno },
         }
     }
@@ -118,6 +118,7 @@ impl From<KernelError> for Explanation {
         let explanation = reason.because(error.to_string());
         match module(&explanation.cause).filter(|_| reason == Reason::KernelUnsupported) {
             Some(module) => explanation.remedy(format!("load the kernel module {module}, or run a kernel that has it")),
+            None if matches!(error, KernelError::Tool { .. }) => explanation.remedy("load the kernel module that is missing"),
             None => explanation,
         }
     }

@@ -3,15 +3,15 @@
 use super::{Interfaces, Iptables, KernelError, Netns, Nftables, Tools};
 use crate::{
     deadline::Deadline,
-    plan::{Form, Plan, Preempting, Rules, State, ipt},
+    plan::{Form, Plan, Preempting, Rules, State},
 };
 
 /// What carries rules out.
 pub enum Carrier<'a> {
     /// nf_tables over netlink.
     Nftables,
-    /// The node's iptables.
-    Iptables(&'a Tools),
+    /// The node's iptables: those that made the rules, where that is on record.
+    Iptables(&'a Tools, Option<Form>),
 }
 
 /// The redirection of this thread's namespace.
@@ -30,16 +30,16 @@ impl<'a> Live<'a> {
     pub fn open(carrier: &Carrier<'a>, interfaces: &'a Interfaces, netns: &Netns, deadline: Deadline) -> Result<Self, KernelError> {
         let backend = match carrier {
             Carrier::Nftables => Backend::Nftables(Nftables::open(deadline)?),
-            Carrier::Iptables(tools) => Backend::Iptables(Iptables::open(tools, netns, deadline)?, deadline),
+            Carrier::Iptables(tools, on_record) => Backend::Iptables(Iptables::open(tools, *on_record, netns, deadline)?, deadline),
         };
         Ok(Self { interfaces, backend })
     }
 
     /// Its form.
     pub fn form(&self) -> Form {
-        match self.backend {
+        match &self.backend {
             Backend::Nftables(_) => Form::Nftables,
-            Backend::Iptables(..) => Form::Iptables,
+            Backend::Iptables(iptables, _) => iptables.form(),
         }
     }
 
@@ -55,18 +55,20 @@ impl<'a> Live<'a> {
     /// What somebody else has put before our rules.
     pub fn in_front(&mut self, plan: &Plan, found: &State) -> Result<Vec<Preempting>, KernelError> {
         let mut in_front = self.interfaces.policy_rules_in_front(&plan.routing())?;
-        match (&mut self.backend, &found.rules) {
-            (Backend::Nftables(nftables), _) => {
-                in_front.extend(nftables.in_front(&plan.nftables(), true)?);
+        in_front.extend(plan.in_front(&found.rules));
+        match &mut self.backend {
+            Backend::Nftables(nftables) => {
+                in_front.extend(nftables.in_front(plan, Form::Nftables)?);
                 in_front.extend(legacy_tables());
             }
-            (Backend::Iptables(_, deadline), rules) => {
-                if let Rules::Iptables(found) = rules {
-                    in_front.extend(found.iter().flat_map(|f| ipt::in_front(&plan.iptables(f.family), f)));
+            Backend::Iptables(iptables, deadline) => {
+                match Nftables::open(*deadline).and_then(|mut n| n.in_front(plan, iptables.form())) {
+                    Err(KernelError::NoNfTables { .. }) => {} // then nothing of it is in front
+                    others => in_front.extend(others?),
                 }
-                // where there is no nf_tables nothing of it is in front
-                let others = Nftables::open(*deadline).and_then(|mut n| n.in_front(&plan.nftables(), false));
-                in_front.extend(others.unwrap_or_default());
+                if iptables.form() != Form::IptablesLegacy {
+                    in_front.extend(legacy_tables());
+                }
             }
         }
         Ok(in_front)
@@ -90,10 +92,12 @@ impl<'a> Live<'a> {
     }
 }
 
-/// Tables of the older iptables: their rules are not netlink's to show.
+/// Tables of the older iptables in which there may be something before our rules: what they hold is not netlink's to show.
 fn legacy_tables() -> Option<Preempting> {
     let names = |path| std::fs::read_to_string(path).unwrap_or_default();
     let names = names("/proc/thread-self/net/ip_tables_names") + &names("/proc/thread-self/net/ip6_tables_names");
-    let rule = names.split_whitespace().collect::<std::collections::BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
-    (!rule.is_empty()).then(|| Preempting { place: "iptables-legacy".into(), rule: format!("tables {rule}") })
+    let there = |table: &&str| names.lines().any(|name| name == *table);
+    let tables: Vec<_> = ["raw", "mangle", "nat"].into_iter().filter(there).collect();
+    let rule = format!("tables {} (see iptables-legacy-save)", tables.join(", "));
+    (!tables.is_empty()).then(|| Preempting { place: "iptables-legacy".into(), rule, decides: true })
 }

@@ -24,6 +24,7 @@ use nix::{
         socket::{AddressFamily, SockFlag, SockType, socket},
         statfs::fstatfs,
     },
+    unistd::{getpid, getppid},
 };
 
 use super::KernelError;
@@ -142,7 +143,7 @@ fn on_thread<T: Send, E: Send + From<KernelError>>(work: impl FnOnce() -> Result
 /// Makes a command's process end with this thread and, in a pod's user namespace, be its root: only from there does the kernel take
 /// rules on owners from iptables.
 pub(super) fn as_child_of(command: &mut Command, user_namespace: Option<BorrowedFd<'_>>) {
-    let user_namespace = user_namespace.map(|fd| fd.as_raw_fd());
+    let (user_namespace, parent) = (user_namespace.map(|fd| fd.as_raw_fd()), getpid());
     let prepare = move || {
         if let Some(fd) = user_namespace {
             // SAFETY: system calls only, on a descriptor that the parent keeps open until the child runs its program.
@@ -153,7 +154,8 @@ pub(super) fn as_child_of(command: &mut Command, user_namespace: Option<Borrowed
             Errno::result(unsafe { libc::setresgid(0, 0, 0) }).and_then(|_| Errno::result(unsafe { libc::setresuid(0, 0, 0) }))?;
         }
         prctl::set_pdeathsig(Signal::SIGKILL)?; // after a change of user, which forgets it
-        Ok(())
+        let orphan = getppid() != parent; // it ended before that could tell
+        if orphan { Err(Errno::ESRCH.into()) } else { Ok(()) }
     };
     // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
     unsafe { command.pre_exec(prepare) };

@@ -20,8 +20,11 @@ use super::{Interfaces, KernelError, interfaces::LO_INDEX};
 use crate::plan::{
     Preempting, Routing,
     packet::{Family, TPROXY_MARK},
-    routing::{Entry, LocalRoute, PolicyRule, TABLE},
+    routing::{Entry, LocalRoute, PRIORITY, PolicyRule, TABLE},
 };
+
+/// `RT_TABLE_LOCAL` of linux/rtnetlink.h
+const RT_TABLE_LOCAL: u32 = 255;
 
 impl Interfaces {
     /// What there is of the kinds that are planned.
@@ -45,7 +48,7 @@ impl Interfaces {
         for family in planned.rules.iter().map(Entry::family) {
             let in_front = |p| if let Policy::InFront(rule) = p { Some(rule) } else { None };
             let rules = self.policy_rules(family)?.into_iter().filter_map(in_front);
-            out.extend(rules.map(|rule| Preempting { place: format!("{family} policy rules"), rule }));
+            out.extend(rules.map(|rule| Preempting { place: format!("{family} policy rules"), rule, decides: true }));
         }
         Ok(out)
     }
@@ -223,8 +226,9 @@ fn policy_rule(family: Family, message: &RuleMessage) -> Policy {
     match (ours, plain) {
         (true, true) => Policy::Ours(Entry::Ours(family, PolicyRule { priority })),
         (true, false) => Policy::Ours(Entry::Other(family, text())),
-        // the kernel's own first rule looks up table local
-        (false, _) if priority <= crate::plan::routing::PRIORITY && priority > 0 => Policy::InFront(text()),
+        // the kernel's own first rule
+        (false, true) if table == RT_TABLE_LOCAL && mark.is_none() => Policy::Behind,
+        (false, _) if priority <= PRIORITY => Policy::InFront(text()),
         (false, _) => Policy::Behind,
     }
 }

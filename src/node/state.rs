@@ -1,12 +1,17 @@
 //! The directories below `/run/mesh-optin`: root's alone.
 
 use std::{
-    fs::{DirBuilder, symlink_metadata},
+    fs::{DirBuilder, File, OpenOptions, symlink_metadata},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, MetadataExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    libc::O_NOFOLLOW,
+};
 use serde::Serialize;
 
 use super::paths;
@@ -39,6 +44,18 @@ pub fn write(into: &'static str, path: &Path, what: &impl Serialize) -> Result<(
         Ok(())
     };
     write().map_err(|e| unusable(directory, &e))
+}
+
+/// A lock that ends with the process, if not before; `None` while somebody else has it.
+pub fn try_lock(into: &'static str, name: &str) -> Result<Option<Flock<File>>, Explanation> {
+    let path = directory(into)?.join(name);
+    let mut options = OpenOptions::new();
+    let file = options.create(true).write(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW).open(&path);
+    match Flock::lock(file.map_err(|e| unusable(&path, &e))?, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(unusable(&path, &errno.into())),
+    }
 }
 
 /// Whether state can be kept, without keeping any: there is none yet, or it is root's alone.

@@ -22,25 +22,13 @@ pub(super) fn sentences(plan: &Plan) -> Vec<String> {
         },
     });
     let outbound = &intent.outbound;
-    let mut to = match &outbound.include_ranges {
-        Selection::All => "Outbound: every destination".to_owned(),
-        Selection::Only(ranges) => {
-            let captured = ranges.iter().filter(|r| plan.families.ipv6 || matches!(r, ipnet::IpNet::V4(_)));
-            format!("Outbound: destinations in {}", list(captured))
-        }
-    };
-    if !outbound.include_ports.is_empty() {
-        to.push_str(&format!(" and every destination's ports {}", list(&outbound.include_ports)));
-    }
-    let excluded: Vec<String> =
-        outbound.exclude_ranges.iter().map(ToString::to_string).chain(outbound.exclude_ports.iter().map(|p| format!("port {p}"))).collect();
-    if !excluded.is_empty() {
-        to.push_str(&format!(", but not {}", excluded.join(", ")));
-    }
-    out.push(format!("{to} goes to the sidecar's port {}.", intent.ports.outbound));
+    out.push(sentence_of_outbound(plan));
     if intent.dns_capture {
-        let but = if outbound.exclude_ports.contains(&DNS) { " (but port 53 is excluded: none is)" } else { "" };
-        out.push(format!("DNS (port {DNS}, TCP and UDP) to any resolver goes to the sidecar's port {}{but}.", intent.ports.dns));
+        let excluded = outbound.exclude_ports.contains(&DNS) || outbound.owner_groups.include == Selection::Only(vec![]);
+        out.push(match excluded {
+            true => "DNS is to be captured, but is excluded.".into(),
+            false => format!("DNS (port {DNS}, TCP and UDP) to any resolver goes to the sidecar's port {}.", intent.ports.dns),
+        });
     }
     match &outbound.owner_groups.include {
         Selection::Only(groups) => out.push(format!("Outbound is captured from processes of groups {} only.", list(groups))),
@@ -49,10 +37,9 @@ pub(super) fn sentences(plan: &Plan) -> Vec<String> {
         }
         Selection::All => {}
     }
-    let but = match intent.exclude_interfaces.as_slice() {
-        [] => String::new(),
-        names => format!(" but {}, which are left alone", list(names)),
-    };
+    // one that is rerouted as well is rerouted
+    let excluded: Vec<_> = intent.exclude_interfaces.iter().filter(|e| !intent.reroute_interfaces.contains(e)).collect();
+    let but = if excluded.is_empty() { String::new() } else { format!(" but {}, which are left alone", list(excluded)) };
     out.push(match &plan.only_interfaces {
         None => format!("Interfaces: all{but}."),
         Some(names) => format!("Interfaces: {}{but}; those that come later are left alone.", list(names)),
@@ -63,12 +50,70 @@ pub(super) fn sentences(plan: &Plan) -> Vec<String> {
     if intent.drop_invalid {
         out.push("Packets that conntrack calls invalid are dropped.".into());
     }
-    let looped = if plan.captures_loopback() { "" } else { ", and connections within the pod," };
-    out.push(format!("Connections of uid {} or gid {} (the sidecar itself){looped} are not captured.", intent.proxy.uid, intent.proxy.gid));
+    out.push(format!(
+        "Connections of uid {} or gid {} (the sidecar itself) go out directly; those to the pod's own addresses come in again at port {}.",
+        intent.proxy.uid, intent.proxy.gid, intent.ports.inbound
+    ));
+    let dns = if intent.dns_capture { " other than DNS" } else { "" };
+    out.push(match plan.captures_loopback() {
+        true => "Connections of the application within the pod are captured as well, but for those to 127.0.0.1 and ::1.".into(),
+        false => format!("Connections of the application within the pod{dns} are not captured."),
+    });
     out
+}
+
+fn sentence_of_outbound(plan: &Plan) -> String {
+    let outbound = &plan.intent.outbound;
+    let captured = |range: &&ipnet::IpNet| plan.families.ipv6 || matches!(range, ipnet::IpNet::V4(_));
+    let mut what = match &outbound.include_ranges {
+        Selection::All => vec!["every destination".to_owned()],
+        Selection::Only(ranges) => match list(ranges.iter().filter(captured)).as_str() {
+            "none" => vec![],
+            ranges => vec![format!("destinations in {ranges}")],
+        },
+    };
+    if !outbound.include_ports.is_empty() {
+        what.push(format!("ports {} of every destination", list(&outbound.include_ports)));
+    }
+    if what.is_empty() || outbound.owner_groups.include == Selection::Only(vec![]) {
+        return "Outbound: nothing.".into();
+    }
+    let ranges = outbound.exclude_ranges.iter().filter(captured).map(ToString::to_string);
+    let excluded: Vec<String> = ranges.chain(outbound.exclude_ports.iter().map(|p| format!("port {p}"))).collect();
+    let but = if excluded.is_empty() { String::new() } else { format!(", but not {},", excluded.join(", ")) };
+    format!("Outbound: {}{but} goes to the sidecar's port {}.", what.join(" and "), plan.intent.ports.outbound)
 }
 
 fn list<T: std::fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
     let items: Vec<_> = items.into_iter().map(|i| i.to_string()).collect();
     if items.is_empty() { "none".into() } else { items.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::plan::{
+        Plan,
+        fixtures::{intent, network},
+    };
+
+    fn told(annotations: &[(&str, &str)], env: &[(&str, &str)]) -> String {
+        Plan::new(&intent(annotations, env), &network(true, false)).unwrap().captures().join("\n")
+    }
+
+    #[test]
+    fn the_sentences_say_what_the_rules_do() {
+        let dns = ("ISTIO_META_DNS_CAPTURE", "true");
+        for (annotations, env, part) in [
+            (&[][..], &[][..], "Outbound: every destination, but not port 15020, goes to"),
+            (&[("traffic.sidecar.istio.io/includeOutboundIPRanges", "")], &[], "Outbound: nothing."),
+            (&[("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/8,fd00::/8")], &[], "destinations in 10.0.0.0/8,"),
+            (&[("traffic.sidecar.istio.io/includeOutboundIPRanges", "127.0.0.0/8")], &[], "but for those to 127.0.0.1"),
+            (&[("sidecar.istio.io/interceptionMode", "TPROXY")], &[], "addresses unchanged (TPROXY)"),
+            (&[("traffic.sidecar.istio.io/excludeInterfaces", "net1")], &[], "Interfaces: all but net1, which are left alone."),
+            (&[], &[dns], "DNS (port 53, TCP and UDP) to any resolver goes to the sidecar's port 15053."),
+            (&[("traffic.sidecar.istio.io/excludeOutboundPorts", "53")], &[dns], "DNS is to be captured, but is excluded."),
+        ] {
+            assert!(told(annotations, env).contains(part), "{part}: {}", told(annotations, env));
+        }
+    }
 }

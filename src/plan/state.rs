@@ -5,23 +5,36 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{Difference, Plan, Routing, compare, ipt, nft, packet::Family};
+use crate::mesh::InterceptionMode;
 
 /// What carries the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names are those of the programs")]
 pub enum Form {
     /// One table of nf_tables.
     Nftables,
-    /// iptables, for each family.
+    IptablesLegacy,
+    IptablesNft,
+    /// iptables without a variant in its name.
     Iptables,
+}
+
+impl Form {
+    /// The prefix of the programs that carry it; `None` where there are none.
+    pub const fn program(self) -> Option<&'static str> {
+        match self {
+            Self::Nftables => None,
+            Self::IptablesLegacy => Some("iptables-legacy"),
+            Self::IptablesNft => Some("iptables-nft"),
+            Self::Iptables => Some("iptables"),
+        }
+    }
 }
 
 impl fmt::Display for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Nftables => "nftables",
-            Self::Iptables => "iptables",
-        })
+        f.write_str(self.program().unwrap_or("nftables"))
     }
 }
 
@@ -54,11 +67,27 @@ impl Rules {
 }
 
 impl Plan {
+    /// What of somebody else's packets may meet before our rules, as far as it is in the same tables of iptables.
+    pub fn in_front(&self, found: &Rules) -> Vec<Preempting> {
+        match found {
+            Rules::Nftables(_) => Vec::new(),
+            Rules::Iptables(families) => {
+                let marks = self.intent.mode == InterceptionMode::Tproxy;
+                families.iter().flat_map(|found| ipt::in_front(&self.iptables(found.family), found, marks)).collect()
+            }
+        }
+    }
+
     /// All differences of meaning between the plan and what was found.
     pub fn compare(&self, found: &State) -> Vec<Difference> {
         let mut out = self.compare_rules(&found.rules);
-        out.extend(self.routing().compare(&found.routing, self.ipv6_in_use));
+        out.extend(self.compare_routing(&found.routing));
         out
+    }
+
+    /// The same of what is beside the rules.
+    pub fn compare_routing(&self, found: &Routing) -> Vec<Difference> {
+        self.routing().compare(found, self.ipv6_in_use)
     }
 
     /// The same of the rules alone.
@@ -75,17 +104,20 @@ impl Plan {
     }
 }
 
-/// Something of somebody else that packets meet before our rules. Displays as a sentence.
+/// Something of somebody else that packets may meet before our rules. Displays as a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Preempting {
     /// Where it is.
     pub place: String,
     /// What it says.
     pub rule: String,
+    /// It keeps packets from our rules, or changes them; otherwise they go on to ours.
+    pub decides: bool,
 }
 
 impl fmt::Display for Preempting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {:?} comes before our rules", self.place, self.rule)
+        let but = if self.decides { "may decide before our rules do" } else { "comes before our rules, which still decide" };
+        write!(f, "{}: {:?} {but}", self.place, self.rule)
     }
 }

@@ -18,9 +18,18 @@ pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<Str
     let record = attachments::get(&attached.container_id, &attached.ifname)?;
     let Some(record) = record.filter(|r| r.done) else { return Ok(String::new()) };
     let found = verify(&record, &Netns::open(&attached.netns)?, deadline)?;
-    if let Some(in_front) = summary(&found.in_front) {
-        let warning = Reason::Preempted.because(in_front);
-        warn!(namespace = record.namespace, name = record.pod, reason = warning.reason.as_str(), "{warning}");
+    let warn = |reason: Reason, what: Option<String>| {
+        if let Some(warning) = what.map(|what| reason.because(what)) {
+            warn!(namespace = record.namespace, name = record.pod, reason = warning.reason.as_str(), "{warning}");
+        }
+    };
+    warn(Reason::Preempted, summary(&found.in_front));
+    let differences = summary(&found.differences);
+    match (found.wrong(), differences) {
+        (Some(Reason::Drifted), Some(drift)) => Err(Reason::Drifted.because(drift).into()),
+        (_, differences) => {
+            warn(Reason::Outdated, differences);
+            Ok(String::new())
+        }
     }
-    summary(&found.differences).map_or_else(|| Ok(String::new()), |drift| Err(Reason::Drifted.because(drift).into()))
 }

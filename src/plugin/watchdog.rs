@@ -12,8 +12,8 @@ use crate::cni::Version;
 
 /// Longest that a call may take before its own deadline is known: reading the node's configuration.
 const AT_MOST: Duration = Duration::from_secs(61);
-/// What a wait that knows the deadline may need to say so itself.
-const GRACE: Duration = Duration::from_secs(1);
+/// What a wait that knows the deadline may need to say so itself, and what undoing takes.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// The right to answer the runtime. It comes once, whoever takes it: the call, a panic or the watchdog.
 #[derive(Clone, Default)]
@@ -66,7 +66,7 @@ mod tests {
         let watchdog = Watchdog::start(move |version| gave_up.send(version).unwrap());
         watchdog.within(Duration::from_secs(3600), Version::V1_0_0);
         watchdog.within(Duration::ZERO, Version::V0_4_0);
-        assert_eq!(wait.recv_timeout(GRACE * 30), Ok(Version::V0_4_0));
+        assert_eq!(wait.recv_timeout(GRACE * 10), Ok(Version::V0_4_0));
     }
 
     #[test]

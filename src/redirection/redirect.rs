@@ -1,11 +1,18 @@
+use std::{fs::File, time::Duration};
+
+use nix::fcntl::Flock;
+
 use super::tools::tools;
 use crate::{
     cni::Attached,
     deadline::Deadline,
     kernel::{Carrier, Interfaces as KernelInterfaces, KernelError, Live, Netns, netns::cookie},
     mesh::{Backend, Intent, Interfaces, Pod, Profile},
-    node::attachments::{self, Record},
-    plan::{Difference, Form, Plan, PodNetwork, State, summary},
+    node::{
+        attachments::{self, Record},
+        paths, state,
+    },
+    plan::{Form, Plan, PodNetwork, State, summary},
     reason::{Explanation, Reason},
 };
 
@@ -37,18 +44,23 @@ pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explana
     netns.run(|| {
         let cookie = cookie()?;
         let interfaces = KernelInterfaces::open(wanted.deadline)?;
-        let earlier = earlier(wanted, cookie)?;
+        let earlier = earlier(wanted, cookie)?.filter(counts);
         let network = match &earlier {
             // what was there at the first ADD counts: an interface that came later changes nothing
             Some(earlier) => earlier.network.clone(),
             None => interfaces.pod_network(wanted.intent.interfaces == Interfaces::Primary)?,
         };
         let plan = Plan::new(wanted.intent, &network)?;
-        let attempt = Attempt { netns, interfaces: &interfaces, wanted, plan: &plan, network, cookie, earlier: earlier.as_ref() };
-        let (reason, mut warnings) = attempt.by_backend()?;
+        let attempt = Attempt { netns, interfaces: &interfaces, wanted, plan: &plan, network, cookie };
+        let (reason, mut warnings) = attempt.by_backend(earlier.as_ref())?;
         warnings.extend(plan.warnings);
         Ok(Done { reason, warnings })
     })
+}
+
+/// Whether a record says something of what the namespace has: with nftables an ADD that was killed left nothing, or was done.
+fn counts(record: &Record) -> bool {
+    record.done || record.backend != Form::Nftables
 }
 
 /// The record of an earlier ADD in this namespace that wanted the same; a conflict where one that was done wanted something else.
@@ -71,7 +83,6 @@ struct Attempt<'a> {
     plan: &'a Plan,
     network: PodNetwork,
     cookie: u64,
-    earlier: Option<&'a Record>,
 }
 
 /// Why rules could not be made.
@@ -104,38 +115,62 @@ impl From<Failed> for Explanation {
 
 impl Attempt<'_> {
     /// By what an earlier ADD used, or the profile says; `Auto` falls back to iptables where the kernel has no nf_tables for this plan.
-    fn by_backend(&self) -> Result<(Reason, Vec<Explanation>), Explanation> {
-        let backend = match self.earlier.map(|e| e.backend) {
+    fn by_backend(&self, earlier: Option<&Record>) -> Result<(Reason, Vec<Explanation>), Explanation> {
+        let backend = match earlier.map(|e| e.backend) {
             Some(Form::Nftables) => Backend::Nftables,
-            Some(Form::Iptables) => Backend::Iptables,
+            Some(Form::Iptables | Form::IptablesNft | Form::IptablesLegacy) => Backend::Iptables,
             None => self.wanted.intent.backend,
         };
         match backend {
-            Backend::Nftables => Ok(self.by(&Carrier::Nftables)?),
-            Backend::Iptables => Ok(self.by(&Carrier::Iptables(&tools(self.wanted.deadline)?))?),
-            Backend::Auto => match self.by(&Carrier::Nftables) {
+            Backend::Nftables => Ok(self.by(&Carrier::Nftables, earlier)?),
+            Backend::Iptables => self.by_iptables(),
+            Backend::Auto => match self.by(&Carrier::Nftables, earlier) {
                 Err(Failed::Kernel(lacking @ KernelError::NoNfTables { .. })) => self.fall_back(&lacking),
                 other => Ok(other?),
             },
         }
     }
 
+    /// One ADD at a time: iptables cannot be held to what was read.
+    fn by_iptables(&self) -> Result<(Reason, Vec<Explanation>), Explanation> {
+        let tools = tools(self.plan.families, self.wanted.deadline)?;
+        let _locked = self.lock()?;
+        // what an ADD that had the lock has done
+        let earlier = earlier(self.wanted, self.cookie)?.filter(counts);
+        let on_record = earlier.as_ref().map(|e| e.backend).filter(|form| *form != Form::Nftables);
+        Ok(self.by(&Carrier::Iptables(&tools, on_record), earlier.as_ref())?)
+    }
+
+    fn lock(&self) -> Result<Flock<File>, Explanation> {
+        const LOCKS: u64 = 64; // so many files, never removed
+        let name = (self.cookie % LOCKS).to_string();
+        loop {
+            if let Some(lock) = state::try_lock(paths::LOCKS, &name)? {
+                return Ok(lock);
+            }
+            if self.wanted.deadline.left().is_zero() {
+                return Err(Reason::DeadlineExceeded.because("another ADD is still making rules of iptables"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
     fn fall_back(&self, lacking: &KernelError) -> Result<(Reason, Vec<Explanation>), Explanation> {
-        let by_iptables = || -> Result<_, Explanation> { Ok(self.by(&Carrier::Iptables(&tools(self.wanted.deadline)?))?) };
-        match by_iptables() {
+        match self.by_iptables() {
             Ok((reason, mut warnings)) => {
                 let cause = format!("iptables is used: nf_tables cannot be ({lacking})");
                 warnings.push(Explanation { remedy: None, ..Reason::KernelUnsupported.because(cause) });
                 Ok((reason, warnings))
             }
             Err(explanation) => {
-                Err(Explanation { cause: format!("{}; nf_tables cannot be used either: {lacking}", explanation.cause), ..explanation })
+                let cause = format!("{}; nf_tables cannot be used either: {lacking}", explanation.cause);
+                Err(Explanation { cause, ..explanation })
             }
         }
     }
 
     /// Read, compare, apply, read back. Where somebody else was faster, another ADD perhaps, looks again.
-    fn by(&self, carrier: &Carrier<'_>) -> Result<(Reason, Vec<Explanation>), Failed> {
+    fn by(&self, carrier: &Carrier<'_>, earlier: Option<&Record>) -> Result<(Reason, Vec<Explanation>), Failed> {
         const ATTEMPTS: u32 = 5;
         let mut live = Live::open(carrier, self.interfaces, self.netns, self.wanted.deadline)?;
         let record = self.record(live.form());
@@ -143,42 +178,56 @@ impl Attempt<'_> {
             let mut found = live.read(self.plan)?;
             let already = self.plan.compare_rules(&found.rules).is_empty();
             if self.plan.compare(&found).is_empty() {
-                self.note_done(&record)?;
-            } else {
-                self.no_conflict(&found)?;
-                match noted(&record, || live.apply(self.plan, &found)) {
-                    Err(Failed::Kernel(KernelError::Overtaken)) => continue,
-                    other => other?,
+                let done = Record { done: true, ..record.clone() };
+                if earlier != Some(&done) {
+                    done.write()?;
                 }
-                found = live.read(self.plan)?;
+            } else {
+                self.no_conflict(&found, earlier)?;
+                match noted(&record, || self.made(&mut live, &found)) {
+                    Err(Failed::Kernel(KernelError::Overtaken)) => continue,
+                    made => found = made?,
+                }
             }
-            if let Some(what) = summary(&self.plan.compare(&found)) {
-                return Err(Reason::KernelRefused.because(format!("the redirection reads back differently: {what}")).into());
-            }
-            let in_front = summary(&live.in_front(self.plan, &found)?).map(|what| Reason::Preempted.because(what));
-            return Ok((if already { Reason::AlreadyRedirected } else { Reason::Redirected }, in_front.into_iter().collect()));
+            let reason = if already { Reason::AlreadyRedirected } else { Reason::Redirected };
+            return Ok((reason, self.in_front(&mut live, &found).into_iter().collect()));
         }
         Err(KernelError::Overtaken.into())
     }
 
-    /// Rules that are there already are the planned ones, or what an ADD that was killed left of them.
-    fn no_conflict(&self, found: &State) -> Result<(), Explanation> {
-        let killed = self.earlier.is_some_and(|e| !e.done && e.backend == Form::Iptables);
-        if killed || found.rules.are_untouched() {
-            return Ok(());
-        }
-        match summary::<Difference>(&self.plan.compare_rules(&found.rules)) {
-            None => Ok(()),
-            Some(what) => {
-                let cause = format!("this network namespace already has other rules of ours or Istio's: {what}");
-                Err(Reason::ConflictingAttachment.because(cause))
-            }
+    /// Applies, and believes the kernel's own word that it is right.
+    fn made(&self, live: &mut Live<'_>, found: &State) -> Result<State, Failed> {
+        live.apply(self.plan, found)?;
+        let found = live.read(self.plan)?;
+        match summary(&self.plan.compare(&found)) {
+            None => Ok(found),
+            Some(what) => Err(Reason::KernelRefused.because(format!("the redirection reads back differently: {what}")).into()),
         }
     }
 
-    fn note_done(&self, record: &Record) -> Result<(), Explanation> {
-        let done = Record { done: true, ..record.clone() };
-        if self.earlier == Some(&done) { Ok(()) } else { done.write() }
+    /// A warning where somebody else's rules come before ours, or cannot be told: ours are in place.
+    fn in_front(&self, live: &mut Live<'_>, found: &State) -> Option<Explanation> {
+        match live.in_front(self.plan, found) {
+            Ok(in_front) => summary(&in_front).map(|what| Reason::Preempted.because(what)),
+            Err(error) => Some(Reason::Preempted.because(format!("what comes before the redirection cannot be told: {error}"))),
+        }
+    }
+
+    /// Rules that are there already are the planned ones, or what an ADD that was killed left of them.
+    fn no_conflict(&self, found: &State, earlier: Option<&Record>) -> Result<(), Explanation> {
+        let conflict = |what: &str| {
+            let cause = format!("this network namespace already has other rules of ours or Istio's: {what}");
+            Err(Reason::ConflictingAttachment.because(cause))
+        };
+        let extra = self.plan.compare_routing(&found.routing).into_iter().find(|d| d.expected.is_none());
+        if let Some(extra) = extra {
+            return conflict(&extra.to_string());
+        }
+        let killed = earlier.is_some_and(|e| !e.done);
+        if killed || found.rules.are_untouched() {
+            return Ok(());
+        }
+        summary(&self.plan.compare_rules(&found.rules)).map_or(Ok(()), |what| conflict(&what))
     }
 
     fn record(&self, backend: Form) -> Record {
@@ -203,17 +252,17 @@ impl Attempt<'_> {
 
 /// Does `work` with its record written before and marked done after. Where it fails, what was on record before is again; with iptables
 /// a new one stays as not done, for what could not be undone.
-fn noted(record: &Record, work: impl FnOnce() -> Result<(), KernelError>) -> Result<(), Failed> {
+fn noted<T>(record: &Record, work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
     let before = attachments::get(&record.container_id, &record.ifname).ok().flatten();
     let before = before.filter(|r| r.netns_cookie == record.netns_cookie);
     record.write()?;
     let worked = work();
     match (&worked, before) {
-        (Ok(()), _) => Record { done: true, ..record.clone() }.write()?,
+        (Ok(_), _) => Record { done: true, ..record.clone() }.write()?,
         // if this fails too, what is on record says that it was not done
         (Err(_), Some(before)) => drop(before.write()),
-        (Err(_), None) if record.backend == Form::Iptables => {}
+        (Err(_), None) if record.backend != Form::Nftables => {}
         (Err(_), None) => attachments::remove(&record.container_id, &record.ifname),
     }
-    Ok(worked?)
+    worked
 }

@@ -14,6 +14,18 @@ pub struct Findings {
     pub differences: Vec<Difference>,
     /// What of somebody else comes before it.
     pub in_front: Vec<Preempting>,
+    /// Another version of this program made it: what differs may be what that version meant.
+    pub outdated: bool,
+}
+
+impl Findings {
+    /// What is wrong in a word; `None` where it is as it should be. What of somebody else lets packets go on to ours is not wrong.
+    pub fn wrong(&self) -> Option<Reason> {
+        if self.differences.is_empty() {
+            return self.in_front.iter().any(|p| p.decides).then_some(Reason::Preempted);
+        }
+        Some(if self.outdated { Reason::Outdated } else { Reason::Drifted })
+    }
 }
 
 /// Compares a network namespace with what the record of its ADD says. Changes nothing.
@@ -21,16 +33,17 @@ pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
     let plan = Plan::new(&record.intent, &record.network)?;
     let tools = match record.backend {
         Form::Nftables => None,
-        Form::Iptables => Some(tools(deadline)?),
+        Form::Iptables | Form::IptablesNft | Form::IptablesLegacy => Some(tools(plan.families, deadline)?),
     };
     netns.run(|| {
         if cookie()? != record.netns_cookie {
             return Err(Reason::NetnsInvalid.because("it is not the network namespace of this attachment's ADD"));
         }
         let interfaces = Interfaces::open(deadline)?;
-        let carrier = tools.as_ref().map_or(Carrier::Nftables, Carrier::Iptables);
+        let carrier = tools.as_ref().map_or(Carrier::Nftables, |tools| Carrier::Iptables(tools, Some(record.backend)));
         let mut live = Live::open(&carrier, &interfaces, netns, deadline)?;
         let found = live.read(&plan)?;
-        Ok(Findings { differences: plan.compare(&found), in_front: live.in_front(&plan, &found)? })
+        let outdated = record.version != env!("CARGO_PKG_VERSION");
+        Ok(Findings { differences: plan.compare(&found), in_front: live.in_front(&plan, &found)?, outdated })
     })
 }

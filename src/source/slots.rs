@@ -1,12 +1,8 @@
 //! At most four look-ups at a time ask the API: a hundred pods that start at once must not grow a hundred TLS clients.
 
-use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, time::Duration};
+use std::{fs::File, time::Duration};
 
-use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
-    libc::O_NOFOLLOW,
-};
+use nix::fcntl::Flock;
 
 use super::delays;
 use crate::{
@@ -18,22 +14,15 @@ use crate::{
 const SLOTS: usize = 4;
 
 /// The right to ask; given back when dropped, or when the process ends.
-pub(super) struct Slot(#[expect(dead_code, reason = "holds the lock")] Flock<std::fs::File>);
+pub(super) struct Slot(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
 
 /// Waits for a slot.
 pub(super) async fn take(deadline: Deadline) -> Result<Slot, Explanation> {
-    let directory = state::directory(paths::SLOTS)?;
     let mut delays = delays(Duration::from_millis(2), Duration::from_millis(50));
     loop {
         for slot in 0..SLOTS {
-            let path = directory.join(slot.to_string());
-            let internal = |error: std::io::Error| Reason::Internal.because(format!("{}: {error}", path.display()));
-            let mut options = OpenOptions::new();
-            let file = options.create(true).write(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW).open(&path);
-            match Flock::lock(file.map_err(internal)?, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Slot(lock)),
-                Err((_, Errno::EWOULDBLOCK)) => {}
-                Err((_, errno)) => return Err(internal(errno.into())),
+            if let Some(lock) = state::try_lock(paths::SLOTS, &slot.to_string())? {
+                return Ok(Slot(lock));
             }
         }
         let delay = delays.next().unwrap_or_default();

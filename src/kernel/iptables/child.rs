@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io::{Read, Seek, Write},
-    os::fd::{AsFd, OwnedFd},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     path::Path,
     process::{Child as Process, Command, ExitStatus, Stdio},
     time::Duration,
@@ -14,7 +17,11 @@ use nix::{
     mount::{MsFlags, mount},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sched::{CloneFlags, unshare},
-    sys::memfd::{MFdFlags, memfd_create},
+    sys::{
+        memfd::{MFdFlags, memfd_create},
+        signal::{Signal, killpg},
+    },
+    unistd::Pid,
 };
 
 use crate::{
@@ -64,11 +71,13 @@ pub(super) struct Child<'a> {
 impl Child<'_> {
     /// Runs it; what it wrote to stdout.
     pub(super) fn output(&self) -> Result<String, KernelError> {
-        let doing = || format!("running {}", self.program.display());
+        let users = self.writes_in.and_then(|s| s.user_namespace.as_ref()).map_or("", |_| " in the pod's user namespace");
+        let doing = || format!("running {}{users}", self.program.display());
         let mut process = self.spawn().map_err(|e| KernelError::of_io(doing(), &e))?;
         let ended = self.read(&mut process);
         if ended.is_err() {
-            process.kill().ok();
+            // it, and what it may have started
+            killpg(Pid::from_raw(process.id().cast_signed()), Signal::SIGKILL).ok();
             process.wait().ok();
         }
         let (status, stdout, stderr) = ended.map_err(|errno| KernelError::of_errno(doing(), errno))?;
@@ -84,7 +93,7 @@ impl Child<'_> {
         stdin.write_all(self.stdin.as_bytes())?;
         stdin.rewind()?;
         let mut command = Command::new(self.program);
-        command.args(self.args).env_clear();
+        command.args(self.args).env_clear().process_group(0);
         // a lock of this namespace's own, from iptables 1.8.6 on: the host's is held by others, and is not ours to hold
         command.env("XTABLES_LOCKFILE", "/proc/self/ns/net");
         command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -92,7 +101,7 @@ impl Child<'_> {
         command.spawn()
     }
 
-    /// All that it writes, until it ends. EAGAIN when the deadline has passed.
+    /// All that it writes, until it ends. ETIMEDOUT when the deadline has passed.
     fn read(&self, process: &mut Process) -> Result<(ExitStatus, String, String), Errno> {
         let (mut stdout, mut stderr) = (process.stdout.take(), process.stderr.take());
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -105,7 +114,7 @@ impl Child<'_> {
             let left = self.deadline.left();
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             match poll(&mut polled, timeout) {
-                Ok(0) if left.is_zero() || self.deadline.left().is_zero() => return Err(Errno::EAGAIN),
+                Ok(0) if left.is_zero() || self.deadline.left().is_zero() => return Err(Errno::ETIMEDOUT),
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -122,21 +131,24 @@ impl Child<'_> {
         loop {
             match process.try_wait().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))? {
                 Some(status) => return Ok((status, text(out), text(err))),
-                None if self.deadline.left().is_zero() => return Err(Errno::EAGAIN),
+                None if self.deadline.left().is_zero() => return Err(Errno::ETIMEDOUT),
                 None => std::thread::sleep(Duration::from_micros(200)), // it has closed its output: it is about to end
             }
         }
     }
 
     fn failure(&self, status: ExitStatus, stderr: &str) -> KernelError {
-        let said = stderr.trim().lines().next().unwrap_or("nothing");
-        if said.contains("already exists") || said.contains("File exists") {
+        // iptables-nft begins with its name and version
+        let lines = stderr.lines().map(|l| l.split_once("(nf_tables): ").map_or(l, |(_, said)| said).trim()).filter(|l| !l.is_empty());
+        let said = lines.take(2).collect::<Vec<_>>().join("; ");
+        let failed = || self.stdin.lines().nth(line_number(stderr)?.checked_sub(1)?);
+        // a chain is there since it was looked for; the legacy program says no more than the line
+        if said.contains("already exists") || said.contains("File exists") || failed().is_some_and(|line| line.starts_with("-N ")) {
             return KernelError::Overtaken;
         }
-        let failed = || self.stdin.lines().nth(line_number(stderr)?.checked_sub(1)?);
         let at = failed().map(|line| format!(" at {line:?}")).unwrap_or_default();
         let doing = format!("{}{at} ({status})", self.program.display());
-        let (what, lower) = (said.to_owned(), stderr.to_lowercase());
+        let (what, lower) = (if said.is_empty() { "it says nothing".to_owned() } else { said }, stderr.to_lowercase());
         const LACKING: [&str; 9] = [
             "no chain/target/match by that name",
             "does not exist",

@@ -7,29 +7,40 @@ mod tools;
 pub use self::tools::Tools;
 use self::{
     child::{Child, Sandbox},
-    tools::Variant,
+    tools::Tool,
 };
 use super::{KernelError, Netns};
 use crate::{
     deadline::Deadline,
     plan::{
-        Plan,
+        Form, Plan,
         ipt::{Ruleset, is_untouched, parse, removal, replacement},
         packet::Family,
     },
 };
 
-/// iptables of the network namespace in which it was opened.
+/// iptables of the network namespace in which it was opened. What reads and applies must be one caller at a time: `-N` keeps only the
+/// legacy programs apart.
 pub struct Iptables<'a> {
     tools: &'a Tools,
+    form: Form,
     sandbox: Sandbox,
     deadline: Deadline,
 }
 
 impl<'a> Iptables<'a> {
-    /// For this thread's namespace, which is `netns`.
-    pub fn open(tools: &'a Tools, netns: &Netns, deadline: Deadline) -> Result<Self, KernelError> {
-        Ok(Self { tools, sandbox: Sandbox::of(netns)?, deadline })
+    /// For this thread's namespace, which is `netns`. `on_record`: what its rules were made by.
+    pub fn open(tools: &'a Tools, on_record: Option<Form>, netns: &Netns, deadline: Deadline) -> Result<Self, KernelError> {
+        let form = match on_record {
+            Some(form) => form,
+            None => tools.choose(|| holds_legacy_rules(tools, deadline))?,
+        };
+        Ok(Self { tools, form, sandbox: Sandbox::of(netns)?, deadline })
+    }
+
+    /// Which of them.
+    pub fn form(&self) -> Form {
+        self.form
     }
 
     /// The rules of each captured family that the kernel has.
@@ -48,7 +59,8 @@ impl<'a> Iptables<'a> {
                 Ok(()) => {}
                 Err(KernelError::Overtaken) => return Err(KernelError::Overtaken),
                 Err(error) => {
-                    found.iter().for_each(|f| self.undo(plan, f.family));
+                    let deadline = self.deadline.or_after(UNDOING);
+                    found.iter().for_each(|f| self.undo(plan, f.family, deadline));
                     return Err(error);
                 }
             }
@@ -57,52 +69,56 @@ impl<'a> Iptables<'a> {
     }
 
     /// Takes our rules of a family away. What cannot be undone is undone by the next ADD, or by the end of the namespace.
-    fn undo(&self, plan: &Plan, family: Family) {
-        let deadline = self.deadline.or_after(UNDOING);
+    fn undo(&self, plan: &Plan, family: Family, deadline: Deadline) {
         if let Ok(found) = self.read_family(family, deadline) {
             self.restore(family, &removal(&plan.iptables(family), &found), deadline).ok();
         }
     }
 
     fn read_family(&self, family: Family, deadline: Deadline) -> Result<Ruleset, KernelError> {
-        let tool = self.tools.choose(family, |legacy| self.has_rules(family, &legacy.save))?;
-        let save = Child { program: &tool.save, args: &[], stdin: "", writes_in: None, deadline };
-        Ok(parse(family, &save.output()?))
+        save(self.tools.of(self.form, family)?, deadline).map(|text| parse(family, &text))
     }
 
     fn restore(&self, family: Family, text: &str, deadline: Deadline) -> Result<(), KernelError> {
         if text.is_empty() {
             return Ok(());
         }
-        let tool = self.tools.choose(family, |legacy| self.has_rules(family, &legacy.save))?;
+        let tool = self.tools.of(self.form, family)?;
         let wait = format!("--wait={}", deadline.left().as_secs().clamp(1, 10));
         let args: &[&str] = if tool.waits() { &["--noflush", &wait] } else { &["--noflush"] };
         Child { program: &tool.restore, args, stdin: text, writes_in: Some(&self.sandbox), deadline }.output().map(|_| ())
-    }
-
-    /// Whether legacy tables of this namespace hold a rule. The kernel tells without making them.
-    fn has_rules(&self, family: Family, save: &std::path::Path) -> bool {
-        let names = match family {
-            Family::Ipv4 => "/proc/thread-self/net/ip_tables_names",
-            Family::Ipv6 => "/proc/thread-self/net/ip6_tables_names",
-        };
-        let any_table = std::fs::read_to_string(names).is_ok_and(|n| !n.is_empty());
-        let save = Child { program: save, args: &[], stdin: "", writes_in: None, deadline: self.deadline };
-        any_table && save.output().is_ok_and(|text| text.lines().any(|l| l.starts_with("-A ")))
     }
 }
 
 /// What undoing may take where the deadline has passed.
 const UNDOING: std::time::Duration = std::time::Duration::from_secs(2);
 
+fn save(tool: &Tool, deadline: Deadline) -> Result<String, KernelError> {
+    let text = Child { program: &tool.save, args: &[], stdin: "", writes_in: None, deadline }.output()?;
+    // of a table that holds what only nft can say, iptables-nft-save shows nothing
+    match text.lines().find(|l| l.starts_with('#') && l.contains("is incompatible")) {
+        None => Ok(text),
+        Some(what) => Err(KernelError::Tool { doing: tool.save.display().to_string(), what: what.into(), lacking: false }),
+    }
+}
+
+/// Whether legacy tables of this namespace hold a rule. The kernel tells without making them.
+fn holds_legacy_rules(tools: &Tools, deadline: Deadline) -> Result<bool, KernelError> {
+    for (family, names) in
+        [(Family::Ipv4, "/proc/thread-self/net/ip_tables_names"), (Family::Ipv6, "/proc/thread-self/net/ip6_tables_names")]
+    {
+        let any_table = std::fs::read_to_string(names).is_ok_and(|n| !n.is_empty());
+        if any_table
+            && let Ok(tool) = tools.of(Form::IptablesLegacy, family)
+            && save(tool, deadline)?.lines().any(|l| l.starts_with("-A "))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Whether the kernel has IPv6 in this thread's namespace.
 fn has_ipv6() -> bool {
     std::path::Path::new("/proc/thread-self/net/if_inet6").exists()
-}
-
-impl tools::Tool {
-    /// Whether it knows `--wait`; nf_tables needs no lock, but takes the option.
-    fn waits(&self) -> bool {
-        self.variant == Variant::Nft || self.version >= (1, 6, 2)
-    }
 }

@@ -1,4 +1,5 @@
-//! Which iptables a node has. Istio's order: legacy where it holds rules already, else nft, else plain `iptables`.
+//! Which iptables a node has. Istio's order: legacy where it holds rules already, else nft, else plain `iptables`. Chosen once for a
+//! network namespace: what its rules were made by is on record.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use super::child::{Child, hide_name_services};
 use crate::{
     deadline::Deadline,
     kernel::{KernelError, netns::in_new_netns},
-    plan::packet::Family,
+    plan::{Form, packet::Family},
 };
 
 /// The programs of a node that work. Found once, then kept in a file.
@@ -32,15 +33,9 @@ struct Found {
 pub(super) struct Tool {
     pub(super) save: PathBuf,
     pub(super) restore: PathBuf,
-    pub(super) variant: Variant,
-    pub(super) version: (u32, u32, u32),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Variant {
-    Legacy,
-    Nft,
+    /// It works on nf_tables.
+    nft: bool,
+    version: (u32, u32, u32),
 }
 
 /// A rule that matches nothing, in a table that both families need.
@@ -48,71 +43,101 @@ const PROBE: &str = "*nat\n-A OUTPUT -p 255 -j RETURN\nCOMMIT\n";
 
 impl Tools {
     /// Looks into `directories` and tries what is there, in a network namespace of its own that ends with it: no trace of the trial stays.
+    /// Fails where a trial came to no verdict: the next may.
     pub fn find(directories: &[PathBuf], deadline: Deadline) -> Result<Self, KernelError> {
         in_new_netns(|| {
             hide_name_services();
             let of = |prefix| Found::find(prefix, directories, deadline);
-            Ok(Self { ipv4: of("iptables"), ipv6: of("ip6tables") })
+            Ok(Self { ipv4: of("iptables")?, ipv6: of("ip6tables")? })
         })
     }
 
-    /// The program to use in a namespace. `has_rules`: whether the legacy tables there hold a rule.
-    pub(super) fn choose(&self, family: Family, has_rules: impl FnOnce(&Tool) -> bool) -> Result<&Tool, KernelError> {
-        let found = match family {
+    /// What to use in a namespace of which nothing is on record. `holds_rules`: whether the legacy tables there hold a rule.
+    pub(super) fn choose(&self, holds_rules: impl FnOnce() -> Result<bool, KernelError>) -> Result<Form, KernelError> {
+        let Found { legacy, nft, plain, .. } = &self.ipv4;
+        Ok(match (legacy, nft, plain) {
+            (Some(_), _, _) if holds_rules()? => Form::IptablesLegacy,
+            (_, Some(_), _) => Form::IptablesNft,
+            (_, None, Some(_)) => Form::Iptables,
+            (Some(_), None, None) => Form::IptablesLegacy,
+            (None, None, None) => return Err(self.missing(Family::Ipv4)),
+        })
+    }
+
+    /// The programs of a form for a family.
+    pub(super) fn of(&self, form: Form, family: Family) -> Result<&Tool, KernelError> {
+        let found = self.found(family);
+        let tool = match form {
+            Form::IptablesLegacy => &found.legacy,
+            Form::IptablesNft => &found.nft,
+            Form::Iptables | Form::Nftables => &found.plain,
+        };
+        tool.as_ref().ok_or_else(|| self.missing(family))
+    }
+
+    /// Whether every program that was found is still there, and there is one for each of these families.
+    pub fn serve(&self, mut families: impl Iterator<Item = Family>) -> bool {
+        let tools = |f: &Found| [&f.legacy, &f.nft, &f.plain].into_iter().flatten().cloned().collect::<Vec<_>>();
+        let there = |t: &Tool| t.save.exists() && t.restore.exists();
+        [&self.ipv4, &self.ipv6].into_iter().flat_map(tools).all(|t| there(&t)) && families.all(|f| !tools(self.found(f)).is_empty())
+    }
+
+    fn found(&self, family: Family) -> &Found {
+        match family {
             Family::Ipv4 => &self.ipv4,
             Family::Ipv6 => &self.ipv6,
-        };
-        match (&found.legacy, &found.nft, &found.plain) {
-            (Some(legacy), _, _) if has_rules(legacy) => Ok(legacy),
-            (_, Some(tool), _) | (_, None, Some(tool)) | (Some(tool), None, None) => Ok(tool),
-            (None, None, None) => Err(KernelError::NoIptables { family, why: found.not.clone() }),
         }
     }
 
-    /// Whether every program that was found is still there.
-    pub fn are_there(&self) -> bool {
-        let all = [&self.ipv4, &self.ipv6].into_iter().flat_map(|f| [&f.legacy, &f.nft, &f.plain]);
-        let mut all = all.flatten().peekable();
-        all.peek().is_some() && all.all(|t| t.save.exists() && t.restore.exists())
+    fn missing(&self, family: Family) -> KernelError {
+        KernelError::NoIptables { family, why: self.found(family).not.clone() }
     }
 }
 
 impl Found {
-    fn find(prefix: &str, directories: &[PathBuf], deadline: Deadline) -> Self {
-        let (mut missing, mut broken) = (Vec::new(), Vec::new());
-        let mut tool = |name: &str| match Tool::find(name, directories, deadline) {
-            Ok(Some(tool)) => Some(tool),
+    fn find(prefix: &str, directories: &[PathBuf], deadline: Deadline) -> Result<Self, KernelError> {
+        let (mut missing, mut not) = (Vec::new(), Vec::new());
+        let mut tool = |name: String| match Tool::find(&name, directories, deadline) {
+            Ok(Some(tool)) => Ok(Some(tool)),
             Ok(None) => {
                 missing.push(format!("{name}-save and {name}-restore"));
-                None
+                Ok(None)
             }
-            Err(why) => {
-                broken.push(why.to_string());
-                None
+            Err(verdict @ KernelError::Tool { .. }) => {
+                not.push(verdict.to_string());
+                Ok(None)
             }
+            Err(none) => Err(none),
         };
-        let [legacy, nft] = ["legacy", "nft"].map(|variant| tool(&format!("{prefix}-{variant}")));
-        let plain = tool(prefix);
+        let (legacy, nft, plain) = (tool(format!("{prefix}-legacy"))?, tool(format!("{prefix}-nft"))?, tool(prefix.to_owned())?);
         if !missing.is_empty() {
             let places: Vec<_> = directories.iter().map(|d| d.display().to_string()).collect();
-            broken.push(format!("there is no {} in {}", missing.join(", no "), places.join(":")));
+            not.push(format!("there is no {} in {}", missing.join(", no "), places.join(":")));
         }
-        Self { legacy, nft, plain, not: broken.join("; ") }
+        Ok(Self { legacy, nft, plain, not: not.join("; ") })
     }
 }
 
 impl Tool {
-    /// `None` if it is not there.
+    /// `None` if it is not there; [`KernelError::Tool`] if it does not work.
     fn find(name: &str, directories: &[PathBuf], deadline: Deadline) -> Result<Option<Self>, KernelError> {
         let there = |program| directories.iter().map(|d| d.join(format!("{name}-{program}"))).find(|p| p.is_file());
         let (Some(save), Some(restore)) = (there("save"), there("restore")) else { return Ok(None) };
         let run = |program: &Path, args: &[&str], stdin: &str| Child { program, args, stdin, writes_in: None, deadline }.output();
-        // one so old that it cannot tell its version is legacy
-        let version = run(&save, &["--version"], "").unwrap_or_default();
-        let variant = if version.contains("nf_tables") { Variant::Nft } else { Variant::Legacy };
-        let tool = Self { save, restore, variant, version: parse_version(&version) };
-        run(&tool.restore, &[], PROBE)?;
-        Ok(Some(tool))
+        let version = match run(&save, &["--version"], "") {
+            Err(KernelError::Tool { .. }) => String::new(), // one so old that it cannot tell is legacy
+            other => other?,
+        };
+        let tool = Self { save, restore, nft: version.contains("nf_tables"), version: parse_version(&version) };
+        match run(&tool.restore, &[], PROBE) {
+            Err(KernelError::Overtaken) => Ok(Some(tool)),
+            other => other.map(|_| Some(tool)),
+        }
+    }
+
+    /// Whether it knows `--wait`; nf_tables needs no lock, but takes the option.
+    pub(super) fn waits(&self) -> bool {
+        self.nft || self.version >= (1, 6, 2)
     }
 }
 
@@ -137,17 +162,16 @@ mod tests {
 
     #[test]
     fn legacy_is_chosen_only_where_it_holds_rules_or_nothing_else_works() {
-        let tool = |name: &str| Some(Tool { save: name.into(), restore: name.into(), variant: Variant::Legacy, version: (1, 8, 0) });
-        let choose = |legacy, nft, plain, has_rules| {
-            let found = Found { legacy, nft, plain, not: "there is no x in /sbin".into() };
+        let tool = |is: bool| is.then(|| Tool { save: "/".into(), restore: "/".into(), nft: false, version: (1, 8, 0) });
+        let choose = |legacy, nft, plain, holds_rules| {
+            let found = Found { legacy: tool(legacy), nft: tool(nft), plain: tool(plain), not: "there is no x in /sbin".into() };
             let tools = Tools { ipv4: found.clone(), ipv6: found };
-            let chosen = tools.choose(Family::Ipv6, |_| has_rules).map(|t| t.save.display().to_string());
-            chosen.map_err(|e| e.to_string())
+            tools.choose(|| Ok(holds_rules)).map_err(|e| e.to_string())
         };
-        assert_eq!(choose(tool("l"), tool("n"), tool("p"), true).unwrap(), "l");
-        assert_eq!(choose(tool("l"), tool("n"), tool("p"), false).unwrap(), "n");
-        assert_eq!(choose(tool("l"), None, tool("p"), false).unwrap(), "p");
-        assert_eq!(choose(tool("l"), None, None, false).unwrap(), "l");
-        assert!(choose(None, None, None, true).unwrap_err().contains("there is no x in /sbin"));
+        assert_eq!(choose(true, true, true, true), Ok(Form::IptablesLegacy));
+        assert_eq!(choose(true, true, true, false), Ok(Form::IptablesNft));
+        assert_eq!(choose(true, false, true, false), Ok(Form::Iptables));
+        assert_eq!(choose(true, false, false, false), Ok(Form::IptablesLegacy));
+        assert!(choose(false, false, false, true).unwrap_err().contains("there is no x in /sbin"));
     }
 }

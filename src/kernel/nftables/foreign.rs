@@ -1,151 +1,207 @@
-//! Somebody else's base chains that packets meet before ours, and what they may decide.
-#![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown decides nothing")]
+//! Somebody else's base chains that packets may meet before ours, and what they may decide.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown goes on")]
 
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_netfilter::{
     NetfilterProtoFamily,
     nftables::{
-        ChainAttribute, ChainMessage, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, NfTablesMessage,
-        RuleAttribute, RuleMessage, Verdict, VerdictAttribute,
+        ChainMessage, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, NfTablesMessage, Payload,
+        RuleAttribute, RuleMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
     },
 };
 
 use super::{
-    encode::{NF_ACCEPT, NF_DROP},
-    read::hook_of,
+    encode::{NF_ACCEPT, NF_DROP, NFTA_CT_SREG},
+    read::chain,
     socket::Socket,
 };
 use crate::{
     kernel::KernelError,
+    mesh::InterceptionMode,
     plan::{
-        Preempting,
+        Form, Plan, Preempting,
         ipt::HARMLESS,
-        nft::{Hook, TABLE, Table},
+        nft::{Chain, Hook, HookPoint, TABLE},
     },
 };
 
 /// `NFTA_TARGET_NAME` of an iptables target.
 const NFTA_TARGET_NAME: u16 = 1;
-/// The tables of iptables-nft.
-const IPTABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+/// `NFT_TABLE_F_DORMANT`
+const DORMANT: u32 = 1;
+/// `NF_INET_INGRESS`
+const INGRESS: HookPoint = HookPoint::Other(5);
 
-/// A chain of any table.
-struct Chain {
+type Objects = Vec<(NetfilterProtoFamily, NfTablesMessage)>;
+
+/// A base chain of somebody else.
+struct Foreign {
     family: NetfilterProtoFamily,
     table: String,
-    name: String,
-    hook: Option<Hook>,
+    chain: Chain,
+    hook: Hook,
 }
 
-/// What comes before `ours`, by hook and priority: at the same priority it may. `iptables`: its tables count too.
-pub(super) fn in_front(socket: &mut Socket, ours: &Table, iptables: bool) -> Result<Vec<Preempting>, KernelError> {
-    let request = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
-    let chains = socket.dump(NetfilterProtoFamily::Unspec, "listing chains", request)?;
-    let chains: Vec<Chain> = chains.into_iter().filter_map(chain).filter(|c| c.table != TABLE).collect();
+/// What comes before the plan's chains, by hook and priority: at the same priority it may. What `form` itself makes is left out.
+pub(super) fn in_front(socket: &mut Socket, plan: &Plan, form: Form) -> Result<Vec<Preempting>, KernelError> {
+    let any = NetfilterProtoFamily::Unspec;
+    let chains = socket.dump(any, "listing chains", NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))?;
+    let ours = plan.nftables();
     let latest =
         |hook: &Hook| ours.chains.iter().filter_map(|c| c.hook.as_ref()).filter(|h| h.point == hook.point).map(|h| h.priority).max();
-    let before = |hook: &Hook| latest(hook).is_some_and(|latest| hook.priority <= latest);
-    let ip = [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6, NetfilterProtoFamily::Inet];
-    let counts = |c: &&Chain| ip.contains(&c.family) && (iptables || !IPTABLES.contains(&c.table.as_str()));
-    let candidates: Vec<_> = chains.iter().filter(counts).filter(|c| c.hook.as_ref().is_some_and(before)).collect();
-    if candidates.is_empty() {
+    let mut foreign: Vec<_> = chains.into_iter().filter_map(base_chain).collect();
+    foreign.retain(|c| !c.is_made_by(form) && c.sees(plan.families.ipv6));
+    foreign.retain(|c| c.is_early() || latest(&c.hook).is_some_and(|latest| c.hook.priority <= latest));
+    if foreign.is_empty() {
         return Ok(Vec::new());
     }
-    let request = NfTablesMessage::GetRule(RuleMessage { attributes: vec![] });
-    let rules = socket.dump(NetfilterProtoFamily::Unspec, "listing rules", request)?;
-    let told = |chain: &Chain| {
-        let hook = chain.hook.as_ref()?;
-        let decides = if hook.accepts { decision(chain, &chain.name, &rules, 0)? } else { "policy drop".to_owned() };
-        let place = format!("table {} {}, chain {} ({hook})", family(chain.family), chain.table, chain.name);
-        Some(Preempting { place, rule: decides })
-    };
-    Ok(candidates.into_iter().filter_map(told).collect())
-}
-
-fn family(family: NetfilterProtoFamily) -> &'static str {
-    match family {
-        NetfilterProtoFamily::IPv4 => "ip",
-        NetfilterProtoFamily::IPv6 => "ip6",
-        _ => "inet",
+    let tables = socket.dump(any, "listing tables", NfTablesMessage::GetTable(TableMessage { attributes: vec![] }))?;
+    let marks = plan.intent.mode == InterceptionMode::Tproxy;
+    let mut out = Vec::new();
+    for chain in foreign.iter().filter(|c| !c.is_dormant(&tables)) {
+        out.extend(chain.told(socket, marks)?);
     }
+    Ok(out)
 }
 
-fn chain((family, object): (NetfilterProtoFamily, NfTablesMessage)) -> Option<Chain> {
+fn base_chain((family, object): (NetfilterProtoFamily, NfTablesMessage)) -> Option<Foreign> {
     let NfTablesMessage::NewChain(message) = object else { return None };
-    let (mut table, mut name, mut kind, mut hook, mut policy) = (None, None, None, None, 1);
-    for attribute in message.attributes {
-        match attribute {
-            ChainAttribute::Table(t) => table = Some(t),
-            ChainAttribute::Name(n) => name = Some(n),
-            ChainAttribute::Type(t) => kind = Some(t),
-            ChainAttribute::Hook(h) => hook = Some(h),
-            ChainAttribute::Policy(p) => policy = p,
-            _ => {}
-        }
-    }
-    Some(Chain { family, table: table?, name: name?, hook: hook.map(|h| hook_of(h, kind, policy)) })
+    let (table, chain) = chain(message)?;
+    let hook = chain.hook.clone()?;
+    Some(Foreign { family, table, chain, hook })
 }
 
-/// The first thing in a chain, or in one that it leads to, that may decide on a packet.
-fn decision(of: &Chain, chain: &str, rules: &[(NetfilterProtoFamily, NfTablesMessage)], depth: u32) -> Option<String> {
-    const DEEPEST: u32 = 16; // as in the kernel
-    let in_chain = rules.iter().filter_map(|(family, object)| match object {
-        NfTablesMessage::NewRule(rule) if *family == of.family => expressions(rule, &of.table, chain),
-        _ => None,
-    });
-    for expression in in_chain.flatten() {
-        match what(expression) {
-            What::GoesOn => {}
-            What::Decides(what) => return Some(what),
-            What::LeadsTo(next) if depth < DEEPEST => {
-                if let Some(decision) = decision(of, &next, rules, depth + 1) {
-                    return Some(decision);
-                }
+impl Foreign {
+    /// Our table; with iptables, what iptables-nft keeps its built-in chains in.
+    fn is_made_by(&self, form: Form) -> bool {
+        const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+        const CHAINS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
+        match form {
+            Form::Nftables => self.family == NetfilterProtoFamily::Inet && self.table == TABLE,
+            Form::IptablesLegacy => false,
+            Form::IptablesNft | Form::Iptables => {
+                let ip = [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6].contains(&self.family);
+                ip && TABLES.contains(&self.table.as_str()) && CHAINS.contains(&self.chain.name.as_str())
             }
-            What::LeadsTo(_) => return Some("chains that lead too far".into()),
         }
     }
-    None
-}
 
-fn expressions<'a>(rule: &'a RuleMessage, table: &str, chain: &str) -> Option<impl Iterator<Item = &'a Vec<ExpressionAttribute>>> {
-    let mut found = None;
-    for attribute in &rule.attributes {
-        match attribute {
-            RuleAttribute::Table(t) if t != table => return None,
-            RuleAttribute::Chain(c) if c != chain => return None,
-            RuleAttribute::Expressions(list) => found = Some(list),
-            _ => {}
+    /// Whether it sees packets that we capture.
+    fn sees(&self, ipv6: bool) -> bool {
+        match self.family {
+            NetfilterProtoFamily::IPv4 | NetfilterProtoFamily::Inet | NetfilterProtoFamily::NetDev => true,
+            NetfilterProtoFamily::IPv6 => ipv6,
+            _ => false,
         }
     }
-    let element =
-        |e: &'a ListAttribute<ExpressionAttribute>| if let ListAttribute::Element(attributes) = e { Some(attributes) } else { None };
-    found.map(|list| list.iter().filter_map(element))
+
+    /// Whether it comes before every chain of ours: at a device.
+    fn is_early(&self) -> bool {
+        self.family == NetfilterProtoFamily::NetDev || self.hook.point == INGRESS
+    }
+
+    /// Whether its table is asleep.
+    fn is_dormant(&self, tables: &Objects) -> bool {
+        let named = |message: &TableMessage| message.attributes.iter().any(|a| matches!(a, TableAttribute::Name(n) if *n == self.table));
+        let asleep =
+            |message: &TableMessage| message.attributes.iter().any(|a| matches!(a, TableAttribute::Flags(f) if f.bits() & DORMANT != 0));
+        tables.iter().any(|(family, object)| match object {
+            NfTablesMessage::NewTable(message) => *family == self.family && named(message) && asleep(message),
+            _ => false,
+        })
+    }
+
+    fn told(&self, socket: &mut Socket, marks: bool) -> Result<Option<Preempting>, KernelError> {
+        let decision = match self.hook.accepts {
+            true => self.decision(&self.chain.name, socket, marks, 0)?,
+            false => Some(("policy drop".to_owned(), true)),
+        };
+        let Some((rule, decides)) = decision else { return Ok(None) };
+        let family = match self.family {
+            NetfilterProtoFamily::IPv4 => "ip",
+            NetfilterProtoFamily::IPv6 => "ip6",
+            NetfilterProtoFamily::NetDev => "netdev",
+            _ => "inet",
+        };
+        let place = format!("table {family} {}, chain {} ({})", self.table, self.chain.name, self.hook);
+        Ok(Some(Preempting { place, rule, decides }))
+    }
+
+    /// The first thing in a chain, or in one that it leads to, that decides on a packet; else that ends its way through this table.
+    fn decision(&self, chain: &str, socket: &mut Socket, marks: bool, depth: u32) -> Result<Option<(String, bool)>, KernelError> {
+        const DEEPEST: u32 = 16; // as in the kernel
+        let of_chain = RuleMessage { attributes: vec![RuleAttribute::Table(self.table.clone()), RuleAttribute::Chain(chain.into())] };
+        let rules = socket.dump(self.family, "listing rules", NfTablesMessage::GetRule(of_chain))?;
+        let mut ends = None;
+        for expression in rules.iter().flat_map(|(_, object)| expressions(object)) {
+            let found = match what(expression, marks) {
+                What::GoesOn => None,
+                What::Ends(what) => Some((what, false)),
+                What::Decides(what) => Some((what, true)),
+                What::LeadsTo(_) if depth >= DEEPEST => Some(("chains that lead too far".into(), true)),
+                What::LeadsTo(next) => self.decision(&next, socket, marks, depth + 1)?,
+            };
+            match found {
+                Some((_, true)) => return Ok(found),
+                Some((_, false)) => ends = ends.or(found),
+                None => {}
+            }
+        }
+        Ok(ends)
+    }
 }
 
+fn expressions(object: &NfTablesMessage) -> impl Iterator<Item = &Vec<ExpressionAttribute>> {
+    let attributes = if let NfTablesMessage::NewRule(rule) = object { rule.attributes.as_slice() } else { &[] };
+    let lists = attributes.iter().filter_map(|a| if let RuleAttribute::Expressions(list) = a { Some(list) } else { None });
+    lists.flatten().filter_map(|e| if let ListAttribute::Element(attributes) = e { Some(attributes) } else { None })
+}
+
+/// What an expression does with a packet, seen from our chains.
 enum What {
     GoesOn,
+    /// Its way through this table ends; our chains still see it.
+    Ends(String),
     Decides(String),
     LeadsTo(String),
 }
 
-fn what(attributes: &[ExpressionAttribute]) -> What {
+fn what(attributes: &[ExpressionAttribute], marks: bool) -> What {
     let name = attributes.iter().find_map(|a| if let ExpressionAttribute::Name(name) = a { Some(name.as_str()) } else { None });
     let data = attributes.iter().find_map(|a| if let ExpressionAttribute::Data(data) = a { Some(data) } else { None });
+    let decides = |what: &str| What::Decides(what.to_owned());
     match (name.unwrap_or_default(), data) {
-        ("immediate", Some(Expressions::Immediate(attributes))) => {
-            let verdict = attributes.iter().find_map(|a| match a {
-                Immediate::Data(DataAttribute::Verdict(verdict)) => Some(verdict),
-                _ => None,
-            });
-            verdict.map_or(What::GoesOn, |v| of_verdict(v))
+        (_, Some(Expressions::Immediate(attributes))) => {
+            let verdict = |a: &Immediate| if let Immediate::Data(DataAttribute::Verdict(v)) = a { Some(of_verdict(v)) } else { None };
+            attributes.iter().find_map(verdict).unwrap_or(What::GoesOn)
         }
-        (name @ ("redir" | "nat" | "masq" | "tproxy" | "notrack" | "reject" | "queue" | "synproxy" | "fwd"), _) => {
-            What::Decides(name.into())
+        // its elements may be any verdict
+        (_, Some(Expressions::Lookup(attributes))) => {
+            if attributes.iter().any(|a| matches!(a, Lookup::DestinationRegister(_))) {
+                decides("a map")
+            } else {
+                What::GoesOn
+            }
         }
+        (_, Some(Expressions::Meta(attributes))) if attributes.iter().any(|a| matches!(a, Meta::SourceRegister(_))) => {
+            if marks {
+                decides("meta set")
+            } else {
+                What::GoesOn
+            }
+        }
+        (_, Some(Expressions::Payload(attributes))) if attributes.iter().any(|a| matches!(a, Payload::SourceRegister(_))) => {
+            decides("a change of the packet")
+        }
+        ("ct", Some(Expressions::Other { attributes, .. })) if attributes.iter().any(|a| a.kind() == NFTA_CT_SREG) => decides("ct set"),
+        (name @ ("redir" | "nat" | "masq" | "tproxy" | "notrack" | "reject" | "queue" | "synproxy" | "fwd"), _) => decides(name),
         ("target", Some(Expressions::Other { attributes, .. })) => {
             let target = attributes.iter().find(|a| a.kind() == NFTA_TARGET_NAME).map(text).unwrap_or_default();
-            if HARMLESS.contains(&target.as_str()) { What::GoesOn } else { What::Decides(target) }
+            match target.as_str() {
+                "MARK" | "CONNMARK" if !marks => What::GoesOn,
+                harmless if HARMLESS.contains(&harmless) => What::GoesOn,
+                _ => What::Decides(target),
+            }
         }
         _ => What::GoesOn,
     }
@@ -156,8 +212,9 @@ fn of_verdict(attributes: &[VerdictAttribute]) -> What {
     let code = attributes.iter().find_map(|a| if let VerdictAttribute::Code(code) = a { Some(*code) } else { None });
     match (code, chain) {
         (_, Some(chain)) => What::LeadsTo(chain),
-        (Some(Verdict::Return), None) => What::GoesOn, // back to the caller, or to the policy, which accepts
-        (Some(Verdict::Other(NF_ACCEPT)), None) => What::Decides("accept".into()),
+        // back to the caller, or to the policy, which accepts
+        (Some(Verdict::Return | Verdict::Continue), None) => What::GoesOn,
+        (Some(Verdict::Other(NF_ACCEPT)), None) => What::Ends("accept".into()),
         (Some(Verdict::Other(NF_DROP)), None) => What::Decides("drop".into()),
         (code, None) => What::Decides(format!("{code:?}")),
     }

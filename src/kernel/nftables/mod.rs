@@ -14,7 +14,7 @@ use self::{batch::Batch, socket::Socket};
 use super::KernelError;
 use crate::{
     deadline::Deadline,
-    plan::{Preempting, nft::Table},
+    plan::{Form, Plan, Preempting, nft::Table},
 };
 
 /// nf_tables of the network namespace in which it was opened.
@@ -46,9 +46,9 @@ impl Nftables {
         Err(KernelError::Changing)
     }
 
-    /// Base chains of somebody else that come before those of `table`, and what they decide. `iptables`: its tables count too.
-    pub fn in_front(&mut self, table: &Table, iptables: bool) -> Result<Vec<Preempting>, KernelError> {
-        foreign::in_front(&mut self.socket, table, iptables)
+    /// Base chains of somebody else that packets may meet before the plan's, and what they decide.
+    pub fn in_front(&mut self, plan: &Plan, form: Form) -> Result<Vec<Preempting>, KernelError> {
+        foreign::in_front(&mut self.socket, plan, form)
     }
 
     /// Makes the table: all of it for both families, or nothing. Fails with [`KernelError::Overtaken`] if there is one, or if anything

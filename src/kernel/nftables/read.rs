@@ -30,7 +30,7 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
     let mut chains = Vec::new();
     for (_, object) in socket.dump(Inet, "listing chains", NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))? {
         if let NfTablesMessage::NewChain(message) = object {
-            chains.extend(chain(message));
+            chains.extend(chain(message).filter(|(table, _)| table == TABLE).map(|(_, chain)| chain));
         }
     }
     let of_table = RuleMessage { attributes: vec![RuleAttribute::Table(TABLE.into())] };
@@ -110,8 +110,8 @@ fn element(attribute: ListAttribute<SetElementAttribute>) -> Option<Element> {
     Some(out)
 }
 
-/// A chain without its rules; `None` if it is of another table.
-fn chain(message: ChainMessage) -> Option<Chain> {
+/// A chain without its rules, and its table's name.
+pub(super) fn chain(message: ChainMessage) -> Option<(String, Chain)> {
     let (mut table, mut name, mut kind, mut hook, mut policy) = (None, None, None, None, 1);
     for attribute in message.attributes {
         match attribute {
@@ -124,10 +124,10 @@ fn chain(message: ChainMessage) -> Option<Chain> {
         }
     }
     let hook = hook.map(|attributes| hook_of(attributes, kind, policy));
-    (table.as_deref() == Some(TABLE)).then_some(Chain { name: name?, hook, rules: vec![] })
+    Some((table?, Chain { name: name?, hook, rules: vec![] }))
 }
 
-pub(super) fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) -> Hook {
+fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) -> Hook {
     let (mut point, mut priority) = (HookPoint::Other(u32::MAX), 0);
     for attribute in attributes {
         match attribute {

@@ -1,14 +1,14 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open")]
 
+use std::os::fd::AsFd;
+
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, nftables::NfTablesMessage};
 use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::{
     errno::Errno,
-    sys::{
-        socket::{setsockopt, sockopt::ReceiveTimeout},
-        time::{TimeVal, TimeValLike},
-    },
+    libc::MSG_DONTWAIT,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
 use crate::{deadline::Deadline, kernel::KernelError};
@@ -17,6 +17,8 @@ use crate::{deadline::Deadline, kernel::KernelError};
 const NLM_F_DUMP_INTR: u16 = 0x10;
 /// What stands for a dump that another change made inconsistent.
 const INCONSISTENT: Errno = Errno::ERESTART;
+/// Most objects that a dump may give: what others have put into a namespace must not fill our memory.
+const MOST: usize = 4096;
 /// The kernel's largest dump message is 32 KiB.
 const BUFFER: usize = 64 << 10;
 
@@ -105,6 +107,9 @@ impl Socket {
                 consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
                 match message.payload {
                     NetlinkPayload::InnerMessage(NetfilterMessage { header, inner: NetfilterMessageInner::NfTables(object), .. }) => {
+                        if objects.len() == MOST {
+                            return Err(Errno::E2BIG);
+                        }
                         objects.push((header.family, object));
                     }
                     NetlinkPayload::Error(error) if error.code.is_some() => return Err(Errno::from_raw(-error.raw_code())),
@@ -116,18 +121,14 @@ impl Socket {
         }
     }
 
-    /// The next datagram's messages. EAGAIN when the deadline has passed.
+    /// The next datagram's messages. ETIMEDOUT when the deadline has passed.
     fn receive(&mut self) -> Result<Vec<NetlinkMessage<NetfilterMessage>>, Errno> {
-        let left = self.deadline.left();
-        if left.is_zero() {
-            return Err(Errno::EAGAIN);
-        }
-        let micros = i64::try_from(left.as_micros()).unwrap_or(i64::MAX).max(1);
-        setsockopt(&self.netlink, ReceiveTimeout, &TimeVal::microseconds(micros))?;
         loop {
             self.buffer.clear();
-            match self.netlink.recv(&mut self.buffer, 0).map_err(|e| errno(&e)) {
-                Err(Errno::EINTR) => {} // a signal; the timeout starts anew, which a stopped process may have
+            // what was asked is mostly answered by now
+            match self.netlink.recv(&mut self.buffer, MSG_DONTWAIT).map_err(|e| errno(&e)) {
+                Err(Errno::EAGAIN) => self.wait()?,
+                Err(Errno::EINTR) => {}
                 other => break other.map(|_| ())?,
             }
         }
@@ -139,6 +140,17 @@ impl Socket {
             rest = rest.get(length..).unwrap_or_default();
         }
         Ok(messages)
+    }
+
+    /// Until there is something to receive, or the deadline has passed.
+    fn wait(&self) -> Result<(), Errno> {
+        let left = self.deadline.left();
+        let mut polled = [PollFd::new(self.netlink.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) if self.deadline.left().is_zero() => Err(Errno::ETIMEDOUT),
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 }
 

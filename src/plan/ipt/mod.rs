@@ -154,6 +154,8 @@ pub enum Target {
     Drop,
     /// `-j` to one of our chains.
     Jump(String),
+    /// `-g`: none of ours.
+    Goto(String),
     /// `-j REDIRECT --to-ports`
     Redirect(u16),
     /// `-j TPROXY --on-port`, to any address, with the mark.

@@ -73,6 +73,7 @@ impl<'a> Reader<'a> {
         let value = value.unwrap_or_default();
         match option {
             "-j" if !not => self.target.push(value),
+            "-g" if !not => self.target.extend(["-g", value]),
             "-m" if MODULES.contains(&value) => self.module = value,
             _ => {
                 let read = self.condition(not, option, value).unwrap_or_else(|| {
@@ -141,6 +142,7 @@ impl<'a> Reader<'a> {
                 ["--zone", zone] => zone.parse().map_or_else(|_no_number| other(), Target::SetZone),
                 _ => other(),
             },
+            "-g" => Target::Goto(options.join(" ")),
             chain if options.is_empty() && !chain.is_empty() => Target::Jump(chain.into()),
             _ => other(),
         }
@@ -256,7 +258,7 @@ mod tests {
             assert!(matches!(rule.target, Target::Other(_)), "{rule:?}");
             assert_eq!(rule.to_string(), text);
         }
-        assert!(matches!(rule("-g ISTIO_OUTPUT").matches[..], [Match::Other(_)]));
+        assert_eq!(rule("-p tcp -g ISTIO_OUTPUT").target, Target::Goto("ISTIO_OUTPUT".into()));
         assert!(matches!(rule("-p tcp").target, Target::Other(_)));
     }
 

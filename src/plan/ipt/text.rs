@@ -81,7 +81,8 @@ impl Display for Rule {
         for condition in &self.matches {
             write!(f, "{condition} ")?;
         }
-        write!(f, "-j {}", self.target)
+        let option = if matches!(self.target, Target::Goto(_)) { "-g" } else { "-j" };
+        write!(f, "{option} {}", self.target)
     }
 }
 
@@ -122,7 +123,7 @@ impl Display for Target {
             Self::Return => f.write_str("RETURN"),
             Self::Accept => f.write_str("ACCEPT"),
             Self::Drop => f.write_str("DROP"),
-            Self::Jump(chain) => f.write_str(chain),
+            Self::Jump(chain) | Self::Goto(chain) => f.write_str(chain),
             Self::Redirect(port) => write!(f, "REDIRECT --to-ports {port}"),
             Self::Tproxy(family, port, mark) => {
                 let any = match family {
