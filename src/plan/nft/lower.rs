@@ -228,7 +228,8 @@ fn raw_output(plan: &Plan) -> Chain {
     base("raw-output", ChainType::Filter, HookPoint::Output, RAW, rules)
 }
 
-/// One table serves both families, so the one that is not captured leaves first.
+/// One table serves both families, so the one that is not captured leaves first. Its connections are tracked and its fragments put together
+/// all the same: that is what one table for both costs.
 fn uncaptured_family(plan: &Plan) -> Vec<Rule> {
     if plan.families.ipv6 { vec![] } else { vec![rule(vec![Match::Family(Family::Ipv6)], Statement::Return)] }
 }
