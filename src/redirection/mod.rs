@@ -1,8 +1,11 @@
 //! A pod's redirection where it lives: made by ADD, verified by ADD, CHECK and `verify`. One path: read, compare, apply, read back.
 
+mod attempt;
 mod redirect;
 mod tools;
 mod verify;
+mod wanted;
 
-pub use redirect::{Done, Redirection, redirect};
+pub use redirect::{Done, redirect};
 pub use verify::{Findings, verify};
+pub use wanted::Redirection;

@@ -10,7 +10,7 @@
 //!
 //! `interfaces: Primary` is no correction: Istio has nothing like it. Its rules stand once for each interface that is not left alone.
 
-use super::{Match, Rule, Target, lower::rule};
+use super::{Match, Rule, Target};
 use crate::mesh::IfName;
 
 /// mangle ISTIO_INBOUND: the tunnel's port is exempt, as it is in nat.
@@ -20,7 +20,7 @@ pub(super) fn tunnel(exempt: Rule) -> impl Iterator<Item = Rule> {
 
 /// mangle PREROUTING: what comes in by a virtual interface is for nat, which takes it for the pod's outbound.
 pub(super) fn virtual_interfaces(names: &[IfName]) -> impl Iterator<Item = Rule> {
-    names.iter().rev().map(|v| rule([Match::of_in(v)], Target::Return))
+    names.iter().rev().map(|v| Rule::new([Match::of_in(v)], Target::Return))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::{
         Plan,
         packet::{
             APPLICATION_ZONE, CtState, DNS,
-            Direction::{In, Out},
+            Direction::In,
             Family, LOOP_MARK,
             Protocol::{self, Tcp, Udp},
             RESOLVER_ZONE,
@@ -48,11 +48,11 @@ struct Lower<'a> {
 impl Lower<'_> {
     fn nat(&self) -> Vec<Chain> {
         let ports = &self.plan.intent.ports;
-        let redirect = |port| vec![rule([tcp()], Target::Redirect(port))];
+        let redirect = |port| vec![Rule::new([tcp()], Target::Redirect(port))];
         let mut chains = vec![(PREROUTING, self.nat_prerouting()), (OUTPUT, self.nat_output())];
         chains.extend([(INBOUND, self.nat_inbound()), (IN_REDIRECT, redirect(ports.inbound)), (ISTIO_OUTPUT, self.istio_output())]);
         if self.plan.intent.dns_capture {
-            let dns = |protocol| rule(port(protocol, Destination, DNS), Target::Redirect(ports.dns));
+            let dns = |protocol| Rule::new(port(protocol, Destination, DNS), Target::Redirect(ports.dns));
             chains.push((OUTPUT_DNS, vec![dns(Tcp), dns(Udp)]));
         }
         chains.push((REDIRECT, redirect(ports.outbound)));
@@ -64,13 +64,13 @@ impl Lower<'_> {
         let virtual_interfaces = || intent.reroute_interfaces.iter().rev();
         let mut rules = Vec::new();
         for destination in self.destinations(&intent.outbound.include_ranges).into_iter().rev() {
-            let by = |v: &IfName| rule(destination.clone().into_iter().chain([Match::Interface(In, v.clone())]), jump(REDIRECT));
+            let by = |v: &IfName| Rule::new(destination.clone().into_iter().chain([Match::Interface(In, v.clone())]), jump(REDIRECT));
             rules.extend(virtual_interfaces().map(by));
         }
-        rules.extend(virtual_interfaces().map(|v| rule([Match::Interface(In, v.clone())], Target::Return)));
+        rules.extend(virtual_interfaces().map(|v| Rule::new([Match::Interface(In, v.clone())], Target::Return)));
         rules.extend(self.excluded_interfaces(Match::of_in));
         if self.mode == InterceptionMode::Redirect && self.captures_inbound() {
-            rules.extend(self.on_each(Match::of_in, || rule([tcp()], jump(INBOUND))));
+            rules.extend(self.on_each(Match::of_in, || Rule::new([tcp()], jump(INBOUND))));
         }
         rules
     }
@@ -81,9 +81,9 @@ impl Lower<'_> {
             match &intent.inbound.include {
                 Selection::All => {
                     rules.extend(self.not_inbound());
-                    rules.push(rule([tcp()], jump(IN_REDIRECT)));
+                    rules.push(Rule::new([tcp()], jump(IN_REDIRECT)));
                 }
-                Selection::Only(ports) => rules.extend(ports.iter().map(|p| rule(port(Tcp, Destination, *p), jump(IN_REDIRECT)))),
+                Selection::Only(ports) => rules.extend(ports.iter().map(|p| Rule::new(port(Tcp, Destination, *p), jump(IN_REDIRECT)))),
             }
         }
         rules
@@ -91,7 +91,7 @@ impl Lower<'_> {
 
     fn nat_output(&self) -> Vec<Rule> {
         let mut rules = self.excluded_interfaces(Match::of_out);
-        rules.extend(self.on_each(Match::of_out, || rule([], jump(ISTIO_OUTPUT))));
+        rules.extend(self.on_each(Match::of_out, || Rule::new([], jump(ISTIO_OUTPUT))));
         rules
     }
 
@@ -99,37 +99,37 @@ impl Lower<'_> {
         let (intent, mut rules) = (&self.plan.intent, Vec::new());
         let (outbound, dns) = (&intent.outbound, intent.dns_capture);
         for excluded in &outbound.exclude_ports {
-            rules.extend([Tcp, Udp].map(|protocol| rule(port(protocol, Destination, *excluded), Target::Return)));
+            rules.extend([Tcp, Udp].map(|protocol| Rule::new(port(protocol, Destination, *excluded), Target::Return)));
         }
-        rules.push(rule([address(Source, false, self.family.passthrough()), self.out_lo()], Target::Return));
+        rules.push(Rule::new([address(Source, false, self.family.passthrough()), self.out_lo()], Target::Return));
         for owner in self.owners() {
             let ports = if dns && matches!(owner, Owner::User(_)) {
                 Match::DestinationPorts { not: true, ports: vec![DNS, intent.ports.tunnel] }
             } else {
                 Match::Port { protocol: Tcp, side: Destination, not: true, port: intent.ports.tunnel }
             };
-            rules.push(rule([self.not_loopback(), self.out_lo(), tcp(), ports, owned(false, owner)], jump(IN_REDIRECT)));
+            rules.push(Rule::new([self.not_loopback(), self.out_lo(), tcp(), ports, owned(false, owner)], jump(IN_REDIRECT)));
             if !self.plan.captures_loopback() {
                 let but_dns = || vec![tcp(), Match::Port { protocol: Tcp, side: Destination, not: true, port: DNS }];
                 let ports = if dns { but_dns() } else { vec![] };
-                rules.push(rule([vec![self.out_lo()], ports, vec![owned(true, owner)]].concat(), Target::Return));
+                rules.push(Rule::new([vec![self.out_lo()], ports, vec![owned(true, owner)]].concat(), Target::Return));
             }
-            rules.push(rule([owned(false, owner)], Target::Return));
+            rules.push(Rule::new([owned(false, owner)], Target::Return));
         }
         match &outbound.owner_groups.include {
             Selection::All => {
                 let excluded = outbound.owner_groups.exclude.iter();
-                rules.extend(excluded.map(|g| rule([owned(false, Owner::Group(*g))], Target::Return)));
+                rules.extend(excluded.map(|g| Rule::new([owned(false, Owner::Group(*g))], Target::Return)));
             }
-            Selection::Only(groups) => rules.push(rule(groups.iter().map(|g| owned(true, Owner::Group(*g))), Target::Return)),
+            Selection::Only(groups) => rules.push(Rule::new(groups.iter().map(|g| owned(true, Owner::Group(*g))), Target::Return)),
         }
         if dns {
-            rules.push(rule([], jump(OUTPUT_DNS)));
+            rules.push(Rule::new([], jump(OUTPUT_DNS)));
         }
-        rules.push(rule([address(Destination, false, self.family.loopback())], Target::Return));
-        rules.extend(self.networks(&outbound.exclude_ranges).into_iter().map(|to| rule(to, Target::Return)));
-        rules.extend(outbound.include_ports.iter().map(|p| rule(port(Tcp, Destination, *p), jump(REDIRECT))));
-        rules.extend(self.destinations(&outbound.include_ranges).into_iter().map(|to| rule(to, jump(REDIRECT))));
+        rules.push(Rule::new([address(Destination, false, self.family.loopback())], Target::Return));
+        rules.extend(self.networks(&outbound.exclude_ranges).into_iter().map(|to| Rule::new(to, Target::Return)));
+        rules.extend(outbound.include_ports.iter().map(|p| Rule::new(port(Tcp, Destination, *p), jump(REDIRECT))));
+        rules.extend(self.destinations(&outbound.include_ranges).into_iter().map(|to| Rule::new(to, jump(REDIRECT))));
         rules
     }
 
@@ -138,17 +138,17 @@ impl Lower<'_> {
         if self.mode == InterceptionMode::Tproxy {
             chains.push((OUTPUT, self.mangle_output()));
             if self.captures_inbound() {
-                chains.push((DIVERT, vec![rule([], Target::SetMark(TPROXY_MARK)), rule([], Target::Accept)]));
+                chains.push((DIVERT, vec![Rule::new([], Target::SetMark(TPROXY_MARK)), Rule::new([], Target::Accept)]));
             }
         }
         if self.plan.intent.drop_invalid {
-            chains.push((ISTIO_DROP, vec![rule([], Target::Drop)]));
+            chains.push((ISTIO_DROP, vec![Rule::new([], Target::Drop)]));
         }
         if self.mode == InterceptionMode::Tproxy {
             chains.push((INBOUND, self.mangle_inbound()));
             if self.captures_inbound() {
                 let tproxy = Target::Tproxy(self.family, self.plan.intent.ports.inbound, TPROXY_MARK);
-                chains.push((TPROXY, vec![rule([self.not_loopback(), tcp()], tproxy)]));
+                chains.push((TPROXY, vec![Rule::new([self.not_loopback(), tcp()], tproxy)]));
             }
         }
         with_rules(chains)
@@ -158,14 +158,14 @@ impl Lower<'_> {
         let (intent, tproxy) = (&self.plan.intent, self.mode == InterceptionMode::Tproxy);
         let mut rules = if tproxy { self.excluded_interfaces(Match::of_in) } else { vec![] };
         if intent.drop_invalid {
-            rules.extend(self.on_each(Match::of_in, || rule([Match::CtState(CtState::Invalid)], jump(ISTIO_DROP))));
+            rules.extend(self.on_each(Match::of_in, || Rule::new([Match::CtState(CtState::Invalid)], jump(ISTIO_DROP))));
         }
         if tproxy {
             rules.extend(corrections::virtual_interfaces(&intent.reroute_interfaces));
             if self.captures_inbound() {
-                rules.extend(self.on_each(Match::of_in, || rule([tcp()], jump(INBOUND))));
+                rules.extend(self.on_each(Match::of_in, || Rule::new([tcp()], jump(INBOUND))));
             }
-            rules.extend(self.on_each(Match::of_in, || rule([tcp(), mark(false, TPROXY_MARK)], Target::SaveMark)));
+            rules.extend(self.on_each(Match::of_in, || Rule::new([tcp(), mark(false, TPROXY_MARK)], Target::SaveMark)));
         }
         rules
     }
@@ -173,22 +173,22 @@ impl Lower<'_> {
     fn mangle_inbound(&self) -> Vec<Rule> {
         let passthrough = [address(Source, false, self.family.passthrough()), Match::of_in(&self.lo), tcp()];
         let mut rules = vec![
-            rule([tcp(), mark(false, TPROXY_MARK)], Target::Return),
-            rule(passthrough, Target::Return),
-            rule([Match::of_in(&self.lo), tcp(), mark(true, LOOP_MARK)], Target::Return),
+            Rule::new([tcp(), mark(false, TPROXY_MARK)], Target::Return),
+            Rule::new(passthrough, Target::Return),
+            Rule::new([Match::of_in(&self.lo), tcp(), mark(true, LOOP_MARK)], Target::Return),
         ];
         rules.extend(corrections::tunnel(self.tunnel()));
         let known = Match::CtState(CtState::RelatedOrEstablished);
         match &self.plan.intent.inbound.include {
             Selection::All => {
                 rules.extend(self.not_inbound());
-                rules.push(rule([tcp(), known], jump(DIVERT)));
-                rules.push(rule([tcp()], jump(TPROXY)));
+                rules.push(Rule::new([tcp(), known], jump(DIVERT)));
+                rules.push(Rule::new([tcp()], jump(TPROXY)));
             }
             Selection::Only(ports) => {
                 for p in ports {
-                    rules.push(rule(port(Tcp, Destination, *p).into_iter().chain([known.clone()]), jump(DIVERT)));
-                    rules.push(rule(port(Tcp, Destination, *p), jump(TPROXY)));
+                    rules.push(Rule::new(port(Tcp, Destination, *p).into_iter().chain([known.clone()]), jump(DIVERT)));
+                    rules.push(Rule::new(port(Tcp, Destination, *p), jump(TPROXY)));
                 }
             }
         }
@@ -197,10 +197,10 @@ impl Lower<'_> {
 
     fn mangle_output(&self) -> Vec<Rule> {
         let mut rules = self.excluded_interfaces(Match::of_out);
-        rules.push(rule([self.out_lo(), tcp(), mark(false, TPROXY_MARK)], Target::Return));
-        let looped = |owner| rule([self.not_loopback(), self.out_lo(), tcp(), owned(false, owner)], Target::SetMark(LOOP_MARK));
+        rules.push(Rule::new([self.out_lo(), tcp(), mark(false, TPROXY_MARK)], Target::Return));
+        let looped = |owner| Rule::new([self.not_loopback(), self.out_lo(), tcp(), owned(false, owner)], Target::SetMark(LOOP_MARK));
         rules.extend(self.owners().map(looped));
-        rules.extend(self.on_each(Match::of_out, || rule([tcp(), Match::ConnMark(TPROXY_MARK)], Target::RestoreMark)));
+        rules.extend(self.on_each(Match::of_out, || Rule::new([tcp(), Match::ConnMark(TPROXY_MARK)], Target::RestoreMark)));
         rules
     }
 
@@ -211,15 +211,15 @@ impl Lower<'_> {
         let to_resolver = || port(Udp, Destination, DNS);
         let mut output = Vec::new();
         for owner in self.owners() {
-            let by_proxy = |matches: Vec<Match>, zone| rule(matches.into_iter().chain([owned(false, owner)]), Target::SetZone(zone));
+            let by_proxy = |matches: Vec<Match>, zone| Rule::new(matches.into_iter().chain([owned(false, owner)]), Target::SetZone(zone));
             output.push(by_proxy(to_resolver(), RESOLVER_ZONE));
             output.push(by_proxy(port(Udp, Source, self.plan.intent.ports.dns), APPLICATION_ZONE));
         }
-        output.push(rule(to_resolver(), Target::SetZone(APPLICATION_ZONE)));
+        output.push(Rule::new(to_resolver(), Target::SetZone(APPLICATION_ZONE)));
         with_rules(vec![
-            (PREROUTING, self.on_each(Match::of_in, || rule([], jump(INBOUND)))),
-            (OUTPUT, self.on_each(Match::of_out, || rule([], jump(OUTPUT_DNS)))),
-            (INBOUND, vec![rule(port(Udp, Source, DNS), Target::SetZone(RESOLVER_ZONE))]),
+            (PREROUTING, self.on_each(Match::of_in, || Rule::new([], jump(INBOUND)))),
+            (OUTPUT, self.on_each(Match::of_out, || Rule::new([], jump(OUTPUT_DNS)))),
+            (INBOUND, vec![Rule::new(port(Udp, Source, DNS), Target::SetZone(RESOLVER_ZONE))]),
             (OUTPUT_DNS, output),
         ])
     }
@@ -239,7 +239,7 @@ impl Lower<'_> {
     }
 
     fn excluded_interfaces(&self, by: impl Fn(&IfName) -> Match) -> Vec<Rule> {
-        self.plan.intent.exclude_interfaces.iter().map(|e| rule([by(e)], Target::Return)).collect()
+        self.plan.intent.exclude_interfaces.iter().map(|e| Rule::new([by(e)], Target::Return)).collect()
     }
 
     fn captures_inbound(&self) -> bool {
@@ -247,11 +247,11 @@ impl Lower<'_> {
     }
 
     fn tunnel(&self) -> Rule {
-        rule(port(Tcp, Destination, self.plan.intent.ports.tunnel), Target::Return)
+        Rule::new(port(Tcp, Destination, self.plan.intent.ports.tunnel), Target::Return)
     }
 
     fn not_inbound(&self) -> impl Iterator<Item = Rule> {
-        self.plan.intent.inbound.exclude.iter().map(|p| rule(port(Tcp, Destination, *p), Target::Return))
+        self.plan.intent.inbound.exclude.iter().map(|p| Rule::new(port(Tcp, Destination, *p), Target::Return))
     }
 
     fn owners(&self) -> [Owner; 2] {
@@ -289,16 +289,6 @@ impl Lower<'_> {
     }
 }
 
-impl Match {
-    pub(super) fn of_in(name: &IfName) -> Self {
-        Self::Interface(In, name.clone())
-    }
-
-    pub(super) fn of_out(name: &IfName) -> Self {
-        Self::Interface(Out, name.clone())
-    }
-}
-
 fn with_rules(chains: Vec<(&str, Vec<Rule>)>) -> Vec<Chain> {
     let chain = |(name, rules): (&str, _)| {
         let policy = [PREROUTING, OUTPUT].contains(&name).then(|| "ACCEPT".to_owned());
@@ -329,8 +319,4 @@ fn mark(not: bool, mark: u32) -> Match {
 
 fn jump(chain: &str) -> Target {
     Target::Jump(chain.into())
-}
-
-pub(super) fn rule(matches: impl IntoIterator<Item = Match>, target: Target) -> Rule {
-    Rule { matches: matches.into_iter().collect(), target }
 }

@@ -172,6 +172,22 @@ pub enum Target {
     Other(String),
 }
 
+impl Rule {
+    fn new(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
+        Self { matches: matches.into_iter().collect(), target }
+    }
+}
+
+impl Match {
+    fn of_in(name: &IfName) -> Self {
+        Self::Interface(Direction::In, name.clone())
+    }
+
+    fn of_out(name: &IfName) -> Self {
+        Self::Interface(Direction::Out, name.clone())
+    }
+}
+
 impl Ruleset {
     /// One of its tables.
     pub fn table(&self, name: TableName) -> Option<&Table> {
