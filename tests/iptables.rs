@@ -28,6 +28,35 @@ fn rules(lab: &PodLab, variant: &str) -> usize {
 }
 
 #[test]
+fn another_program_finds_every_chain_and_rule_and_can_clean_them_up() {
+    on_node(|node| {
+        node.install_iptables(&["nft"]);
+        let args = given(node, "Iptables");
+        let lab = node.pod("a", BOTH);
+        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
+        for v6 in [false, true] {
+            inside(&lab.pod, || {
+                let witness = iptables::new(v6).unwrap();
+                let (mut rules, loopback) = (0, if v6 { "::1/128" } else { "127.0.0.1/32" });
+                for table in ["mangle", "nat", "raw"] {
+                    for chain in witness.list_chains(table).unwrap() {
+                        for rule in witness.list(table, &chain).unwrap().iter().filter_map(|l| l.strip_prefix(&format!("-A {chain} "))) {
+                            assert!(witness.exists(table, &chain, rule).unwrap(), "{table} {chain} {rule}");
+                            rules += 1;
+                        }
+                    }
+                }
+                assert!(rules > 40, "{rules}");
+                assert!(witness.exists("nat", "ISTIO_OUTPUT", &format!("-d {loopback} -j RETURN")).unwrap());
+                witness.flush_chain("nat", "ISTIO_OUTPUT").unwrap();
+            });
+        }
+        let (message, _) = node.call("CHECK", &lab.netns, &args, CONFIG).error();
+        assert!(message.starts_with("Drifted: IPv4 table nat, chain ISTIO_OUTPUT, rule 1"), "{message}");
+    });
+}
+
+#[test]
 fn of_two_adds_at_once_both_succeed_and_the_rules_are_there_once() {
     for variant in ["legacy", "nft"] {
         on_node(|node| {
@@ -119,6 +148,27 @@ fn a_trial_that_came_to_no_verdict_is_made_again() {
         let add = node.call("ADD", &lab.netns, &args, CONFIG);
         assert_eq!(add.code, 0, "{add:?}");
         verified(node);
+    });
+}
+
+#[test]
+fn programs_are_found_with_the_path_of_thick_multus() {
+    on_node(|node| {
+        node.install_iptables(&["nft"]);
+        let args = given(node, "Iptables");
+        for path in ["/bin", "", "relative:/nowhere"] {
+            std::fs::remove_dir_all(node.path("run/mesh-optin")).ok();
+            let lab = node.pod(&format!("p{}", path.len()), BOTH);
+            let env = [
+                ("CNI_NETNS", lab.netns.as_str()),
+                ("CNI_ARGS", &args),
+                ("CNI_CONTAINERID", "c0ffee"),
+                ("CNI_IFNAME", "net1"),
+                ("PATH", path),
+            ];
+            let add = node.call_with("ADD", &env, CONFIG.as_bytes());
+            assert_eq!(add.code, 0, "{path}: {add:?}");
+        }
     });
 }
 

@@ -74,13 +74,17 @@ impl Environment {
     }
 }
 
-/// Where programs of the node are looked for: the absolute directories of `PATH`, as the runtime gave it, or the usual ones. Only the
-/// iptables backend looks for any.
+/// Where programs of the node are looked for: the absolute directories of `PATH`, as the runtime gave it, then the usual ones: of thick
+/// Multus it is `/bin` alone. Only the iptables backend looks for any.
 #[expect(clippy::disallowed_methods, reason = "the one home of the environment")]
 pub fn search_path() -> Vec<PathBuf> {
     const USUAL: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-    match std::env::var_os("PATH") {
-        Some(path) if !path.is_empty() => std::env::split_paths(&path).filter(|p| p.is_absolute()).collect(),
-        _ => USUAL.map(PathBuf::from).to_vec(),
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut out: Vec<PathBuf> = Vec::new();
+    for directory in std::env::split_paths(&path).filter(|p| p.is_absolute()).chain(USUAL.map(PathBuf::from)) {
+        if !out.contains(&directory) {
+            out.push(directory);
+        }
     }
+    out
 }
