@@ -28,11 +28,13 @@ impl PodRef {
             let Some((key, value)) = pair.split_once('=').filter(|(_, v)| !v.contains('=')) else {
                 return Err(RequestError::args(format!("{} is not KEY=VALUE", quote(pair))));
             };
-            if pairs.insert(key, value).is_some_and(|earlier| earlier != value) {
+            // Multus adds its own: `IgnoreUnknown=1` of the runtime and `IgnoreUnknown=true` say the same
+            let agree = |earlier: &str| earlier == value || (key == "IgnoreUnknown" && is_true(earlier) == is_true(value));
+            if pairs.insert(key, value).is_some_and(|earlier| !agree(earlier)) {
                 return Err(RequestError::args(format!("{} is given twice with different values", quote(key))));
             }
         }
-        let ignore_unknown = matches!(pairs.remove("IgnoreUnknown"), Some("1" | "t" | "T" | "true" | "True" | "TRUE"));
+        let ignore_unknown = pairs.remove("IgnoreUnknown").is_some_and(is_true);
         let mut take = |key| pairs.remove(key).filter(|v| !v.is_empty());
         let (namespace, name, uid) = (take("K8S_POD_NAMESPACE"), take("K8S_POD_NAME"), take("K8S_POD_UID"));
         take("K8S_POD_INFRA_CONTAINER_ID");
@@ -57,6 +59,11 @@ impl PodRef {
     }
 }
 
+/// As the CNI library reads it.
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "True" | "TRUE")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,7 +75,7 @@ mod tests {
     #[test]
     fn what_multus_sends_is_read() {
         let thin = "IgnoreUnknown=1;K8S_POD_NAMESPACE=team-a;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=ab12;K8S_POD_UID=u-1;\
-                    IgnoreUnknown=1;K8S_POD_NAMESPACE=team-a;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=ab12;K8S_POD_UID=u-1";
+                    IgnoreUnknown=true;K8S_POD_NAMESPACE=team-a;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=ab12;K8S_POD_UID=u-1";
         let cases = [
             (thin, pod("team-a", "web-0", Some("u-1"))),
             ("IgnoreUnknown=true;K8S_POD_NAMESPACE=a;K8S_POD_NAME=b.c;K8S_POD_UID=;Other=x", pod("a", "b.c", None)),
@@ -85,6 +92,7 @@ mod tests {
     fn what_cannot_be_trusted_is_refused() {
         let cases = [
             ("K8S_POD_NAMESPACE=a;K8S_POD_NAMESPACE=b;K8S_POD_NAME=x", "twice"),
+            ("IgnoreUnknown=1;IgnoreUnknown=false;K8S_POD_NAMESPACE=a;K8S_POD_NAME=x", "twice"),
             ("K8S_POD_NAMESPACE=a;K8S_POD_NAME", "not KEY=VALUE"),
             ("K8S_POD_NAMESPACE=a=b", "not KEY=VALUE"),
             ("K8S_POD_NAMESPACE=a;K8S_POD_NAME=b;Extra=1", "IgnoreUnknown"),

@@ -27,13 +27,19 @@ pub const SERVER: &str = "https://127.0.0.1:6443";
 pub struct Cluster {
     pub netns: Netns,
     /// Its files, seen from outside of its mount namespace.
-    directory: PathBuf,
+    pub directory: PathBuf,
 }
 
 impl Cluster {
     /// Brings it up; fails the test if it does not come up.
     pub fn start() -> Self {
+        Self::start_as("control-plane", &[], "ready")
+    }
+
+    /// One of the scripts in tests/stack, which writes a file when it is up.
+    pub fn start_as(script: &'static str, args: &[String], up: &str) -> Self {
         let (send, receive) = mpsc::channel();
+        let args = args.to_vec();
         // The thread stays: with it, or with the test program, the control plane's init is killed and all of it ends.
         let control_plane = std::thread::spawn(move || {
             new_namespaces();
@@ -41,15 +47,15 @@ impl Cluster {
             send.send(format!("/proc/{}/task/{}", std::process::id(), nix::unistd::gettid())).unwrap();
             #[allow(clippy::disallowed_methods, reason = "the control plane is programs")]
             let mut init = Command::new("setpriv");
-            init.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-            init.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/stack/control-plane")).arg(OWN_DIRECTORY);
+            init.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]);
+            init.arg(format!("{}/tests/stack/{script}", env!("CARGO_MANIFEST_DIR"))).arg(OWN_DIRECTORY).args(args);
             init.status()
         });
         let thread: String = receive.recv().unwrap();
         let netns = Netns::open(format!("{thread}/ns/net").as_ref()).unwrap();
         let cluster = Self { netns, directory: format!("{thread}/root{OWN_DIRECTORY}").into() };
         let started = Instant::now();
-        while !cluster.directory.join("ready").exists() {
+        while !cluster.directory.join(up).exists() {
             assert!(!control_plane.is_finished(), "the control plane ended: {:?}", control_plane.join());
             assert!(started.elapsed() < Duration::from_secs(900), "the control plane does not come up");
             std::thread::sleep(Duration::from_millis(50));
@@ -70,20 +76,12 @@ impl Cluster {
     /// A request as admin; the error is the API server's.
     pub fn request(&self, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
         let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
-        let args = [
-            "-sS",
-            "--cacert",
-            ca.to_str().unwrap(),
-            "-X",
-            method,
-            "-H",
-            "Authorization: Bearer admin",
-            "-H",
-            "Content-Type: application/json",
-            "-d",
-            "@-",
-            &url,
-        ];
+        let mut args = vec!["-sS", "--cacert", ca.to_str().unwrap(), "-X", method];
+        args.extend(["-H", "Authorization: Bearer admin", "-H", "Content-Type: application/json"]);
+        if !body.is_null() {
+            args.extend(["-d", "@-"]);
+        }
+        args.push(&url);
         let answer: Value = serde_json::from_str(&inside(&self.netns, || run("curl", &args, &body.to_string()))).unwrap();
         if answer["status"] == "Failure" { Err(answer) } else { Ok(answer) }
     }
@@ -131,18 +129,23 @@ impl Cluster {
         answer["status"]["token"].as_str().unwrap().to_owned()
     }
 
-    /// Its pid as we see it: the child of the control plane's init that has this name.
+    /// Its pid as we see it.
     fn apiserver(&self) -> Pid {
+        self.process(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kube-apiserver"))
+    }
+
+    /// The first process of ours that it is true for.
+    pub fn process(&self, is: impl Fn(&str) -> bool) -> Pid {
         let thread = self.directory.parent().and_then(|root| root.parent()).expect("below the thread");
         let mut pids = vec![std::fs::read_to_string(thread.join("children")).unwrap()];
         while let Some(list) = pids.pop() {
             for pid in list.split_whitespace() {
-                if std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kube-apiserver") {
+                if is(pid) {
                     return Pid::from_raw(pid.parse().unwrap());
                 }
                 pids.push(std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default());
             }
         }
-        panic!("the API server does not run")
+        panic!("there is no such process")
     }
 }

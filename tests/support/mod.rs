@@ -6,6 +6,7 @@ pub mod connections;
 pub mod lab;
 pub mod landings;
 pub mod pods;
+pub mod stack;
 pub mod traced;
 
 use std::{

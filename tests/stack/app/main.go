@@ -1,0 +1,107 @@
+// app is what runs in the test stack's pods, static and of no image but its own:
+//
+//	app pause                 holds a sandbox
+//	app serve PORT...         answers every connection with "<port> <original destination> <peer>"
+//	app dial ADDRESS...       connects to each address in turn, again and again, and prints "<address> <what answered>"
+package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+func main() {
+	verb, args := "pause", []string{}
+	if len(os.Args) > 1 {
+		verb, args = os.Args[1], os.Args[2:]
+	}
+	switch verb {
+	case "serve":
+		for _, port := range args {
+			go serve(port)
+		}
+	case "dial":
+		go dial(args)
+	}
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
+	reaped := make(chan os.Signal, 1)
+	signal.Notify(reaped, syscall.SIGCHLD)
+	for {
+		select {
+		case <-stop:
+			os.Exit(0)
+		case <-reaped:
+			for {
+				if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
+					break
+				}
+			}
+		}
+	}
+}
+
+func serve(port string) {
+	listener, err := net.Listen("tcp", ":"+port)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			continue
+		}
+		fmt.Fprintf(conn, "%s %s %s", port, original(conn.(*net.TCPConn)), conn.RemoteAddr())
+		conn.Close()
+	}
+}
+
+// original is where the peer wanted to go: SO_ORIGINAL_DST where the connection was redirected, else its local address.
+func original(conn *net.TCPConn) string {
+	const soOriginalDst = 80
+	var address string
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err.Error()
+	}
+	raw.Control(func(fd uintptr) {
+		var sa [16]byte
+		size := uint32(len(sa))
+		_, _, errno := syscall.Syscall6(syscall.SYS_GETSOCKOPT, fd, syscall.IPPROTO_IP, soOriginalDst, uintptr(unsafe.Pointer(&sa)), uintptr(unsafe.Pointer(&size)), 0)
+		if errno == 0 {
+			address = fmt.Sprintf("%s:%d", net.IP(sa[4:8]), binary.BigEndian.Uint16(sa[2:4]))
+		}
+	})
+	if address == "" {
+		return conn.LocalAddr().String()
+	}
+	return address
+}
+
+func dial(addresses []string) {
+	for {
+		for _, address := range addresses {
+			fmt.Println(address, ask(address))
+		}
+		time.Sleep(300 * time.Millisecond)
+	}
+}
+
+func ask(address string) string {
+	conn, err := net.DialTimeout("tcp", address, time.Second)
+	if err != nil {
+		return "error " + err.Error()
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(time.Second))
+	answer, _ := io.ReadAll(conn)
+	return string(answer)
+}
