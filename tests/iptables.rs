@@ -5,23 +5,12 @@
 mod support;
 
 use support::{
-    lab::{APP, Node, PodLab, inside, on_node},
-    landings::{BOTH, CONFIG, V4, profile},
+    lab::{APP, PodLab, inside, on_node},
+    landings::{BOTH, CONFIG, V4, given_everything, profile, verified},
     pods::given_with,
     run,
     traced::traced_add,
 };
-
-/// Dual-stack, in TPROXY mode, with DNS: everything that there is to make.
-fn given(node: &Node, backend: &str) -> String {
-    profile(node, &format!("{{backend: {backend}}}"));
-    given_with(node, "tproxy", &[], &[("ISTIO_DUAL_STACK", "true"), ("ISTIO_META_DNS_CAPTURE", "true")])
-}
-
-fn verified(node: &Node) {
-    let verify = node.program(&["verify", "--all"]).output().unwrap();
-    assert_eq!(verify.status.code(), Some(0), "{}", String::from_utf8_lossy(&verify.stdout));
-}
 
 fn rules(lab: &PodLab, variant: &str) -> usize {
     inside(&lab.pod, || run(&format!("iptables-{variant}-save"), &[], "")).lines().filter(|l| l.starts_with("-A ")).count()
@@ -31,7 +20,7 @@ fn rules(lab: &PodLab, variant: &str) -> usize {
 fn another_program_finds_every_chain_and_rule_and_can_clean_them_up() {
     on_node(|node| {
         node.install_iptables(&["nft"]);
-        let args = given(node, "Iptables");
+        let args = given_everything(node, "Iptables");
         let lab = node.pod("a", BOTH);
         assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
         for v6 in [false, true] {
@@ -61,7 +50,7 @@ fn of_two_adds_at_once_both_succeed_and_the_rules_are_there_once() {
     for variant in ["legacy", "nft"] {
         on_node(|node| {
             node.install_iptables(&[variant]);
-            let args = given(node, "Iptables");
+            let args = given_everything(node, "Iptables");
             let mut once = None;
             for round in 0..12 {
                 let lab = node.pod(&format!("p{round}"), BOTH);
@@ -88,7 +77,7 @@ fn of_two_adds_at_once_both_succeed_and_the_rules_are_there_once() {
 fn what_made_the_rules_is_on_record_and_another_variant_s_rules_change_nothing() {
     on_node(|node| {
         node.install_iptables(&["nft", "legacy"]);
-        let args = given(node, "Iptables");
+        let args = given_everything(node, "Iptables");
         let lab = node.pod("a", BOTH);
         assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
         let (nft, _) = (
@@ -133,7 +122,7 @@ fn a_trial_that_came_to_no_verdict_is_made_again() {
     on_node(|node| {
         node.write("etc/mesh-optin/node.yaml", "{sources: [manifests], manifests: /manifests, deadline: 1s}");
         node.install_iptables(&["nft"]);
-        let args = given(node, "Iptables");
+        let args = given_everything(node, "Iptables");
         let lab = node.pod("a", BOTH);
         let program = node.path("usr/sbin/ip6tables-nft-restore");
         let target = std::fs::read_link(&program).unwrap();
@@ -155,7 +144,7 @@ fn a_trial_that_came_to_no_verdict_is_made_again() {
 fn programs_are_found_with_the_path_of_thick_multus() {
     on_node(|node| {
         node.install_iptables(&["nft"]);
-        let args = given(node, "Iptables");
+        let args = given_everything(node, "Iptables");
         for path in ["/bin", "", "relative:/nowhere"] {
             std::fs::remove_dir_all(node.path("run/mesh-optin")).ok();
             let lab = node.pod(&format!("p{}", path.len()), BOTH);
@@ -176,7 +165,7 @@ fn programs_are_found_with_the_path_of_thick_multus() {
 fn what_netfilter_cannot_show_as_iptables_is_said() {
     on_node(|node| {
         node.install_iptables(&["nft"]);
-        let args = given(node, "Iptables");
+        let args = given_everything(node, "Iptables");
         let lab = node.pod("a", BOTH);
         assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
         inside(&lab.pod, || {
@@ -192,7 +181,7 @@ fn what_netfilter_cannot_show_as_iptables_is_said() {
 fn an_add_that_was_killed_before_it_fell_back_falls_back_the_next_time() {
     on_node(|node| {
         node.install_iptables(&["legacy"]);
-        let args = given(node, "Auto");
+        let args = given_everything(node, "Auto");
         let whole = node.pod("whole", BOTH);
         let traced = traced_add(node, &whole.netns, &args, CONFIG, &[]);
         assert_eq!(traced.call.as_ref().unwrap().code, 0);

@@ -14,8 +14,7 @@ use std::collections::BTreeMap;
 
 use support::{
     lab::{Node, PodLab, inside, on_node},
-    landings::{BOTH, CONFIG, profile},
-    pods::given_with,
+    landings::{BOTH, CONFIG, given_everything, verified},
     run,
     traced::traced_add,
     try_run,
@@ -46,8 +45,7 @@ fn kill_everywhere(node: &Node, lab: &PodLab, args: &str, forget: impl Fn(), mut
         then(&format!("{syscall} {n}"));
         let next = node.call("ADD", &lab.netns, args, CONFIG);
         assert_eq!(next.code, 0, "after a kill at {syscall} {n}: {next:?}");
-        let verify = node.program(&["verify", "--all"]).output().unwrap();
-        assert_eq!(verify.status.code(), Some(0), "after a kill at {syscall} {n}: {}", String::from_utf8_lossy(&verify.stdout));
+        verified(node);
     }
     assert!(kills.kills > 150 && kills.missed < kills.kills / 4, "{} {}", kills.kills, kills.missed);
     kills
@@ -66,16 +64,10 @@ fn forget(node: &Node, lab: &PodLab) {
     std::fs::remove_dir_all(node.path("run/mesh-optin/attachments")).ok();
 }
 
-/// Dual-stack, in TPROXY mode, with DNS: everything that there is to make.
-fn given(node: &Node, backend: &str) -> String {
-    profile(node, &format!("{{backend: {backend}}}"));
-    given_with(node, "tproxy", &[], &[("ISTIO_DUAL_STACK", "true"), ("ISTIO_META_DNS_CAPTURE", "true")])
-}
-
 #[test]
 fn killed_at_a_system_call_it_leaves_no_rule_or_all_rules_and_the_next_add_succeeds() {
     on_node(|node| {
-        let args = given(node, "Nftables");
+        let args = given_everything(node, "Nftables");
         let lab = node.pod("a", BOTH);
         let tables = || inside(&lab.pod, || run("nft", &["list", "ruleset"], ""));
         assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
@@ -104,7 +96,7 @@ fn killed_at_a_system_call_it_leaves_no_rule_or_all_rules_and_the_next_add_succe
 fn killed_with_iptables_at_a_system_call_it_leaves_what_the_next_add_completes() {
     on_node(|node| {
         node.install_iptables(&["nft"]);
-        let args = given(node, "Iptables");
+        let args = given_everything(node, "Iptables");
         let lab = node.pod("a", BOTH);
         let mut left = BTreeMap::new();
         let kills = kill_everywhere(

@@ -11,7 +11,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use support::{
     lab::{APP, Node, PodLab, PodNet, on_node},
-    landings::{BOTH, CONFIG, V4, profile},
+    landings::{BOTH, CONFIG, V4, profile, verified},
     pods::given_with,
     traced::{Sent, Traced, traced_add},
 };
@@ -94,8 +94,7 @@ fn what_the_kernel_lacks_is_named_and_nothing_is_half_done() {
 fn is_redirected(node: &Node, lab: &PodLab) {
     assert_eq!(lab.dial_out(APP, "93.184.216.34:80"), "pod:15001");
     assert_eq!(lab.dial_in("10.244.0.5:8080"), "pod:15006");
-    let verify = node.program(&["verify", "--all"]).output().unwrap();
-    assert_eq!(verify.status.code(), Some(0), "{}", String::from_utf8_lossy(&verify.stdout));
+    verified(node);
 }
 
 #[test]

@@ -106,6 +106,7 @@ const SCENARIOS: &[Scenario] = &[
     }),
     ("a hostile NAD is named in the event and changes nothing on the node", |s| {
         s.cluster.namespace("hostile", &json!({"istio-injection": "enabled"}));
+        let before = s.own_files();
         for (name, mesh_optin) in [
             ("path", r#"{"credential":"/etc/shadow"}"#.to_owned()),
             ("type", r#"{"traffic":{"excludeOutboundPorts":80}}"#.to_owned()),
@@ -123,6 +124,7 @@ const SCENARIOS: &[Scenario] = &[
             assert!(message.contains("InvalidAttachment: ") || message.contains("UnknownProfile: "), "{message}");
             s.delete(&pod);
         }
+        assert_eq!(s.own_files(), before);
     }),
     ("a forged prevResult is trusted in nothing", |s| {
         s.cluster.namespace("forged", &json!({"istio-injection": "enabled"}));

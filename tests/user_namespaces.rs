@@ -6,7 +6,7 @@ mod support;
 
 use support::{
     lab::{Owner, on_node},
-    landings::{BOTH, CONFIG, inbound, outbound, profile},
+    landings::{BOTH, CONFIG, inbound, outbound, profile, verified},
     pods::given_with,
 };
 
@@ -35,8 +35,7 @@ fn the_pod_s_own_users_count_with_every_backend() {
                 ],
             );
             inbound(&lab, &[("10.244.0.5:8080", "pod:15006"), ("[fd00:244::5]:8080", "pod:15006")]);
-            let verify = node.program(&["verify", "--all"]).output().unwrap();
-            assert_eq!(verify.status.code(), Some(0), "{}", String::from_utf8_lossy(&verify.stdout));
+            verified(node);
         });
     }
 }

@@ -21,9 +21,7 @@ fn dump(text: &str) -> Dump {
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('*') {
             table = name;
-        } else if let Some((name, " -")) =
-            line.strip_prefix(':').and_then(|l| l.split_once('[')).map(|(l, _)| l.trim_end().split_at(l.trim_end().len() - 2))
-        {
+        } else if let Some(name) = line.strip_prefix(':').and_then(|l| l.split_once(" - ")).map(|(name, _)| name) {
             out.entry((table.into(), name.into())).or_default();
         } else if let Some((chain, rule)) = line.strip_prefix("-A ").and_then(|l| l.split_once(' ')) {
             out.entry((table.into(), chain.into())).or_default().push(rule.into());
@@ -52,7 +50,7 @@ struct Example {
     env: Vec<(&'static str, &'static str)>,
     ids: (u32, u32),
     ips: &'static [&'static str],
-    /// Rules that Istio does not have there, with what they come before.
+    /// Rules that Istio does not have there: table, chain, rule. Their places are the second test's.
     corrected: Vec<(&'static str, &'static str, &'static str)>,
 }
 

@@ -3,7 +3,7 @@ use serde::Serialize;
 use super::{
     Exit, Failure,
     case::{Case, Selection},
-    output::{Colour, coloured, plain, say, table},
+    output::{Colour, Format, coloured, plain, say, say_json, table},
 };
 use crate::{
     mesh::{Decision, Input},
@@ -18,12 +18,6 @@ pub(super) struct Args {
     /// How to print
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 /// A pod as it is told, the same for people and machines.
@@ -54,10 +48,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let cases = args.selection.cases()?;
     let told: Vec<_> = cases.iter().map(tell).collect();
     match args.output {
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": told })).map_err(|e| Failure::failed(e.to_string()))?;
-            say(&format!("{json}\n"));
-        }
+        Format::Json => say_json(&told)?,
         Format::Text => told.iter().for_each(|t| say(&text(t))),
     }
     Ok(Exit::worst(told.iter().map(|t| t.outcome.exit())))

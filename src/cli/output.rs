@@ -2,11 +2,28 @@
 
 use std::io::{IsTerminal, Write};
 
+use serde::Serialize;
+
+use super::Failure;
 use crate::reason::is_unshowable;
 
 /// Writes to stdout; a reader that went away is not our failure.
 pub(super) fn say(text: &str) {
     write!(std::io::stdout().lock(), "{text}").ok();
+}
+
+/// How a command prints.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
+}
+
+/// Writes what is told of some pods for machines.
+pub(super) fn say_json(pods: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": pods })).map_err(|e| Failure::failed(e.to_string()))?;
+    say(&format!("{json}\n"));
+    Ok(())
 }
 
 /// Writes a line to stderr.

@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::{
     Exit, Failure,
     case::{Case, Selection},
-    output::{complain, plain, say},
+    output::{complain, plain, say, say_json},
 };
 use crate::{
     plan::{Plan, ipt, packet::Family, routing::TABLE},
@@ -37,8 +37,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     if args.format == Format::Json {
         let pods: Vec<_> = cases.iter().map(as_json).collect();
-        let text = serde_json::to_string_pretty(&json!({ "pods": pods })).map_err(|e| Failure::failed(e.to_string()))?;
-        say(&format!("{text}\n"));
+        say_json(&pods)?;
     }
     let mut exit = Exit::Done;
     for case in &cases {

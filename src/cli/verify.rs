@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::{
     Exit, Failure,
-    output::{Colour, coloured, plain, say},
+    output::{Colour, Format, coloured, plain, say, say_json},
 };
 use crate::{
     deadline::Deadline,
@@ -45,12 +45,6 @@ struct Which {
     all: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 /// A redirection as it is told, the same for people and machines.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -86,10 +80,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
     let told: Vec<_> = args.records()?.iter().map(|record| tell(record, args.which.netns.as_ref(), deadline())).collect();
     match args.output {
-        Format::Json => {
-            let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": told })).map_err(|e| Failure::failed(e.to_string()))?;
-            say(&format!("{json}\n"));
-        }
+        Format::Json => say_json(&told)?,
         Format::Text if told.is_empty() => say("No pod of this node is redirected.\n"),
         Format::Text => told.iter().for_each(|t| say(&text(t))),
     }

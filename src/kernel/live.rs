@@ -1,6 +1,6 @@
 //! A network namespace's redirection: read, and applied, in either form.
 
-use super::{Interfaces, Iptables, KernelError, Netns, Nftables, Tools};
+use super::{Interfaces, KernelError, Netns, Nftables, Tools, iptables::Iptables};
 use crate::{
     deadline::Deadline,
     plan::{Form, Plan, Preempting, Rules, State},

@@ -11,7 +11,7 @@ mod wiring;
 
 pub use error::KernelError;
 pub use interfaces::Interfaces;
-pub use iptables::{Iptables, Tools};
+pub use iptables::Tools;
 pub use live::{Carrier, Live};
 pub use netns::Netns;
 pub use nftables::Nftables;

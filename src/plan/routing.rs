@@ -76,11 +76,6 @@ impl Routing {
         }
     }
 
-    /// Whether there is nothing.
-    pub fn is_empty(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// All differences from what was found. `ipv6_in_use`: eth0 has an IPv6 address; where it has none, IPv6 may be switched off.
     pub(super) fn compare(&self, found: &Self, ipv6_in_use: bool) -> Vec<Difference> {
         let missing = self.without(found);

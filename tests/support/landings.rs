@@ -1,6 +1,9 @@
 //! Where connections of a redirected pod land.
 
-use super::lab::{Node, Owner, PodLab, PodNet};
+use super::{
+    lab::{Node, Owner, PodLab, PodNet},
+    pods::given_with,
+};
 
 pub const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
 pub const V4: PodNet = PodNet { v4: true, v6: false, net1: false };
@@ -34,4 +37,16 @@ pub fn inbound(lab: &PodLab, expected: &[(&str, &str)]) {
     for (to, landing) in expected {
         assert_eq!(lab.dial_in(to), *landing, "to {to}");
     }
+}
+
+/// A pod that needs all that there is to make: dual-stack, in TPROXY mode, with DNS. Its CNI_ARGS.
+pub fn given_everything(node: &Node, backend: &str) -> String {
+    profile(node, &format!("{{backend: {backend}}}"));
+    given_with(node, "tproxy", &[], &[("ISTIO_DUAL_STACK", "true"), ("ISTIO_META_DNS_CAPTURE", "true")])
+}
+
+/// Every redirection of the node is as it should be.
+pub fn verified(node: &Node) {
+    let verify = node.program(&["verify", "--all"]).output().unwrap();
+    assert_eq!(verify.status.code(), Some(0), "{}", String::from_utf8_lossy(&verify.stdout));
 }

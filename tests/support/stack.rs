@@ -1,7 +1,8 @@
 //! A whole node: the control plane, kubelet, containerd and Multus, thin or thick, in namespaces that end with the test program.
 
 use std::{
-    path::PathBuf,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -69,6 +70,22 @@ impl Stack {
         let path = self.path(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    /// Every file of ours on the node, but the records of pods that go meanwhile, and what it says.
+    pub fn own_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        fn add(path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+            for path in std::fs::read_dir(path).into_iter().flatten().map(|e| e.unwrap().path()) {
+                if path.is_dir() { add(&path, files) } else { drop(files.insert(path.clone(), std::fs::read(&path).unwrap_or_default())) }
+            }
+        }
+        let mut files = BTreeMap::new();
+        for directory in ["/etc/mesh-optin", "/var/lib/mesh-optin", "/run/mesh-optin", "/etc/cni"] {
+            add(&self.path(directory), &mut files);
+        }
+        add(&self.cluster.directory.join("cni/bin"), &mut files);
+        files.retain(|path, _| !path.parent().is_some_and(|p| p.ends_with("attachments")));
+        files
     }
 
     /// A NetworkAttachmentDefinition; without a configuration it is looked up on the node by its name.
@@ -176,7 +193,7 @@ fn make_cgroup(name: &str) {
 
 /// Whether nothing is left of it.
 fn remove_cgroup(name: &str) -> bool {
-    fn remove(path: &std::path::Path) {
+    fn remove(path: &Path) {
         for child in std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()) {
             remove(&child);
         }

@@ -21,7 +21,7 @@ use crate::{
 
 /// iptables of the network namespace in which it was opened. What reads and applies must be one caller at a time: `-N` keeps only the
 /// legacy programs apart.
-pub struct Iptables<'a> {
+pub(super) struct Iptables<'a> {
     tools: &'a Tools,
     form: Form,
     sandbox: Sandbox,
@@ -30,7 +30,12 @@ pub struct Iptables<'a> {
 
 impl<'a> Iptables<'a> {
     /// For this thread's namespace, which is `netns`. `on_record`: what its rules were made by.
-    pub fn open(tools: &'a Tools, on_record: Option<Form>, netns: &Netns, deadline: Deadline) -> Result<Self, KernelError> {
+    pub(in crate::kernel) fn open(
+        tools: &'a Tools,
+        on_record: Option<Form>,
+        netns: &Netns,
+        deadline: Deadline,
+    ) -> Result<Self, KernelError> {
         let form = match on_record {
             Some(form) => form,
             None => tools.choose(|| holds_legacy_rules(tools, deadline))?,
@@ -39,19 +44,19 @@ impl<'a> Iptables<'a> {
     }
 
     /// Which of them.
-    pub fn form(&self) -> Form {
+    pub(in crate::kernel) fn form(&self) -> Form {
         self.form
     }
 
     /// The rules of each captured family that the kernel has.
-    pub fn read(&self, plan: &Plan) -> Result<Vec<Ruleset>, KernelError> {
+    pub(in crate::kernel) fn read(&self, plan: &Plan) -> Result<Vec<Ruleset>, KernelError> {
         let there = |family: &Family| *family == Family::Ipv4 || plan.ipv6_in_use || has_ipv6();
         plan.families.captured().filter(there).map(|family| self.read_family(family, self.deadline)).collect()
     }
 
     /// Makes the rules in the place of what was found of ours. Each table is one transaction of the kernel, and where one of them fails
     /// all are undone. Fails with [`KernelError::Overtaken`] where our chains are there since they were looked for.
-    pub fn apply(&self, plan: &Plan, found: &[Ruleset]) -> Result<(), KernelError> {
+    pub(in crate::kernel) fn apply(&self, plan: &Plan, found: &[Ruleset]) -> Result<(), KernelError> {
         for of_family in found {
             let rules = plan.iptables(of_family.family);
             let text = if is_untouched(of_family) { rules.to_string() } else { replacement(&rules, of_family) };
