@@ -33,6 +33,11 @@ impl Deadline {
         if self.left() < duration { Self::after(duration) } else { *self }
     }
 
+    /// What has passed since it was set.
+    pub fn passed(&self) -> Duration {
+        self.start.elapsed()
+    }
+
     /// How long the whole was.
     pub fn whole(&self) -> Duration {
         self.end - self.start

@@ -94,6 +94,11 @@ reasons! {
 }
 
 impl Reason {
+    /// The reason of a code.
+    pub fn from_code(code: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|r| r.as_str() == code)
+    }
+
     /// This reason with what was found in the case at hand.
     pub fn because(self, cause: impl Into<String>) -> Explanation {
         Explanation { reason: self, cause: cause.into(), remedy: self.remedy().map(Cow::Borrowed) }

@@ -1,6 +1,7 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `explain`: skipped, 4 `explain`: refused,
 //! 5 `verify`: something was found; of several pods the worst (1, 4, 5, 3, 0).
 
+mod agent;
 mod case;
 mod demo;
 mod explain;
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Runs on every node: answers the plugin from memory, keeps the node's files, watches over its pods.
+    Agent(crate::agent::Args),
     /// Shows the main job on this machine: pods of its own, real redirection, real connections. Needs no cluster and no root.
     Demo(demo::Args),
     /// Says whether a pod is redirected, why, and what led to it.
@@ -95,6 +98,7 @@ pub fn run() -> ExitCode {
         }
     };
     let ended = match cli.command {
+        Command::Agent(args) => agent::run(args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Rules(args) => rules::run(&args),

@@ -59,6 +59,12 @@ impl Interfaces {
         Ok(PodNetwork { ipv4: has(true), ipv6: has(false), primary })
     }
 
+    /// The addresses of eth0; none where there is no eth0.
+    pub fn addresses_of_eth0(&self) -> Result<Vec<IpAddr>, KernelError> {
+        let Some(index) = self.index_of("eth0")? else { return Ok(Vec::new()) };
+        Ok(self.addresses_of(index)?.iter().map(IpNet::addr).collect())
+    }
+
     pub(super) fn index_of(&self, name: &str) -> Result<Option<u32>, KernelError> {
         let request = self.handle.link().get().match_name(name).execute();
         match self.wait(format!("looking for {name}"), async { std::pin::pin!(request).try_next().await }) {

@@ -80,15 +80,48 @@ impl<'a> Live<'a> {
         let added = self.interfaces.add_routing(&plan.routing().without(&found.routing), plan.ipv6_in_use)?;
         let applied = match (&mut self.backend, &found.rules) {
             (_, rules) if plan.compare_rules(rules).is_empty() => Ok(()),
-            (Backend::Nftables(nftables), _) => nftables.create(&plan.nftables()),
+            (Backend::Nftables(nftables), Rules::Nftables(found)) => nftables.apply(&plan.nftables(), found.as_ref()),
             (Backend::Iptables(iptables, _), Rules::Iptables(found)) => iptables.apply(plan, found),
-            (Backend::Iptables(..), Rules::Nftables(_)) => Err(KernelError::Overtaken),
+            // of another backend
+            (Backend::Nftables(_), Rules::Iptables(_)) | (Backend::Iptables(..), Rules::Nftables(_)) => Err(KernelError::Overtaken),
         };
         applied.inspect_err(|error| {
             if !matches!(error, KernelError::Overtaken) {
                 self.interfaces.remove_routing(&added);
             }
         })
+    }
+}
+
+/// What redirects the traffic of a network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redirects {
+    /// Our table.
+    Ours,
+    /// Chains of Istio's.
+    Istio,
+    /// What cannot be looked into: tables of the older iptables.
+    Perhaps,
+    /// Nothing.
+    Nothing,
+}
+
+/// What redirects the traffic of this thread's namespace.
+pub fn redirects(deadline: Deadline) -> Result<Redirects, KernelError> {
+    let of_nftables = Nftables::open(deadline).and_then(|mut nftables| {
+        let ours = nftables.read()?.is_some();
+        Ok(if ours {
+            Redirects::Ours
+        } else if nftables.has_chains_of_istio()? {
+            Redirects::Istio
+        } else {
+            Redirects::Nothing
+        })
+    });
+    match of_nftables {
+        Ok(Redirects::Nothing) | Err(KernelError::NoNfTables { .. }) if legacy_tables().is_some() => Ok(Redirects::Perhaps),
+        Err(KernelError::NoNfTables { .. }) => Ok(Redirects::Nothing),
+        other => other,
     }
 }
 

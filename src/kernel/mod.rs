@@ -12,6 +12,6 @@ mod wiring;
 pub use error::KernelError;
 pub use interfaces::Interfaces;
 pub use iptables::Tools;
-pub use live::{Carrier, Live};
+pub use live::{Carrier, Live, Redirects, redirects};
 pub use netns::Netns;
 pub use nftables::Nftables;

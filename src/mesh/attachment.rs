@@ -1,10 +1,12 @@
 use serde::Deserialize;
 
 use super::TrafficSettings;
-use crate::reason::{Explanation, Reason};
+use crate::reason::{Explanation, Reason, quote};
 
 /// Largest `meshOptin`, in bytes.
 const LARGEST: usize = 64 << 10;
+/// Longest name of a Kubernetes object, in bytes.
+const LONGEST_NAME: usize = 253;
 
 /// `meshOptin` of a NetworkAttachmentDefinition: what a tenant may say for a namespace. Strict: an unknown key is an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -26,7 +28,13 @@ impl Attachment {
         if !json.trim_start().starts_with('{') {
             return Err(Reason::InvalidAttachment.because("meshOptin is not an object")); // serde would take a list for one
         }
-        serde_json::from_str(json).map_err(|e| Reason::InvalidAttachment.because(format!("meshOptin: {e}")))
+        let attachment: Self = serde_json::from_str(json).map_err(|e| Reason::InvalidAttachment.because(format!("meshOptin: {e}")))?;
+        match &attachment.profile {
+            Some(name) if name.len() > LONGEST_NAME => {
+                Err(Reason::InvalidAttachment.because(format!("meshOptin.profile: {} is no name", quote(name))))
+            }
+            Some(_) | None => Ok(attachment),
+        }
     }
 }
 
@@ -39,7 +47,9 @@ mod tests {
         assert_eq!(Attachment::parse(None).unwrap(), Attachment::default());
         let full = Attachment::parse(Some(r#"{"profile":"p","traffic":{"excludeOutboundPorts":"5432"}}"#)).unwrap();
         assert_eq!((full.profile.as_deref(), full.traffic.exclude_outbound_ports), (Some("p"), Some(vec![5432])));
-        for bad in [r#"{"kubeconfig":"/root/x"}"#, r#"{"profile":1}"#, "[]", r#"{"traffic":{"binary":"/bin/sh"}}"#, "\"x\""] {
+        let long = format!(r#"{{"profile":"{}"}}"#, "x".repeat(254));
+        for bad in [long.as_str(), r#"{"kubeconfig":"/root/x"}"#, r#"{"profile":1}"#, "[]", r#"{"traffic":{"binary":"/bin/sh"}}"#, "\"x\""]
+        {
             let error = Attachment::parse(Some(bad)).unwrap_err();
             assert_eq!(error.reason, Reason::InvalidAttachment, "{bad}");
         }

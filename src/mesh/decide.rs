@@ -5,7 +5,7 @@ use super::{
     layers::{Traffic, may_override, resolve},
     pod::{
         annotation::{INTERCEPTION_MODE, NETWORKS, REVISION, STATUS},
-        label,
+        env, label,
     },
 };
 use crate::reason::{Explanation, Reason, quote};
@@ -80,7 +80,7 @@ impl<'a> Case<'a> {
         self.out_of_scope()?;
         let proxy = self.sidecar()?;
         self.enrolment()?;
-        let built_for = proxy.env("ISTIO_META_INTERCEPTION_MODE").filter(|built| !built.is_empty());
+        let built_for = proxy.env(env::INTERCEPTION_MODE).filter(|built| !built.is_empty());
         let said = self.pod.annotation(INTERCEPTION_MODE);
         if said == Some("NONE") && built_for.is_none_or(|built| built == "NONE") {
             return Err(Other::Skip(Reason::InterceptionNone.into()));
@@ -115,7 +115,7 @@ impl<'a> Case<'a> {
     /// The sidecar, if the pod has one that was injected and redirects.
     fn sidecar(&self) -> Result<&'a Container, Other> {
         let Some(proxy) = self.pod.proxy() else { return Err(self.without_proxy()) };
-        if proxy.env_flag("DISABLE_ENVOY") {
+        if proxy.env_flag(env::DISABLE_ENVOY) {
             return Err(Other::Skip(Reason::ProxyDisabled.into()));
         }
         if let Some(kind) = proxy.proxy_type().filter(|kind| *kind != "sidecar") {
@@ -202,9 +202,9 @@ impl<'a> Case<'a> {
             outbound: traffic.outbound,
             exclude_interfaces: traffic.exclude_interfaces,
             reroute_interfaces: traffic.reroute_interfaces,
-            dns_capture: proxy.env_flag("ISTIO_META_DNS_CAPTURE"),
-            drop_invalid: proxy.env_flag("INVALID_DROP"),
-            dual_stack: proxy.env_flag("ISTIO_DUAL_STACK"),
+            dns_capture: proxy.env_flag(env::DNS_CAPTURE),
+            drop_invalid: proxy.env_flag(env::INVALID_DROP),
+            dual_stack: proxy.env_flag(env::DUAL_STACK),
             interfaces: redirect.interfaces,
             ip_families: redirect.ip_families,
             backend: redirect.backend,
@@ -242,7 +242,7 @@ impl<'a> Case<'a> {
         };
         note("container istio-proxy", Some("present"), Source::Pod);
         note("istio-proxy type", proxy.proxy_type(), Source::Pod);
-        for name in ["DISABLE_ENVOY", "ISTIO_META_INTERCEPTION_MODE", "ISTIO_META_DNS_CAPTURE", "ISTIO_DUAL_STACK", "INVALID_DROP"] {
+        for name in env::ALL {
             note(&format!("istio-proxy env {name}"), proxy.env(name), Source::Pod);
         }
         for (name, id) in [("runAsUser", proxy.security_context.run_as_user), ("runAsGroup", proxy.security_context.run_as_group)] {

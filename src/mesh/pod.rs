@@ -30,6 +30,16 @@ pub mod label {
     pub const ISTIO_ENV: &str = "istio-env";
 }
 
+/// Variables of istio-proxy that are read.
+pub(super) mod env {
+    pub(crate) const DISABLE_ENVOY: &str = "DISABLE_ENVOY";
+    pub(crate) const INTERCEPTION_MODE: &str = "ISTIO_META_INTERCEPTION_MODE";
+    pub(crate) const DNS_CAPTURE: &str = "ISTIO_META_DNS_CAPTURE";
+    pub(crate) const DUAL_STACK: &str = "ISTIO_DUAL_STACK";
+    pub(crate) const INVALID_DROP: &str = "INVALID_DROP";
+    pub(crate) const ALL: [&str; 5] = [DISABLE_ENVOY, INTERCEPTION_MODE, DNS_CAPTURE, DUAL_STACK, INVALID_DROP];
+}
+
 type Text = BTreeMap<String, String>;
 
 /// A pod as far as it decides; the shape is the API's, so it reads from `GET pod` and from manifests.
@@ -144,9 +154,40 @@ fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deser
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
+/// The sidecar's name.
+const PROXY: &str = "istio-proxy";
+
 // === impl Pod ===
 
 impl Pod {
+    /// Drops all that does not decide, for who keeps many. What is decided on it stays the same.
+    #[must_use]
+    pub fn reduced(mut self) -> Self {
+        let read = |key: &str| key.contains("istio.io/") || [annotation::NETWORKS, annotation::CONFIG_HASH].contains(&key);
+        self.metadata.labels.retain(|key, _| read(key));
+        self.metadata.annotations.retain(|key, _| read(key));
+        if let Some(status) = self.metadata.annotations.get_mut(annotation::STATUS) {
+            *status = String::new(); // that it is there says all
+        }
+        for container in self.spec.init_containers.iter_mut().chain(&mut self.spec.containers) {
+            if container.name == PROXY {
+                container.args.truncate(2);
+                container.env.retain(|e| env::ALL.contains(&e.name.as_str()));
+            } else {
+                *container = Container { name: std::mem::take(&mut container.name), ..Container::default() };
+            }
+            container.env.shrink_to_fit();
+        }
+        let has_run = self.has_run();
+        self.status.init_container_statuses.clear();
+        self.status.container_statuses.retain(|c| has_run && !c.container_id.is_empty());
+        self.status.container_statuses.truncate(1);
+        if has_run && self.status.container_statuses.is_empty() {
+            self.status.container_statuses.push(ContainerStatus { container_id: "an init container's".into() });
+        }
+        self
+    }
+
     /// All containers that Istio looks at: init containers first (a native sidecar is one), no ephemeral ones.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
         self.spec.init_containers.iter().chain(&self.spec.containers)
@@ -154,7 +195,7 @@ impl Pod {
 
     /// The sidecar: the container named `istio-proxy`.
     pub fn proxy(&self) -> Option<&Container> {
-        self.containers().find(|c| c.name == "istio-proxy")
+        self.containers().find(|c| c.name == PROXY)
     }
 
     /// An annotation's value.

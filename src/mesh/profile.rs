@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
     Backend, DriftPolicy, EnrolmentMode, Interfaces, IpFamilies, Key, MissingSidecar, OwnerGroups, Placement, ProxyPorts, Selection,
@@ -20,7 +20,8 @@ pub struct Profile {
 }
 
 /// Where a profile comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum ProfileOrigin {
     /// No profile exists on the node and it does not require one.
     BuiltIn,
@@ -144,6 +145,11 @@ impl Profile {
     /// Reads a MeshProfile object from YAML.
     pub fn parse(yaml: &str, origin: ProfileOrigin) -> Result<Self, String> {
         serde_yaml::from_str::<Object>(yaml).map_err(|e| e.to_string())?.profile(origin)
+    }
+
+    /// Reads a MeshProfile object from JSON.
+    pub fn from_json(json: &str, origin: ProfileOrigin) -> Result<Self, String> {
+        serde_json::from_str::<Object>(json).map_err(|e| e.to_string())?.profile(origin)
     }
 
     /// Reads a MeshProfile object that was parsed already.

@@ -2,11 +2,13 @@
 
 pub mod attachments;
 mod config;
+mod installed;
 pub mod paths;
 mod profiles;
 pub mod state;
 mod trusted;
 
 pub use config::{DefaultProfile, NodeConfig, SourceKind};
-pub use profiles::profiles;
+pub use installed::Installed;
+pub use profiles::{profiles, written_profiles};
 pub use trusted::{Privacy, list, read};

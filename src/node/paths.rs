@@ -5,6 +5,9 @@ pub const CONFIG: &str = "/etc/mesh-optin/node.yaml";
 pub const PROFILES: &str = "/etc/mesh-optin/profiles";
 /// The agent's snapshot of the cluster's profiles.
 pub const PROFILES_SNAPSHOT: &str = "/var/lib/mesh-optin/profiles";
+/// What the agent has installed.
+pub const INSTALLED: &str = "/var/lib/mesh-optin/installed.json";
+pub const LIB: &str = "/var/lib/mesh-optin";
 pub const API: &str = "/var/lib/mesh-optin/api";
 pub const RUN: &str = "/run/mesh-optin";
 pub const AGENT_SOCKET: &str = "/run/mesh-optin/agent.sock";

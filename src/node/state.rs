@@ -46,6 +46,21 @@ pub fn write(into: &'static str, path: &Path, what: &impl Serialize) -> Result<(
     write().map_err(|e| unusable(directory, &e))
 }
 
+/// Puts a file in its place in one step, whole and on disk: no reader ever sees a part of it.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Explanation> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let write = || -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(permissions).tempfile_in(directory)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|e| e.error)?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(|e| Reason::NodeConfigInvalid.because(format!("{} cannot be written: {e}", path.display())))
+}
+
 /// A lock that ends with the process, if not before; `None` while somebody else has it.
 pub fn try_lock(into: &'static str, name: &str) -> Result<Option<Flock<File>>, Explanation> {
     let path = directory(into)?.join(name);
@@ -75,7 +90,7 @@ fn not_ours(path: &Path) -> Explanation {
 }
 
 /// State that cannot be written.
-pub(super) fn unusable(path: &Path, error: &io::Error) -> Explanation {
+pub fn unusable(path: &Path, error: &io::Error) -> Explanation {
     Reason::NodeConfigInvalid
         .because(format!("the directory {} cannot be used: {error}", path.display()))
         .remedy("make sure that it is root's alone (mode 0700) and writable")

@@ -9,7 +9,7 @@ use crate::{
     node::{NodeConfig, profiles},
     reason::{Explanation, Reason},
     redirection::{Redirection, redirect},
-    source,
+    source::{self, Answered, Found, wire::Report},
 };
 
 /// ADD: looks the pod up, decides, redirects. All is read and checked before anything is written.
@@ -24,42 +24,62 @@ pub(super) fn add(
         None => (Reason::NotAPod.into(), None),
         Some(pod) => {
             let attachment = Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get()))?;
-            (redirected(&attached, pod, &attachment, &node?, deadline)?, Some(pod))
+            (Add { attached: &attached, attachment: &attachment, node: &node?, deadline }.answered(pod)?, Some(pod))
         }
     };
     let (namespace, name) = pod.map_or(("", ""), |p| (&p.namespace, &p.name));
-    let micros = (deadline.whole() - deadline.left()).as_micros() as u64;
+    let micros = deadline.passed().as_micros() as u64;
     info!(namespace, name, reason = told.reason.as_str(), micros, "{told}");
     Ok(cni::success(config.version, config.prev_result.as_deref()))
 }
 
-/// What was done and why; an error where the pod must not start.
-fn redirected(
-    attached: &Attached,
-    pod: &PodRef,
-    attachment: &Attachment,
-    node: &NodeConfig,
+/// What is known of an ADD for a pod before the pod is looked up.
+struct Add<'a> {
+    attached: &'a Attached,
+    attachment: &'a Attachment,
+    node: &'a NodeConfig,
     deadline: Deadline,
-) -> Result<Explanation, Explanation> {
-    let profiles = profiles(node.default_profile)?;
-    let netns = Netns::open(&attached.netns)?;
-    let found = source::look_up(node, pod, deadline)?;
-    let profile = governing(&profiles, &found.namespace, attachment)?;
-    let decided = decide(&found.pod, &found.namespace, profile, attachment);
-    let warn = |warnings: &[Explanation]| {
-        for warning in warnings {
+}
+
+impl Add<'_> {
+    /// What was done and why; an error where the pod must not start. Whoever answered for the pod is told.
+    fn answered(&self, pod: &PodRef) -> Result<Explanation, Explanation> {
+        let netns = Netns::open(&self.attached.netns)?;
+        let answered = source::look_up(self.node, pod, self.attachment.profile.as_deref(), self.deadline)?;
+        let (looked_up, mut warnings) = (self.deadline.passed(), Vec::new());
+        let told = self.redirected(&netns, &answered, &mut warnings);
+        for warning in &warnings {
             warn!(namespace = pod.namespace, name = pod.name, reason = warning.reason.as_str(), "{warning}");
         }
-    };
-    warn(&decided.warnings);
-    match decided.decision {
-        Decision::Skip(explanation) => Ok(explanation),
-        Decision::Refuse(explanation) => Err(explanation),
-        Decision::Redirect(intent) => {
-            let redirection = Redirection { attached, pod: &found.pod, profile, intent: &intent, deadline };
-            let done = redirect(&netns, &redirection)?;
-            warn(&done.warnings);
-            Ok(done.reason.into())
+        if let Some(conversation) = answered.conversation {
+            let outcome = told.as_ref().unwrap_or_else(|refusal| refusal).into();
+            let (warnings, apply) = (warnings.iter().map(Into::into).collect(), self.deadline.passed().saturating_sub(looked_up));
+            conversation.report(&Report { outcome, refused: told.is_err(), warnings, look_up: looked_up, apply });
+        }
+        told
+    }
+
+    fn redirected(&self, netns: &Netns, answered: &Answered, warnings: &mut Vec<Explanation>) -> Result<Explanation, Explanation> {
+        let Found { pod, namespace } = &answered.found;
+        let of_node; // where who answered knows none
+        let profile = match &answered.profile {
+            Some(profile) => profile,
+            None => {
+                of_node = profiles(self.node.default_profile)?;
+                governing(&of_node, namespace, self.attachment)?
+            }
+        };
+        let decided = decide(pod, namespace, profile, self.attachment);
+        warnings.extend(decided.warnings);
+        match decided.decision {
+            Decision::Skip(explanation) => Ok(explanation),
+            Decision::Refuse(explanation) => Err(explanation),
+            Decision::Redirect(intent) => {
+                let redirection = Redirection { attached: self.attached, pod, profile, intent: &intent, deadline: self.deadline };
+                let done = redirect(netns, &redirection)?;
+                warnings.extend(done.warnings);
+                Ok(done.reason.into())
+            }
         }
     }
 }

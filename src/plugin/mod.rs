@@ -15,6 +15,7 @@ use self::watchdog::{Right, Watchdog};
 use crate::{
     cni::{self, Attached, Command, Config, Environment, RequestError, Version},
     deadline::Deadline,
+    log,
     node::{NodeConfig, profiles, state},
     reason::{Explanation, Reason, quote},
     source,
@@ -47,7 +48,7 @@ pub fn run(environment: &Environment) -> ExitCode {
     let of_node = node.clone().unwrap_or_default();
     let deadline = Deadline::after(of_node.deadline);
     watchdog.within(deadline.left(), Version::V1_1_0);
-    log_to_stderr(of_node.log_level);
+    log::to_stderr(of_node.log_level);
     let config = Config::parse(&read_stdin());
     let version = config.as_ref().map_or(Version::V1_1_0, |c| c.version);
     end.on_panic(version);
@@ -134,18 +135,6 @@ fn status(node: Result<NodeConfig, Explanation>) -> Result<String, Failure> {
         source::any_available(&node)
     };
     ready().map(|()| String::new()).map_err(|explanation| Failure { code: NOT_AVAILABLE, explanation })
-}
-
-/// One line of JSON for each event, on stderr: stdout is the protocol's.
-fn log_to_stderr(level: tracing::Level) {
-    let log = tracing_subscriber::fmt()
-        .json()
-        .flatten_event(true)
-        .with_target(false)
-        .log_internal_errors(false)
-        .with_max_level(level)
-        .with_writer(std::io::stderr);
-    log.try_init().ok();
 }
 
 fn print(output: &str) {

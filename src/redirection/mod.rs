@@ -7,5 +7,5 @@ mod verify;
 mod wanted;
 
 pub use redirect::{Done, redirect};
-pub use verify::{Findings, verify};
+pub use verify::{Findings, repair, verify};
 pub use wanted::Redirection;

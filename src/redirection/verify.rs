@@ -1,9 +1,9 @@
 use super::tools::tools;
 use crate::{
     deadline::Deadline,
-    kernel::{Carrier, Interfaces, Live, Netns, netns::cookie},
+    kernel::{Carrier, Interfaces, KernelError, Live, Netns, netns::cookie},
     node::attachments::Record,
-    plan::{Difference, Form, Plan, Preempting},
+    plan::{Difference, Form, Plan, Preempting, State},
     reason::{Explanation, Reason},
 };
 
@@ -30,6 +30,36 @@ impl Findings {
 
 /// Compares a network namespace with what the record of its ADD says. Changes nothing.
 pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
+    within(record, netns, deadline, |live, plan| {
+        let found = live.read(plan)?;
+        Ok(findings(record, plan, live, &found)?)
+    })
+}
+
+/// Puts right what has changed, and says what is then found: what of somebody else is in front, or beside our rules, stays.
+pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
+    within(record, netns, deadline, |live, plan| {
+        let found = live.read(plan)?;
+        if !plan.compare(&found).is_empty() {
+            live.apply(plan, &found)?;
+        }
+        let found = live.read(plan)?;
+        Ok(findings(record, plan, live, &found)?)
+    })
+}
+
+fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) -> Result<Findings, KernelError> {
+    let outdated = record.version != env!("CARGO_PKG_VERSION");
+    Ok(Findings { differences: plan.compare(found), in_front: live.in_front(plan, found)?, outdated })
+}
+
+/// Does `work` in the namespace of a record's attachment.
+fn within<T: Send>(
+    record: &Record,
+    netns: &Netns,
+    deadline: Deadline,
+    work: impl FnOnce(&mut Live<'_>, &Plan) -> Result<T, Explanation> + Send,
+) -> Result<T, Explanation> {
     let plan = Plan::new(&record.intent, &record.network)?;
     let tools = match record.backend {
         Form::Nftables => None,
@@ -41,9 +71,6 @@ pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
         }
         let interfaces = Interfaces::open(deadline)?;
         let carrier = tools.as_ref().map_or(Carrier::Nftables, |tools| Carrier::Iptables(tools, Some(record.backend)));
-        let mut live = Live::open(&carrier, &interfaces, netns, deadline)?;
-        let found = live.read(&plan)?;
-        let outdated = record.version != env!("CARGO_PKG_VERSION");
-        Ok(Findings { differences: plan.compare(&found), in_front: live.in_front(&plan, &found)?, outdated })
+        work(&mut Live::open(&carrier, &interfaces, netns, deadline)?, &plan)
     })
 }

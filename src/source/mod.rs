@@ -1,21 +1,23 @@
 //! Where pods come from.
 
-mod api;
-mod credential;
+mod agent;
+pub(crate) mod api;
 pub mod manifests;
-mod slots;
+pub mod wire;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::{
     cni::PodRef,
     deadline::Deadline,
-    mesh::{Namespace, Pod},
+    mesh::{Namespace, Pod, Profile},
     node::{NodeConfig, SourceKind, list, paths},
     reason::{Explanation, Reason},
 };
+
+pub use self::agent::{Conversation, bypassing};
 
 /// A pod and its namespace.
 #[derive(Debug, Clone)]
@@ -31,14 +33,27 @@ pub trait PodSource {
     fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation>;
 }
 
-/// Asks the node's sources in order. The next one is asked only where one is away, never where one has answered; each but the last has
-/// half of the time that is left.
-pub fn look_up(config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
+/// A look-up's answer.
+pub struct Answered {
+    /// The pod and its namespace.
+    pub found: Found,
+    /// What governs it, where whoever answered knows that.
+    pub profile: Option<Profile>,
+    /// With whom to speak of what comes of it.
+    pub conversation: Option<Conversation>,
+}
+
+/// Asks the node's sources in order, for a pod whose attachment may name a profile. The next one is asked only where one is away, never
+/// where one has answered; each but the last has half of the time that is left.
+pub fn look_up(config: &NodeConfig, pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<Answered, Explanation> {
     let mut away = None;
     for (at, kind) in config.sources.iter().enumerate() {
-        let is_last = at + 1 == config.sources.len();
-        match ask(*kind, config, pod, if is_last { deadline } else { deadline.half() }) {
-            Ok(found) => return is_the_one(found, pod, config),
+        let is_last = !config.sources[at + 1..].iter().any(|next| next.is_there());
+        match ask(*kind, config, pod, profile, deadline, is_last) {
+            Ok(answered) => {
+                is_the_one(&answered.found, pod, config)?;
+                return Ok(answered);
+            }
             // that a source does not exist says less than that one failed
             Err(error) if is_absent(error.reason) => away = away.filter(|a: &Explanation| !is_absent(a.reason)).or(Some(error)),
             Err(error) if has_failed(error.reason) => away = Some(error),
@@ -52,8 +67,8 @@ pub fn look_up(config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<
 pub fn any_available(config: &NodeConfig) -> Result<(), Explanation> {
     for kind in &config.sources {
         let available = match kind {
-            SourceKind::Agent => false, // this version cannot ask it
-            SourceKind::Api => credential::Credential::load()?.is_some(),
+            SourceKind::Agent => agent::listens(),
+            SourceKind::Api => api::Api::credential()?.is_some(),
             SourceKind::Manifests => match &config.manifests {
                 Some(directory) => list(directory, &manifests::EXTENSIONS).map(|_| directory.is_dir())?,
                 None => false,
@@ -66,22 +81,44 @@ pub fn any_available(config: &NodeConfig) -> Result<(), Explanation> {
     Err(Reason::NoSource.into())
 }
 
-fn ask(kind: SourceKind, config: &NodeConfig, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
-    match kind {
-        SourceKind::Agent => Err(Reason::AgentUnavailable.because(format!("no node agent listens on {}", paths::AGENT_SOCKET))),
-        SourceKind::Api => match credential::Credential::load()? {
-            Some(credential) => api::Api::new(credential).look_up(pod, deadline),
-            None => Err(Reason::NoSource.because(format!("there is neither a node agent nor an API credential in {}", paths::API))),
+fn ask(
+    kind: SourceKind,
+    config: &NodeConfig,
+    pod: &PodRef,
+    profile: Option<&str>,
+    deadline: Deadline,
+    is_last: bool,
+) -> Result<Answered, Explanation> {
+    let within = if is_last { deadline } else { deadline.half() };
+    let found = match kind {
+        SourceKind::Agent => {
+            let agent::Heard { found, profile, conversation } = agent::look_up(pod, profile, deadline, is_last)?;
+            return Ok(Answered { found, profile: Some(profile), conversation: Some(conversation) });
+        }
+        SourceKind::Api => match api::Api::credential()? {
+            Some(credential) => api::Api::new(credential).look_up(pod, within)?,
+            None => return Err(Reason::NoSource.because(format!("there is neither a node agent nor an API credential in {}", paths::API))),
         },
         SourceKind::Manifests => match &config.manifests {
-            Some(directory) => manifests::Directory::new(directory).look_up(pod, deadline),
-            None => Err(Reason::NoSource.into()),
+            Some(directory) => manifests::Directory::new(directory).look_up(pod, within)?,
+            None => return Err(Reason::NoSource.into()),
         },
+    };
+    Ok(Answered { found, profile: None, conversation: None })
+}
+
+impl SourceKind {
+    /// Whether it is worth asking, at no cost.
+    fn is_there(self) -> bool {
+        match self {
+            Self::Agent | Self::Manifests => true,
+            Self::Api => Path::new(paths::API).exists(),
+        }
     }
 }
 
 /// How long to wait before each further attempt, without end: growing, and not the same for everybody.
-fn delays(first: Duration, longest: Duration) -> impl Iterator<Item = Duration> {
+pub(crate) fn delays(first: Duration, longest: Duration) -> impl Iterator<Item = Duration> {
     ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter().without_max_times().build()
 }
 
@@ -94,7 +131,7 @@ fn has_failed(reason: Reason) -> bool {
 }
 
 /// The runtime's UID must be the pod's: names are used again. So must be the node, where ours is known.
-fn is_the_one(found: Found, asked: &PodRef, config: &NodeConfig) -> Result<Found, Explanation> {
+fn is_the_one(found: &Found, asked: &PodRef, config: &NodeConfig) -> Result<(), Explanation> {
     let PodRef { namespace, name, uid } = asked;
     if let Some(uid) = uid.as_deref().filter(|uid| !found.pod.is_incarnation(uid)) {
         let cause = format!("pod {namespace}/{name} has UID {}, the runtime asks for {uid}", found.pod.metadata.uid);
@@ -105,7 +142,7 @@ fn is_the_one(found: Found, asked: &PodRef, config: &NodeConfig) -> Result<Found
             Reason::WrongNode.because(format!("pod {namespace}/{name} is bound to node {:?}, this is {node:?}", found.pod.spec.node_name))
         );
     }
-    Ok(found)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -121,7 +158,7 @@ mod tests {
         let asked = |uid: Option<&str>| PodRef { namespace: "a".into(), name: "b".into(), uid: uid.map(Into::into) };
         let check = |uid, node: Option<&str>| {
             let config = NodeConfig { node_name: node.map(Into::into), ..NodeConfig::default() };
-            is_the_one(found.clone(), &asked(uid), &config).map(|_| ()).map_err(|e| e.reason)
+            is_the_one(&found, &asked(uid), &config).map_err(|e| e.reason)
         };
         assert_eq!(check(Some("new"), Some("n1")), Ok(()));
         assert_eq!(check(None, None), Ok(()));

@@ -63,6 +63,12 @@ impl Cluster {
         cluster
     }
 
+    /// Its network, for a thread that outlasts a borrow.
+    pub fn another_handle(&self) -> Netns {
+        let thread = self.directory.parent().and_then(|root| root.parent()).expect("below the thread");
+        Netns::open(&thread.join("ns/net")).unwrap()
+    }
+
     /// One of its files.
     pub fn file(&self, name: &str) -> String {
         std::fs::read_to_string(self.directory.join(name)).unwrap()
@@ -114,11 +120,17 @@ impl Cluster {
 
     /// Creates a pod of tests/data/pods under this name; the object that the API server made of it.
     pub fn create_data_pod(&self, file: &str, name: &str) -> Value {
+        self.create_changed_pod(file, name, |_| {})
+    }
+
+    /// The same with changes.
+    pub fn create_changed_pod(&self, file: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
         let (mut pod, _) = data(file);
         let metadata = pod["metadata"].as_object_mut().unwrap();
         metadata.retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
         metadata["name"] = json!(name);
         pod["status"] = json!({});
+        change(&mut pod);
         self.create("/api/v1/namespaces/team-a/pods", &pod)
     }
 

@@ -1,6 +1,7 @@
 //! What several test programs need. Every test lives in namespaces of its own, held by its threads, so that nothing can outlast it.
 #![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
 
+pub mod agent;
 pub mod cluster;
 pub mod connections;
 pub mod lab;

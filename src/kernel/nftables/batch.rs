@@ -19,7 +19,7 @@ const NFNL_BATCH_GENID: u16 = 1;
 /// The crate's own begin takes no attributes.
 const NFNL_MSG_BATCH_BEGIN: u8 = 16;
 
-/// One transaction that makes a table.
+/// One transaction that makes a table, or another one into it.
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     /// The sequence number of its begin.
@@ -33,17 +33,29 @@ pub(super) struct Batch {
 /// What a message does; chains and rules by their index.
 #[derive(Clone, Copy)]
 enum Step {
+    Clearing,
     Table,
     Chain(usize),
     Rule(usize, usize),
 }
 
 impl Batch {
-    /// `generation`: refuse it unless this is still the tables' generation.
-    pub(super) fn of(table: &Table, generation: Option<u32>, first: u32) -> Self {
-        let mut messages = vec![(Step::Table, new_table(), NLM_F_CREATE | NLM_F_EXCL)];
+    /// In the place of what was found. `generation`: refuse it unless this is still the tables' generation.
+    pub(super) fn of(table: &Table, found: Option<&Table>, generation: Option<u32>, first: u32) -> Self {
+        // a base chain that stays lets no new connection through; one that is deleted and made anew does, even within a transaction
+        let stays = found.is_some_and(|found| has_same_chains(table, found));
+        let flags = if stays { NLM_F_CREATE } else { NLM_F_CREATE | NLM_F_EXCL };
+        let mut messages = Vec::new();
+        if found.is_some() && !stays {
+            messages.push((Step::Clearing, NfTablesMessage::DeleteTable(TableMessage { attributes: vec![of_table()] }), 0));
+        }
+        messages.push((Step::Table, new_table(), flags));
         for (at, chain) in table.chains.iter().enumerate() {
-            messages.push((Step::Chain(at), new_chain(chain), NLM_F_CREATE | NLM_F_EXCL));
+            messages.push((Step::Chain(at), new_chain(chain), flags));
+        }
+        if stays {
+            let all = RuleMessage { attributes: vec![RuleAttribute::Table(TABLE.into())] };
+            messages.push((Step::Clearing, NfTablesMessage::DeleteRule(all), 0));
         }
         let mut encoder = Encoder::default();
         for (of_chain, chain) in table.chains.iter().enumerate() {
@@ -82,6 +94,7 @@ impl Batch {
         let step = sequence.checked_sub(self.first + 1).and_then(|at| self.steps.get(at as usize));
         match step {
             None => "sending the nf_tables transaction".into(),
+            Some(Step::Clearing) => format!("clearing table inet {TABLE}"),
             Some(Step::Table) => format!("adding table inet {TABLE}"),
             Some(Step::Chain(at)) => format!("adding chain {}", table.chains[*at].name),
             Some(Step::Rule(chain, at)) => {
@@ -102,8 +115,18 @@ fn begin(generation: Option<u32>) -> ControlMessage {
     }
 }
 
+/// Whether rules are all that may differ.
+fn has_same_chains(table: &Table, found: &Table) -> bool {
+    let frame = |table: &Table| (table.flags, table.chains.iter().map(|c| (c.name.clone(), c.hook.clone())).collect::<Vec<_>>());
+    frame(table) == frame(found)
+}
+
+fn of_table() -> TableAttribute {
+    TableAttribute::Name(TABLE.into())
+}
+
 fn new_table() -> NfTablesMessage {
-    let attributes = vec![TableAttribute::Name(TABLE.into()), TableAttribute::Flags(TableFlags::empty())];
+    let attributes = vec![of_table(), TableAttribute::Flags(TableFlags::empty())];
     NfTablesMessage::NewTable(TableMessage { attributes })
 }
 

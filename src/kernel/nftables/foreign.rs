@@ -64,6 +64,19 @@ pub(super) fn in_front(socket: &mut Socket, plan: &Plan, form: Form) -> Result<V
     Ok(out)
 }
 
+/// Whether any table has a chain that istio-cni or its init container makes: `ISTIO_...` of iptables-nft, `istio-...` of its native form.
+pub(super) fn has_chains_of_istio(socket: &mut Socket) -> Result<bool, KernelError> {
+    let all = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
+    let chains = socket.dump(NetfilterProtoFamily::Unspec, "listing chains", all)?;
+    let of_istio = |(_, object): (NetfilterProtoFamily, NfTablesMessage)| match object {
+        NfTablesMessage::NewChain(message) => {
+            chain(message).is_some_and(|(table, chain)| chain.name.starts_with("ISTIO_") || table.starts_with("istio-proxy"))
+        }
+        _ => false,
+    };
+    Ok(chains.into_iter().any(of_istio))
+}
+
 fn base_chain((family, object): (NetfilterProtoFamily, NfTablesMessage)) -> Option<Foreign> {
     let NfTablesMessage::NewChain(message) = object else { return None };
     let (table, chain) = chain(message)?;

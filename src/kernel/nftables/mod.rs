@@ -51,14 +51,20 @@ impl Nftables {
         foreign::in_front(&mut self.socket, plan, form)
     }
 
-    /// Makes the table: all of it for both families, or nothing. Fails with [`KernelError::Overtaken`] if there is one, or if anything
-    /// changed since the last read: the kernel refuses such a transaction before it has done any of it.
-    pub fn create(&mut self, table: &Table) -> Result<(), KernelError> {
-        let batch = Batch::of(table, self.generation, self.socket.next_sequence());
+    /// Makes the table, in the place of what was found of it: all of it for both families, or nothing. Fails with
+    /// [`KernelError::Overtaken`] where anything has changed since the last read: the kernel refuses such a transaction before it has done
+    /// any of it.
+    pub fn apply(&mut self, table: &Table, found: Option<&Table>) -> Result<(), KernelError> {
+        let batch = Batch::of(table, found, self.generation, self.socket.next_sequence());
         match self.socket.transact(&batch.bytes, batch.first, batch.last) {
             Ok(()) => Ok(()),
             Err((_, Errno::EEXIST | Errno::ERESTART)) => Err(KernelError::Overtaken),
             Err((sequence, errno)) => Err(KernelError::of_nf_tables(batch.describe(table, sequence), errno)),
         }
+    }
+
+    /// Whether any table of this namespace has a chain of Istio's.
+    pub fn has_chains_of_istio(&mut self) -> Result<bool, KernelError> {
+        foreign::has_chains_of_istio(&mut self.socket)
     }
 }

@@ -4,7 +4,7 @@ use std::{fs::File, time::Duration};
 
 use nix::fcntl::Flock;
 
-use super::delays;
+use super::super::delays;
 use crate::{
     deadline::Deadline,
     node::{paths, state},

@@ -12,31 +12,33 @@ use crate::{
 };
 
 /// Whom to ask, whom to believe, and who we are.
-pub(super) struct Credential {
-    pub(super) server: SocketAddr,
+pub(crate) struct Credential {
+    pub(crate) server: SocketAddr,
     /// DER
-    pub(super) ca: Vec<Vec<u8>>,
-    pub(super) token: String,
+    pub(crate) ca: Vec<Vec<u8>>,
+    pub(crate) token: String,
 }
 
 impl Credential {
-    /// Reads the files; `None` where the credential was not installed.
-    pub(super) fn load() -> Result<Option<Self>, Explanation> {
-        let file = |name: &str| read(&Path::new(paths::API).join(name), Privacy::Private);
+    /// Reads the files of a directory; `None` where the credential was not installed.
+    pub(crate) fn load(directory: &Path) -> Result<Option<Self>, Explanation> {
+        let file = |name: &str| read(&directory.join(name), Privacy::Private);
         let (server, ca, token) = (file("server")?, file("ca.crt")?, file("token")?);
         if server.is_none() && ca.is_none() && token.is_none() {
             return Ok(None);
         }
         let needed = |text: Option<String>, name| text.ok_or_else(|| invalid(name, "is missing"));
-        Ok(Some(Self {
-            server: address(&needed(server, "server")?)?,
-            ca: certificates(&needed(ca, "ca.crt")?)?,
-            token: bearer(&needed(token, "token")?)?,
-        }))
+        let server = address(&needed(server, "server")?)?;
+        Self::of(server, &needed(ca, "ca.crt")?, &needed(token, "token")?).map(Some)
+    }
+
+    /// Of a server, from texts: certificates as PEM, and a token.
+    pub(crate) fn of(server: SocketAddr, ca: &str, token: &str) -> Result<Self, Explanation> {
+        Ok(Self { server, ca: certificates(ca)?, token: bearer(token)? })
     }
 
     /// When the token expired, or will; `None` if it does not say.
-    pub(super) fn expiry(&self) -> Option<Timestamp> {
+    pub(crate) fn expiry(&self) -> Option<Timestamp> {
         #[derive(Deserialize)]
         struct Claims {
             exp: i64,

@@ -1,0 +1,171 @@
+//! Whether this node's pods still are what their ADDs made of them. One pod after the other, spread over the period: little at a time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tracing::{info, warn};
+
+use super::{Agent, bypass, events::About};
+use crate::{
+    deadline::Deadline,
+    kernel::Netns,
+    mesh::DriftPolicy,
+    node::attachments::{self, Record},
+    plan::summary,
+    reason::{Explanation, Reason},
+    redirection::{Findings, repair, verify},
+};
+
+/// For one pod.
+const LOOK: Duration = Duration::from_secs(10);
+/// Longest pause between two pods, so that few pods are looked at soon after each other.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What was found of a redirected pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Consistent,
+    Drifted,
+    Repaired,
+    Outdated,
+    Preempted,
+    Gone,
+    Failed,
+}
+
+impl State {
+    const ALL: [Self; 7] = [Self::Consistent, Self::Drifted, Self::Repaired, Self::Outdated, Self::Preempted, Self::Gone, Self::Failed];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Consistent => "consistent",
+            Self::Drifted => "drifted",
+            Self::Repaired => "repaired",
+            Self::Outdated => "outdated",
+            Self::Preempted => "preempted",
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Audits the node again and again, for ever.
+pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
+    loop {
+        let started = Instant::now();
+        let records = tokio::task::spawn_blocking(records).await.unwrap_or_default();
+        let pause = (period / (records.len() as u32 + 1)).min(LONGEST_PAUSE);
+        let mut counts: BTreeMap<&'static str, usize> = State::ALL.iter().map(|s| (s.as_str(), 0)).collect();
+        let mut alive = HashSet::new();
+        for record in records {
+            let (of_agent, uid) = (agent.clone(), record.uid.clone());
+            let state = tokio::task::spawn_blocking(move || look(&of_agent, &record)).await.unwrap_or(State::Failed);
+            *counts.entry(state.as_str()).or_default() += 1;
+            if state != State::Gone {
+                alive.insert(uid);
+            }
+            tokio::time::sleep(pause).await;
+        }
+        let of_agent = agent.clone();
+        let bypassing = tokio::task::spawn_blocking(move || bypass::look(&of_agent, &alive)).await.unwrap_or_default();
+        counts.insert("bypassing", bypassing.len());
+        agent.audited(bypassing);
+        agent.metrics.audited(counts.iter().map(|(outcome, count)| (*outcome, count)));
+        tokio::time::sleep(period.saturating_sub(started.elapsed()).max(LONGEST_PAUSE)).await;
+    }
+}
+
+/// The records of redirections: of two attachments in one namespace, one.
+fn records() -> Vec<Record> {
+    attachments::sweep();
+    let mut seen = BTreeSet::new();
+    attachments::all().into_iter().filter(|r| r.done && seen.insert(r.netns_cookie)).collect()
+}
+
+/// Looks at one, tells what is wrong, and puts it right where the profile says so.
+fn look(agent: &Agent, record: &Record) -> State {
+    let netns = match opened(record) {
+        Ok(Some(netns)) => netns,
+        Ok(None) => {
+            remove(record);
+            return State::Gone;
+        }
+        Err(error) => return failed(record, &error),
+    };
+    let found = match verify(record, &netns, Deadline::after(LOOK)) {
+        Ok(found) => found,
+        // it may have ended meanwhile
+        Err(_) if matches!(opened(record), Ok(None)) => return State::Gone,
+        Err(error) => return failed(record, &error),
+    };
+    let state = match found.wrong() {
+        None => return State::Consistent,
+        Some(Reason::Outdated) => State::Outdated,
+        Some(Reason::Preempted) => State::Preempted,
+        Some(_) => State::Drifted,
+    };
+    let about = About { namespace: record.namespace.clone(), name: record.pod.clone(), uid: record.uid.clone() };
+    let tell = |explanation: Explanation| {
+        warn!(namespace = record.namespace, name = record.pod, reason = explanation.reason.as_str(), "{explanation}");
+        agent.events.tell(about.clone(), explanation, &agent.metrics);
+    };
+    tell(told(&found));
+    let repairs = || agent.profiles.named(&record.profile).is_some_and(|p| p.spec.drift == DriftPolicy::Repair);
+    if state != State::Drifted || !repairs() {
+        return state;
+    }
+    match repair(record, &netns, Deadline::after(LOOK)) {
+        Ok(found) if found.differences.is_empty() => {
+            agent.metrics.repaired(true);
+            info!(namespace = record.namespace, name = record.pod, "the redirection was put right");
+            State::Repaired
+        }
+        Ok(found) => {
+            agent.metrics.repaired(false);
+            tell(told(&found).remedy("it could not be put right: delete the pod so that it is made anew"));
+            State::Drifted
+        }
+        Err(error) => {
+            agent.metrics.repaired(false);
+            tell(error);
+            State::Drifted
+        }
+    }
+}
+
+/// What is wrong, in a line.
+fn told(found: &Findings) -> Explanation {
+    let reason = found.wrong().unwrap_or(Reason::Drifted);
+    let what = if reason == Reason::Preempted { summary(&found.in_front) } else { summary(&found.differences) };
+    what.map_or_else(|| reason.into(), |what| reason.because(what))
+}
+
+/// The record's network namespace; `None` where it is gone, or its path leads to another.
+fn opened(record: &Record) -> Result<Option<Netns>, Explanation> {
+    if !record.netns.exists() {
+        return Ok(None);
+    }
+    let netns = Netns::open(Path::new(&record.netns))?;
+    let is_it = netns.cookie()? == record.netns_cookie;
+    Ok(is_it.then_some(netns))
+}
+
+fn remove(record: &Record) {
+    for of_same in attachments::of_container(&record.container_id).iter().filter(|r| r.netns_cookie == record.netns_cookie) {
+        attachments::remove(&of_same.container_id, &of_same.ifname);
+    }
+}
+
+fn failed(record: &Record, error: &Explanation) -> State {
+    warn!(
+        namespace = record.namespace,
+        name = record.pod,
+        reason = error.reason.as_str(),
+        "the redirection could not be looked at: {error}"
+    );
+    State::Failed
+}

@@ -1,0 +1,71 @@
+//! Pods that should be redirected and are not: those that never named the attachment, or whose sandbox the plugin was not called for.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tracing::warn;
+
+use super::{Agent, events::About};
+use crate::{
+    deadline::Deadline,
+    kernel::{Interfaces, KernelError, Netns, Redirects, redirects},
+    mesh::{Attachment, Decision, decide},
+    reason::Reason,
+    source::{Found, wire::Bypassing},
+};
+
+/// Where runtimes keep network namespaces.
+const NETNS: &str = "/run/netns";
+/// For one namespace.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Looks for them among the running pods that have no live record (by UID), and tells of each. A pod's namespace is found by its
+/// addresses.
+pub(super) fn look(agent: &Agent, on_record: &HashSet<String>) -> Vec<Bypassing> {
+    let should_be = |found: &Found| {
+        let Ok((profile, _)) = agent.profiles.governing(&found.namespace, None) else { return false };
+        matches!(decide(&found.pod, &found.namespace, &profile, &Attachment::default()).decision, Decision::Redirect(_))
+    };
+    let mut pods = agent.cache.running();
+    pods.retain(|found| !on_record.contains(&found.pod.metadata.uid) && should_be(found));
+    if pods.is_empty() {
+        return Vec::new();
+    }
+    let unredirected = unredirected(Path::new(NETNS));
+    let mut out = Vec::new();
+    for Found { pod, .. } in pods {
+        let ips = pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
+        let Some(netns) = ips.filter_map(|ip| unredirected.get(&ip)).next() else { continue };
+        let (namespace, name) = (pod.metadata.namespace, pod.metadata.name);
+        let explanation =
+            Reason::Bypassing.because("the pod should be redirected, but the plugin was not called for it and nothing redirects it");
+        let explanation =
+            explanation.remedy("let it name the attachment in k8s.v1.cni.cncf.io/networks and delete it so that it is made anew");
+        warn!(namespace, name, reason = explanation.reason.as_str(), "{explanation}");
+        agent.events.tell(About { namespace: namespace.clone(), name: name.clone(), uid: pod.metadata.uid }, explanation, &agent.metrics);
+        out.push(Bypassing { namespace, name, netns: netns.clone() });
+    }
+    out.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    out
+}
+
+/// The addresses of eth0 in every network namespace in which nothing redirects.
+fn unredirected(directory: &Path) -> HashMap<IpAddr, PathBuf> {
+    let mut out = HashMap::new();
+    for path in std::fs::read_dir(directory).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())) {
+        let Ok(netns) = Netns::open(&path) else { continue }; // it ends, or is the host's
+        let looked = netns.run(|| {
+            let deadline = Deadline::after(LOOK);
+            if redirects(deadline)? != Redirects::Nothing {
+                return Ok::<_, KernelError>(Vec::new());
+            }
+            Interfaces::open(deadline)?.addresses_of_eth0()
+        });
+        out.extend(looked.unwrap_or_default().into_iter().map(|ip| (ip, path.clone())));
+    }
+    out
+}

@@ -1,0 +1,179 @@
+//! The socket that the plugin asks on. Each conversation is a task of its own with its own deadlines: a slow or dead peer holds up nobody.
+
+use std::{
+    io,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::Serialize;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::Semaphore,
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+use super::{Agent, events::About, look_up::look_up};
+use crate::{
+    deadline::Deadline,
+    node::{paths, state},
+    reason::{Explanation, Reason},
+    source::wire::{self, Answer, Ask, Governed, LONGEST_QUESTION, LookUp, Question, Reply, Report},
+};
+
+/// Conversations at a time.
+const MOST: usize = 1024;
+/// For the question, which the plugin sends at once, and for taking the answer.
+const AT_ONCE: Duration = Duration::from_secs(2);
+/// For the report: an ADD takes no longer.
+const WHOLE_CALL: Duration = Duration::from_secs(75);
+
+/// The socket, which goes with it.
+pub(super) struct Socket {
+    listener: UnixListener,
+    inode: u64,
+}
+
+impl Socket {
+    /// Takes the place of an earlier agent's, in one step.
+    pub(super) fn bind() -> Result<Self, Explanation> {
+        let (directory, socket) = (state::directory(paths::RUN)?, Path::new(paths::AGENT_SOCKET));
+        let unfinished = directory.join(format!("agent.sock.{}", std::process::id()));
+        let bind = || -> io::Result<Self> {
+            std::fs::remove_file(&unfinished).ok();
+            let listener = UnixListener::bind(&unfinished)?;
+            std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o600))?;
+            let inode = std::fs::symlink_metadata(&unfinished)?.ino();
+            std::fs::rename(&unfinished, socket)?;
+            Ok(Self { listener, inode })
+        };
+        bind().map_err(|e| state::unusable(socket, &e))
+    }
+
+    /// Whether it is still where plugins look for it.
+    pub(super) fn is_there(inode: u64) -> bool {
+        std::fs::symlink_metadata(paths::AGENT_SOCKET).is_ok_and(|m| m.ino() == inode)
+    }
+
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    /// Answers, for ever.
+    pub(super) async fn serve(&self, agent: Arc<Agent>) {
+        let places = Arc::new(Semaphore::new(MOST));
+        loop {
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!("accepting on {}: {error}", paths::AGENT_SOCKET);
+                    tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors, perhaps
+                    continue;
+                }
+            };
+            let (Ok(place), true) = (places.clone().try_acquire_owned(), is_root(&stream)) else { continue };
+            let agent = agent.clone();
+            tokio::spawn(async move {
+                if let Err(error) = conversation(&agent, stream).await {
+                    debug!("a conversation ended: {error}");
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        if Self::is_there(self.inode) {
+            std::fs::remove_file(paths::AGENT_SOCKET).ok();
+        }
+    }
+}
+
+fn is_root(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0)
+}
+
+async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
+    let (read, mut write) = stream.split();
+    let mut read = BufReader::new(read);
+    let line = timeout(AT_ONCE, line(&mut read)).await??;
+    let question = match serde_json::from_slice::<Question>(&line) {
+        Ok(question) if wire::is_spoken(question.version) => question,
+        Ok(Question { version, .. }) => {
+            let other = Reason::AgentUnavailable.because(format!("the agent speaks version {}, not {version}", wire::VERSION));
+            return say(&mut write, refused(&other)).await;
+        }
+        Err(error) => {
+            let unread = Reason::AgentUnavailable.because(format!("the agent cannot read the question: {error}"));
+            return say(&mut write, refused(&unread)).await;
+        }
+    };
+    let look_up = match question.ask {
+        Ask::Bypassing {} => return say(&mut write, Reply::Bypassing(agent.bypassing())).await,
+        Ask::LookUp(look_up) => look_up,
+    };
+    let governed = match governed(agent, &look_up).await {
+        Ok(governed) => governed,
+        Err(refusal) => {
+            agent.metrics.refused(refusal.reason);
+            return say(&mut write, refused(&refusal)).await;
+        }
+    };
+    let about = About { namespace: look_up.namespace, name: look_up.name, uid: governed.pod.metadata.uid.clone() };
+    say(&mut write, Reply::Found(Box::new(governed))).await?;
+    let report = timeout(WHOLE_CALL, self::line(&mut read)).await??;
+    match serde_json::from_slice(&report) {
+        Ok(report) => reported(agent, &about, report),
+        Err(_nothing) => agent.metrics.unreported(),
+    }
+    Ok(())
+}
+
+/// The pod, its namespace and its profile.
+async fn governed(agent: &Agent, asked: &LookUp) -> Result<Governed, Explanation> {
+    // who asks waits that long: our word, whatever it is, must come before
+    let deadline = Deadline::after(Duration::from_millis(asked.millis).mul_f32(0.9));
+    let (found, from) = look_up(&agent.cache, &agent.cluster, &agent.metrics, &asked.pod(), deadline).await?;
+    agent.metrics.looked_up(from);
+    let (_, profile) = agent.profiles.governing(&found.namespace, asked.profile.clone())?;
+    Ok(Governed { pod: found.pod, namespace: found.namespace, profile })
+}
+
+/// Counts what came of an ADD, and tells it on the pod.
+fn reported(agent: &Agent, about: &About, report: Report) {
+    let outcome = Explanation::from(report.outcome);
+    agent.metrics.added(outcome.reason, report.look_up, report.apply);
+    let warnings: Vec<_> = report.warnings.into_iter().map(Explanation::from).collect();
+    let is_told = report.refused || matches!(outcome.reason, Reason::Redirected);
+    let told_twice = warnings.iter().any(|w| w.reason == outcome.reason);
+    for explanation in warnings.into_iter().chain((is_told && !told_twice).then_some(outcome)) {
+        agent.events.tell(about.clone(), explanation, &agent.metrics);
+    }
+}
+
+fn refused(explanation: &Explanation) -> Reply {
+    Reply::Refused(explanation.into())
+}
+
+/// A line of bounded length; empty where the peer has gone.
+async fn line(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    from.take(LONGEST_QUESTION as u64).read_until(b'\n', &mut line).await?;
+    Ok(line)
+}
+
+async fn say(to: &mut (impl AsyncWriteExt + Unpin), reply: Reply) -> io::Result<()> {
+    let mut line = json(&Answer { version: wire::VERSION, reply })?;
+    line.push(b'\n');
+    timeout(AT_ONCE, to.write_all(&line)).await?
+}
+
+fn json(what: &impl Serialize) -> io::Result<Vec<u8>> {
+    serde_json::to_vec(what).map_err(io::Error::other)
+}

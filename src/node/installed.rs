@@ -1,0 +1,31 @@
+//! What the agent has installed on this node. Without it nobody waits for an agent.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Privacy, paths, read};
+use crate::reason::{Explanation, Reason};
+
+/// `/var/lib/mesh-optin/installed.json`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Installed {
+    /// Of the program.
+    pub version: String,
+    /// The program under its names, absolute.
+    pub programs: Vec<std::path::PathBuf>,
+    /// CNI configurations for NADs without a spec.
+    pub confs: Vec<std::path::PathBuf>,
+    /// `agent uninstall` has begun: an ADD is refused.
+    pub uninstalled: bool,
+}
+
+impl Installed {
+    /// Reads it; `None` where no agent was ever installed.
+    pub fn load() -> Result<Option<Self>, Explanation> {
+        let Some(text) = read(Path::new(paths::INSTALLED), Privacy::Public)? else { return Ok(None) };
+        let broken = |e: serde_json::Error| Reason::NodeConfigInvalid.because(format!("{} cannot be read: {e}", paths::INSTALLED));
+        serde_json::from_str(&text).map(Some).map_err(broken)
+    }
+}

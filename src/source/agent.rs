@@ -1,0 +1,145 @@
+//! The node agent, asked over its socket. Waiting for it costs a file descriptor: nothing of the API client is loaded meanwhile.
+
+use std::{
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use super::{
+    Found, delays,
+    wire::{self, Answer, Ask, Bypassing, Governed, LONGEST_ANSWER, LookUp, Question, Reply, Report},
+};
+use crate::{
+    cni::PodRef,
+    deadline::Deadline,
+    mesh::Profile,
+    node::{Installed, paths},
+    reason::{Explanation, Reason},
+};
+
+/// How long an ADD waits for an agent that is away where the API can be asked instead: a restart takes less.
+const RESTART: Duration = Duration::from_secs(2);
+
+/// A conversation with the agent that has answered.
+#[derive(Debug)]
+pub struct Conversation(UnixStream);
+
+/// What the agent said.
+pub(super) struct Heard {
+    pub(super) found: Found,
+    pub(super) profile: Profile,
+    pub(super) conversation: Conversation,
+}
+
+/// Asks for a pod. While the agent is away, which is what an update or a restart looks like, it is asked again and again: until the
+/// deadline where nobody else can be asked.
+pub(super) fn look_up(pod: &PodRef, profile: Option<&str>, deadline: Deadline, is_last: bool) -> Result<Heard, Explanation> {
+    let patience = if is_last { deadline } else { deadline.half() };
+    let mut delays = delays(Duration::from_millis(5), Duration::from_millis(250));
+    loop {
+        let away = match attempt(pod, profile, patience) {
+            Err(Silent::Away(why)) => why,
+            Err(Silent::Refused(explanation)) => return Err(explanation),
+            Ok(heard) => return Ok(heard),
+        };
+        match Installed::load()? {
+            Some(installed) if installed.uninstalled => return Err(Reason::Uninstalled.into()),
+            Some(_) => {}
+            None => return Err(unavailable(&away)),
+        }
+        let waited = deadline.whole().saturating_sub(deadline.left());
+        let delay = delays.next().unwrap_or_default();
+        if delay >= patience.left() || (!is_last && waited > RESTART) {
+            return Err(unavailable(&away));
+        }
+        std::thread::sleep(delay);
+    }
+}
+
+/// The pods of this node that should be redirected and are not; `None` where there is no agent.
+pub fn bypassing(deadline: Deadline) -> Result<Option<Vec<Bypassing>>, Explanation> {
+    match converse(Ask::Bypassing {}, deadline) {
+        Ok((Reply::Bypassing(pods), _)) => Ok(Some(pods)),
+        Ok((Reply::Found(_), _)) => Err(unavailable("it answers something else")),
+        Ok((Reply::Refused(refusal), _)) => Err(refusal.into()),
+        Err(_away) => Ok(None),
+    }
+}
+
+/// Whether it takes connections.
+pub(super) fn listens() -> bool {
+    UnixStream::connect(paths::AGENT_SOCKET).is_ok()
+}
+
+impl Conversation {
+    /// Tells what came of it. Nobody waits for that: what is not heard is lost.
+    pub fn report(mut self, report: &Report) {
+        if let Ok(mut line) = serde_json::to_vec(report) {
+            line.push(b'\n');
+            self.0.set_nonblocking(true).and_then(|()| self.0.write_all(&line)).ok();
+        }
+    }
+}
+
+/// Why there is no pod.
+enum Silent {
+    /// It does not listen, went away, or says what we do not understand.
+    Away(String),
+    /// By its word.
+    Refused(Explanation),
+}
+
+fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<Heard, Silent> {
+    let PodRef { namespace, name, uid } = pod.clone();
+    let millis = deadline.left().as_millis() as u64;
+    let ask = Ask::LookUp(LookUp { namespace, name, uid, profile: profile.map(Into::into), millis });
+    match converse(ask, deadline).map_err(Silent::Away)? {
+        (Reply::Found(governed), conversation) => {
+            let Governed { pod, namespace, profile } = *governed;
+            let profile = profile.profile().map_err(|e| Silent::Away(format!("its profile cannot be read: {e}")))?;
+            Ok(Heard { found: Found { pod, namespace }, profile, conversation })
+        }
+        (Reply::Refused(refusal), _) => Err(Silent::Refused(refusal.into())),
+        (Reply::Bypassing(_), _) => Err(Silent::Away("it answers something else".into())),
+    }
+}
+
+/// One question, one answer; why not, in words.
+fn converse(ask: Ask, deadline: Deadline) -> Result<(Reply, Conversation), String> {
+    let said = |e: std::io::Error| match e.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => "it does not answer in time".to_owned(),
+        _ => e.to_string(),
+    };
+    is_root_s(Path::new(paths::RUN))?;
+    let mut stream = UnixStream::connect(paths::AGENT_SOCKET).map_err(said)?;
+    let within = Some(deadline.left().max(Duration::from_millis(1)));
+    stream.set_read_timeout(within).and_then(|()| stream.set_write_timeout(within)).map_err(said)?;
+    let mut line = serde_json::to_vec(&Question::new(ask)).map_err(|e| e.to_string())?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(said)?;
+    line.clear();
+    BufReader::new(&stream).take(LONGEST_ANSWER as u64).read_until(b'\n', &mut line).map_err(said)?;
+    if line.is_empty() {
+        return Err("it hung up".into());
+    }
+    let answer: Answer = serde_json::from_slice(&line).map_err(|e| format!("its answer cannot be read: {e}"))?;
+    if !wire::is_spoken(answer.version) {
+        return Err(format!("it speaks version {}, we speak {}", answer.version, wire::VERSION));
+    }
+    Ok((answer.reply, Conversation(stream)))
+}
+
+/// Nobody but root can put a socket there.
+fn is_root_s(directory: &Path) -> Result<(), String> {
+    match std::fs::symlink_metadata(directory) {
+        Ok(_) if crate::node::state::is_private(directory) => Ok(()),
+        Ok(_) => Err(format!("{} is not a directory of root's alone", directory.display())),
+        Err(e) => Err(format!("{}: {e}", directory.display())),
+    }
+}
+
+fn unavailable(why: &str) -> Explanation {
+    Reason::AgentUnavailable.because(format!("the node agent does not answer on {}: {why}", paths::AGENT_SOCKET))
+}

@@ -1,0 +1,209 @@
+//! What the plugin and the node agent say to each other: one line of JSON each way for a question, one more for what came of it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::{
+    cni::PodRef,
+    mesh::{Namespace, Pod, Profile, ProfileOrigin},
+    reason::{Explanation, Reason},
+};
+
+/// The version that is spoken; the one before it is understood as well.
+pub const VERSION: u32 = 1;
+/// Longest line to the agent, in bytes.
+pub const LONGEST_QUESTION: usize = 16 << 10;
+/// Longest line from the agent, in bytes: the API server takes no larger object.
+pub const LONGEST_ANSWER: usize = 4 << 20;
+
+/// Whether a version is one that we speak.
+pub fn is_spoken(version: u32) -> bool {
+    (VERSION.saturating_sub(1).max(1)..=VERSION).contains(&version)
+}
+
+/// A line to the agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Question {
+    /// Of what follows.
+    pub version: u32,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What can be asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Ask {
+    /// For a pod; a report follows.
+    LookUp(LookUp),
+    /// For the pods of this node that should be redirected and are not.
+    Bypassing {},
+}
+
+/// For which pod, under which profile.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct LookUp {
+    pub namespace: String,
+    pub name: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// The one that the attachment names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// How long whoever asks will wait.
+    pub millis: u64,
+}
+
+/// A line from the agent.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// Of what follows.
+    pub version: u32,
+    /// What is answered.
+    pub reply: Reply,
+}
+
+/// What can be answered.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Reply {
+    /// The pod, and what governs it.
+    Found(Box<Governed>),
+    /// Why there is no answer.
+    Refused(Refusal),
+    /// Pods that should be redirected and are not.
+    Bypassing(Vec<Bypassing>),
+}
+
+/// A pod with its namespace and the profile that governs it.
+#[derive(Debug, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Governed {
+    pub pod: Pod,
+    pub namespace: Namespace,
+    pub profile: WireProfile,
+}
+
+/// A profile as it was written, and where; without an object it is the built-in one.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct WireProfile {
+    pub origin: ProfileOrigin,
+    pub object: Option<Box<RawValue>>,
+}
+
+/// An [`Explanation`] on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Refusal {
+    pub reason: String,
+    pub cause: String,
+    pub remedy: Option<String>,
+}
+
+/// A pod that should be redirected and is not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Bypassing {
+    pub namespace: String,
+    pub name: String,
+    pub netns: std::path::PathBuf,
+}
+
+/// What came of a look-up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// What was done, or why nothing was.
+    pub outcome: Refusal,
+    /// The pod does not start.
+    pub refused: bool,
+    /// What someone should know.
+    pub warnings: Vec<Refusal>,
+    /// From the start of the call to the answer of the look-up.
+    pub look_up: Duration,
+    /// From there to the end.
+    pub apply: Duration,
+}
+
+// === impl ===
+
+impl Question {
+    /// In our version.
+    pub fn new(ask: Ask) -> Self {
+        Self { version: VERSION, ask }
+    }
+}
+
+impl LookUp {
+    /// The pod, as the runtime names it.
+    pub fn pod(&self) -> PodRef {
+        PodRef { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
+    }
+}
+
+impl WireProfile {
+    /// Reads it.
+    pub fn profile(&self) -> Result<Profile, String> {
+        match &self.object {
+            None => Ok(Profile::built_in()),
+            Some(object) => Profile::from_json(object.get(), self.origin.clone()),
+        }
+    }
+}
+
+impl From<&Explanation> for Refusal {
+    fn from(explanation: &Explanation) -> Self {
+        let Explanation { reason, cause, remedy } = explanation;
+        Self { reason: reason.to_string(), cause: cause.clone(), remedy: remedy.as_ref().map(ToString::to_string) }
+    }
+}
+
+impl From<Refusal> for Explanation {
+    fn from(refusal: Refusal) -> Self {
+        match Reason::from_code(&refusal.reason) {
+            Some(reason) => Self { reason, cause: refusal.cause, remedy: refusal.remedy.map(Into::into) },
+            // of an agent that is newer than we are
+            None => Reason::AgentUnavailable.because(format!("{}: {}", refusal.reason, refusal.cause)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_arrives_as_it_was_sent_and_an_unknown_one_is_an_absent_agent() {
+        for reason in Reason::ALL {
+            let sent = reason.because("this");
+            assert_eq!(Explanation::from(Refusal::from(&sent)), sent);
+        }
+        let newer = Refusal { reason: "FromTheFuture".into(), cause: "that".into(), remedy: None };
+        let read = Explanation::from(newer);
+        assert_eq!((read.reason, read.cause.as_str()), (Reason::AgentUnavailable, "FromTheFuture: that"));
+    }
+
+    #[test]
+    fn this_version_and_the_one_before_are_spoken() {
+        assert!(is_spoken(VERSION) && !is_spoken(VERSION + 1) && !is_spoken(0));
+        let look_up = LookUp { namespace: "a".into(), name: "b".into(), uid: None, profile: None, millis: 5 };
+        let line = serde_json::to_string(&Question::new(Ask::LookUp(look_up))).unwrap();
+        assert_eq!(line, r#"{"version":1,"ask":{"lookUp":{"namespace":"a","name":"b","millis":5}}}"#);
+        assert_eq!(serde_json::to_string(&Question::new(Ask::Bypassing {})).unwrap(), r#"{"version":1,"ask":{"bypassing":{}}}"#);
+    }
+
+    #[test]
+    fn profiles_arrive_as_they_were_written() {
+        let object = r#"{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{"name":"p"},"spec":{"revisions":["r"]}}"#;
+        let sent =
+            WireProfile { origin: ProfileOrigin::File("/p.yaml".into()), object: Some(RawValue::from_string(object.into()).unwrap()) };
+        let read: WireProfile = serde_json::from_str(&serde_json::to_string(&sent).unwrap()).unwrap();
+        let profile = read.profile().unwrap();
+        assert_eq!((profile.name.as_str(), profile.spec.revisions[0].as_str(), profile.origin), ("p", "r", sent.origin));
+    }
+}

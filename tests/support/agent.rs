@@ -1,0 +1,158 @@
+//! The node agent on a node of the lab, in the network of a control plane.
+
+use std::{
+    process::Stdio,
+    sync::mpsc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+use super::{
+    cluster::{Cluster, SERVER},
+    lab::{Call, Node, inside},
+    run,
+};
+
+/// Where the agents of the tests serve their probes: in the cluster's network namespace, a port each.
+fn listen(node: &str) -> String {
+    let port = 20_000 + node.bytes().fold(0u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into())) % 10_000;
+    format!("127.0.0.1:{port}")
+}
+
+/// An agent that runs; it ends with this.
+pub struct Agent<'a> {
+    cluster: &'a Cluster,
+    pub pid: Pid,
+    listen: String,
+    held: Option<JoinHandle<String>>,
+}
+
+impl<'a> Agent<'a> {
+    /// Starts it for a node of this name, with these further arguments; its service account is that of deploy/.
+    pub fn start(node: &Node, cluster: &'a Cluster, name: &str, args: &[&str]) -> Self {
+        for (file, text) in [("token", cluster.token("mesh-optin", "agent")), ("ca.crt", cluster.file("ca.crt"))] {
+            node.write(&format!("account/{file}"), &text);
+        }
+        for directory in ["opt/cni/bin", "etc/cni/multus/net.d"] {
+            std::fs::create_dir_all(node.path(directory)).unwrap();
+        }
+        let (listen, port) = (listen(name), SERVER.rsplit(':').next().unwrap());
+        let mut command = node.command("/mesh-optin", &["agent", "--node", name, "--api-server", "127.0.0.1", "--api-port", port]);
+        command.args(["--account", "/account", "--listen", &listen]).args(args).stdout(Stdio::null()).stderr(Stdio::piped());
+        let (send, receive) = mpsc::channel();
+        let netns = cluster.another_handle();
+        let held = std::thread::spawn(move || {
+            inside(&netns, || {
+                let child = command.spawn().unwrap();
+                send.send(child.id()).unwrap();
+                String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned()
+            })
+        });
+        let pid = Pid::from_raw(receive.recv().unwrap().cast_signed());
+        Self { cluster, pid, listen, held: Some(held) }
+    }
+
+    /// Waits until it is ready.
+    pub fn ready(self) -> Self {
+        let started = Instant::now();
+        while self.get("/readyz") != "ready\n" {
+            assert!(started.elapsed() < Duration::from_secs(20), "{}", self.get("/readyz"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self
+    }
+
+    /// What one of its paths answers; empty where nothing does.
+    pub fn get(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.listen);
+        inside(&self.cluster.netns, || super::try_run("curl", &["-s", "-m", "5", &url], "").unwrap_or_default())
+    }
+
+    /// The value of a metric, 0 where it is not there yet.
+    pub fn metric(&self, name: &str) -> f64 {
+        let text = self.get("/metrics");
+        let line = text.lines().find_map(|l| l.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Waits until a metric has at least this value.
+    pub fn reaches(&self, name: &str, value: f64) {
+        let started = Instant::now();
+        while self.metric(name) < value {
+            assert!(started.elapsed() < Duration::from_secs(20), "{name} does not reach {value}:\n{}", self.get("/metrics"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).unwrap();
+    }
+
+    /// Ends it by this signal; its log.
+    pub fn end(mut self, signal: Signal) -> String {
+        self.signal(signal);
+        self.held.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Agent<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            kill(self.pid, Signal::SIGKILL).ok();
+            let log = held.join();
+            if std::thread::panicking() {
+                eprintln!("{}", log.unwrap_or_default());
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// The service accounts and rights of deploy/.
+    pub fn apply_rbac(&self) {
+        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/rbac.yaml")).unwrap();
+        self.apply(&text);
+    }
+
+    /// Creates what a manifest holds.
+    pub fn apply(&self, text: &str) {
+        let file = self.directory.join("apply.yaml");
+        std::fs::write(&file, text).unwrap();
+        let (ca, kubectl) = (self.directory.join("ca.crt"), self.directory.join("kubectl"));
+        if !kubectl.exists() {
+            let kube = std::fs::read_link(self.directory.join("etcd")).unwrap();
+            std::os::unix::fs::symlink(kube, &kubectl).unwrap();
+        }
+        let args = ["--server", SERVER, "--certificate-authority", ca.to_str().unwrap(), "--token", "admin", "apply", "-f"];
+        inside(&self.netns, || run(kubectl.to_str().unwrap(), &[&args[..], &[file.to_str().unwrap()]].concat(), ""));
+    }
+
+    /// Creates a pod of tests/data/pods under this name on this node; the object that the API server made of it.
+    pub fn create_pod_on(&self, node: &str, file: &str, name: &str) -> Value {
+        self.create_changed_pod(file, name, |pod| pod["spec"]["nodeName"] = json!(node))
+    }
+
+    /// Reasons and types of a pod's events by now, of its present incarnation.
+    pub fn events_of(&self, pod: &Value) -> Vec<(String, String)> {
+        let list = self.request("GET", "/apis/events.k8s.io/v1/namespaces/team-a/events", &Value::Null).unwrap();
+        let of_pod = |event: &&Value| event["regarding"]["uid"] == pod["metadata"]["uid"];
+        let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        list["items"].as_array().unwrap().iter().filter(of_pod).map(|e| (text(e, "reason"), text(e, "type"))).collect()
+    }
+}
+
+/// An ADD on a node in the cluster's network.
+pub fn add(node: &Node, cluster: &Cluster, netns: &str, args: &str) -> Call {
+    add_with(node, cluster, netns, args, r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#)
+}
+
+/// The same with this configuration.
+pub fn add_with(node: &Node, cluster: &Cluster, netns: &str, args: &str, config: &str) -> Call {
+    inside(&cluster.netns, || node.call("ADD", netns, args, config))
+}
