@@ -129,7 +129,8 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
     say(&mut write, Reply::Found(Box::new(governed))).await?;
     let report = timeout(WHOLE_CALL, self::line(&mut read)).await??;
     match serde_json::from_slice(&report) {
-        Ok(report) => reported(agent, &about, report),
+        Ok(Some(report)) => reported(agent, &about, report),
+        Ok(None) => {} // it was only to be explained
         Err(_nothing) => agent.metrics.unreported(),
     }
     Ok(())

@@ -54,8 +54,9 @@ pub(super) async fn follow<K>(
                 each(event);
             }
             Err(error) => {
+                let is_unknown = matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
                 metrics.api_error("watch");
-                let error = error.to_string();
+                let error = if is_unknown { "the cluster does not know them".to_owned() } else { error.to_string() };
                 if error != last {
                     warn!("watching {}: {error}", K::plural(kind));
                     last = error;

@@ -7,23 +7,29 @@ use serde_json::Value;
 
 use super::Failure;
 use crate::{
-    cni::Config,
+    cni::{Config, PodRef},
+    deadline::Deadline,
     mesh::{Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, annotation, assume_injected, decide, governing},
+    node::{NodeConfig, profiles},
     plan::{Plan, PodNetwork, packet::Family},
     reason::{Explanation, Reason},
-    source::manifests::{AttachmentDefinition, EXTENSIONS, Object, parse},
+    source::{
+        Answered, look_up,
+        manifests::{AttachmentDefinition, EXTENSIONS, Object, parse},
+    },
 };
 
 /// Which pods, and where they are written.
 #[derive(clap::Args)]
 pub(super) struct Selection {
-    /// The pod's (or workload's) name; all that the files hold if it is left out
+    /// The pod's (or workload's) name; all that the files hold if it is left out. Without files, a pod of this node as the node's sources
+    /// know it
     pod: Option<String>,
     /// The pod's namespace
     #[arg(short, long)]
     namespace: Option<String>,
     /// Manifests, YAML or JSON: a file or a directory of them; Pod or workload, Namespace, NetworkAttachmentDefinition, MeshProfile
-    #[arg(short, long = "file", value_name = "FILE|DIR", required = true)]
+    #[arg(short, long = "file", value_name = "FILE|DIR")]
     files: Vec<PathBuf>,
     /// The families of eth0's addresses [default: those of status.podIPs, else v4]
     #[arg(long, value_delimiter = ',', value_name = "v4,v6")]
@@ -58,6 +64,9 @@ impl Case {
 impl Selection {
     /// Reads the files and decides on each pod.
     pub(super) fn cases(&self) -> Result<Vec<Case>, Failure> {
+        if self.files.is_empty() {
+            return Ok(vec![self.live_case()?]);
+        }
         let mut all = Objects::default();
         for file in &self.files {
             all.read(file)?;
@@ -74,6 +83,29 @@ impl Selection {
             return Err(Failure::usage("the files hold no such pod"));
         }
         pods.into_iter().map(|pod| self.case(pod, &all)).collect()
+    }
+
+    /// A pod as the plugin would see it now, but for what its attachment says: that is nobody's here to know.
+    fn live_case(&self) -> Result<Case, Failure> {
+        let (Some(name), Some(namespace)) = (&self.pod, &self.namespace) else {
+            return Err(Failure::usage("give manifests with --file or, on a node, a pod and its --namespace"));
+        };
+        let failed = |e: Explanation| Failure::failed(e.to_string());
+        let node = NodeConfig::load().map_err(failed)?;
+        let asked = PodRef { namespace: namespace.clone(), name: name.clone(), uid: None };
+        let Answered { found, profile, conversation } = look_up(&node, &asked, None, Deadline::after(node.deadline)).map_err(failed)?;
+        if let Some(conversation) = conversation {
+            conversation.report(None);
+        }
+        let profiles = match profile {
+            Some(profile) => vec![profile],
+            None => profiles(node.default_profile).map_err(failed)?,
+        };
+        let attachment = Attachment::default();
+        Ok(match governing(&profiles, &found.namespace, &attachment) {
+            Ok(profile) => self.decided_as(&found.pod, &found.namespace, profile, &attachment, false),
+            Err(refusal) => Case::refused(&found.pod, refusal),
+        })
     }
 
     fn case(&self, pod: &Pod, all: &Objects) -> Result<Case, Failure> {
@@ -106,9 +138,14 @@ impl Selection {
             Ok(profile) => profile,
             Err(refusal) => return Case::refused(pod, refusal),
         };
-        let assumed = assume_injected(pod, namespace, profile);
-        let as_injected = assumed.as_ref().unwrap_or(pod);
-        let mut decided = decide(as_injected, namespace, profile, attachment);
+        match assume_injected(pod, namespace, profile) {
+            Some(assumed) => Case { pod: pod.clone(), ..self.decided_as(&assumed, namespace, profile, attachment, true) },
+            None => self.decided_as(pod, namespace, profile, attachment, false),
+        }
+    }
+
+    fn decided_as(&self, pod: &Pod, namespace: &Namespace, profile: &Profile, attachment: &Attachment, assumed: bool) -> Case {
+        let mut decided = decide(pod, namespace, profile, attachment);
         let plan = match &decided.decision {
             Decision::Redirect(intent) => Plan::new(intent, &self.network(pod)),
             Decision::Skip(e) | Decision::Refuse(e) => Err(e.clone()),
@@ -118,7 +155,7 @@ impl Selection {
             (_, Ok(plan)) => decided.warnings.extend(plan.warnings.clone()),
             (Decision::Skip(_) | Decision::Refuse(_), Err(_)) => {}
         }
-        Case { pod: pod.clone(), assumed: assumed.is_some(), decided, plan }
+        Case { pod: pod.clone(), assumed, decided, plan }
     }
 
     /// The one family that is meant, where only one can be.

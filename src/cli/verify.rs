@@ -16,6 +16,7 @@ use crate::{
     plan::{Difference, Form, Preempting},
     reason::{Explanation, Reason},
     redirection::{Findings, verify},
+    source::{bypassing, wire::Bypassing},
 };
 
 /// Arguments of `verify`.
@@ -40,7 +41,7 @@ struct Which {
     /// A network namespace, such as /run/netns/cni-...
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
-    /// Every redirected pod of this node
+    /// Every redirected pod of this node and, where the agent runs, those that should be and are not
     #[arg(long)]
     all: bool,
 }
@@ -52,7 +53,7 @@ struct Told {
     namespace: String,
     name: String,
     netns: PathBuf,
-    backend: Form,
+    backend: Option<Form>,
     outcome: Outcome,
     /// Of a failure, or of what was found.
     reason: Option<&'static str>,
@@ -70,6 +71,8 @@ enum Outcome {
     Preempted,
     /// As another version of this program made it.
     Outdated,
+    /// The agent found it: it should be redirected, and nothing does it.
+    Bypassing,
     /// Its network namespace is gone.
     Gone,
     Failed,
@@ -78,7 +81,11 @@ enum Outcome {
 /// Compares live redirections with what their ADDs were to make. Changes nothing.
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
-    let told: Vec<_> = args.records()?.iter().map(|record| tell(record, args.which.netns.as_ref(), deadline())).collect();
+    let mut told: Vec<_> = args.records()?.iter().map(|record| tell(record, args.which.netns.as_ref(), deadline())).collect();
+    if args.which.all {
+        let bypassing = bypassing(deadline()).map_err(|e| Failure::failed(e.to_string()))?;
+        told.extend(bypassing.unwrap_or_default().into_iter().map(bypasses));
+    }
     match args.output {
         Format::Json => say_json(&told)?,
         Format::Text if told.is_empty() => say("No pod of this node is redirected.\n"),
@@ -121,7 +128,7 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
         namespace: record.namespace.clone(),
         name: record.pod.clone(),
         netns: netns.unwrap_or(&record.netns).clone(),
-        backend: record.backend,
+        backend: Some(record.backend),
         outcome,
         reason: explanation.map(|e| e.reason.as_str()),
         message: explanation.map(ToString::to_string),
@@ -148,17 +155,34 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
     }
 }
 
+fn bypasses(pod: Bypassing) -> Told {
+    let explanation = Explanation::from(Reason::Bypassing);
+    Told {
+        namespace: pod.namespace,
+        name: pod.name,
+        netns: pod.netns,
+        backend: None,
+        outcome: Outcome::Bypassing,
+        reason: Some(explanation.reason.as_str()),
+        message: Some(explanation.to_string()),
+        differences: vec![],
+        in_front: vec![],
+    }
+}
+
 fn text(told: &Told) -> String {
     let (word, colour) = match told.outcome {
         Outcome::Consistent => ("is redirected as it should be", Colour::Green),
         Outcome::Drifted => ("is not redirected as it should be", Colour::Red),
         Outcome::Preempted => ("has its redirection, behind something of somebody else", Colour::Red),
         Outcome::Outdated => ("is redirected as another version does it", Colour::Yellow),
+        Outcome::Bypassing => ("should be redirected, and nothing does it", Colour::Red),
         Outcome::Gone => ("is gone: only its record is left", Colour::Yellow),
         Outcome::Failed => ("could not be looked at", Colour::Red),
     };
     let (namespace, name, netns) = (plain(&told.namespace), plain(&told.name), plain(&told.netns.display().to_string()));
-    let mut out = format!("Pod {namespace}/{name} {} ({}, {netns}).\n", coloured(word, colour), told.backend);
+    let backend = told.backend.map_or_else(String::new, |backend| format!("{backend}, "));
+    let mut out = format!("Pod {namespace}/{name} {} ({backend}{netns}).\n", coloured(word, colour));
     if let Some(message) = &told.message {
         out += &format!("  {}\n", plain(message));
     }
@@ -175,7 +199,7 @@ impl Outcome {
     fn exit(self) -> Exit {
         match self {
             Self::Consistent | Self::Gone | Self::Outdated => Exit::Done,
-            Self::Drifted | Self::Preempted => Exit::Drifted,
+            Self::Drifted | Self::Preempted | Self::Bypassing => Exit::Drifted,
             Self::Failed => Exit::Failed,
         }
     }

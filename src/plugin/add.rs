@@ -54,7 +54,8 @@ impl Add<'_> {
         if let Some(conversation) = answered.conversation {
             let outcome = told.as_ref().unwrap_or_else(|refusal| refusal).into();
             let (warnings, apply) = (warnings.iter().map(Into::into).collect(), self.deadline.passed().saturating_sub(looked_up));
-            conversation.report(&Report { outcome, refused: told.is_err(), warnings, look_up: looked_up, apply });
+            let report = Report { outcome, refused: told.is_err(), warnings, look_up: looked_up, apply };
+            conversation.report(Some(&report));
         }
         told
     }

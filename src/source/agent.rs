@@ -74,9 +74,9 @@ pub(super) fn listens() -> bool {
 }
 
 impl Conversation {
-    /// Tells what came of it. Nobody waits for that: what is not heard is lost.
-    pub fn report(mut self, report: &Report) {
-        if let Ok(mut line) = serde_json::to_vec(report) {
+    /// Tells what came of it; nothing, where the pod was only to be explained. Nobody waits for that: what is not heard is lost.
+    pub fn report(mut self, report: Option<&Report>) {
+        if let Ok(mut line) = serde_json::to_vec(&report) {
             line.push(b'\n');
             self.0.set_nonblocking(true).and_then(|()| self.0.write_all(&line)).ok();
         }

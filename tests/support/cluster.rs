@@ -79,11 +79,21 @@ impl Cluster {
         kill(self.apiserver(), signal).unwrap();
     }
 
+    /// A merge patch.
+    pub fn patch(&self, path: &str, body: &Value) {
+        self.request_of("application/merge-patch+json", "PATCH", path, body).unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+
     /// A request as admin; the error is the API server's.
     pub fn request(&self, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
+        self.request_of("application/json", method, path, body)
+    }
+
+    fn request_of(&self, content: &str, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
+        let content = format!("Content-Type: {content}");
         let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
         let mut args = vec!["-sS", "--cacert", ca.to_str().unwrap(), "-X", method];
-        args.extend(["-H", "Authorization: Bearer admin", "-H", "Content-Type: application/json"]);
+        args.extend(["-H", "Authorization: Bearer admin", "-H", &content]);
         if !body.is_null() {
             args.extend(["-d", "@-"]);
         }
