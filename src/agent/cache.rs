@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::{
     cni::PodRef,
-    mesh::{Namespace, Pod},
+    mesh::{Metadata, Namespace, Pod},
     source::Found,
 };
 
@@ -53,19 +53,19 @@ impl Cache {
     /// All pods of the node: those that were known and are not among them are gone.
     pub(super) fn list(&self, pods: Vec<Seen>) {
         self.change(|known| {
-            known.pods = pods.into_iter().map(|seen| (key(&seen.pod), seen)).collect();
+            known.pods = pods.into_iter().map(|seen| (key(&seen.pod.metadata), seen)).collect();
             known.is_listed = true;
         });
     }
 
     pub(super) fn put(&self, seen: Seen) {
-        self.change(|known| drop(known.pods.insert(key(&seen.pod), seen)));
+        self.change(|known| drop(known.pods.insert(key(&seen.pod.metadata), seen)));
     }
 
     /// Forgets this incarnation of a pod.
-    pub(super) fn remove(&self, pod: &Pod) {
+    pub(super) fn remove(&self, pod: &Metadata) {
         self.change(|known| {
-            if known.pods.get(&key(pod)).is_some_and(|seen| seen.pod.metadata.uid == pod.metadata.uid) {
+            if known.pods.get(&key(pod)).is_some_and(|seen| seen.pod.metadata.uid == pod.uid) {
                 known.pods.remove(&key(pod));
             }
         });
@@ -119,8 +119,8 @@ impl Cache {
     }
 }
 
-fn key(pod: &Pod) -> (String, String) {
-    (pod.metadata.namespace.clone(), pod.metadata.name.clone())
+fn key(pod: &Metadata) -> (String, String) {
+    (pod.namespace.clone(), pod.name.clone())
 }
 
 #[cfg(test)]
@@ -148,7 +148,7 @@ mod tests {
         assert!(cache.get(&asked("a", Some("1"))).is_some());
         assert!(cache.get(&asked("a", Some("2"))).is_none() && cache.get(&asked("a", None)).is_none());
         cache.put(seen("a", "2"));
-        cache.remove(&seen("a", "1").pod);
+        cache.remove(&seen("a", "1").pod.metadata);
         assert!(cache.get(&asked("a", Some("2"))).is_some(), "the deletion was another incarnation's");
         cache.list(vec![seen("b", "3")]);
         assert!(cache.get(&asked("a", Some("2"))).is_none() && cache.get(&asked("b", Some("3"))).is_some());

@@ -5,16 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{
-    api::{core::v1::ObjectReference, events::v1::Event},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-};
-use kube::{Api, Client, api::PostParams, core::ObjectMeta};
+use kube::Client;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::warn;
 
 use super::metrics::Metrics;
-use crate::reason::{Explanation, Reason};
+use crate::{
+    reason::{Explanation, Reason},
+    source::api,
+};
 
 /// What waits to be sent; what comes above it is dropped, and counted.
 const WAITING: usize = 512;
@@ -68,16 +69,16 @@ impl Queue {
             if told.contains_key(&key) {
                 continue;
             }
-            let events: Api<Event> = Api::namespaced(client.clone(), &about.namespace);
-            match events.create(&PostParams::default(), &event(&about, &explanation, &node)).await {
-                Ok(_) => {
+            let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", about.namespace);
+            match api::post(&client, &path, &event(&about, &explanation, &node)).await {
+                Ok(IgnoredAny) => {
                     told.insert(key, Instant::now());
                     metrics.event("sent");
                 }
                 Err(error) => {
                     metrics.event("failed");
                     metrics.api_error("create");
-                    warn!(namespace = about.namespace, name = about.name, "the event {explanation} cannot be sent: {error}");
+                    warn!(namespace = about.namespace, name = about.name, "the event {explanation} cannot be sent: {error:?}");
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -85,32 +86,23 @@ impl Queue {
     }
 }
 
-fn event(about: &About, explanation: &Explanation, node: &str) -> Event {
+fn event(about: &About, explanation: &Explanation, node: &str) -> Value {
     let now = jiff::Timestamp::now();
     let is_normal = matches!(explanation.reason, Reason::Redirected | Reason::AlreadyRedirected);
     let text = explanation.to_string();
     let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!("{}.{:x}", about.name, now.as_nanosecond())),
-            namespace: Some(about.namespace.clone()),
-            ..ObjectMeta::default()
-        },
-        action: Some("Redirect".into()),
-        event_time: Some(MicroTime(now)),
-        note: Some(text[..end].to_owned()),
-        reason: Some(explanation.reason.to_string()),
-        regarding: Some(ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Pod".into()),
-            name: Some(about.name.clone()),
-            namespace: Some(about.namespace.clone()),
-            uid: Some(about.uid.clone()),
-            ..ObjectReference::default()
-        }),
-        reporting_controller: Some("mesh-optin".into()),
-        reporting_instance: Some(node.to_owned()),
-        type_: Some(if is_normal { "Normal" } else { "Warning" }.into()),
-        ..Event::default()
-    }
+    let About { namespace, name, uid } = about;
+    json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": format!("{name:.200}.{:x}", now.as_nanosecond()), "namespace": namespace},
+        "eventTime": format!("{now:.6}"),
+        "action": "Redirect",
+        "reason": explanation.reason.as_str(),
+        "note": text[..end],
+        "type": if is_normal { "Normal" } else { "Warning" },
+        "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
+        "reportingController": "mesh-optin",
+        "reportingInstance": node,
+    })
 }

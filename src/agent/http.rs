@@ -1,35 +1,66 @@
 //! For kubelet and Prometheus: `/healthz`, `/readyz`, `/metrics`.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{
-    Router,
-    extract::State,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
-    routing::get,
-};
+use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{net::TcpListener, sync::Semaphore};
+use tracing::{debug, warn};
 
 use super::Agent;
 
+/// Connections at a time.
+const MOST: usize = 64;
+/// For a request's head.
+const HEAD: Duration = Duration::from_secs(5);
+
 /// Serves them, for ever; an error where the address cannot be had.
 pub(super) async fn serve(agent: Arc<Agent>, address: SocketAddr) -> std::io::Result<()> {
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .with_state(agent);
-    axum::serve(tokio::net::TcpListener::bind(address).await?, router).await
-}
-
-async fn ready(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
-    match agent.not_ready() {
-        None => (StatusCode::OK, "ready\n".to_owned()),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    let (listener, places) = (TcpListener::bind(address).await?, Arc::new(Semaphore::new(MOST)));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!("accepting on {address}: {error}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let agent = agent.clone();
+        tokio::spawn(async move {
+            let answer = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&agent, &request))));
+            let mut http = http1::Builder::new();
+            http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 << 10).keep_alive(false);
+            if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
+                debug!("a request ended: {error}");
+            }
+            drop(place);
+        });
     }
 }
 
-async fn metrics(State(agent): State<Arc<Agent>>) -> impl IntoResponse {
-    agent.metrics.cached(agent.cache.size());
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], agent.metrics.text())
+fn answer(agent: &Agent, request: &Request<Incoming>) -> Response<String> {
+    match request.uri().path() {
+        "/healthz" => say(StatusCode::OK, "ok\n".into()),
+        "/readyz" => match agent.not_ready() {
+            None => say(StatusCode::OK, "ready\n".into()),
+            Some(why) => say(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+        },
+        "/metrics" => {
+            agent.metrics.cached(agent.cache.size());
+            let mut response = say(StatusCode::OK, agent.metrics.text());
+            let openmetrics = http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, openmetrics);
+            response
+        }
+        _ => say(StatusCode::NOT_FOUND, "there are /healthz, /readyz and /metrics\n".into()),
+    }
+}
+
+fn say(status: StatusCode, text: String) -> Response<String> {
+    let mut response = Response::new(text);
+    *response.status_mut() = status;
+    response
 }

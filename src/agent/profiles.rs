@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
-use kube::{
-    Api,
-    core::{ApiResource, DynamicObject, GroupVersionKind},
-    runtime::watcher::{self, Event},
-};
+use kube::runtime::watcher::Event;
 use serde_json::{Value, json, value::RawValue};
 use tracing::{info, warn};
 
-use super::{cluster::Cluster, metrics::Metrics, watch::follow};
+use super::{
+    cluster::Cluster,
+    metrics::Metrics,
+    watch::{Object, follow, kind},
+};
 use crate::{
     mesh::{Attachment, Namespace, Profile, ProfileOrigin, governing},
     node::{NodeConfig, list, paths, state, written_profiles},
@@ -92,15 +92,15 @@ impl Profiles {
 
     /// Follows the cluster's MeshProfiles, for ever, and keeps them as files. Where the cluster has none of that kind, the files stay.
     pub(super) async fn follow_cluster(self: Arc<Self>, cluster: &Cluster, metrics: &Metrics) {
-        let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("meshoptin.dev", "v1alpha1", "MeshProfile"), "meshprofiles");
+        let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
         let (mut known, mut listed) = (BTreeMap::new(), BTreeMap::new());
-        follow(Api::<DynamicObject>::all_with(cluster.client(), &kind), &kind, watcher::Config::default(), metrics, |event| {
+        follow(cluster.client(), &kind, None, metrics, &mut |event| {
             match event {
                 Event::Init => return listed.clear(),
-                Event::InitApply(object) => return drop(listed.insert(name(&object), object.data)),
+                Event::InitApply(object) => return drop(listed.insert(object.name(), text(&object))),
                 Event::InitDone => known = std::mem::take(&mut listed),
-                Event::Apply(object) => drop(known.insert(name(&object), object.data)),
-                Event::Delete(object) => drop(known.remove(&name(&object))),
+                Event::Apply(object) => drop(known.insert(object.name(), text(&object))),
+                Event::Delete(object) => drop(known.remove(&object.name())),
             }
             match snapshot(&known) {
                 Ok(true) => self.reread(),
@@ -141,23 +141,22 @@ fn stamps() -> Vec<(std::path::PathBuf, Option<std::time::SystemTime>, u64)> {
     directories.into_iter().chain(files.iter().flatten().map(AsRef::as_ref)).map(of).collect()
 }
 
-fn name(object: &DynamicObject) -> String {
-    object.metadata.name.clone().unwrap_or_default()
+/// The object as a file holds it: JSON, which is YAML.
+fn text(object: &Object) -> String {
+    let (name, spec) = (json!(object.name()), object.spec_text());
+    format!(r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":{name}}},"spec":{spec}}}"#)
 }
 
 /// Makes the files say what the cluster says; whether that changed anything. A profile that we cannot read keeps the text that we could.
-fn snapshot(profiles: &BTreeMap<String, Value>) -> Result<bool, Explanation> {
+fn snapshot(profiles: &BTreeMap<String, String>) -> Result<bool, Explanation> {
     let (directory, mut changed) = (Path::new(paths::PROFILES_SNAPSHOT), false);
     let kept = list(directory, &["yaml"])?;
-    for (name, data) in profiles {
+    for (name, text) in profiles {
         let path = directory.join(format!("{name}.yaml"));
-        let object = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": name},
-                            "spec": data.get("spec").cloned().unwrap_or_else(|| json!({}))});
-        let text = object.to_string();
-        if std::fs::read_to_string(&path).is_ok_and(|before| before == text) {
+        if std::fs::read_to_string(&path).is_ok_and(|before| before == *text) {
             continue;
         }
-        if let Err(why) = Profile::from_json(&text, ProfileOrigin::File(path.clone()))
+        if let Err(why) = Profile::from_json(text, ProfileOrigin::File(path.clone()))
             && path.exists()
         {
             warn!(profile = name, "the cluster's MeshProfile cannot be read, what it said before counts: {why}");

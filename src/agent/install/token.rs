@@ -1,18 +1,16 @@
 //! The host's credential for the API server, for when the agent is away: a token bound to this Node, not to the agent's pod.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
-use k8s_openapi::api::{
-    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
-    core::v1::{Node, ServiceAccount},
-};
-use kube::{Api, api::PostParams};
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::{
     agent::cluster::Cluster,
+    mesh::Metadata,
     node::{paths, state},
     reason::{Explanation, Reason},
-    source::api::Credential,
+    source::api::{self, Credential, Failure},
 };
 
 /// How long a token lives, in seconds.
@@ -45,22 +43,34 @@ pub(super) async fn ensure(cluster: &Cluster, node: &str, account: &str) -> Resu
 }
 
 async fn request(cluster: &Cluster, node: &str, account: &str) -> Result<String, Explanation> {
+    #[derive(Deserialize)]
+    struct Node {
+        metadata: Metadata,
+    }
+    #[derive(Deserialize)]
+    struct Requested {
+        status: Status,
+    }
+    #[derive(Deserialize)]
+    struct Status {
+        token: String,
+    }
     let (namespace, name) =
         account.split_once('/').ok_or_else(|| Reason::NodeConfigInvalid.because("the host account is not namespace/name"))?;
-    let refused = |what: &str, e: kube::Error| {
-        let explanation = cluster.explain(e.into(), account, std::time::Duration::ZERO);
-        let cause = format!("{what}: {}", explanation.cause);
-        Explanation { cause, ..explanation }
+    let refused = |doing: &str, failure: Failure| {
+        let explanation = cluster.explain(failure, account, Duration::ZERO);
+        Explanation { cause: format!("{doing}: {}", explanation.cause), ..explanation }
     };
-    let nodes: Api<Node> = Api::all(cluster.client());
-    let uid = nodes.get_metadata(node).await.map_err(|e| refused("reading this Node", e))?.metadata.uid;
-    let bound = BoundObjectReference { api_version: Some("v1".into()), kind: Some("Node".into()), name: Some(node.into()), uid };
-    let spec = TokenRequestSpec { bound_object_ref: Some(bound), expiration_seconds: Some(LIFE), ..TokenRequestSpec::default() };
-    let accounts: Api<ServiceAccount> = Api::namespaced(cluster.client(), namespace);
-    let answer =
-        accounts.create_token_request(name, &PostParams::default(), &TokenRequest { spec: Some(spec), ..TokenRequest::default() }).await;
-    let answer = answer.map_err(|e| refused("asking for the host's token", e))?;
-    answer.status.and_then(|s| s.token).ok_or_else(|| Reason::ApiUnreachable.because("the API server gave no token"))
+    let client = cluster.client();
+    let of_node: Node = api::get(&client, &format!("/api/v1/nodes/{node}")).await.map_err(|f| refused("reading this Node", f))?;
+    let bound = json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": of_node.metadata.uid});
+    let asked = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"boundObjectRef": bound, "expirationSeconds": LIFE, "audiences": []},
+    });
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+    let answer: Requested = api::post(&client, &path, &asked).await.map_err(|f| refused("asking for the host's token", f))?;
+    Ok(answer.status.token)
 }
 
 /// Root's alone, whatever it was.

@@ -1,4 +1,5 @@
 use std::{
+    future::{Ready, ready},
     net::SocketAddr,
     sync::{Arc, PoisonError, RwLock},
     task::{Context, Poll},
@@ -12,7 +13,10 @@ use http::{
 };
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{
-    client::legacy::{Client as Http, connect::HttpConnector},
+    client::legacy::{
+        Client as Http,
+        connect::{HttpConnector, dns::Name},
+    },
     rt::{TokioExecutor, TokioTimer},
 };
 use kube::Client;
@@ -57,7 +61,7 @@ pub(crate) fn client(credential: &Credential, bearer: &Bearer) -> Result<Client,
     }
     let tls = ClientConfig::builder_with_provider(ring::default_provider().into()).with_safe_default_protocol_versions();
     let tls = tls.map_err(|e| Failure::Connection(e.to_string()))?.with_root_certificates(roots).with_no_client_auth();
-    let mut tcp = HttpConnector::new();
+    let mut tcp = HttpConnector::new_with_resolver(NoNames);
     tcp.enforce_http(false); // the layer above speaks TLS
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -67,6 +71,24 @@ pub(crate) fn client(credential: &Credential, bearer: &Bearer) -> Result<Client,
     http.http2_only(true).timer(TokioTimer::new()).http2_keep_alive_interval(Duration::from_secs(20));
     let authority = authority(credential.server)?;
     Ok(Client::new(Authorized { http: http.build(connector), authority, bearer: bearer.clone() }, "default"))
+}
+
+/// Servers are addresses. A resolver of names would bring the host's resolver libraries, and their configuration.
+#[derive(Clone)]
+struct NoNames;
+
+impl Service<Name> for NoNames {
+    type Response = std::iter::Empty<SocketAddr>;
+    type Error = std::io::Error;
+    type Future = Ready<Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        ready(Err(std::io::Error::other(format!("{name} is a name, not an address"))))
+    }
 }
 
 fn authority(server: SocketAddr) -> Result<Authority, Failure> {

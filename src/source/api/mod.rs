@@ -8,9 +8,10 @@ mod slots;
 use std::{path::Path, time::Duration};
 
 use futures_util::future::try_join;
-use http::Request;
+use http::{HeaderValue, Request, header::CONTENT_TYPE};
 use kube::Client;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 pub(crate) use self::{
     client::{Bearer, client},
@@ -106,7 +107,16 @@ pub(crate) async fn get_both(client: &Client, pod: &PodRef) -> Result<Found, Fai
     Ok(Found { pod, namespace })
 }
 
-async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, Failure> {
-    let request = Request::get(path).body(Vec::new());
+pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, Failure> {
+    request(client, Request::get(path).body(Vec::new())).await
+}
+
+/// Creates an object, and reads what is asked for of the answer.
+pub(crate) async fn post<T: DeserializeOwned>(client: &Client, path: &str, object: &Value) -> Result<T, Failure> {
+    let json = HeaderValue::from_static("application/json");
+    request(client, Request::post(path).header(CONTENT_TYPE, json).body(object.to_string().into_bytes())).await
+}
+
+async fn request<T: DeserializeOwned>(client: &Client, request: http::Result<Request<Vec<u8>>>) -> Result<T, Failure> {
     client.request(request.map_err(|e| Failure::Answer(e.to_string()))?).await.map_err(Failure::from)
 }

@@ -1,0 +1,130 @@
+use std::{borrow::Cow, pin::pin};
+
+use futures_util::StreamExt;
+use kube::{
+    Api, Client, Resource,
+    core::{ApiResource, DynamicResourceScope, ObjectMeta},
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::value::RawValue;
+use tracing::warn;
+
+use crate::{agent::metrics::Metrics, mesh::Metadata};
+
+/// Objects of one page of a list: what is parsed at a time.
+const PAGE: u32 = 100;
+
+/// An object of any kind, its parts still text.
+#[derive(Debug, Clone, Deserialize)]
+pub(in crate::agent) struct Object {
+    metadata: ObjectMeta,
+    spec: Option<Box<RawValue>>,
+    status: Option<Box<RawValue>>,
+}
+
+impl Object {
+    pub(in crate::agent) fn name(&self) -> String {
+        self.metadata.name.clone().unwrap_or_default()
+    }
+
+    pub(in crate::agent) fn is_deleted(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// `spec`, as it is written.
+    pub(in crate::agent) fn spec_text(&self) -> &str {
+        self.spec.as_ref().map_or("{}", |text| text.get())
+    }
+
+    /// `spec`, read.
+    pub(super) fn spec<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(self.spec_text())
+    }
+
+    /// `status`, read.
+    pub(super) fn status<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+        serde_json::from_str(self.status.as_ref().map_or("{}", |text| text.get()))
+    }
+
+    /// Its metadata, without what nobody reads: managed fields are most of it.
+    pub(super) fn metadata(self) -> Metadata {
+        let ObjectMeta { name, namespace, uid, labels, annotations, .. } = self.metadata;
+        Metadata {
+            name: name.unwrap_or_default(),
+            namespace: namespace.unwrap_or_default(),
+            uid: uid.unwrap_or_default(),
+            labels: labels.unwrap_or_default(),
+            annotations: annotations.unwrap_or_default(),
+        }
+    }
+}
+
+/// A kind of the API.
+pub(in crate::agent) fn kind(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.into(), plural: plural.into() }
+}
+
+/// Follows the objects of a kind that the selector (of fields) selects, for ever. What cannot be followed is told and tried again, with
+/// growing pauses.
+pub(in crate::agent) async fn follow(
+    client: Client,
+    kind: &ApiResource,
+    selector: Option<String>,
+    metrics: &Metrics,
+    each: &mut (dyn FnMut(Event<Object>) + Send),
+) {
+    let config = watcher::Config { field_selector: selector, ..watcher::Config::default() }.page_size(PAGE);
+    let mut events = pin!(watcher(Api::<Object>::all_with(client, kind), config).default_backoff());
+    let mut last = String::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                last.clear();
+                each(event);
+            }
+            Err(error) => {
+                metrics.api_error("watch");
+                let is_unknown = matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
+                let error = if is_unknown { "the cluster does not know them".to_owned() } else { error.to_string() };
+                if error != last {
+                    warn!("watching {}: {error}", kind.plural);
+                    last = error;
+                }
+            }
+        }
+    }
+}
+
+impl Resource for Object {
+    type DynamicType = ApiResource;
+    type Scope = DynamicResourceScope;
+
+    fn kind(kind: &ApiResource) -> Cow<'_, str> {
+        kind.kind.as_str().into()
+    }
+
+    fn group(kind: &ApiResource) -> Cow<'_, str> {
+        kind.group.as_str().into()
+    }
+
+    fn version(kind: &ApiResource) -> Cow<'_, str> {
+        kind.version.as_str().into()
+    }
+
+    fn plural(kind: &ApiResource) -> Cow<'_, str> {
+        kind.plural.as_str().into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
