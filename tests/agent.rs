@@ -1,6 +1,6 @@
 //! The node agent on a node of the lab, with a real kube-apiserver and the rights that deploy/ gives it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -56,7 +56,7 @@ fn a_table_is_read_back_as_it_was_planned() {
         in_new_netns(|| {
             let table = plan.nftables();
             assert_eq!(nftables().read().unwrap(), None);
-            nftables().create(&table).unwrap();
+            nftables().apply(&table, None).unwrap();
             let found = nftables().read().unwrap();
             assert_eq!(summary(&differences(&plan, found.clone())), None);
             assert_eq!(Some(table), found);
@@ -77,7 +77,7 @@ fn nft_loads_our_text_into_the_same_table_and_lists_ours_without_a_complaint() {
             run("nft", &["-f", "-"], &table.to_string());
             let of_nft = run("nft", &["list", "ruleset"], "");
             run("nft", &["flush", "ruleset"], "");
-            nftables().create(&table).unwrap();
+            nftables().apply(&table, None).unwrap();
             (of_nft, run("nft", &["list", "ruleset"], ""))
         });
         // chains are listed in the order in which they were made
@@ -92,10 +92,10 @@ fn nft_loads_our_text_into_the_same_table_and_lists_ours_without_a_complaint() {
 fn a_second_table_is_refused_and_the_first_stays() {
     in_new_netns(|| {
         let table = rich("REDIRECT").nftables();
-        nftables().create(&table).unwrap();
+        nftables().apply(&table, None).unwrap();
         let mut other = table.clone();
         other.chains.truncate(1);
-        assert!(matches!(nftables().create(&other), Err(KernelError::Overtaken)));
+        assert!(matches!(nftables().apply(&other, None), Err(KernelError::Overtaken)));
         assert_eq!(nftables().read().unwrap(), Some(table));
     });
 }
@@ -107,9 +107,9 @@ fn a_transaction_for_an_earlier_generation_is_refused_as_a_whole() {
         let mut late = nftables();
         assert_eq!(late.read().unwrap(), None);
         run("nft", &["add", "table", "inet", "somebody-else"], "");
-        assert!(matches!(late.create(&table), Err(KernelError::Overtaken)));
+        assert!(matches!(late.apply(&table, None), Err(KernelError::Overtaken)));
         assert_eq!(late.read().unwrap(), None);
-        late.create(&table).unwrap();
+        late.apply(&table, None).unwrap();
         assert_eq!(late.read().unwrap(), Some(table));
     });
 }
@@ -119,7 +119,7 @@ fn a_refused_rule_leaves_nothing_and_is_named() {
     in_new_netns(|| {
         let mut table = rich("REDIRECT").nftables();
         table.chains.retain(|c| c.name != "outbound"); // a jump to it stays
-        let error = nftables().create(&table).unwrap_err().to_string();
+        let error = nftables().apply(&table, None).unwrap_err().to_string();
         assert!(error.contains("adding to chain output the rule") && error.contains("jump outbound"), "{error}");
         assert_eq!(nftables().read().unwrap(), None);
         assert_eq!(run("nft", &["list", "ruleset"], ""), "");
@@ -141,7 +141,7 @@ fn the_largest_lists_fit_one_transaction() {
         ];
         let intent = intent_of(&injected(&annotations, &[("ISTIO_DUAL_STACK", "true")]), &Profile::built_in());
         let table = Plan::new(&intent, &network(true)).unwrap().nftables();
-        nftables().create(&table).unwrap();
+        nftables().apply(&table, None).unwrap();
         assert_eq!(nftables().read().unwrap(), Some(table));
     });
 }

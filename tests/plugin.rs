@@ -240,7 +240,10 @@ fn the_next_source_is_asked_where_one_is_away() {
         let (message, _) = node.call("ADD", &lab.netns, &args, CONFIG).error();
         assert!(message.starts_with("ApiUnauthorized: "), "what failed says more than what does not exist: {message}");
         configure("[agent]");
-        assert!(node.call("ADD", &lab.netns, &args, CONFIG).error().0.starts_with("AgentUnavailable"));
+        assert!(node.call("ADD", &lab.netns, &args, CONFIG).error().0.starts_with("NoSource: there is neither a node agent"));
+        node.write("var/lib/mesh-optin/installed.json", r#"{"version":"0.1.0"}"#);
+        let (message, _) = node.call("ADD", &lab.netns, &args, CONFIG).error();
+        assert!(message.starts_with("AgentUnavailable: the node agent does not answer on /run/mesh-optin/agent.sock"), "{message}");
         assert_eq!(node.call_with("STATUS", &[], CONFIG.as_bytes()).error().1, 50);
     });
 }

@@ -28,9 +28,12 @@ pub struct Args {
     /// The host's root: the agent works there, on the files that the plugin sees
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub(super) root: PathBuf,
-    /// Where /healthz, /readyz and /metrics are served
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9646")]
-    pub(super) listen: SocketAddr,
+    /// The address that /healthz, /readyz and /metrics are served on
+    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
+    listen: IpAddr,
+    /// Its port
+    #[arg(long, value_name = "PORT", default_value_t = 9646)]
+    listen_port: u16,
     /// How often every pod of the node is looked at
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(super) audit_period: Duration,
@@ -71,6 +74,11 @@ pub(super) enum Verb {
 }
 
 impl Args {
+    /// Where probes and metrics are served.
+    pub(super) fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.listen, self.listen_port)
+    }
+
     /// The API server's address.
     pub(super) fn server(&self) -> Option<SocketAddr> {
         self.api_server.map(|ip| SocketAddr::new(ip, self.api_port))

@@ -126,9 +126,13 @@ const CHECK_ACCOUNT: &str = "check the service account of the mesh-optin agent";
 
 fn explain(failure: Failure, server: SocketAddr, account: &Account, pod: &str, waited: Duration) -> Explanation {
     let explanation = failure.explain(&format!("https://{server}"), &account.path.join("ca.crt").display().to_string(), pod, waited);
-    match explanation.reason {
-        Reason::ApiForbidden | Reason::ApiUnauthorized => explanation.remedy(CHECK_ACCOUNT),
-        Reason::ApiUnreachable | Reason::DeadlineExceeded => explanation.remedy("check the API server"),
-        _ => explanation,
+    let is_account_s = matches!(explanation.reason, Reason::ApiForbidden | Reason::ApiUnauthorized);
+    let is_server_s = matches!(explanation.reason, Reason::ApiUnreachable | Reason::DeadlineExceeded);
+    if is_account_s {
+        explanation.remedy(CHECK_ACCOUNT)
+    } else if is_server_s {
+        explanation.remedy("check the API server")
+    } else {
+        explanation
     }
 }

@@ -117,8 +117,8 @@ async fn work(args: Args, account: Account) -> Result<(), Explanation> {
         () = queue.send(of_events.cluster.client(), node.clone(), &of_events.metrics) => {}
         () = keep_installed(agent.clone(), Arc::new(Installer::new(args.install.clone())), node.clone()) => {}
         () = audit::audit(agent.clone(), args.audit_period) => {}
-        served = http::serve(agent.clone(), args.listen) => {
-            served.map_err(|e| Reason::NodeConfigInvalid.because(format!("listening on {}: {e}", args.listen)))?;
+        served = http::serve(agent.clone(), args.listen()) => {
+            served.map_err(|e| Reason::NodeConfigInvalid.because(format!("listening on {}: {e}", args.listen())))?;
         }
         _ = end.recv() => {}
         _ = interrupt.recv() => {}

@@ -47,7 +47,7 @@ pub(super) fn look_up(pod: &PodRef, profile: Option<&str>, deadline: Deadline, i
         match Installed::load()? {
             Some(installed) if installed.uninstalled => return Err(Reason::Uninstalled.into()),
             Some(_) => {}
-            None => return Err(unavailable(&away)),
+            None => return Err(Reason::NoSource.because(super::NOBODY)),
         }
         let waited = deadline.whole().saturating_sub(deadline.left());
         let delay = delays.next().unwrap_or_default();
@@ -108,9 +108,9 @@ fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<He
 
 /// One question, one answer; why not, in words.
 fn converse(ask: Ask, deadline: Deadline) -> Result<(Reply, Conversation), String> {
-    let said = |e: std::io::Error| match e.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => "it does not answer in time".to_owned(),
-        _ => e.to_string(),
+    let said = |e: std::io::Error| {
+        let is_late = matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        if is_late { "it does not answer in time".to_owned() } else { e.to_string() }
     };
     is_root_s(Path::new(paths::RUN))?;
     let mut stream = UnixStream::connect(paths::AGENT_SOCKET).map_err(said)?;

@@ -55,7 +55,7 @@ pub fn look_up(config: &NodeConfig, pod: &PodRef, profile: Option<&str>, deadlin
                 return Ok(answered);
             }
             // that a source does not exist says less than that one failed
-            Err(error) if is_absent(error.reason) => away = away.filter(|a: &Explanation| !is_absent(a.reason)).or(Some(error)),
+            Err(error) if error.reason == Reason::NoSource => away = away.or(Some(error)),
             Err(error) if has_failed(error.reason) => away = Some(error),
             Err(error) => return Err(error),
         }
@@ -97,7 +97,7 @@ fn ask(
         }
         SourceKind::Api => match api::Api::credential()? {
             Some(credential) => api::Api::new(credential).look_up(pod, within)?,
-            None => return Err(Reason::NoSource.because(format!("there is neither a node agent nor an API credential in {}", paths::API))),
+            None => return Err(Reason::NoSource.because(NOBODY)),
         },
         SourceKind::Manifests => match &config.manifests {
             Some(directory) => manifests::Directory::new(directory).look_up(pod, within)?,
@@ -122,12 +122,12 @@ pub(crate) fn delays(first: Duration, longest: Duration) -> impl Iterator<Item =
     ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter().without_max_times().build()
 }
 
-fn is_absent(reason: Reason) -> bool {
-    matches!(reason, Reason::NoSource | Reason::AgentUnavailable)
-}
+/// Neither of the usual sources was ever installed.
+const NOBODY: &str = "there is neither a node agent nor an API credential in /var/lib/mesh-optin/api";
 
+/// Whether another source may know more.
 fn has_failed(reason: Reason) -> bool {
-    matches!(reason, Reason::ApiUnreachable | Reason::DeadlineExceeded)
+    matches!(reason, Reason::AgentUnavailable | Reason::ApiUnreachable | Reason::DeadlineExceeded)
 }
 
 /// The runtime's UID must be the pod's: names are used again. So must be the node, where ours is known.

@@ -22,10 +22,11 @@ use std::{
 
 use nix::{
     sys::resource::{UsageWho, getrusage},
-    unistd::chroot,
+    unistd::{Pid, chroot},
 };
 use serde_json::json;
 use support::{
+    agent::Agent,
     cluster::{Cluster, SERVER},
     lab::{Node, inside, on_node},
     pods::{cni_args, data},
@@ -34,6 +35,8 @@ use support::{
 
 const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
 const AT_ONCE: usize = 110;
+const KINDS: usize = Kind::ALL.len();
+const CROWDS: [Kind; 3] = [Kind::Floor, Kind::Manifests, Kind::Agent];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -54,12 +57,25 @@ fn main() -> ExitCode {
 enum Kind {
     Floor,
     Manifests,
+    Agent,
     Api,
 }
 
 impl Kind {
-    const ALL: [(Self, &'static str); 3] =
-        [(Self::Floor, "floor"), (Self::Manifests, "ADD, source manifests"), (Self::Api, "ADD, source api")];
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Floor, "floor"),
+        (Self::Manifests, "ADD, source manifests"),
+        (Self::Agent, "ADD, source agent"),
+        (Self::Api, "ADD, source api"),
+    ];
+
+    fn node_yaml(self) -> &'static str {
+        match self {
+            Self::Floor | Self::Manifests => "{sources: [manifests], manifests: /manifests}",
+            Self::Agent => "{sources: [agent]}",
+            Self::Api => "{sources: [api]}",
+        }
+    }
 }
 
 struct Sample {
@@ -75,31 +91,40 @@ fn measure(node: &Node, cluster: &Cluster, runs: usize) {
     credential(node, cluster);
     std::fs::copy(std::env::current_exe().unwrap(), node.path("floor")).unwrap();
     let binary = std::fs::metadata(env!("CARGO_BIN_EXE_mesh-optin")).unwrap().len();
-    eprintln!("making {} pods ...", runs * 3 + AT_ONCE * 2 + 2);
+    let agent = Agent::start(node, cluster, "node-1", &[]).ready();
+    agent.reaches("mesh_optin_cached_namespaces", 1.0);
+    eprintln!("making {} pods ...", runs * KINDS + AT_ONCE * CROWDS.len() + KINDS);
     let mut pods = Pods { node, made: 0 };
-    let args = |kind| if kind == Kind::Api { api_args.as_str() } else { &manifests_args };
-    let peaks = Kind::ALL.map(|(kind, _)| (kind != Kind::Floor).then(|| peak_memory(node, cluster, kind, &pods.next(), args(kind))));
-    let netns: Vec<[String; 3]> = (0..runs).map(|_| [pods.next(), pods.next(), pods.next()]).collect();
-    let crowds = [(); 2].map(|()| (0..AT_ONCE).map(|_| pods.next()).collect::<Vec<_>>());
+    let args = |kind| if matches!(kind, Kind::Api | Kind::Agent) { api_args.as_str() } else { &manifests_args };
+    let peaks =
+        Kind::ALL.map(|(kind, _)| (kind != Kind::Floor).then(|| peak_memory(node, cluster, kind, &pods.next(), args(kind), agent.pid)));
+    let netns: Vec<[String; KINDS]> = (0..runs).map(|_| Kind::ALL.map(|_| pods.next())).collect();
+    let crowds = CROWDS.map(|_| ()).map(|()| (0..AT_ONCE).map(|_| pods.next()).collect::<Vec<_>>());
     let root = node.path("");
     inside(&cluster.netns, || {
         // of this thread and its children only: it has a mount namespace, so a root, of its own
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
         chroot(&root).and_then(|()| nix::unistd::chdir("/")).unwrap();
-        let mut samples: [Vec<Sample>; 3] = Default::default();
-        for triple in &netns {
+        let mut samples: [Vec<Sample>; KINDS] = Default::default();
+        for of_run in &netns {
             for (at, (kind, _)) in Kind::ALL.into_iter().enumerate() {
                 configure(kind);
-                samples[at].push(sample(kind, &triple[at], args(kind)));
+                samples[at].push(sample(kind, &of_run[at], args(kind)));
             }
         }
-        configure(Kind::Manifests);
-        let crowd = [Kind::Floor, Kind::Manifests].map(|kind| at_once(kind, &crowds[(kind == Kind::Manifests) as usize], &manifests_args));
+        let crowd: Vec<_> = CROWDS
+            .into_iter()
+            .zip(&crowds)
+            .map(|(kind, crowd)| {
+                configure(kind);
+                at_once(kind, crowd, args(kind))
+            })
+            .collect();
         report(runs, binary, &samples, &peaks, &crowd);
     });
 }
 
-fn report(runs: usize, binary: u64, samples: &[Vec<Sample>; 3], peaks: &[Option<u64>; 3], crowd: &[Duration; 2]) {
+fn report(runs: usize, binary: u64, samples: &[Vec<Sample>; KINDS], peaks: &[Option<u64>; KINDS], crowd: &[Duration]) {
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
     let floor = (median(&samples[0], |s| s.wall), median(&samples[0], |s| s.cpu));
     println!("\nmedians of {runs} runs in turn        wall     x floor    CPU      x floor   peak RSS");
@@ -111,7 +136,10 @@ fn report(runs: usize, binary: u64, samples: &[Vec<Sample>; 3], peaks: &[Option<
         };
         println!("{name:28} {:8.2} ms {:>8} {:8.2} ms {:>8}   {peak:>8}", ms(wall), ratio(wall, floor.0), ms(cpu), ratio(cpu, floor.1));
     }
-    println!("{AT_ONCE} at once, all done after: floor {:.0} ms, ADD with source manifests {:.0} ms", ms(crowd[0]), ms(crowd[1]));
+    let [floor, manifests, agent] = [0, 1, 2].map(|at| ms(crowd[at]));
+    println!(
+        "{AT_ONCE} at once, all done after: floor {floor:.0} ms, ADD with source manifests {manifests:.0} ms, with source agent {agent:.0} ms"
+    );
     println!("size of the program: {:.2} MB", binary as f64 / 1e6);
 }
 
@@ -123,8 +151,7 @@ fn median(samples: &[Sample], of: impl Fn(&Sample) -> Duration) -> Duration {
 
 /// Which source the plugin asks.
 fn configure(kind: Kind) {
-    let yaml = if kind == Kind::Api { "{sources: [api]}" } else { "{sources: [manifests], manifests: /manifests}" };
-    std::fs::write("/etc/mesh-optin/node.yaml", yaml).unwrap();
+    std::fs::write("/etc/mesh-optin/node.yaml", kind.node_yaml()).unwrap();
 }
 
 #[allow(clippy::disallowed_methods, reason = "a runtime calls plugins as processes")]
@@ -170,10 +197,9 @@ fn at_once(kind: Kind, netns: &[String], args: &str) -> Duration {
 }
 
 /// `VmHWM` in KiB, read while strace holds the process at its exit.
-fn peak_memory(node: &Node, cluster: &Cluster, kind: Kind, netns: &str, args: &str) -> u64 {
+fn peak_memory(node: &Node, cluster: &Cluster, kind: Kind, netns: &str, args: &str, agent: Pid) -> u64 {
     let (root, trace) = (node.path(""), node.path("trace"));
-    let yaml = if kind == Kind::Api { "{sources: [api]}" } else { "{sources: [manifests], manifests: /manifests}" };
-    node.write("etc/mesh-optin/node.yaml", yaml);
+    node.write("etc/mesh-optin/node.yaml", kind.node_yaml());
     let script = format!(
         "export CNI_COMMAND=ADD CNI_CONTAINERID=peak CNI_NETNS={netns} CNI_IFNAME=net1 CNI_ARGS='{args}'
          exec strace -f -o {} -e trace=exit_group -e inject=exit_group:delay_enter=500000 chroot {} /mesh-optin",
@@ -186,7 +212,7 @@ fn peak_memory(node: &Node, cluster: &Cluster, kind: Kind, netns: &str, args: &s
                 let started = Instant::now();
                 let mut peak = 0;
                 while started.elapsed() < Duration::from_millis(450) {
-                    peak = peak.max(high_water_mark());
+                    peak = peak.max(high_water_mark(agent));
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 peak
@@ -197,11 +223,16 @@ fn peak_memory(node: &Node, cluster: &Cluster, kind: Kind, netns: &str, args: &s
     })
 }
 
-fn high_water_mark() -> u64 {
+fn high_water_mark(agent: Pid) -> u64 {
     let of = |pid: std::ffi::OsString| {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.to_string_lossy())).ok()?;
+        // the agent has the same name
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.display())).ok()?;
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
-        if field("Name:")? == "mesh-optin" { field("VmHWM:")?.trim_end_matches(" kB").parse().ok() } else { None }
+        if field("Name:")? == "mesh-optin" && pid != agent.to_string().as_str() {
+            field("VmHWM:")?.trim_end_matches(" kB").parse().ok()
+        } else {
+            None
+        }
     };
     std::fs::read_dir("/proc").unwrap().filter_map(|e| of(e.ok()?.file_name())).max().unwrap_or(0)
 }
@@ -227,8 +258,7 @@ fn prepare_cluster() -> Cluster {
     eprintln!("starting kube-apiserver ...");
     let cluster = Cluster::start();
     cluster.namespace("team-a", &json!({"istio-injection": "enabled"}));
-    cluster.namespace("mesh-optin", &json!({}));
-    cluster.grant_gets();
+    cluster.apply_rbac();
     cluster.create_data_pod("defaults", "defaults");
     cluster
 }

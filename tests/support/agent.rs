@@ -19,17 +19,16 @@ use super::{
     run,
 };
 
-/// Where the agents of the tests serve their probes: in the cluster's network namespace, a port each.
-fn listen(node: &str) -> String {
-    let port = 20_000 + node.bytes().fold(0u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into())) % 10_000;
-    format!("127.0.0.1:{port}")
+/// The port on which the agent of a node serves its probes: the nodes of the tests share the cluster's network namespace.
+fn listen_port(node: &str) -> String {
+    (20_000 + node.bytes().fold(0u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into())) % 10_000).to_string()
 }
 
 /// An agent that runs; it ends with this.
 pub struct Agent<'a> {
     cluster: &'a Cluster,
     pub pid: Pid,
-    listen: String,
+    listen_port: String,
     held: Option<JoinHandle<String>>,
 }
 
@@ -42,9 +41,9 @@ impl<'a> Agent<'a> {
         for directory in ["opt/cni/bin", "etc/cni/multus/net.d"] {
             std::fs::create_dir_all(node.path(directory)).unwrap();
         }
-        let (listen, port) = (listen(name), SERVER.rsplit(':').next().unwrap());
+        let (listen_port, port) = (listen_port(name), SERVER.rsplit(':').next().unwrap());
         let mut command = node.command("/mesh-optin", &["agent", "--node", name, "--api-server", "127.0.0.1", "--api-port", port]);
-        command.args(["--account", "/account", "--listen", &listen]).args(args).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["--account", "/account", "--listen-port", &listen_port]).args(args).stdout(Stdio::null()).stderr(Stdio::piped());
         let (send, receive) = mpsc::channel();
         let netns = cluster.another_handle();
         let held = std::thread::spawn(move || {
@@ -55,7 +54,7 @@ impl<'a> Agent<'a> {
             })
         });
         let pid = Pid::from_raw(receive.recv().unwrap().cast_signed());
-        Self { cluster, pid, listen, held: Some(held) }
+        Self { cluster, pid, listen_port, held: Some(held) }
     }
 
     /// Waits until it is ready.
@@ -70,7 +69,7 @@ impl<'a> Agent<'a> {
 
     /// What one of its paths answers; empty where nothing does.
     pub fn get(&self, path: &str) -> String {
-        let url = format!("http://{}{path}", self.listen);
+        let url = format!("http://127.0.0.1:{}{path}", self.listen_port);
         inside(&self.cluster.netns, || super::try_run("curl", &["-s", "-m", "5", &url], "").unwrap_or_default())
     }
 
@@ -107,7 +106,7 @@ impl Drop for Agent<'_> {
             kill(self.pid, Signal::SIGKILL).ok();
             let log = held.join();
             if std::thread::panicking() {
-                eprintln!("{}", log.unwrap_or_default());
+                std::io::Write::write_all(&mut std::io::stderr(), log.unwrap_or_default().as_bytes()).ok();
             }
         }
     }

@@ -102,6 +102,16 @@ impl Cluster {
         if answer["status"] == "Failure" { Err(answer) } else { Ok(answer) }
     }
 
+    /// How many requests of this user the API server has answered: verb and path of each, watches when they end.
+    pub fn requests_of(&self, user: &str) -> Vec<String> {
+        let of_user = |line: &str| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            (event["user"]["username"] == user)
+                .then(|| format!("{} {}", event["verb"].as_str().unwrap(), event["requestURI"].as_str().unwrap()))
+        };
+        self.file("audit.log").lines().filter_map(of_user).collect()
+    }
+
     /// Creates an object.
     pub fn create(&self, path: &str, body: &Value) -> Value {
         self.request("POST", path, body).unwrap_or_else(|e| panic!("{path}: {e}"))
