@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use mesh_optin::{
-    mesh::{Attachment, Decision, IfName, Namespace, Pod, Profile, decide},
+    mesh::{Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, decide},
     plan::{Plan, PodNetwork},
     reason::Reason,
 };
@@ -27,6 +27,14 @@ fn data(name: &str) -> Data {
     serde_json::from_str(&text).unwrap()
 }
 
+/// What is decided, the same on all of the pod as on what an agent keeps of it.
+fn decided(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Decided {
+    let on = |pod: &Pod| decide(pod, namespace, profile, &Attachment::default());
+    let (of_all, of_reduced) = (on(pod), on(&pod.clone().reduced()));
+    assert_eq!(format!("{of_all:?}"), format!("{of_reduced:?}"));
+    of_all
+}
+
 const EXPECTED: [(&str, Reason, Option<bool>); 13] = [
     // name, reason, whether IPv6 is captured (None: it is not redirected)
     ("defaults", Reason::Redirected, Some(false)),
@@ -48,7 +56,7 @@ const EXPECTED: [(&str, Reason, Option<bool>); 13] = [
 fn every_pod_of_a_real_istio_is_decided_as_documented() {
     for (name, reason, captures_ipv6) in EXPECTED {
         let Data { pod, namespace, lab } = data(name);
-        let decided = decide(&pod, &namespace, &Profile::built_in(), &Attachment::default());
+        let decided = decided(&pod, &namespace, &Profile::built_in());
         assert_eq!(decided.decision.reason(), reason, "{name}: {decided:?}");
         assert!(decided.warnings.is_empty(), "{name}: {:?}", decided.warnings);
         let Decision::Redirect(intent) = decided.decision else { continue };
@@ -64,7 +72,7 @@ fn after(change: impl FnOnce(&mut Pod, &mut Namespace, &mut Profile)) -> (Decisi
     let Data { mut pod, mut namespace, .. } = data("defaults");
     let mut profile = Profile::built_in();
     change(&mut pod, &mut namespace, &mut profile);
-    let decided = decide(&pod, &namespace, &profile, &Attachment::default());
+    let decided = decided(&pod, &namespace, &profile);
     (decided.decision, decided.warnings.len())
 }
 

@@ -4,6 +4,12 @@
 
 mod support;
 
+use std::time::Duration;
+
+use mesh_optin::{
+    deadline::Deadline,
+    kernel::{KernelError, Nftables},
+};
 use support::{
     lab::{APP, Owner, PROXY_GID, PROXY_UID, on_node, validation_probe},
     landings::{BOTH, V4, V4_NET1, V6, inbound, outbound, profile, redirected},
@@ -262,5 +268,39 @@ fn other_ports_and_other_layers_say_what_is_captured() {
             ],
         );
         inbound(&lab, &[("10.244.0.5:15008", "pod:3306"), ("10.244.0.5:22", "pod:22"), ("10.244.0.5:8080", "pod:8080")]);
+    });
+}
+
+#[test]
+fn rules_of_a_live_table_are_replaced_without_letting_a_connection_through() {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+    on_node(|node| {
+        let lab = redirected(node, &given(node, "defaults"), V4);
+        let (ended, landed) = (AtomicBool::new(false), AtomicU32::new(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ended.load(Relaxed) {
+                    assert_eq!(lab.dial_out(APP, "93.184.216.34:80"), "pod:15001");
+                    landed.fetch_add(1, Relaxed);
+                }
+            });
+            let replaced = lab.pod.run(|| {
+                let mut nftables = Nftables::open(Deadline::after(Duration::from_secs(60)))?;
+                let table = nftables.read()?.unwrap();
+                let mut other = table.clone();
+                other.chains.iter_mut().for_each(|c| c.rules.extend(c.rules.first().cloned()));
+                let mut count = 0;
+                while landed.load(Relaxed) < 1000 {
+                    for (found, wanted) in [(&table, &other), (&other, &table)] {
+                        assert_eq!(nftables.read()?.as_ref(), Some(found));
+                        nftables.apply(wanted, Some(found))?;
+                        count += 1;
+                    }
+                }
+                Ok::<_, KernelError>(count)
+            });
+            ended.store(true, Relaxed);
+            assert!(replaced.unwrap() > 100);
+        });
     });
 }
