@@ -91,6 +91,7 @@ fn adds_wait_while_the_agent_is_away_and_all_succeed_when_it_is_back() {
         let pods: Vec<_> = (0..20).map(|n| cluster().create_pod_on("away", "defaults", &format!("away-{n}"))).collect();
         let labs: Vec<_> = (0..20).map(|n| node.pod(&format!("p{n}"), V4)).collect();
         agent.end(Signal::SIGKILL);
+        std::fs::remove_dir_all(node.path("run/mesh-optin")).unwrap(); // as after a reboot
         std::thread::scope(|scope| {
             let add = |n: usize| add(node, cluster(), &labs[n].netns, &cni_args(&pods[n]));
             let calls: Vec<_> = (0..20).map(|n| scope.spawn(move || add(n))).collect();
@@ -103,6 +104,24 @@ fn adds_wait_while_the_agent_is_away_and_all_succeed_when_it_is_back() {
             }
         });
         labs.iter().for_each(is_redirected);
+    });
+}
+
+#[test]
+fn an_add_that_waits_too_long_is_refused_and_succeeds_when_it_is_tried_again() {
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "long", &[]).ready();
+        let pod = cluster().create_pod_on("long", "defaults", "long");
+        let lab = node.pod("a", V4);
+        agent.end(Signal::SIGTERM);
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 500ms}");
+        for _ in 0..3 {
+            let (message, code) = add(node, cluster(), &lab.netns, &cni_args(&pod)).error();
+            assert!(message.starts_with("AgentUnavailable: ") && message.ends_with("check the mesh-optin agent on this node"), "{message}");
+            assert_eq!((code, lab.dial_out(APP, "10.96.0.10:80").as_str()), (11, "world:80"));
+        }
+        let _agent = Agent::start(node, cluster(), "long", &[]).ready();
+        assert_eq!(add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(), "Redirected");
     });
 }
 
@@ -165,6 +184,24 @@ fn known_pods_are_answered_while_the_api_server_is_down() {
         let pod = cluster.create_pod_on("down", "defaults", "known");
         agent.reaches("mesh_optin_cached_namespaces", 1.0);
         let lab = node.pod("a", V4);
+        let before = node.pod("before", V4);
+        assert_eq!(add(node, &cluster, &before.netns, &cni_args(&pod)).logged_reason(), "Redirected");
+        agent.reaches(r#"mesh_optin_events_total{result="sent"}"#, 1.0);
+        // that ADD asked the API server nothing; the agent follows this node's pods and their namespaces only
+        let of = |account: &str| cluster.requests_of(&format!("system:serviceaccount:mesh-optin:{account}"));
+        assert!(of("node").is_empty(), "{:?}", of("node"));
+        let of_agent = of("agent");
+        for request in &of_agent {
+            let about = request.split(['?', '&']).collect::<Vec<_>>();
+            let expected = match about[0] {
+                "list /api/v1/pods" => about.contains(&"fieldSelector=spec.nodeName%3Ddown"),
+                "list /api/v1/namespaces" => about.contains(&"fieldSelector=metadata.name%3Dteam-a"),
+                "create /apis/events.k8s.io/v1/namespaces/team-a/events" | "list /apis/meshoptin.dev/v1alpha1/meshprofiles" => true,
+                _ => false,
+            };
+            assert!(expected, "{request}");
+        }
+        assert!(of_agent.iter().any(|r| r.starts_with("list /api/v1/pods")), "{of_agent:?}");
         cluster.signal(Signal::SIGKILL);
         let started = Instant::now();
         let call = add(node, &cluster, &lab.netns, &cni_args(&pod));

@@ -1,7 +1,7 @@
 //! Pods that should be redirected and are not: those that never named the attachment, or whose sandbox the plugin was not called for.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -36,7 +36,7 @@ pub(super) fn look(agent: &Agent, on_record: &HashSet<String>) -> Vec<Bypassing>
         return Vec::new();
     }
     let unredirected = unredirected(Path::new(NETNS));
-    let mut out = Vec::new();
+    let mut out = BTreeMap::new();
     for Found { pod, .. } in pods {
         let ips = pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
         let Some(netns) = ips.filter_map(|ip| unredirected.get(&ip)).next() else { continue };
@@ -47,10 +47,9 @@ pub(super) fn look(agent: &Agent, on_record: &HashSet<String>) -> Vec<Bypassing>
             explanation.remedy("let it name the attachment in k8s.v1.cni.cncf.io/networks and delete it so that it is made anew");
         warn!(namespace, name, reason = explanation.reason.as_str(), "{explanation}");
         agent.events.tell(About { namespace: namespace.clone(), name: name.clone(), uid: pod.metadata.uid }, explanation, &agent.metrics);
-        out.push(Bypassing { namespace, name, netns: netns.clone() });
+        out.insert((namespace, name), netns.clone());
     }
-    out.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
-    out
+    out.into_iter().map(|((namespace, name), netns)| Bypassing { namespace, name, netns }).collect()
 }
 
 /// The addresses of eth0 in every network namespace in which nothing redirects.

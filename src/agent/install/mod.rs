@@ -7,6 +7,7 @@ mod token;
 mod uninstall;
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
@@ -66,10 +67,7 @@ impl Installer {
         if before.uninstalled && known.has_begun {
             return Ok(vec![Reason::Uninstalled.into()]); // under our feet
         }
-        let mut names = profiles.attachment_names();
-        names.extend(self.args.attachments.iter().cloned());
-        names.sort();
-        names.dedup();
+        let names: BTreeSet<_> = profiles.attachment_names().into_iter().chain(self.args.attachments.iter().cloned()).collect();
         let types = program::types_in_cache(&self.args.multus_cache_dir);
         let bin = &self.args.cni_bin_dir;
         // a name that is somebody else's program is theirs
