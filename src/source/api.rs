@@ -135,7 +135,7 @@ impl Api {
         let (server, PodRef { namespace, name, .. }) = (&self.credential.server, pod);
         match failure {
             Failure::Status { code: 401, .. } => self.unauthorized(),
-            Failure::Status { code: 403, message } => Reason::ApiForbidden.because(format!("https://{server}: {message}")),
+            Failure::Status { code: 403, message } => Reason::ApiForbidden.because(forbidden(&message)),
             Failure::Status { code: 404, message } => {
                 Reason::PodNotFound.because(format!("pod {namespace}/{name} does not exist: {message}"))
             }
@@ -157,6 +157,12 @@ impl Api {
             Some(_) | None => format!("https://{server} does not accept the token in {}/token", paths::API),
         })
     }
+}
+
+/// Who may not do what, of the API server's message: the rest of it would push the remedy out of the Pod's event.
+fn forbidden(message: &str) -> &str {
+    let message = message.split_once(" is forbidden: ").map_or(message, |(_, why)| why);
+    message.split_once(" in API group ").map_or(message, |(why, _)| why)
 }
 
 fn failure_of(error: kube::Error) -> Failure {
@@ -181,4 +187,15 @@ fn failure_of(error: kube::Error) -> Failure {
 /// An I/O error's source is its content's source, so its content has to be looked at as well.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     error.downcast_ref().or_else(|| tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn of_a_refusal_who_may_not_do_what_is_told() {
+        let message =
+            r#"pods "web" is forbidden: User "system:serviceaccount:m:n" cannot get resource "pods" in API group "" in the namespace "a""#;
+        assert_eq!(super::forbidden(message), r#"User "system:serviceaccount:m:n" cannot get resource "pods""#);
+        assert_eq!(super::forbidden("no"), "no");
+    }
 }
