@@ -227,7 +227,6 @@ fn prepare_cluster() -> Cluster {
     eprintln!("starting kube-apiserver ...");
     let cluster = Cluster::start();
     cluster.namespace("team-a", &json!({"istio-injection": "enabled"}));
-    cluster.namespace("mesh-optin", &json!({}));
     cluster.grant_gets();
     cluster.create_data_pod("defaults", "defaults");
     cluster
