@@ -26,8 +26,7 @@ const SLACK: Duration = Duration::from_secs(10);
 fn new_cluster() -> Cluster {
     let cluster = Cluster::start();
     cluster.namespace("team-a", &json!({"istio-injection": "enabled"}));
-    cluster.namespace("mesh-optin", &json!({}));
-    cluster.grant_gets();
+    cluster.apply_rbac();
     cluster
 }
 

@@ -13,7 +13,7 @@ pub const LARGEST_CONFIG: usize = 256 << 10;
 #[derive(Debug, thiserror::Error)]
 #[error("{explanation}")]
 pub struct RequestError {
-    /// 1 incompatible version, 4 environment, 6 undecodable content.
+    /// 1 incompatible version, 4 environment, 6 undecodable content, 7 a configuration that is too large.
     pub code: u32,
     /// What was wrong.
     pub explanation: Explanation,
@@ -61,7 +61,9 @@ impl Config {
             prev_result: Option<Box<RawValue>>,
         }
         if stdin.len() > LARGEST_CONFIG {
-            return Err(RequestError::undecodable(format!("the network configuration is larger than {LARGEST_CONFIG} bytes")));
+            // a runtime sends what the NAD says
+            let cause = format!("the network configuration is larger than {LARGEST_CONFIG} bytes");
+            return Err(RequestError { code: 7, explanation: Reason::InvalidAttachment.because(cause) });
         }
         if !stdin.trim_ascii_start().starts_with(b"{") {
             return Err(RequestError::undecodable("the network configuration on stdin is not a JSON object")); // serde would take a list for one
@@ -162,7 +164,8 @@ mod tests {
         }
         let deep = format!(r#"{{"meshOptin":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
         let _parsed_or_refused_without_a_crash = Config::parse(deep.as_bytes()).is_ok();
-        assert_eq!(Config::parse(&vec![b' '; LARGEST_CONFIG + 1]).unwrap_err().code, 6);
+        let large = Config::parse(&vec![b' '; LARGEST_CONFIG + 1]).unwrap_err();
+        assert_eq!((large.code, large.explanation.reason), (7, Reason::InvalidAttachment));
     }
 
     #[test]

@@ -126,7 +126,7 @@ fn is_injectors(pod: &Pod, key: Key, text: &str) -> bool {
 pub(super) fn may_override(pod: &Pod, attachment: &Attachment, profile: &ProfileSpec) -> Result<(), Explanation> {
     for key in Key::ALL.into_iter().filter(|key| !profile.tenants_may_set(*key)) {
         if let Some((name, _)) = annotation_of(pod, key).filter(|(_, text)| !is_injectors(pod, key, text)) {
-            return Err(Reason::OverrideNotAllowed.because(format!("the profile does not let pods set {key} (annotation {name})")));
+            return Err(Reason::OverrideNotAllowed.because(format!("the profile does not let pods set annotation {name}")));
         }
         if attachment.traffic.get(key).is_some() {
             return Err(Reason::OverrideNotAllowed.because(format!("the profile does not let network attachments set traffic.{key}")));
@@ -266,7 +266,11 @@ mod tests {
         assert_eq!(excluded(&spec), [15020, 15021, 15090], "a tenant cannot name any port the status port");
         assert_eq!(excluded(&profile("{}")), [8080, 15020, 15021, 15090]);
         for (annotations, nad, part) in [
-            (&[("traffic.sidecar.istio.io/excludeInboundPorts", "22,15020")][..], None, "excludeInboundPorts"),
+            (
+                &[("traffic.sidecar.istio.io/excludeInboundPorts", "22,15020")][..],
+                None,
+                "annotation traffic.sidecar.istio.io/excludeInboundPorts",
+            ),
             (&[("istio.io/reroute-virtual-interfaces", "nonsense!")], None, "istio.io/reroute-virtual-interfaces"),
             (&[], Some(r#"{"traffic":{"excludeInterfaces":"net1"}}"#), "traffic.excludeInterfaces"),
         ] {

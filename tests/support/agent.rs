@@ -16,7 +16,6 @@ use serde_json::{Value, json};
 use super::{
     cluster::{Cluster, SERVER},
     lab::{Call, Node, inside},
-    run,
 };
 
 /// The port on which the agent of a node serves its probes: the nodes of the tests share the cluster's network namespace.
@@ -113,25 +112,6 @@ impl Drop for Agent<'_> {
 }
 
 impl Cluster {
-    /// The service accounts and rights of deploy/.
-    pub fn apply_rbac(&self) {
-        let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/rbac.yaml")).unwrap();
-        self.apply(&text);
-    }
-
-    /// Creates what a manifest holds.
-    pub fn apply(&self, text: &str) {
-        let file = self.directory.join("apply.yaml");
-        std::fs::write(&file, text).unwrap();
-        let (ca, kubectl) = (self.directory.join("ca.crt"), self.directory.join("kubectl"));
-        if !kubectl.exists() {
-            let kube = std::fs::read_link(self.directory.join("etcd")).unwrap();
-            std::os::unix::fs::symlink(kube, &kubectl).unwrap();
-        }
-        let args = ["--server", SERVER, "--certificate-authority", ca.to_str().unwrap(), "--token", "admin", "apply", "-f"];
-        inside(&self.netns, || run(kubectl.to_str().unwrap(), &[&args[..], &[file.to_str().unwrap()]].concat(), ""));
-    }
-
     /// Creates a pod of tests/data/pods under this name on this node; the object that the API server made of it.
     pub fn create_pod_on(&self, node: &str, file: &str, name: &str) -> Value {
         self.create_changed_pod(file, name, |pod| pod["spec"]["nodeName"] = json!(node))

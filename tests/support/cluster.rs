@@ -1,72 +1,92 @@
-//! A real kube-apiserver of its own, in namespaces that end with the test program.
+//! A real kube-apiserver of its own, or a whole node, in namespaces that end with the test program.
 
 use std::{
     path::PathBuf,
-    process::Command,
-    sync::mpsc,
+    process::{Command, ExitStatus, Stdio},
+    sync::{
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use mesh_optin::kernel::Netns;
 use nix::{
-    mount::MsFlags,
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
 
-use super::{
-    lab::{OWN_DIRECTORY, inside, mount_, new_namespaces},
-    pods::data,
-    run,
-};
+use super::{lab::inside, pods::data, run};
 
 /// Where the API server listens, in the cluster's network namespace.
 pub const SERVER: &str = "https://127.0.0.1:6443";
 
+/// A file of tests/stack.
+pub fn script(name: &str) -> String {
+    format!("{}/tests/stack/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What `tests/stack/up` brings up.
 pub struct Cluster {
     pub netns: Netns,
     /// Its files, seen from outside of its mount namespace.
     pub directory: PathBuf,
+    /// The root of what runs there.
+    pub root: PathBuf,
+    pub name: String,
+    pub up: Pid,
+    init: Pid,
+    ended: JoinHandle<ExitStatus>,
 }
 
 impl Cluster {
-    /// Brings it up; fails the test if it does not come up.
+    /// The control plane alone.
     pub fn start() -> Self {
-        Self::start_as("control-plane", &[], "ready")
+        Self::start_as("control-plane")
     }
 
-    /// One of the scripts in tests/stack, which writes a file when it is up.
-    pub fn start_as(script: &'static str, args: &[String], up: &str) -> Self {
+    /// Brings it up; fails the test if it does not come up.
+    pub fn start_as(mode: &'static str) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("test-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
         let (send, receive) = mpsc::channel();
-        let args = args.to_vec();
-        // The thread stays: with it, or with the test program, the control plane's init is killed and all of it ends.
-        let control_plane = std::thread::spawn(move || {
-            new_namespaces();
-            mount_("tmpfs", OWN_DIRECTORY, "tmpfs", MsFlags::empty());
-            send.send(format!("/proc/{}/task/{}", std::process::id(), nix::unistd::gettid())).unwrap();
-            #[allow(clippy::disallowed_methods, reason = "the control plane is programs")]
-            let mut init = Command::new("setpriv");
-            init.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child", "--mount-proc"]);
-            init.arg(format!("{}/tests/stack/{script}", env!("CARGO_MANIFEST_DIR"))).arg(OWN_DIRECTORY).args(args);
-            init.status()
+        let stack = name.clone();
+        // The thread stays: with it, or with the test program, it is taken down.
+        let ended = std::thread::spawn(move || {
+            #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
+            let mut up = Command::new("setpriv");
+            up.args(["--pdeathsig", "TERM", &script("up"), mode]);
+            up.env("STACK", stack).env("PROGRAM", env!("CARGO_BIN_EXE_mesh-optin")).stdin(Stdio::null()).stdout(Stdio::null());
+            let mut up = up.spawn().unwrap();
+            send.send(Pid::from_raw(up.id().cast_signed())).unwrap();
+            up.wait().unwrap()
         });
-        let thread: String = receive.recv().unwrap();
-        let netns = Netns::open(format!("{thread}/ns/net").as_ref()).unwrap();
-        let cluster = Self { netns, directory: format!("{thread}/root{OWN_DIRECTORY}").into() };
+        let up = receive.recv().unwrap();
         let started = Instant::now();
-        while !cluster.directory.join(up).exists() {
-            assert!(!control_plane.is_finished(), "the control plane ended: {:?}", control_plane.join());
-            assert!(started.elapsed() < Duration::from_secs(900), "the control plane does not come up");
+        let init = loop {
+            if let [_, init, "ready"] = state(&name).lines().collect::<Vec<_>>()[..] {
+                break Pid::from_raw(init.parse().unwrap());
+            }
+            assert!(!ended.is_finished(), "{mode} ended: {:?}", ended.join());
+            assert!(started.elapsed() < Duration::from_secs(900), "{mode} does not come up");
             std::thread::sleep(Duration::from_millis(50));
-        }
-        cluster
+        };
+        let netns = Netns::open(format!("/proc/{init}/ns/net").as_ref()).unwrap();
+        let root = PathBuf::from(format!("/proc/{init}/root"));
+        Self { netns, directory: root.join("mnt"), root, name, up, init, ended }
+    }
+
+    /// Runs a program there.
+    pub fn enter(&self, args: &[&str]) -> String {
+        let stack = format!("STACK={}", self.name);
+        run("env", &[&[stack.as_str(), &script("enter")], args].concat(), "")
     }
 
     /// Its network, for a thread that outlasts a borrow.
     pub fn another_handle(&self) -> Netns {
-        let thread = self.directory.parent().and_then(|root| root.parent()).expect("below the thread");
-        Netns::open(&thread.join("ns/net")).unwrap()
+        Netns::open(format!("/proc/{}/ns/net", self.init).as_ref()).unwrap()
     }
 
     /// One of its files.
@@ -127,15 +147,15 @@ impl Cluster {
         self.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), &json!({"metadata": {"name": name}}));
     }
 
-    /// Service account mesh-optin/node, which may only get pods and namespaces.
-    pub fn grant_gets(&self) {
-        self.service_account("mesh-optin", "node");
-        let (name, rbac) = (json!({"name": "mesh-optin-node"}), "/apis/rbac.authorization.k8s.io/v1");
-        let rules = json!([{"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["get"]}]);
-        self.create(&format!("{rbac}/clusterroles"), &json!({"metadata": name, "rules": rules}));
-        let subjects = json!([{"kind": "ServiceAccount", "name": "node", "namespace": "mesh-optin"}]);
-        let role = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "mesh-optin-node"});
-        self.create(&format!("{rbac}/clusterrolebindings"), &json!({"metadata": name, "subjects": subjects, "roleRef": role}));
+    /// The service accounts and rights of deploy/: the agent's, and the host's, which may only get pods and namespaces.
+    pub fn apply_rbac(&self) {
+        self.apply(&std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/rbac.yaml")).unwrap());
+    }
+
+    /// Creates or changes what a manifest holds.
+    pub fn apply(&self, text: &str) {
+        std::fs::write(self.directory.join("apply.yaml"), text).unwrap();
+        self.enter(&["kubectl", "apply", "-f", "/mnt/apply.yaml"]);
     }
 
     /// Creates a pod of tests/data/pods under this name; the object that the API server made of it.
@@ -166,10 +186,9 @@ impl Cluster {
         self.process(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kube-apiserver"))
     }
 
-    /// The first process of ours that it is true for.
-    pub fn process(&self, is: impl Fn(&str) -> bool) -> Pid {
-        let thread = self.directory.parent().and_then(|root| root.parent()).expect("below the thread");
-        let mut pids = vec![std::fs::read_to_string(thread.join("children")).unwrap()];
+    /// The first process there that it is true for.
+    fn process(&self, is: impl Fn(&str) -> bool) -> Pid {
+        let mut pids = vec![self.init.to_string()];
         while let Some(list) = pids.pop() {
             for pid in list.split_whitespace() {
                 if is(pid) {
@@ -179,5 +198,20 @@ impl Cluster {
             }
         }
         panic!("there is no such process")
+    }
+}
+
+/// What `up` says of a stack.
+pub fn state(name: &str) -> String {
+    std::fs::read_to_string(format!("/run/mesh-optin-stack/{name}")).unwrap_or_default()
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let started = Instant::now();
+        while !self.ended.is_finished() && started.elapsed() < Duration::from_secs(60) {
+            kill(self.up, Signal::SIGTERM).ok();
+            std::thread::sleep(Duration::from_millis(100));
+        }
     }
 }

@@ -8,6 +8,7 @@ pub mod lab;
 pub mod landings;
 pub mod pods;
 pub mod stack;
+pub mod stack_pod;
 pub mod traced;
 
 use std::{

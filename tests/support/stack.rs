@@ -1,69 +1,72 @@
 //! A whole node: the control plane, kubelet, containerd and Multus, thin or thick, in namespaces that end with the test program.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    io::Read as _,
+    net::{SocketAddr, TcpStream},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     path::{Path, PathBuf},
+    sync::Mutex,
     time::{Duration, Instant},
 };
 
+use mesh_optin::kernel::Netns;
 use serde_json::{Value, json};
 
-use super::cluster::Cluster;
+use super::{
+    cluster::{Cluster, script},
+    lab::inside,
+    run,
+    stack_pod::Pod,
+};
 
 /// Where pods connect to: the node itself, outside of the mesh.
 pub const WORLD: &str = "203.0.113.7:80";
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// As long as anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 pub struct Stack {
     pub cluster: Cluster,
-    /// The node's root, as its processes see it.
-    root: PathBuf,
-    init: nix::unistd::Pid,
-    cgroup: String,
+    pub thick: bool,
+    imported: Mutex<BTreeSet<String>>,
+    /// What was measured.
+    pub notes: Mutex<Vec<String>>,
 }
 
 impl Stack {
     /// Brings it up with the program and its credential installed.
-    pub fn start(multus: &str) -> Self {
-        remove_cgroups_of_the_dead();
-        let cgroup = format!("mesh-optin-stack-{}-{multus}", std::process::id());
-        make_cgroup(&cgroup);
-        let cluster = Cluster::start_as("node", &[multus.to_owned(), cgroup.clone()], "node-ready");
-        let is_init = |pid: &str| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-            status.lines().any(|l| l.starts_with("NSpid:") && l.split_whitespace().count() == 3 && l.ends_with("\t1"))
-        };
-        let init = cluster.process(is_init);
-        let stack = Self { root: format!("/proc/{init}/root").into(), init, cgroup, cluster };
-        stack.cluster.namespace("mesh-optin", &json!({}));
-        stack.cluster.grant_gets();
-        for name in ["mesh-optin", "istio-cni", "v2-6-istio-cni"] {
-            stack.install(name);
-        }
-        stack.write("/etc/mesh-optin/node.yaml", "{sources: [api], deadline: 5s}");
-        stack.install_credential();
-        stack
+    pub fn start(multus: &'static str) -> Self {
+        Self { cluster: Cluster::start_as(multus), thick: multus == "thick", imported: Mutex::default(), notes: Mutex::default() }
     }
 
-    /// Puts the program there under a name, by rename.
-    pub fn install(&self, name: &str) {
-        let bin = self.cluster.directory.join("cni/bin");
-        std::fs::copy(env!("CARGO_BIN_EXE_mesh-optin"), bin.join(".new")).unwrap();
-        std::fs::rename(bin.join(".new"), bin.join(name)).unwrap();
+    /// Says what was measured, below the table.
+    pub fn note(&self, measured: String) {
+        self.notes.lock().unwrap().push(measured);
     }
 
-    pub fn install_credential(&self) {
-        let token = self.cluster.token("mesh-optin", "node");
-        for (name, text) in [("server", "https://127.0.0.1:6443".to_owned()), ("ca.crt", self.cluster.file("ca.crt")), ("token", token)] {
-            self.write(&format!("/var/lib/mesh-optin/api/{name}"), &text);
+    /// Makes an image of the cache known to containerd.
+    pub fn import(&self, image: &str) {
+        let mut imported = self.imported.lock().unwrap();
+        if imported.insert(image.to_owned()) {
+            let file = format!("{}/{image}", run(&script("build"), &[], "").trim());
+            self.cluster.enter(&[
+                "ctr",
+                "-a",
+                "/mnt/containerd/socket",
+                "-n",
+                "k8s.io",
+                "images",
+                "import",
+                "--snapshotter",
+                "overlayfs",
+                &file,
+            ]);
         }
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(self.path("/var/lib/mesh-optin/api"), private).unwrap();
     }
 
     /// A path of the node.
     pub fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+        self.cluster.root.join(path.trim_start_matches('/'))
     }
 
     pub fn write(&self, path: &str, text: &str) {
@@ -72,7 +75,28 @@ impl Stack {
         std::fs::write(path, text).unwrap();
     }
 
-    /// Every file of ours on the node, but the records of pods that go meanwhile, and what it says.
+    /// Does `work` while a file of the node has other contents, or with `None` is not there.
+    pub fn while_changed<T>(&self, path: &str, text: Option<&str>, work: impl FnOnce() -> T) -> T {
+        let (path, away) = (self.path(path), self.path(&format!("{path}.away")));
+        std::fs::rename(&path, &away).unwrap();
+        if let Some(text) = text {
+            std::fs::write(&path, text).unwrap();
+        }
+        let done = catch_unwind(AssertUnwindSafe(work));
+        std::fs::rename(&away, &path).unwrap();
+        done.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Does `work` while the API server refuses every connection, as if there were none.
+    pub fn without_api_server<T>(&self, work: impl FnOnce() -> T) -> T {
+        let nft = |commands: &str| inside(&self.cluster.netns, || run("nft", &["-f", "-"], commands));
+        nft("table inet down { chain input { type filter hook input priority 0; tcp dport 6443 reject with tcp reset; }; }");
+        let done = catch_unwind(AssertUnwindSafe(work));
+        nft("delete table inet down");
+        done.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
+    /// Every file of ours on the node, and what it says, but the records and locks that come and go with pods.
     pub fn own_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         fn add(path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
             for path in std::fs::read_dir(path).into_iter().flatten().map(|e| e.unwrap().path()) {
@@ -80,12 +104,36 @@ impl Stack {
             }
         }
         let mut files = BTreeMap::new();
-        for directory in ["/etc/mesh-optin", "/var/lib/mesh-optin", "/run/mesh-optin", "/etc/cni"] {
+        for directory in ["/etc/mesh-optin", "/var/lib/mesh-optin", "/run/mesh-optin", "/etc/cni", "/mnt/cni/bin"] {
             add(&self.path(directory), &mut files);
         }
-        add(&self.cluster.directory.join("cni/bin"), &mut files);
-        files.retain(|path, _| !path.parent().is_some_and(|p| p.ends_with("attachments")));
+        files.retain(|path, _| !path.parent().is_some_and(|p| p.ends_with("attachments") || p.ends_with("slots")));
         files
+    }
+
+    /// The records of a pod's attachments.
+    pub fn records(&self, pod: &Pod) -> Vec<Value> {
+        let files = std::fs::read_dir(self.path("/run/mesh-optin/attachments")).into_iter().flatten().flatten();
+        let records = files.filter_map(|file| serde_json::from_str::<Value>(&std::fs::read_to_string(file.path()).ok()?).ok());
+        records.filter(|r| r["namespace"] == pod.namespace.as_str() && r["pod"] == pod.name.as_str()).collect()
+    }
+
+    /// Waits until there is none: the runtime's last DEL may come when the pod is gone already.
+    pub fn has_no_record(&self, pod: &Pod) {
+        let none = self.wait_for(|| self.records(pod).is_empty().then_some(()));
+        assert!(none.is_some(), "{:?}", self.records(pod));
+    }
+
+    /// The path of a running pod's network namespace, on the node.
+    pub fn netns(&self, pod: &Pod) -> String {
+        let address = format!(" {}/", self.ip(pod));
+        let of_pod = |path: &PathBuf| {
+            let netns = Netns::open(path).ok()?;
+            inside(&netns, || run("ip", &["-4", "addr"], "")).contains(&address).then_some(())
+        };
+        let mut all = std::fs::read_dir(self.path("/run/netns")).unwrap().map(|e| e.unwrap().path());
+        let found = all.find(|path| of_pod(path).is_some()).unwrap_or_else(|| panic!("no network namespace has{address}"));
+        format!("/run/netns/{}", found.file_name().unwrap().to_str().unwrap())
     }
 
     /// A NetworkAttachmentDefinition; without a configuration it is looked up on the node by its name.
@@ -102,15 +150,19 @@ impl Stack {
         self.cluster.create(&format!("/api/v1/namespaces/{}/pods", pod.namespace), &pod.manifest());
     }
 
-    /// Waits until it runs.
+    /// The pod as the API server has it.
+    pub fn get(&self, pod: &Pod) -> Option<Value> {
+        self.cluster.request("GET", &pod.path(), &json!(null)).ok()
+    }
+
+    /// Waits until it runs, with all its containers.
     pub fn running(&self, pod: &Pod) {
-        let path = pod.path();
-        let status = self.wait_for(|| {
-            let found = self.cluster.request("GET", &path, &json!(null)).ok()?;
+        let runs = self.wait_for(|| {
+            let found = self.get(pod)?;
             let all = found["status"]["containerStatuses"].as_array()?.iter().all(|c| c["state"]["running"].is_object());
             (found["status"]["phase"] == "Running" && all).then_some(())
         });
-        assert!(status.is_some(), "{}/{} does not run: {:?}", pod.namespace, pod.name, self.events(pod));
+        assert!(runs.is_some(), "{}/{} does not run: {:?}", pod.namespace, pod.name, self.events(pod));
     }
 
     /// Waits until an event says why it does not start.
@@ -127,152 +179,68 @@ impl Stack {
         list["items"].as_array().unwrap().iter().filter(of_pod).map(|e| (text(e, "reason"), text(e, "message"))).collect()
     }
 
-    /// What the application's connection to the world was answered by: the port and the original destination.
+    /// What a container has printed.
+    pub fn log(&self, pod: &Pod, container: &str) -> String {
+        let of_pod = format!("{}_{}_", pod.namespace, pod.name);
+        let pods = std::fs::read_dir(self.cluster.directory.join("pods")).into_iter().flatten().flatten();
+        let logs = pods.filter(|p| p.file_name().to_string_lossy().starts_with(&of_pod));
+        logs.filter_map(|p| std::fs::read_to_string(p.path().join(container).join("0.log")).ok()).collect()
+    }
+
+    /// What answered the application's last connection to the world: the port, the original destination, and whom it saw.
     pub fn answered(&self, pod: &Pod) -> String {
-        let found = self.cluster.request("GET", &pod.path(), &json!(null)).unwrap();
-        let uid = found["metadata"]["uid"].as_str().unwrap();
-        let log = self.cluster.directory.join(format!("pods/{}_{}_{uid}/app/0.log", pod.namespace, pod.name));
         let last = || {
-            let text = std::fs::read_to_string(&log).ok()?;
-            let line = text.lines().rfind(|l| !l.contains(" error "))?;
-            let words: Vec<_> = line.split(' ').skip(4).take(2).map(str::to_owned).collect();
-            Some(words.join(" "))
+            let log = self.log(pod, "app");
+            let line = log.lines().rfind(|l| !l.contains(" error ") && l.split(' ').count() > 6)?;
+            Some(line.split(' ').skip(4).collect::<Vec<_>>().join(" "))
         };
-        self.wait_for(last).unwrap_or_else(|| panic!("no answer: {:?}", std::fs::read_to_string(&log)))
+        self.wait_for(last).unwrap_or_else(|| panic!("no answer: {}", self.log(pod, "app")))
+    }
+
+    /// What answers a connection from the node to the application's port, likewise.
+    pub fn answered_inside(&self, pod: &Pod) -> String {
+        let to = SocketAddr::new(self.ip(pod).parse().unwrap(), Pod::PORT);
+        let ask = || {
+            let mut text = String::new();
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+            stream.read_to_string(&mut text).ok().filter(|_| !text.is_empty()).map(|_| text)
+        };
+        self.wait_for(|| inside(&self.cluster.netns, ask)).unwrap_or_else(|| panic!("{to} does not answer"))
+    }
+
+    pub fn ip(&self, pod: &Pod) -> String {
+        self.get(pod).unwrap()["status"]["podIP"].as_str().unwrap().to_owned()
     }
 
     /// Deletes it and waits until it is gone; how long that took.
     pub fn delete(&self, pod: &Pod) -> Duration {
+        self.delete_all(std::slice::from_ref(pod))
+    }
+
+    /// The same of several at once.
+    pub fn delete_all(&self, pods: &[Pod]) -> Duration {
         let started = Instant::now();
-        self.cluster.request("DELETE", &pod.path(), &json!({"gracePeriodSeconds": 1})).unwrap();
-        let gone = self.wait_for(|| self.cluster.request("GET", &pod.path(), &json!(null)).is_err().then_some(()));
-        assert!(gone.is_some(), "{} is not gone", pod.name);
+        pods.iter().for_each(|pod| self.mark_deleted(pod));
+        for pod in pods {
+            assert!(self.wait_for(|| self.get(pod).is_none().then_some(())).is_some(), "{} is not gone", pod.name);
+        }
         started.elapsed()
     }
 
-    fn wait_for<T>(&self, what: impl Fn() -> Option<T>) -> Option<T> {
+    /// Deletes it, without waiting.
+    pub fn mark_deleted(&self, pod: &Pod) {
+        self.cluster.request("DELETE", &pod.path(), &json!({})).unwrap();
+    }
+
+    pub fn wait_for<T>(&self, what: impl Fn() -> Option<T>) -> Option<T> {
         let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(60) {
+        while started.elapsed() < PATIENCE {
             if let Some(found) = what() {
                 return Some(found);
             }
             std::thread::sleep(Duration::from_millis(100));
         }
         None
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        nix::sys::signal::kill(self.init, nix::sys::signal::Signal::SIGKILL).ok();
-        for _ in 0..100 {
-            if !PathBuf::from(format!("/proc/{}", self.init)).exists() && remove_cgroup(&self.cgroup) {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
-
-fn hierarchies() -> Vec<PathBuf> {
-    let cgroup2 = PathBuf::from(CGROUPS).join("cgroup.controllers").exists();
-    let all = std::fs::read_dir(CGROUPS).unwrap().filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_dir() && !p.is_symlink());
-    if cgroup2 { vec![CGROUPS.into()] } else { all.collect() }
-}
-
-fn make_cgroup(name: &str) {
-    for hierarchy in hierarchies() {
-        let cgroup = hierarchy.join(name);
-        if std::fs::create_dir(&cgroup).is_ok() {
-            for file in ["cpuset.cpus", "cpuset.mems"] {
-                std::fs::read(hierarchy.join(file)).and_then(|text| std::fs::write(cgroup.join(file), text)).ok();
-            }
-        }
-    }
-}
-
-/// Whether nothing is left of it.
-fn remove_cgroup(name: &str) -> bool {
-    fn remove(path: &Path) {
-        for child in std::fs::read_dir(path).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir()) {
-            remove(&child);
-        }
-        std::fs::remove_dir(path).ok();
-    }
-    hierarchies().iter().map(|h| h.join(name)).filter(|c| c.exists()).all(|c| {
-        remove(&c);
-        !c.exists()
-    })
-}
-
-/// What test programs that were killed have left.
-fn remove_cgroups_of_the_dead() {
-    for name in hierarchies()
-        .iter()
-        .flat_map(|h| std::fs::read_dir(h).into_iter().flatten().flatten())
-        .filter_map(|e| e.file_name().into_string().ok())
-    {
-        let pid = name.strip_prefix("mesh-optin-stack-").and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !PathBuf::from(format!("/proc/{pid}")).exists()) {
-            remove_cgroup(&name);
-        }
-    }
-}
-
-/// A pod as Istio's injector makes it, with an application that connects to the world and a stand-in for the sidecar.
-#[derive(Clone)]
-pub struct Pod {
-    pub namespace: String,
-    pub name: String,
-    pub networks: String,
-    pub labels: Value,
-    pub annotations: Vec<(String, String)>,
-    pub sidecar: bool,
-}
-
-impl Pod {
-    pub fn new(namespace: &str, name: &str, networks: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-            networks: networks.into(),
-            labels: json!({}),
-            annotations: vec![],
-            sidecar: true,
-        }
-    }
-
-    pub fn label(mut self, key: &str, value: &str) -> Self {
-        self.labels[key] = json!(value);
-        self
-    }
-
-    pub fn without_sidecar(mut self) -> Self {
-        self.sidecar = false;
-        self
-    }
-
-    pub fn manifest(&self) -> Value {
-        let container = |name: &str, uid: u32, args: &[&str]| {
-            json!({"name": name, "image": "stack.test/app:1", "imagePullPolicy": "Never", "args": args,
-                   "securityContext": {"runAsUser": uid, "runAsGroup": uid}})
-        };
-        let mut containers = vec![container("app", 1000, &["dial", WORLD])];
-        let mut annotations = json!({"k8s.v1.cni.cncf.io/networks": self.networks});
-        if self.sidecar {
-            containers.push(container("istio-proxy", 1337, &["serve", "15001", "15006"]));
-            annotations["sidecar.istio.io/status"] = json!("{}");
-        }
-        for (key, value) in &self.annotations {
-            annotations[key] = json!(value);
-        }
-        json!({
-            "metadata": {"name": self.name, "namespace": self.namespace, "labels": self.labels, "annotations": annotations},
-            "spec": {"nodeName": "node1", "terminationGracePeriodSeconds": 1, "automountServiceAccountToken": false, "containers": containers},
-        })
-    }
-
-    pub fn path(&self) -> String {
-        format!("/api/v1/namespaces/{}/pods/{}", self.namespace, self.name)
     }
 }

@@ -33,7 +33,7 @@ impl Failure {
     pub(crate) fn explain(self, server: &str, ca: &str, pod: &str, waited: Duration) -> Explanation {
         match self {
             Self::Status { code: 401, .. } => Reason::ApiUnauthorized.because(format!("{server} does not accept the token")),
-            Self::Status { code: 403, message } => Reason::ApiForbidden.because(format!("{server}: {message}")),
+            Self::Status { code: 403, message } => Reason::ApiForbidden.because(forbidden(&message)),
             Self::Status { code: 404, message } => Reason::PodNotFound.because(format!("pod {pod} does not exist: {message}")),
             Self::Status { code, message } => Reason::ApiUnreachable.because(format!("{server} answers {code}: {message}")),
             Self::Connection(what) => Reason::ApiUnreachable.because(format!("{server}: {what}")),
@@ -44,6 +44,12 @@ impl Failure {
             Self::Timeout => Reason::DeadlineExceeded.because(format!("{server} did not answer within {waited:?}")),
         }
     }
+}
+
+/// Who may not do what, of the API server's message: the rest of it would push the remedy out of the Pod's event.
+fn forbidden(message: &str) -> &str {
+    let message = message.split_once(" is forbidden: ").map_or(message, |(_, why)| why);
+    message.split_once(" in API group ").map_or(message, |(why, _)| why)
 }
 
 impl From<kube::Error> for Failure {
@@ -70,4 +76,15 @@ impl From<kube::Error> for Failure {
 /// An I/O error's source is its content's source, so its content has to be looked at as well.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
     error.downcast_ref().or_else(|| tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn of_a_refusal_who_may_not_do_what_is_told() {
+        let message =
+            r#"pods "web" is forbidden: User "system:serviceaccount:m:n" cannot get resource "pods" in API group "" in the namespace "a""#;
+        assert_eq!(super::forbidden(message), r#"User "system:serviceaccount:m:n" cannot get resource "pods""#);
+        assert_eq!(super::forbidden("no"), "no");
+    }
 }

@@ -1,8 +1,10 @@
 // app is what runs in the test stack's pods, static and of no image but its own:
 //
-//	app pause                 holds a sandbox
-//	app serve PORT...         answers every connection with "<port> <original destination> <peer>"
-//	app dial ADDRESS...       connects to each address in turn, again and again, and prints "<address> <what answered>"
+//	app                             holds a sandbox
+//	app serve PORT... dial ADDRESS...
+//
+// It answers every connection to a port with "<port> <original destination> <peer>", connects to each address in turn, again and again, and
+// prints "<address> <what answered>".
 package main
 
 import (
@@ -18,17 +20,19 @@ import (
 )
 
 func main() {
-	verb, args := "pause", []string{}
-	if len(os.Args) > 1 {
-		verb, args = os.Args[1], os.Args[2:]
-	}
-	switch verb {
-	case "serve":
-		for _, port := range args {
-			go serve(port)
+	verb, addresses := "", []string{}
+	for _, word := range os.Args[1:] {
+		switch {
+		case word == "serve" || word == "dial":
+			verb = word
+		case verb == "serve":
+			go serve(word)
+		default:
+			addresses = append(addresses, word)
 		}
-	case "dial":
-		go dial(args)
+	}
+	if len(addresses) > 0 {
+		go dial(addresses)
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)

@@ -1,0 +1,151 @@
+//! On the real stack: kube-apiserver, kubelet, containerd, and Multus thin and thick call the program as on any node.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod deleting;
+mod hostile;
+mod opting;
+mod proxies;
+mod refusals;
+#[path = "../support/mod.rs"]
+mod support;
+mod waiting;
+
+use std::{
+    io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+use support::{stack::Stack, stack_pod::Pod};
+
+const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
+
+/// What is tried on a node.
+struct Scenario {
+    name: &'static str,
+    run: fn(&Stack),
+    /// It changes what other pods need, so that nothing else may run beside it.
+    alone: bool,
+    /// It needs Multus's daemon.
+    thick_only: bool,
+}
+
+const fn together(name: &'static str, run: fn(&Stack)) -> Scenario {
+    Scenario { name, run, alone: false, thick_only: false }
+}
+
+const fn alone(name: &'static str, run: fn(&Stack)) -> Scenario {
+    Scenario { name, run, alone: true, thick_only: false }
+}
+
+const fn with_daemon(name: &'static str, run: fn(&Stack)) -> Scenario {
+    Scenario { name, run, alone: false, thick_only: true }
+}
+
+const SCENARIOS: [&[Scenario]; 6] =
+    [opting::SCENARIOS, hostile::SCENARIOS, proxies::SCENARIOS, refusals::SCENARIOS, waiting::SCENARIOS, deleting::SCENARIOS];
+/// So many scenarios that do not disturb each other run at once.
+const AT_ONCE: usize = 4;
+
+#[derive(Clone, Copy, PartialEq)]
+enum Outcome {
+    Passed(Duration),
+    Failed(Duration),
+    NotRun,
+}
+
+/// Runs every scenario and prints them as a table.
+fn all(multus: &'static str) {
+    let started = Instant::now();
+    let stack = Stack::start(multus);
+    let up = started.elapsed();
+    let scenarios: Vec<_> = SCENARIOS.into_iter().flatten().collect();
+    let outcomes = Mutex::new(vec![Outcome::NotRun; scenarios.len()]);
+    let run = |at: usize| {
+        let started = Instant::now();
+        let ended = catch_unwind(AssertUnwindSafe(|| (scenarios[at].run)(&stack)));
+        let took = started.elapsed();
+        outcomes.lock().unwrap()[at] = if ended.is_ok() { Outcome::Passed(took) } else { Outcome::Failed(took) };
+    };
+    #[allow(clippy::disallowed_methods, reason = "for who works on one of them")]
+    let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    let possible = |at: &usize| (stack.thick || !scenarios[*at].thick_only) && scenarios[*at].name.contains(&wanted);
+    let (alone, together): (Vec<_>, Vec<_>) = (0..scenarios.len()).filter(possible).partition(|at| scenarios[*at].alone);
+    let queue = Mutex::new(together.into_iter());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(at) = queue.lock().unwrap().next() else { return };
+                    run(at);
+                }
+            });
+        }
+    });
+    alone.into_iter().for_each(run);
+    let outcomes = outcomes.into_inner().unwrap();
+    let mut table =
+        format!("\n{multus} Multus: up in {:.1} s, all scenarios in {:.1} s\n", up.as_secs_f32(), (started.elapsed() - up).as_secs_f32());
+    for (scenario, outcome) in scenarios.iter().zip(&outcomes) {
+        let outcome = match outcome {
+            Outcome::Passed(took) => format!("ok      {:5.1} s", took.as_secs_f32()),
+            Outcome::Failed(took) => format!("FAILED  {:5.1} s", took.as_secs_f32()),
+            Outcome::NotRun if scenario.thick_only => "has no daemon  ".into(),
+            Outcome::NotRun => "not asked for  ".into(),
+        };
+        table.push_str(&format!("  {multus:5}  {outcome}  {}\n", scenario.name));
+    }
+    for note in stack.notes.lock().unwrap().iter() {
+        table.push_str(&format!("  {multus:5}  {note}\n"));
+    }
+    // not by print!, which is shown of failing tests alone
+    std::io::stdout().write_all(table.as_bytes()).unwrap();
+    assert!(!outcomes.iter().any(|o| matches!(o, Outcome::Failed(_))), "{table}");
+}
+
+#[test]
+fn on_a_node_with_thin_multus() {
+    all("thin");
+}
+
+#[test]
+fn on_a_node_with_thick_multus() {
+    all("thick");
+}
+
+/// A namespace that Istio injects, with our attachment.
+fn enrolled(stack: &Stack, name: &str) {
+    stack.cluster.namespace(name, &json!({"istio-injection": "enabled"}));
+    stack.attachment(name, "mesh", Some(CONFIG));
+}
+
+/// Its connections, out and in, land at the sidecar, which knows where they were to go.
+fn lands_at_the_sidecar(stack: &Stack, pod: &Pod) {
+    stack.running(pod);
+    let (out, inside, ip) = (stack.answered(pod), stack.answered_inside(pod), stack.ip(pod));
+    assert!(out.starts_with("15001 203.0.113.7:80 "), "{}: {out}", pod.name);
+    assert!(inside.starts_with(&format!("15006 {ip}:8080 ")), "{}: {inside}", pod.name);
+}
+
+fn is_redirected(stack: &Stack, pod: &Pod) {
+    stack.create(pod);
+    lands_at_the_sidecar(stack, pod);
+}
+
+/// The same of several that are created at once.
+fn are_redirected(stack: &Stack, pods: &[Pod]) {
+    pods.iter().for_each(|pod| stack.create(pod));
+    pods.iter().for_each(|pod| lands_at_the_sidecar(stack, pod));
+}
+
+fn is_left_alone(stack: &Stack, pod: &Pod) {
+    stack.create(pod);
+    stack.running(pod);
+    let (out, inside, ip) = (stack.answered(pod), stack.answered_inside(pod), stack.ip(pod));
+    assert!(out.starts_with("80 203.0.113.7:80 "), "{out}");
+    assert!(inside.starts_with(&format!("8080 {ip}:8080 ")), "{inside}");
+    assert!(stack.records(pod).is_empty());
+}
