@@ -385,6 +385,23 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
         says(r#""excludedNamespaces":["team-a"]"#);
         let lab = node.pod("a", V4);
         assert_eq!(add(node, &cluster, &lab.netns, &cni_args(&pod)).logged_reason(), "NamespaceExcluded");
+        // one that cannot be read refuses its own namespaces only
+        let selector = json!({"namespaces": {"matchLabels": {"other": "yes"}}, "redirect": {"traffic": {"excludeOutboundPorts": "x"}}});
+        cluster.create(
+            "/apis/meshoptin.dev/v1alpha1/meshprofiles",
+            &json!({
+            "apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "broken"}, "spec": selector}),
+        );
+        cluster.namespace("other", &json!({"istio-injection": "enabled", "other": "yes"}));
+        let started = Instant::now();
+        while !node.path("var/lib/mesh-optin/profiles/broken.yaml").exists() {
+            assert!(started.elapsed() < Duration::from_secs(40), "{}", agent.get("/readyz"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let of_other = cluster.create_changed_pod_in("other", "defaults", "other", |pod| pod["spec"]["nodeName"] = json!("profiles"));
+        let (message, _) = add(node, &cluster, &lab.netns, &cni_args(&of_other)).error();
+        assert!(message.starts_with("NodeConfigInvalid: MeshProfile broken, which governs namespace other, cannot be read: "), "{message}");
+        assert_eq!(add(node, &cluster, &lab.netns, &cni_args(&pod)).logged_reason(), "NamespaceExcluded");
         let explain = |node: &Node| {
             let args = ["explain", "governed", "-n", "team-a"];
             let output = support::lab::inside(&cluster.netns, || node.program(&args).output().unwrap());
@@ -393,6 +410,7 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
         assert!(explain(node).contains("NamespaceExcluded: profile default excludes namespace team-a"), "{}", explain(node));
         agent.end(Signal::SIGTERM);
         assert_eq!(add(node, &cluster, &lab.netns, &cni_args(&pod)).logged_reason(), "NamespaceExcluded", "as it was kept");
+        assert!(add(node, &cluster, &lab.netns, &cni_args(&of_other)).error().0.starts_with("NodeConfigInvalid: MeshProfile broken"));
         let agent = Agent::start(node, &cluster, "profiles", &[]).ready();
         cluster.patch(path, &json!({"spec": {"excludedNamespaces": []}}));
         let started = Instant::now();
@@ -415,6 +433,10 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
 fn uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all() {
     on_agent_s_node(|node| {
         let agent = Agent::start(node, cluster(), "uninstall", &["--install-period", "1"]);
+        let uninstall = |node: &Node| {
+            let output = node.program(&["agent", "uninstall"]).env("KUBERNETES_SERVICE_HOST", "a.name").output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
         // a sandbox that Istio's plugin made: its DEL is still to come
         let cache = node.path("var/lib/cni/multus/c0ffee");
         node.write("var/lib/cni/multus/c0ffee", r#"[{"Conf":{"type":"istio-cni"}},{"Conf":{"type":"mesh-optin"}}]"#);
@@ -427,20 +449,18 @@ fn uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all() {
         }
         let pod = cluster().create_pod_on("uninstall", "defaults", "uninstall");
         let lab = node.pod("a", V4);
-        agent.end(Signal::SIGTERM);
-        let uninstall = |node: &Node| {
-            let output = node.program(&["agent", "uninstall"]).output().unwrap();
-            (output.status.code(), String::from_utf8(output.stderr).unwrap())
-        };
         let (code, said) = uninstall(node);
-        assert!(
-            code == Some(1) && said.contains("Uninstalled: sandboxes of this node still name mesh-optin, istio-cni"),
-            "{code:?} {said}"
-        );
+        assert!(code == Some(1) && said.contains("the agent of this node runs"), "{code:?} {said}");
+        agent.end(Signal::SIGTERM);
+        let (code, said) = uninstall(node);
+        let named = "Uninstalled: sandboxes of this node still name istio-cni, mesh-optin";
+        assert!(code == Some(1) && said.contains(named), "{code:?} {said}");
         let (message, _) = add(node, cluster(), &lab.netns, &cni_args(&pod)).error();
         assert!(message.starts_with("Uninstalled: "), "{message}");
         let del = support::lab::inside(&cluster().netns, || node.call("DEL", &lab.netns, "", "{}"));
         assert_eq!((del.code, del.stdout.as_str()), (0, ""));
+        std::fs::write(&cache, "[{").unwrap();
+        assert!(uninstall(node).1.contains("cannot be told"), "what cannot be read may name it");
         std::fs::remove_file(cache).unwrap();
         assert_eq!(uninstall(node).0, Some(0));
         for path in ["opt/cni/bin", "etc/cni/multus/net.d"] {
@@ -467,8 +487,8 @@ fn a_newer_version_is_not_replaced_and_a_full_or_read_only_directory_is_told_and
                 std::thread::sleep(Duration::from_millis(50));
             }
         };
-        says("version 99.0.0 is installed, which is newer than 0.1.0: it stays");
-        assert_eq!(std::fs::read_dir(&bin).unwrap().count(), 0);
+        says("ready");
+        assert_eq!(std::fs::read_dir(&bin).unwrap().count(), 0, "the newer version stays as it is");
         remount("ro");
         std::fs::remove_file(node.path("var/lib/mesh-optin/installed.json")).unwrap();
         says("the program cannot be put at /opt/cni/bin/mesh-optin: Read-only file system");
@@ -478,5 +498,53 @@ fn a_newer_version_is_not_replaced_and_a_full_or_read_only_directory_is_told_and
         remount("rw,size=500m");
         says("ready");
         assert!(bin.join("mesh-optin").exists() && agent.metric(r#"mesh_optin_installs_total{what="program",result="failed"}"#) >= 2.0);
+    });
+}
+
+#[test]
+fn nothing_is_decided_before_the_cluster_s_profiles_are_known() {
+    let cluster = new_cluster();
+    on_agent_s_node(|node| {
+        let pod = cluster.create_pod_on("unknown", "defaults", "unknown");
+        let lab = node.pod("a", V4);
+        // the agent may not list them
+        cluster.patch_rbac_away("meshprofiles");
+        let agent = Agent::start(node, &cluster, "unknown", &["--install-period", "1"]);
+        agent.reaches("mesh_optin_cached_namespaces", 1.0);
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 1s}");
+        let (message, _) = add(node, &cluster, &lab.netns, &cni_args(&pod)).error();
+        assert!(message.starts_with("AgentUnavailable: the agent does not know the cluster's MeshProfiles yet"), "{message}");
+        assert!(agent.get("/readyz").contains("MeshProfiles"), "{}", agent.get("/readyz"));
+        assert!(!node.path("etc/cni/multus/net.d/istio-cni.conf").exists());
+        cluster.apply_rbac();
+        let agent = agent.ready();
+        assert_eq!(add(node, &cluster, &lab.netns, &cni_args(&pod)).logged_reason(), "Redirected");
+        assert!(agent.get("/metrics").contains("mesh_optin_look_ups_total"));
+    });
+}
+
+#[test]
+fn an_agent_whose_socket_is_taken_away_is_heard_again() {
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "deaf", &[]).ready();
+        let socket = node.path("run/mesh-optin/agent.sock");
+        std::fs::remove_file(&socket).unwrap();
+        let started = Instant::now();
+        while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+            assert!(started.elapsed() < Duration::from_secs(20));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let second = Agent::start(node, cluster(), "deaf", &[]); // its port is taken: pods do not need it
+        let started = Instant::now();
+        while agent.get("/readyz") != "another process has taken the socket\n" {
+            assert!(started.elapsed() < Duration::from_secs(20), "{}", agent.get("/readyz"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        second.end(Signal::SIGTERM);
+        let agent = agent.ready();
+        let pod = cluster().create_pod_on("deaf", "defaults", "deaf");
+        let lab = node.pod("a", V4);
+        assert_eq!(add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(), "Redirected");
+        drop(agent);
     });
 }

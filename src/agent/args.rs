@@ -1,10 +1,11 @@
 use std::{
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
 use super::cluster;
+use crate::reason::{Explanation, Reason, quote};
 
 /// Arguments of `agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -16,24 +17,27 @@ pub struct Args {
     /// This node's name
     #[arg(long, env = "NODE_NAME", required = true)]
     pub(super) node: Option<String>,
-    /// Where the API server is
+    /// The IP address of the API server
     #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "IP", required = true)]
-    api_server: Option<IpAddr>,
+    api_server: Option<String>,
     /// Its port
-    #[arg(long, env = "KUBERNETES_SERVICE_PORT", value_name = "PORT", default_value_t = 443)]
-    api_port: u16,
+    #[arg(long, env = "KUBERNETES_SERVICE_PORT", value_name = "PORT", default_value = "443")]
+    api_port: String,
     /// The directory of the service account's token and ca.crt
     #[arg(long, value_name = "DIR", default_value = cluster::ACCOUNT)]
     pub(super) account: PathBuf,
     /// The host's root: the agent works there, on the files that the plugin sees
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub(super) root: PathBuf,
-    /// The address that /healthz, /readyz and /metrics are served on
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    listen: IpAddr,
-    /// Its port
+    /// The port of 127.0.0.1 on which /healthz, /readyz and /metrics are served
     #[arg(long, value_name = "PORT", default_value_t = 9646)]
-    listen_port: u16,
+    probe_port: u16,
+    /// An address on which /metrics is served to others
+    #[arg(long, value_name = "IP")]
+    metrics_address: Option<IpAddr>,
+    /// Its port
+    #[arg(long, value_name = "PORT", default_value_t = 9647)]
+    metrics_port: u16,
     /// How often every pod of the node is looked at
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(super) audit_period: Duration,
@@ -74,14 +78,24 @@ pub(super) enum Verb {
 }
 
 impl Args {
-    /// Where probes and metrics are served.
-    pub(super) fn listen(&self) -> SocketAddr {
-        SocketAddr::new(self.listen, self.listen_port)
+    /// Where all paths are served.
+    pub(super) fn probes(&self) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.probe_port)
     }
 
-    /// The API server's address.
-    pub(super) fn server(&self) -> Option<SocketAddr> {
-        self.api_server.map(|ip| SocketAddr::new(ip, self.api_port))
+    /// Where metrics alone are served.
+    pub(super) fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics_address.map(|ip| SocketAddr::new(ip, self.metrics_port))
+    }
+
+    /// The API server's address. It is read here, so that a command that does not need it does not mind it.
+    pub(super) fn server(&self) -> Result<SocketAddr, Explanation> {
+        let (ip, port) = (self.api_server.as_deref().unwrap_or_default(), &self.api_port);
+        let address = ip.parse().ok().zip(port.parse().ok()).map(|(ip, port)| SocketAddr::new(ip, port));
+        address.ok_or_else(|| {
+            let cause = format!("the API server {}:{} is not an IP address and a port", quote(ip), quote(port));
+            Reason::NodeConfigInvalid.because(cause).remedy("give --api-server and --api-port")
+        })
     }
 }
 

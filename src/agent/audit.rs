@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::{Agent, bypass, events::About};
 use crate::{
@@ -73,6 +73,7 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
         let of_agent = agent.clone();
         let bypassing = tokio::task::spawn_blocking(move || bypass::look(&of_agent, &alive)).await.unwrap_or_default();
         counts.insert("bypassing", bypassing.len());
+        counts.insert("unreadable", tokio::task::spawn_blocking(attachments::unreadable).await.unwrap_or_default());
         agent.audited(bypassing);
         agent.metrics.audited(counts.iter().map(|(outcome, count)| (*outcome, count)));
         tokio::time::sleep(period.saturating_sub(started.elapsed()).max(LONGEST_PAUSE)).await;
@@ -113,28 +114,20 @@ fn look(agent: &Agent, record: &Record) -> State {
         warn!(namespace = record.namespace, name = record.pod, reason = explanation.reason.as_str(), "{explanation}");
         agent.events.tell(about.clone(), explanation, &agent.metrics);
     };
-    tell(told(&found));
     let repairs = || agent.profiles.named(&record.profile).is_some_and(|p| p.spec.drift == DriftPolicy::Repair);
     if state != State::Drifted || !repairs() {
+        tell(told(&found));
         return state;
     }
-    match repair(record, &netns, Deadline::after(LOOK)) {
-        Ok(found) if found.differences.is_empty() => {
-            agent.metrics.repaired(true);
-            info!(namespace = record.namespace, name = record.pod, "the redirection was put right");
-            State::Repaired
-        }
-        Ok(found) => {
-            agent.metrics.repaired(false);
-            tell(told(&found).remedy("it could not be put right: delete the pod so that it is made anew"));
-            State::Drifted
-        }
-        Err(error) => {
-            agent.metrics.repaired(false);
-            tell(error);
-            State::Drifted
-        }
-    }
+    let repaired = repair(record, &netns, Deadline::after(LOOK));
+    let is_right = repaired.as_ref().is_ok_and(|found| found.differences.is_empty());
+    agent.metrics.repaired(is_right);
+    tell(told(&found).remedy(match &repaired {
+        Ok(_) if is_right => "none: it was put right".to_owned(),
+        Ok(_) => "it could not be put right: delete the pod so that it is made anew".to_owned(),
+        Err(error) => format!("it could not be put right ({error}): delete the pod so that it is made anew"),
+    }));
+    if is_right { State::Repaired } else { State::Drifted }
 }
 
 /// What is wrong, in a line.

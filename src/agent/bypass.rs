@@ -20,6 +20,7 @@ use crate::{
 
 /// Where runtimes keep network namespaces.
 const NETNS: &str = "/run/netns";
+const PAUSE: Duration = Duration::from_millis(10);
 /// For one namespace.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -27,7 +28,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// addresses.
 pub(super) fn look(agent: &Agent, on_record: &HashSet<String>) -> Vec<Bypassing> {
     let should_be = |found: &Found| {
-        let Ok((profile, _)) = agent.profiles.governing(&found.namespace, None) else { return false };
+        let Ok((profile, _)) = agent.profiles.governing_now(&found.namespace, None) else { return false };
         matches!(decide(&found.pod, &found.namespace, &profile, &Attachment::default()).decision, Decision::Redirect(_))
     };
     let mut pods = agent.cache.running();
@@ -64,7 +65,12 @@ fn unredirected(directory: &Path) -> HashMap<IpAddr, PathBuf> {
             }
             Interfaces::open(deadline)?.addresses_of_eth0()
         });
-        out.extend(looked.unwrap_or_default().into_iter().map(|ip| (ip, path.clone())));
+        match looked {
+            Ok(addresses) => out.extend(addresses.into_iter().map(|ip| (ip, path.clone()))),
+            Err(_) if !path.exists() => {} // it ended meanwhile
+            Err(error) => warn!("whether anything redirects {} cannot be told: {error}", path.display()),
+        }
+        std::thread::sleep(PAUSE); // a little at a time
     }
     out
 }

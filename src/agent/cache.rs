@@ -1,6 +1,7 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
@@ -31,7 +32,12 @@ struct Known {
     pods: HashMap<(String, String), Seen>,
     namespaces: HashMap<String, Namespace>,
     is_listed: bool,
+    /// When a watch broke last.
+    doubted: Option<Instant>,
 }
+
+/// For so long after a watch broke, what it would have told may be missing: it is tried again at most every half minute.
+const DOUBT: Duration = Duration::from_secs(60);
 
 /// How much the cache holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +83,16 @@ impl Cache {
 
     pub(super) fn remove_namespace(&self, name: &str) {
         self.change(|known| drop(known.namespaces.remove(name)));
+    }
+
+    /// A watch broke: what it gave may be old.
+    pub(super) fn doubt(&self) {
+        self.known().doubted = Some(Instant::now());
+    }
+
+    /// Whether a watch broke lately.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.known().doubted.is_some_and(|at| at.elapsed() < DOUBT)
     }
 
     /// Whether the node's pods were listed since we started.

@@ -14,12 +14,14 @@ use nix::{
     fcntl::{OFlag, openat},
     sys::stat::Mode,
 };
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tracing::warn;
 
 use super::metrics::Metrics;
 use crate::{
     reason::{Explanation, Reason},
-    source::api::{Bearer, Credential, Failure, client},
+    source::api::{self, Bearer, Credential, Failure, client},
 };
 
 /// Where a pod finds its service account.
@@ -106,10 +108,21 @@ impl Cluster {
         explain(failure, self.server, &self.account, pod, waited)
     }
 
-    /// Takes a renewed token into use, for ever.
-    pub(super) async fn follow_token(&self, metrics: &Metrics) {
+    /// Asks for an object.
+    pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        within(api::get(&self.client, path)).await
+    }
+
+    /// Creates an object, and reads what is asked for of the answer.
+    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, object: &Value) -> Result<T, Failure> {
+        within(api::post(&self.client, path, object)).await
+    }
+
+    /// Takes a renewed token into use, until the certificates to believe are others: those are our connections'.
+    pub(super) async fn follow_account(&self, metrics: &Metrics) {
         loop {
             match self.account.credential(self.server) {
+                Ok(credential) if credential.ca != self.credential.ca => return,
                 Ok(credential) => {
                     self.bearer.replace(&credential.token);
                     let left = |expiry: jiff::Timestamp| expiry.as_second() - jiff::Timestamp::now().as_second();
@@ -120,6 +133,13 @@ impl Cluster {
             tokio::time::sleep(REREAD).await;
         }
     }
+}
+
+/// Longest that a request may take that nobody waits for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn within<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout(PATIENCE, request).await.unwrap_or(Err(Failure::Timeout))
 }
 
 const CHECK_ACCOUNT: &str = "check the service account of the mesh-optin agent";

@@ -5,17 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::Client;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tracing::warn;
 
-use super::metrics::Metrics;
-use crate::{
-    reason::{Explanation, Reason},
-    source::api,
-};
+use super::{cluster::Cluster, metrics::Metrics};
+use crate::reason::{Explanation, Reason};
 
 /// What waits to be sent; what comes above it is dropped, and counted.
 const WAITING: usize = 512;
@@ -61,7 +57,7 @@ pub(super) struct Queue(Receiver<Told>);
 
 impl Queue {
     /// Sends it on, for ever.
-    pub(super) async fn send(mut self, client: Client, node: String, metrics: &Metrics) {
+    pub(super) async fn send(mut self, cluster: &Cluster, node: &str, metrics: &Metrics) {
         let mut told: HashMap<(About, Reason, String), Instant> = HashMap::new();
         while let Some(Told { about, explanation }) = self.0.recv().await {
             told.retain(|_, at| at.elapsed() < AGAIN);
@@ -70,7 +66,7 @@ impl Queue {
                 continue;
             }
             let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", about.namespace);
-            match api::post(&client, &path, &event(&about, &explanation, &node)).await {
+            match cluster.post(&path, &event(&about, &explanation, node)).await {
                 Ok(IgnoredAny) => {
                     told.insert(key, Instant::now());
                     metrics.event("sent");

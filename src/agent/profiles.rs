@@ -1,33 +1,48 @@
-//! The profiles that govern, kept parsed; those of the cluster are kept on the node as files, for when we are away.
+//! The profiles that govern, kept parsed: the admin's files and the cluster's objects. Of those a copy is kept on the node, for when we are
+//! away; what counts while we are there is what the API server said.
 
 use std::{
     collections::BTreeMap,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
 };
 
 use kube::runtime::watcher::Event;
 use serde_json::{Value, json, value::RawValue};
-use tracing::{info, warn};
+use tokio::sync::watch;
+use tracing::warn;
 
 use super::{
     cluster::Cluster,
     metrics::Metrics,
-    watch::{Object, follow, kind},
+    watch::{Heard, Object, follow, kind},
 };
 use crate::{
-    mesh::{Attachment, Namespace, Profile, ProfileOrigin, governing},
-    node::{NodeConfig, list, paths, state, written_profiles},
+    deadline::Deadline,
+    mesh::{Attachment, Namespace, Placement, Profile, ProfileOrigin, governing},
+    node::{NodeConfig, Written, admin_profiles, cluster_profile, kept_profiles, list, paths, state, united},
     reason::{Explanation, Reason},
     source::wire::WireProfile,
 };
 
-/// How soon a file that the admin changed counts.
-const REREAD: Duration = Duration::from_secs(2);
+/// How soon a file that the admin changed counts, and a copy that was lost is there again.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The profiles as they are now, or why nothing governs.
-pub(super) struct Profiles(Mutex<Arc<Result<Loaded, Explanation>>>);
+pub(super) struct Profiles {
+    known: Mutex<Known>,
+    /// Counts what has changed.
+    changes: watch::Sender<u64>,
+}
+
+struct Known {
+    /// The cluster's, by name; `None` while nobody knows them: nothing is decided on a guess.
+    cluster: Option<BTreeMap<String, String>>,
+    loaded: Arc<Result<Loaded, Explanation>>,
+    /// Why the copy on the node is not what it should be.
+    copy: Option<Explanation>,
+}
 
 #[derive(Default)]
 struct Loaded {
@@ -37,13 +52,33 @@ struct Loaded {
 }
 
 impl Profiles {
+    /// What is known before the API server has said anything: what it said last.
     pub(super) fn load() -> Self {
-        Self(Mutex::new(Arc::new(Loaded::read())))
+        let kept = kept_profiles().unwrap_or_default().map(|all| all.into_iter().collect());
+        let known = Known { loaded: Arc::new(Loaded::of(kept.as_ref())), cluster: kept, copy: None };
+        Self { known: Mutex::new(known), changes: watch::Sender::new(0) }
     }
 
-    /// The one that governs a namespace, for an attachment that may name one.
-    pub(super) fn governing(&self, namespace: &Namespace, named: Option<String>) -> Result<(Profile, WireProfile), Explanation> {
-        let loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    /// Tells of every change from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// The one that governs a namespace, for an attachment that may name one. Waits until the cluster's are known.
+    pub(super) async fn governing(&self, namespace: &Namespace, named: Option<String>, by: Deadline) -> Result<WireProfile, Explanation> {
+        let mut changes = self.changes.subscribe();
+        while self.known().cluster.is_none() {
+            match tokio::time::timeout(by.left(), changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return Err(not_known()),
+            }
+        }
+        self.governing_now(namespace, named).map(|(_, wire)| wire)
+    }
+
+    /// The same of what is known by now.
+    pub(super) fn governing_now(&self, namespace: &Namespace, named: Option<String>) -> Result<(Profile, WireProfile), Explanation> {
+        let loaded = self.loaded();
         let Loaded { profiles, wire } = Result::as_ref(&loaded).map_err(Clone::clone)?;
         let attachment = Attachment { profile: named, ..Attachment::default() };
         let profile = governing(profiles, namespace, &attachment)?;
@@ -53,72 +88,113 @@ impl Profiles {
 
     /// By name.
     pub(super) fn named(&self, name: &str) -> Option<Profile> {
-        let loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Result::as_ref(&loaded).ok()?.profiles.iter().find(|p| p.name == name).cloned()
+        Result::as_ref(&self.loaded()).ok()?.profiles.iter().find(|p| p.name == name).cloned()
     }
 
-    /// The names that attachments without a configuration have.
-    pub(super) fn attachment_names(&self) -> Vec<String> {
-        let loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let names = |loaded: &Loaded| loaded.profiles.iter().map(|p| p.spec.attachment.name.clone()).collect();
-        Result::as_ref(&loaded).map(names).unwrap_or_default()
+    /// The names that attachments without a configuration have; why they are not known.
+    pub(super) fn attachment_names(&self) -> Result<Vec<String>, Explanation> {
+        let loaded = self.loaded();
+        let profiles = &Result::as_ref(&loaded).map_err(Clone::clone)?.profiles;
+        let has_one = |p: &&Profile| p.spec.attachment.placement != Placement::None && p.unreadable.is_none();
+        Ok(profiles.iter().filter(has_one).map(|p| p.spec.attachment.name.clone()).collect())
     }
 
-    /// Reads the node's files again.
-    fn reread(&self) {
-        let loaded = Loaded::read();
-        if let Err(error) = &loaded {
-            warn!(reason = error.reason.as_str(), "{error}");
-        }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
+    /// Why not every pod can be decided on, or could not be without us.
+    pub(super) fn wrong(&self) -> Option<Explanation> {
+        let (loaded, copy) = (self.loaded(), self.known().copy.clone());
+        Result::as_ref(&loaded).err().cloned().or(copy)
     }
 
-    /// Follows the node's files, for ever.
+    /// Follows the admin's files and keeps the copy of the cluster's, for ever.
     pub(super) async fn follow_files(self: Arc<Self>) {
-        let mut last = None;
+        let (mut last, mut changes) = (None, self.changes());
         loop {
             let (this, before) = (self.clone(), last.take());
             let look = move || {
                 let now = stamps();
                 if before.as_ref().is_some_and(|before| *before != now) {
-                    this.reread();
+                    this.reload();
                 }
+                this.keep_copy();
                 now
             };
             last = tokio::task::spawn_blocking(look).await.ok();
-            tokio::time::sleep(REREAD).await;
+            tokio::time::timeout(LOOK, changes.changed()).await.ok();
         }
     }
 
-    /// Follows the cluster's MeshProfiles, for ever, and keeps them as files. Where the cluster has none of that kind, the files stay.
+    /// Follows the cluster's MeshProfiles, for ever. Where it has none of that kind, what it had before counts.
     pub(super) async fn follow_cluster(self: Arc<Self>, cluster: &Cluster, metrics: &Metrics) {
         let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
-        let (mut known, mut listed) = (BTreeMap::new(), BTreeMap::new());
-        follow(cluster.client(), &kind, None, metrics, &mut |event| {
-            match event {
-                Event::Init => return listed.clear(),
-                Event::InitApply(object) => return drop(listed.insert(object.name(), text(&object))),
-                Event::InitDone => known = std::mem::take(&mut listed),
-                Event::Apply(object) => drop(known.insert(object.name(), text(&object))),
-                Event::Delete(object) => drop(known.remove(&object.name())),
+        let (mut now, mut listed) = (BTreeMap::new(), BTreeMap::new());
+        follow(cluster.client(), &kind, None, metrics, &mut |heard| {
+            match heard {
+                Heard::Trouble => return,
+                Heard::Unknown if self.known().cluster.is_some() => return,
+                Heard::Unknown => {}
+                Heard::Event(Event::Init) => return listed.clear(),
+                Heard::Event(Event::InitApply(object)) => return drop(listed.insert(object.name(), text(&object))),
+                Heard::Event(Event::InitDone) => now = std::mem::take(&mut listed),
+                Heard::Event(Event::Apply(object)) => drop(now.insert(object.name(), text(&object))),
+                Heard::Event(Event::Delete(object)) => drop(now.remove(&object.name())),
             }
-            match snapshot(&known) {
-                Ok(true) => self.reread(),
-                Ok(false) => {}
-                Err(error) => warn!(reason = error.reason.as_str(), "the cluster's profiles cannot be kept: {error}"),
-            }
+            self.known().cluster = Some(now.clone());
+            self.reload();
         })
         .await;
     }
+
+    fn reload(&self) {
+        let mut known = self.known();
+        known.loaded = Arc::new(Loaded::of(known.cluster.as_ref()));
+        match &*known.loaded {
+            Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
+            Ok(loaded) => {
+                for profile in &loaded.profiles {
+                    if let Some(why) = &profile.unreadable {
+                        warn!(profile = profile.name, "the MeshProfile cannot be read, its namespaces are refused: {why}");
+                    }
+                }
+            }
+        }
+        drop(known);
+        self.changes.send_modify(|count| *count += 1);
+    }
+
+    /// Makes the files say what the cluster says. What fails is tried again at the next look.
+    fn keep_copy(&self) {
+        let Some(cluster) = self.known().cluster.clone() else { return };
+        let wrong = keep(&cluster);
+        let mut known = self.known();
+        if known.copy != wrong {
+            if let Some(error) = &wrong {
+                warn!(reason = error.reason.as_str(), "the cluster's MeshProfiles cannot be kept: {error}");
+            }
+            known.copy = wrong;
+        }
+    }
+
+    fn loaded(&self) -> Arc<Result<Loaded, Explanation>> {
+        self.known().loaded.clone()
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn not_known() -> Explanation {
+    Reason::AgentUnavailable.because("the agent does not know the cluster's MeshProfiles yet")
 }
 
 impl Loaded {
-    fn read() -> Result<Self, Explanation> {
+    fn of(cluster: Option<&BTreeMap<String, String>>) -> Result<Self, Explanation> {
+        let cluster = cluster.ok_or_else(not_known)?.iter().map(|(name, text)| cluster_profile(name, text.clone())).collect();
         let mut loaded = Self::default();
-        for written in written_profiles(NodeConfig::load()?.default_profile)? {
-            let object = written.text.as_deref().map(|text| json_of(text, &written.profile.origin)).transpose()?;
-            loaded.wire.push(WireProfile { origin: written.profile.origin.clone(), object });
-            loaded.profiles.push(written.profile);
+        for Written { profile, text } in united(admin_profiles()?, cluster, NodeConfig::load()?.default_profile) {
+            let object = text.filter(|_| profile.unreadable.is_none()).map(|text| json_of(&text, &profile.origin)).transpose()?;
+            loaded.wire.push(WireProfile { origin: profile.origin.clone(), object });
+            loaded.profiles.push(profile);
         }
         Ok(loaded)
     }
@@ -130,15 +206,14 @@ fn json_of(yaml: &str, origin: &ProfileOrigin) -> Result<Box<RawValue>, Explanat
     RawValue::from_string(value.to_string()).map_err(|e| invalid(e.to_string()))
 }
 
-/// What tells that a file has changed.
-fn stamps() -> Vec<(std::path::PathBuf, Option<std::time::SystemTime>, u64)> {
+/// What tells that a file of the admin has changed.
+fn stamps() -> Vec<(PathBuf, Option<SystemTime>, u64)> {
     let of = |path: &Path| {
         let metadata = std::fs::metadata(path).ok();
         (path.to_owned(), metadata.as_ref().and_then(|m| m.modified().ok()), metadata.map_or(0, |m| m.len()))
     };
-    let files = [paths::PROFILES, paths::PROFILES_SNAPSHOT].map(|d| list(Path::new(d), &["yaml", "yml"]).unwrap_or_default());
-    let directories = [paths::CONFIG, paths::PROFILES, paths::PROFILES_SNAPSHOT].map(Path::new);
-    directories.into_iter().chain(files.iter().flatten().map(AsRef::as_ref)).map(of).collect()
+    let files = list(Path::new(paths::PROFILES), &["yaml", "yml"]).unwrap_or_default();
+    [paths::CONFIG, paths::PROFILES].map(Path::new).into_iter().chain(files.iter().map(AsRef::as_ref)).map(of).collect()
 }
 
 /// The object as a file holds it: JSON, which is YAML.
@@ -147,30 +222,20 @@ fn text(object: &Object) -> String {
     format!(r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":{name}}},"spec":{spec}}}"#)
 }
 
-/// Makes the files say what the cluster says; whether that changed anything. A profile that we cannot read keeps the text that we could.
-fn snapshot(profiles: &BTreeMap<String, String>) -> Result<bool, Explanation> {
-    let (directory, mut changed) = (Path::new(paths::PROFILES_SNAPSHOT), false);
-    let kept = list(directory, &["yaml"])?;
+/// Makes the files of the copy say this; the first of what failed, which keeps nothing else from being done.
+fn keep(profiles: &BTreeMap<String, String>) -> Option<Explanation> {
+    let directory = Path::new(paths::PROFILES_SNAPSHOT);
+    let mut wrong = state::private(directory).err();
     for (name, text) in profiles {
         let path = directory.join(format!("{name}.yaml"));
-        if std::fs::read_to_string(&path).is_ok_and(|before| before == *text) {
-            continue;
+        if !std::fs::read_to_string(&path).is_ok_and(|before| before == *text) {
+            wrong = state::replace(&path, text.as_bytes(), 0o600).err().or(wrong);
         }
-        if let Err(why) = Profile::from_json(text, ProfileOrigin::File(path.clone()))
-            && path.exists()
-        {
-            warn!(profile = name, "the cluster's MeshProfile cannot be read, what it said before counts: {why}");
-            continue;
-        }
-        state::replace(&path, text.as_bytes(), 0o600)?;
-        info!(profile = name, "MeshProfile taken from the cluster");
-        changed = true;
     }
-    for path in kept {
+    for path in list(directory, &["yaml"]).unwrap_or_default() {
         if !path.file_stem().and_then(|s| s.to_str()).is_some_and(|name| profiles.contains_key(name)) {
-            std::fs::remove_file(&path).map_err(|e| state::unusable(&path, &e))?;
-            changed = true;
+            wrong = std::fs::remove_file(&path).err().map(|e| state::unusable(&path, &e)).or(wrong);
         }
     }
-    Ok(changed)
+    wrong
 }

@@ -17,7 +17,11 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Agent, events::About, look_up::look_up};
+use super::{
+    Agent,
+    events::About,
+    look_up::{From, LookUps},
+};
 use crate::{
     deadline::Deadline,
     node::{paths, state},
@@ -32,15 +36,18 @@ const AT_ONCE: Duration = Duration::from_secs(2);
 /// For the report: an ADD takes no longer.
 const WHOLE_CALL: Duration = Duration::from_secs(75);
 
+/// How often we look whether our socket is still where plugins look for it.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// The socket, which goes with it.
-pub(super) struct Socket {
+struct Socket {
     listener: UnixListener,
     inode: u64,
 }
 
 impl Socket {
     /// Takes the place of an earlier agent's, in one step.
-    pub(super) fn bind() -> Result<Self, Explanation> {
+    fn bind() -> Result<Self, Explanation> {
         let (directory, socket) = (state::directory(paths::RUN)?, Path::new(paths::AGENT_SOCKET));
         let unfinished = directory.join(format!("agent.sock.{}", std::process::id()));
         let bind = || -> io::Result<Self> {
@@ -54,44 +61,55 @@ impl Socket {
         bind().map_err(|e| state::unusable(socket, &e))
     }
 
-    /// Whether it is still where plugins look for it.
-    pub(super) fn is_there(inode: u64) -> bool {
-        std::fs::symlink_metadata(paths::AGENT_SOCKET).is_ok_and(|m| m.ino() == inode)
-    }
-
-    pub(super) fn inode(&self) -> u64 {
-        self.inode
-    }
-
-    /// Answers, for ever.
-    pub(super) async fn serve(&self, agent: Arc<Agent>) {
-        let places = Arc::new(Semaphore::new(MOST));
-        loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!("accepting on {}: {error}", paths::AGENT_SOCKET);
-                    tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors, perhaps
-                    continue;
-                }
-            };
-            let (Ok(place), true) = (places.clone().try_acquire_owned(), is_root(&stream)) else { continue };
-            let agent = agent.clone();
-            tokio::spawn(async move {
-                if let Err(error) = conversation(&agent, stream).await {
-                    debug!("a conversation ended: {error}");
-                }
-                drop(place);
-            });
-        }
+    fn is_in_place(&self) -> bool {
+        std::fs::symlink_metadata(paths::AGENT_SOCKET).is_ok_and(|m| m.ino() == self.inode)
     }
 }
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        if Self::is_there(self.inode) {
+        if self.is_in_place() {
             std::fs::remove_file(paths::AGENT_SOCKET).ok();
         }
+    }
+}
+
+/// Answers, for ever. Where the socket is taken away it is made anew, unless another agent answers in its place.
+pub(super) async fn serve(agent: Arc<Agent>) -> Result<(), Explanation> {
+    let (places, mut socket) = (Arc::new(Semaphore::new(MOST)), Socket::bind()?);
+    agent.hears(true);
+    let mut look = tokio::time::interval(LOOK);
+    loop {
+        let accepted = tokio::select! {
+            accepted = socket.listener.accept() => accepted,
+            _ = look.tick() => {
+                let mut hears = socket.is_in_place();
+                if !hears && std::os::unix::net::UnixStream::connect(paths::AGENT_SOCKET).is_err() {
+                    match Socket::bind() {
+                        Ok(anew) => (socket, hears) = (anew, true),
+                        Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
+                    }
+                }
+                agent.hears(hears);
+                continue;
+            }
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!("accepting on {}: {error}", paths::AGENT_SOCKET);
+                tokio::time::sleep(Duration::from_millis(100)).await; // out of descriptors, perhaps
+                continue;
+            }
+        };
+        let (Ok(place), true) = (places.clone().try_acquire_owned(), is_root(&stream)) else { continue };
+        let agent = agent.clone();
+        tokio::spawn(async move {
+            if let Err(error) = conversation(&agent, stream).await {
+                debug!("a conversation ended: {error}");
+            }
+            drop(place);
+        });
     }
 }
 
@@ -118,10 +136,13 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
         Ask::Bypassing {} => return say(&mut write, Reply::Bypassing(agent.bypassing())).await,
         Ask::LookUp(look_up) => look_up,
     };
-    let governed = match governed(agent, &look_up).await {
-        Ok(governed) => governed,
+    let (governed, from) = match governed(agent, &look_up).await {
+        Ok(found) => found,
         Err(refusal) => {
             agent.metrics.refused(refusal.reason);
+            if let Some(uid) = look_up.uid {
+                agent.events.tell(About { namespace: look_up.namespace, name: look_up.name, uid }, refusal.clone(), &agent.metrics);
+            }
             return say(&mut write, refused(&refusal)).await;
         }
     };
@@ -129,26 +150,27 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
     say(&mut write, Reply::Found(Box::new(governed))).await?;
     let report = timeout(WHOLE_CALL, self::line(&mut read)).await??;
     match serde_json::from_slice(&report) {
-        Ok(Some(report)) => reported(agent, &about, report),
+        Ok(Some(report)) => reported(agent, &about, report, from),
         Ok(None) => {} // it was only to be explained
         Err(_nothing) => agent.metrics.unreported(),
     }
     Ok(())
 }
 
-/// The pod, its namespace and its profile.
-async fn governed(agent: &Agent, asked: &LookUp) -> Result<Governed, Explanation> {
+/// The pod, its namespace and its profile, and where the pod came from.
+async fn governed(agent: &Agent, asked: &LookUp) -> Result<(Governed, From), Explanation> {
     // who asks waits that long: our word, whatever it is, must come before
     let deadline = Deadline::after(Duration::from_millis(asked.millis).mul_f32(0.9));
-    let (found, from) = look_up(&agent.cache, &agent.cluster, &agent.metrics, &asked.pod(), deadline).await?;
-    agent.metrics.looked_up(from);
-    let (_, profile) = agent.profiles.governing(&found.namespace, asked.profile.clone())?;
-    Ok(Governed { pod: found.pod, namespace: found.namespace, profile })
+    let Agent { cache, cluster, metrics, node, .. } = agent;
+    let (found, from) = LookUps { cache, cluster, metrics, node }.look_up(&asked.pod(), deadline).await?;
+    let profile = agent.profiles.governing(&found.namespace, asked.profile.clone(), deadline).await?;
+    Ok((Governed { pod: found.pod, namespace: found.namespace, profile }, from))
 }
 
 /// Counts what came of an ADD, and tells it on the pod.
-fn reported(agent: &Agent, about: &About, report: Report) {
+fn reported(agent: &Agent, about: &About, report: Report, from: From) {
     let outcome = Explanation::from(report.outcome);
+    agent.metrics.looked_up(from);
     agent.metrics.added(outcome.reason, report.look_up, report.apply);
     let warnings: Vec<_> = report.warnings.into_iter().map(Explanation::from).collect();
     let is_told = report.refused || matches!(outcome.reason, Reason::Redirected);

@@ -1,9 +1,21 @@
 use super::{Attachment, Namespace, Profile};
 use crate::reason::{Explanation, Reason, quote};
 
+/// The profile that governs a namespace and can be read.
+pub fn governing<'a>(profiles: &'a [Profile], namespace: &Namespace, attachment: &Attachment) -> Result<&'a Profile, Explanation> {
+    let profile = chosen(profiles, namespace, attachment)?;
+    match &profile.unreadable {
+        None => Ok(profile),
+        Some(why) => {
+            let cause = format!("MeshProfile {}, which governs namespace {}, cannot be read: {why}", profile.name, namespace.metadata.name);
+            Err(Reason::NodeConfigInvalid.because(cause))
+        }
+    }
+}
+
 /// The profile that governs a namespace: one whose selector matches beats one without a selector. An attachment may name a profile,
 /// but only one that governs the namespace in its own right.
-pub fn governing<'a>(profiles: &'a [Profile], namespace: &Namespace, attachment: &Attachment) -> Result<&'a Profile, Explanation> {
+fn chosen<'a>(profiles: &'a [Profile], namespace: &Namespace, attachment: &Attachment) -> Result<&'a Profile, Explanation> {
     let name = &namespace.metadata.name;
     let selected = |p: &&Profile| p.spec.selector().is_some_and(|s| s.matches(&namespace.metadata.labels));
     let mut candidates: Vec<_> = profiles.iter().filter(selected).collect();

@@ -17,6 +17,8 @@ pub struct Profile {
     pub origin: ProfileOrigin,
     /// What it says.
     pub spec: ProfileSpec,
+    /// Why it cannot be read: then it governs its namespaces all the same, and nothing in them is decided.
+    pub unreadable: Option<String>,
 }
 
 /// Where a profile comes from.
@@ -139,7 +141,7 @@ impl ProfileSpec {
 impl Profile {
     /// The profile of a node that has none and requires none.
     pub fn built_in() -> Self {
-        Self { name: "default".into(), origin: ProfileOrigin::BuiltIn, spec: ProfileSpec::default() }
+        Self { name: "default".into(), origin: ProfileOrigin::BuiltIn, spec: ProfileSpec::default(), unreadable: None }
     }
 
     /// Reads a MeshProfile object from YAML.
@@ -150,6 +152,26 @@ impl Profile {
     /// Reads a MeshProfile object from JSON.
     pub fn from_json(json: &str, origin: ProfileOrigin) -> Result<Self, String> {
         serde_json::from_str::<Object>(json).map_err(|e| e.to_string())?.profile(origin)
+    }
+
+    /// Reads a MeshProfile of the cluster, whatever it says: an API server takes what another version of this program wrote. One that cannot
+    /// be read governs what its selector selects, everything if that cannot be read either.
+    pub fn of_cluster(name: &str, json: &str, origin: ProfileOrigin) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Governs {
+            spec: Namespaces,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Namespaces {
+            namespaces: Option<Selector>,
+        }
+        Self::from_json(json, origin.clone()).unwrap_or_else(|why| {
+            let governs = serde_json::from_str::<Governs>(json).unwrap_or_default();
+            let spec = ProfileSpec { namespaces: governs.spec.namespaces, ..ProfileSpec::default() };
+            Self { name: name.into(), origin, spec, unreadable: Some(why) }
+        })
     }
 
     /// Reads a MeshProfile object that was parsed already.
@@ -195,8 +217,19 @@ impl Object {
         if redirect.always_excluded_inbound_ports.len() > MOST_PORTS {
             return Err(format!("spec.redirect.alwaysExcludedInboundPorts: more than {MOST_PORTS} entries"));
         }
-        Ok(Profile { name: self.metadata.name, origin, spec: self.spec })
+        if !is_object_name(&self.spec.attachment.name) {
+            return Err(format!("spec.attachment.name: {} is no object's name", quote(&self.spec.attachment.name)));
+        }
+        Ok(Profile { name: self.metadata.name, origin, spec: self.spec, unreadable: None })
     }
+}
+
+/// A DNS subdomain, as names of objects are.
+fn is_object_name(name: &str) -> bool {
+    let label = |l: &str| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-');
+    name.len() <= 253
+        && name.split('.').all(label)
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
 }
 
 // === impl of the parts ===
@@ -332,12 +365,26 @@ mod tests {
             ("{redirect: {outboundOwnerGroups: {include: [wheel]}}}", "wheel"),
             ("{tenants: {mayOverride: [everything]}}", "everything"),
             ("{redirect: {proxyGID: 0}}", "root is never exempt"),
+            ("{attachment: {name: ../x}}", "no object's name"),
             ("{redirect: {ports: {inbound: 0}}}", "no port"),
             ("{namespaces: {matchlabels: {a: b}}}", "matchlabels"),
         ] {
             let error = spec(yaml).unwrap_err();
             assert!(error.contains(part), "{yaml}: {error}");
         }
+    }
+
+    #[test]
+    fn one_of_the_cluster_that_cannot_be_read_still_governs_its_namespaces() {
+        let read = |spec: &str| {
+            let json = format!(r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":"p"}},"spec":{spec}}}"#);
+            Profile::of_cluster("p", &json, ProfileOrigin::BuiltIn)
+        };
+        assert!(read(r#"{"drift":"Repair"}"#).unreadable.is_none());
+        let newer = read(r#"{"namespaces":{"matchLabels":{"a":"b"}},"fromTheFuture":1}"#);
+        assert!(newer.unreadable.unwrap().contains("fromTheFuture"));
+        assert!(newer.spec.selector().unwrap().matches(&[("a".into(), "b".into())].into()));
+        assert!(read(r#"{"namespaces":7}"#).spec.selector().is_none());
     }
 
     #[test]

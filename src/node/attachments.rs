@@ -62,6 +62,11 @@ pub fn all() -> Vec<Record> {
     paths.iter().filter_map(|p| load(p).ok()?).collect()
 }
 
+/// How many records cannot be read: of another version of this program, perhaps.
+pub fn unreadable() -> usize {
+    files().filter(|p| name(p).is_some_and(|n| n.ends_with(EXTENSION)) && load(p).is_err()).count()
+}
+
 /// The records of a container's attachments. One that cannot be read is left out: then the kernel's word counts alone.
 pub fn of_container(container_id: &str) -> Vec<Record> {
     let prefix = format!("{container_id}.");

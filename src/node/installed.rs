@@ -1,6 +1,9 @@
 //! What the agent has installed on this node. Without it nobody waits for an agent.
 
-use std::path::Path;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +16,12 @@ use crate::reason::{Explanation, Reason};
 pub struct Installed {
     /// Of the program.
     pub version: String,
-    /// The program under its names, absolute.
-    pub programs: Vec<std::path::PathBuf>,
+    /// The program under its names, absolute, and a digest of each: what has another is somebody else's.
+    pub programs: BTreeMap<PathBuf, String>,
     /// CNI configurations for NADs without a spec.
-    pub confs: Vec<std::path::PathBuf>,
+    pub confs: BTreeSet<PathBuf>,
+    /// Multus's cache.
+    pub cache: PathBuf,
     /// `agent uninstall` has begun: an ADD is refused.
     pub uninstalled: bool,
 }

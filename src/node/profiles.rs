@@ -1,7 +1,7 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{
-    DefaultProfile, paths,
+    DefaultProfile, Installed, paths,
     trusted::{Privacy, list, read},
 };
 use crate::{
@@ -17,33 +17,71 @@ pub struct Written {
     pub text: Option<String>,
 }
 
-/// The node's profiles: the admin's files, then those of the agent's snapshot whose names no file has. None at all: the built-in one,
-/// unless the node requires one.
+/// The node's profiles: the admin's files, then those of the agent's copy whose names no file has. None at all: the built-in one, unless
+/// the node requires one.
 pub fn profiles(default: DefaultProfile) -> Result<Vec<Profile>, Explanation> {
-    Ok(written_profiles(default)?.into_iter().map(|w| w.profile).collect())
+    let all = united(admin_profiles()?, cluster_profiles()?, default);
+    Ok(all.into_iter().map(|w| w.profile).collect())
 }
 
-/// The node's profiles with their texts.
-pub fn written_profiles(default: DefaultProfile) -> Result<Vec<Written>, Explanation> {
-    let mut all: Vec<Written> = Vec::new();
-    for directory in [paths::PROFILES, paths::PROFILES_SNAPSHOT] {
-        for path in list(Path::new(directory), &["yaml", "yml"])? {
-            let Some(text) = read(&path, Privacy::Public)? else { continue };
-            let invalid = |why: String| Reason::NodeConfigInvalid.because(format!("{}: {why}", path.display()));
-            let profile = Profile::parse(&text, ProfileOrigin::File(path.clone())).map_err(invalid)?;
-            if path.extension().is_some_and(|e| e != "yaml") {
-                return Err(invalid("a profile's file must be named <name>.yaml".into()));
-            }
-            if path.file_stem().and_then(|s| s.to_str()) != Some(profile.name.as_str()) {
-                return Err(invalid(format!("its name is {}, which must be the file's", profile.name)));
-            }
-            if !all.iter().any(|w| w.profile.name == profile.name) {
-                all.push(Written { profile, text: Some(text) });
-            }
+/// The profiles that the admin wrote as files. One that cannot be read is an error.
+pub fn admin_profiles() -> Result<Vec<Written>, Explanation> {
+    let each = |path: PathBuf| {
+        let Some(text) = read(&path, Privacy::Public)? else { return Ok(None) };
+        let invalid = |why: String| Reason::NodeConfigInvalid.because(format!("{}: {why}", path.display()));
+        let profile = Profile::parse(&text, ProfileOrigin::File(path.clone())).map_err(invalid)?;
+        if path.extension().is_some_and(|e| e != "yaml") {
+            return Err(invalid("a profile's file must be named <name>.yaml".into()));
+        }
+        if path.file_stem().and_then(|s| s.to_str()) != Some(profile.name.as_str()) {
+            return Err(invalid(format!("its name is {}, which must be the file's", profile.name)));
+        }
+        Ok(Some(Written { profile, text: Some(text) }))
+    };
+    list(Path::new(paths::PROFILES), &["yaml", "yml"])?.into_iter().filter_map(|path| each(path).transpose()).collect()
+}
+
+/// The cluster's profiles as the agent has kept them, JSON in files of their names. Where an agent is installed and has kept none yet, what
+/// governs is not known.
+fn cluster_profiles() -> Result<Vec<Written>, Explanation> {
+    let kept = kept_profiles()?;
+    if kept.is_none() && Installed::load()?.is_some() {
+        return Err(Reason::AgentUnavailable.because("the node agent has not learnt yet which MeshProfiles the cluster has"));
+    }
+    Ok(kept.into_iter().flatten().map(|(name, text)| cluster_profile(&name, text)).collect())
+}
+
+/// The texts of the cluster's profiles that the agent has kept, by name; `None` if it never has.
+pub fn kept_profiles() -> Result<Option<Vec<(String, String)>>, Explanation> {
+    let directory = Path::new(paths::PROFILES_SNAPSHOT);
+    if !directory.exists() {
+        return Ok(None);
+    }
+    let mut all = Vec::new();
+    for path in list(directory, &["yaml"])? {
+        if let (Some(text), Some(name)) = (read(&path, Privacy::Public)?, path.file_stem().and_then(|s| s.to_str())) {
+            all.push((name.to_owned(), text));
+        }
+    }
+    Ok(Some(all))
+}
+
+/// A profile of the cluster, of its name and text.
+pub fn cluster_profile(name: &str, text: String) -> Written {
+    let origin = ProfileOrigin::File(Path::new(paths::PROFILES_SNAPSHOT).join(format!("{name}.yaml")));
+    Written { profile: Profile::of_cluster(name, &text, origin), text: Some(text) }
+}
+
+/// The admin's win over the cluster's of the same name.
+pub fn united(admin: Vec<Written>, cluster: Vec<Written>, default: DefaultProfile) -> Vec<Written> {
+    let mut all = admin;
+    for of_cluster in cluster {
+        if !all.iter().any(|w| w.profile.name == of_cluster.profile.name) {
+            all.push(of_cluster);
         }
     }
     match default {
-        DefaultProfile::BuiltIn if all.is_empty() => Ok(vec![Written { profile: Profile::built_in(), text: None }]),
-        DefaultProfile::BuiltIn | DefaultProfile::Required => Ok(all),
+        DefaultProfile::BuiltIn if all.is_empty() => vec![Written { profile: Profile::built_in(), text: None }],
+        DefaultProfile::BuiltIn | DefaultProfile::Required => all,
     }
 }

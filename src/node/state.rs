@@ -46,11 +46,20 @@ pub fn write(into: &'static str, path: &Path, what: &impl Serialize) -> Result<(
     write().map_err(|e| unusable(directory, &e))
 }
 
+/// Makes a directory, and what it is in, root's alone, whatever it was.
+pub fn private(directory: &Path) -> Result<(), Explanation> {
+    let made = DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(directory)
+        .and_then(|()| std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)));
+    made.map_err(|e| unusable(directory, &e))
+}
+
 /// Puts a file in its place in one step, whole and on disk: no reader ever sees a part of it.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Explanation> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let write = || -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(permissions).tempfile_in(directory)?;
         file.write_all(content)?;

@@ -1,18 +1,12 @@
-use std::{fs::File, time::Duration};
-
-use nix::fcntl::Flock;
-
 use super::{
+    lock::lock,
     tools::tools,
     wanted::{Redirection, earlier},
 };
 use crate::{
     kernel::{Carrier, Interfaces, KernelError, Live, Netns},
     mesh::Backend,
-    node::{
-        attachments::{self, Record},
-        paths, state,
-    },
+    node::attachments::{self, Record},
     plan::{Form, Plan, PodNetwork, State, summary},
     reason::{Explanation, Reason},
 };
@@ -76,25 +70,11 @@ impl Attempt<'_> {
     /// One ADD at a time: iptables cannot be held to what was read.
     fn by_iptables(&self) -> Result<(Reason, Vec<Explanation>), Explanation> {
         let tools = tools(self.plan.families, self.wanted.deadline)?;
-        let _locked = self.lock()?;
+        let _locked = lock(self.cookie, self.wanted.deadline)?;
         // what an ADD that had the lock has done
         let earlier = earlier(self.wanted, self.cookie)?;
         let on_record = earlier.as_ref().map(|e| e.backend).filter(|form| *form != Form::Nftables);
         Ok(self.by(&Carrier::Iptables(&tools, on_record), earlier.as_ref())?)
-    }
-
-    fn lock(&self) -> Result<Flock<File>, Explanation> {
-        const LOCKS: u64 = 64; // so many files, never removed
-        let name = (self.cookie % LOCKS).to_string();
-        loop {
-            if let Some(lock) = state::try_lock(paths::LOCKS, &name)? {
-                return Ok(lock);
-            }
-            if self.wanted.deadline.left().is_zero() {
-                return Err(Reason::DeadlineExceeded.because("another ADD is still making rules of iptables"));
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
     }
 
     fn fall_back(&self, lacking: &KernelError) -> Result<(Reason, Vec<Explanation>), Explanation> {

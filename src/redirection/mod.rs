@@ -1,6 +1,7 @@
 //! A pod's redirection where it lives: made by ADD, verified by ADD, CHECK and `verify`. One path: read, compare, apply, read back.
 
 mod attempt;
+mod lock;
 mod redirect;
 mod tools;
 mod verify;

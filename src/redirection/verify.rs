@@ -1,4 +1,4 @@
-use super::tools::tools;
+use super::{lock::lock, tools::tools};
 use crate::{
     deadline::Deadline,
     kernel::{Carrier, Interfaces, KernelError, Live, Netns, netns::cookie},
@@ -14,7 +14,7 @@ pub struct Findings {
     pub differences: Vec<Difference>,
     /// What of somebody else comes before it.
     pub in_front: Vec<Preempting>,
-    /// Another version of this program made it: what differs may be what that version meant.
+    /// Another version of this program made it, and it is not gutted: what differs may be what that version meant.
     pub outdated: bool,
 }
 
@@ -38,6 +38,8 @@ pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
 
 /// Puts right what has changed, and says what is then found: what of somebody else is in front, or beside our rules, stays.
 pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
+    // nf_tables refuses what was made for another state; with iptables an ADD must not be at it
+    let _locked = (record.backend != Form::Nftables).then(|| lock(record.netns_cookie, deadline)).transpose()?;
     within(record, netns, deadline, |live, plan| {
         let found = live.read(plan)?;
         if !plan.compare(&found).is_empty() {
@@ -49,7 +51,7 @@ pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
 }
 
 fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) -> Result<Findings, KernelError> {
-    let outdated = record.version != env!("CARGO_PKG_VERSION");
+    let outdated = record.version != env!("CARGO_PKG_VERSION") && !plan.is_gutted(found);
     Ok(Findings { differences: plan.compare(found), in_front: live.in_front(plan, found)?, outdated })
 }
 

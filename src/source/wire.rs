@@ -158,8 +158,11 @@ impl WireProfile {
 
 impl From<&Explanation> for Refusal {
     fn from(explanation: &Explanation) -> Self {
+        /// More of a text is never shown, in characters.
+        const SHOWN: usize = 500;
+        let shown = |text: &str| text.chars().take(SHOWN).collect();
         let Explanation { reason, cause, remedy } = explanation;
-        Self { reason: reason.to_string(), cause: cause.clone(), remedy: remedy.as_ref().map(ToString::to_string) }
+        Self { reason: reason.to_string(), cause: shown(cause), remedy: remedy.as_deref().map(shown) }
     }
 }
 

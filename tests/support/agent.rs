@@ -42,7 +42,7 @@ impl<'a> Agent<'a> {
         }
         let (listen_port, port) = (listen_port(name), SERVER.rsplit(':').next().unwrap());
         let mut command = node.command("/mesh-optin", &["agent", "--node", name, "--api-server", "127.0.0.1", "--api-port", port]);
-        command.args(["--account", "/account", "--listen-port", &listen_port]).args(args).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.args(["--account", "/account", "--probe-port", &listen_port]).args(args).stdout(Stdio::null()).stderr(Stdio::piped());
         let (send, receive) = mpsc::channel();
         let netns = cluster.another_handle();
         let held = std::thread::spawn(move || {

@@ -149,7 +149,17 @@ impl Cluster {
 
     /// The service accounts and rights of deploy/: the agent's, and the host's, which may only get pods and namespaces.
     pub fn apply_rbac(&self) {
-        self.apply(&std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes/rbac.yaml")).unwrap());
+        for file in ["base/accounts.yaml", "kubernetes/rbac.yaml"] {
+            self.apply(&std::fs::read_to_string(format!("{}/deploy/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap());
+        }
+    }
+
+    /// Takes a kind from what the agent may see, until [`Self::apply_rbac`].
+    pub fn patch_rbac_away(&self, kind: &str) {
+        let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/mesh-optin-agent";
+        let role = self.request("GET", path, &Value::Null).unwrap();
+        let rules = role["rules"].as_array().unwrap().iter().filter(|rule| rule["resources"][0] != kind).collect::<Vec<_>>();
+        self.patch(path, &json!({"rules": rules}));
     }
 
     /// Creates or changes what a manifest holds.
@@ -165,13 +175,18 @@ impl Cluster {
 
     /// The same with changes.
     pub fn create_changed_pod(&self, file: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
+        self.create_changed_pod_in("team-a", file, name, change)
+    }
+
+    /// The same in another namespace.
+    pub fn create_changed_pod_in(&self, namespace: &str, file: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
         let (mut pod, _) = data(file);
         let metadata = pod["metadata"].as_object_mut().unwrap();
         metadata.retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
-        metadata["name"] = json!(name);
+        (metadata["name"], metadata["namespace"]) = (json!(name), json!(namespace));
         pod["status"] = json!({});
         change(&mut pod);
-        self.create("/api/v1/namespaces/team-a/pods", &pod)
+        self.create(&format!("/api/v1/namespaces/{namespace}/pods"), &pod)
     }
 
     /// A token for a service account.

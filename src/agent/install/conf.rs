@@ -1,8 +1,9 @@
 //! CNI configurations for attachments without a spec, which Multus looks up by name in a directory.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -14,13 +15,15 @@ use crate::{
 };
 
 /// After so many times that somebody else put something else there, it is left to them.
-const FIGHTS: u32 = 2;
+const FIGHTS: usize = 2;
+/// For so long.
+const TRUCE: Duration = Duration::from_secs(3600);
 
 /// What was done about each configuration.
 #[derive(Default)]
 pub(super) struct Confs {
-    /// Written by us, and how often somebody else has changed it since.
-    written: HashMap<PathBuf, u32>,
+    /// Those that we wrote or found right, and when somebody else has changed them since.
+    ours: HashMap<PathBuf, Vec<Instant>>,
 }
 
 /// The file of an attachment's configuration.
@@ -38,23 +41,27 @@ impl Confs {
     pub(super) fn ensure(&mut self, directory: &Path, name: &str) -> Result<bool, Explanation> {
         let (path, text) = (path(directory, name), text(name));
         let is_there = std::fs::read_to_string(&path).is_ok_and(|there| there == text);
-        let reverts = self.written.get_mut(&path);
-        let mut is_written = false;
-        match reverts {
-            Some(reverts) if is_there => *reverts = 0,
-            Some(reverts) if *reverts >= FIGHTS => {
-                let cause = format!("somebody else has changed {} again and again: it is left as it is", path.display());
-                return Err(Reason::NodeConfigInvalid.because(cause).remedy("remove the other installer, such as Istio's CNI DaemonSet"));
-            }
-            Some(reverts) => *reverts += 1,
-            None => drop(self.written.insert(path.clone(), 0)),
-        }
         if !is_there {
+            if let Some(reverts) = self.ours.get_mut(&path) {
+                reverts.retain(|at| at.elapsed() < TRUCE);
+                if reverts.len() >= FIGHTS {
+                    let cause = format!("somebody else has changed {} again and again: it is left as it is", path.display());
+                    return Err(Reason::NodeConfigInvalid
+                        .because(cause)
+                        .remedy("remove the other installer, such as Istio's CNI DaemonSet"));
+                }
+            }
+            std::fs::create_dir_all(directory).map_err(|e| state::unusable(directory, &e))?;
             state::replace(&path, text.as_bytes(), 0o600)?;
-            is_written = true;
+        }
+        let reverts = self.ours.entry(path.clone());
+        match reverts {
+            Entry::Occupied(mut reverts) if !is_there => reverts.get_mut().push(Instant::now()),
+            Entry::Occupied(_) => {}
+            Entry::Vacant(none) => drop(none.insert(Vec::new())),
         }
         match found(directory, name)? {
-            Some(kind) if kind == "mesh-optin" => Ok(is_written),
+            Some(kind) if kind == "mesh-optin" => Ok(!is_there),
             other => {
                 let cause = match other {
                     Some(kind) => {
@@ -65,6 +72,14 @@ impl Confs {
                 Err(Reason::NodeConfigInvalid.because(cause).remedy("remove that file"))
             }
         }
+    }
+}
+
+/// Removes one that is ours.
+pub(super) fn remove(path: &Path) {
+    let is_ours = path.file_stem().and_then(|s| s.to_str()).map(text);
+    if is_ours.is_some_and(|ours| std::fs::read_to_string(path).is_ok_and(|there| there == ours)) {
+        std::fs::remove_file(path).ok();
     }
 }
 
@@ -161,5 +176,19 @@ mod tests {
         }
         std::fs::write(path(dir.path(), "istio-cni"), text("istio-cni")).unwrap();
         assert!(!confs.ensure(dir.path(), "istio-cni").unwrap(), "they gave in");
+        revert();
+        assert!(confs.ensure(dir.path(), "istio-cni").is_err(), "for a moment only");
+    }
+
+    #[test]
+    fn a_write_that_fails_is_nobody_else_s_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut confs, place) = (Confs::default(), dir.path().join("net.d"));
+        std::fs::write(&place, "no directory").unwrap();
+        for _ in 0..5 {
+            assert!(confs.ensure(&place, "istio-cni").unwrap_err().cause.contains("net.d"));
+        }
+        std::fs::remove_file(&place).unwrap();
+        assert!(confs.ensure(&place, "istio-cni").unwrap());
     }
 }

@@ -1,6 +1,7 @@
 //! What the agent puts onto the node, once and again: the program, configurations, a credential. Each by rename; what is running or read
 //! is never cut off.
 
+mod cached;
 mod conf;
 mod program;
 mod token;
@@ -8,14 +9,15 @@ mod uninstall;
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Mutex, Once, PoisonError},
+    time::Duration,
 };
 
 use tracing::{info, warn};
 
 pub(super) use self::uninstall::uninstall;
-use self::{conf::Confs, program::Programs};
+use self::{conf::Confs, program::Program};
 use super::{args::Install, cluster::Cluster, metrics::Metrics, profiles::Profiles};
 use crate::{
     node::{Installed, paths, state},
@@ -33,11 +35,10 @@ pub(super) struct Installer {
 
 #[derive(Default)]
 struct Known {
-    programs: Programs,
+    program: Program,
     confs: Confs,
     /// What is wrong, as it was told last.
     wrong: Vec<String>,
-    has_begun: bool,
 }
 
 impl Installer {
@@ -45,97 +46,169 @@ impl Installer {
         Self { args, known: Mutex::default() }
     }
 
-    /// One pass over program and configurations; all that is wrong. What fails does not keep the rest from being done.
-    pub(super) fn pass(&self, profiles: &Profiles, metrics: &Metrics) -> Vec<Explanation> {
+    pub(super) fn args(&self) -> &Install {
+        &self.args
+    }
+
+    /// One pass over program and configurations; all that is wrong, or `None` where another installer is at it. What fails does not keep
+    /// the rest from being done.
+    pub(super) fn pass(&self, profiles: &Profiles, metrics: &Metrics) -> Option<Vec<Explanation>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let wrong = self.try_pass(&mut known, profiles, metrics).unwrap_or_else(|error| vec![error]);
+        let wrong = match lock() {
+            Ok(None) => return None,
+            Ok(Some(_alone)) => Pass { args: &self.args, metrics, wrong: vec![] }.all(&mut known, profiles),
+            Err(error) => vec![error],
+        };
         let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
         if told != known.wrong {
             wrong.iter().for_each(|e| warn!(reason = e.reason.as_str(), "{e}"));
             known.wrong = told;
         }
-        wrong
+        Some(wrong)
     }
 
-    fn try_pass(&self, known: &mut Known, profiles: &Profiles, metrics: &Metrics) -> Result<Vec<Explanation>, Explanation> {
-        let Some(_alone) = lock()? else { return Ok(Vec::new()) }; // another installer is at it
+    /// Keeps the host's credential, where one is asked for, for ever. It is for when we are away: what is wrong with it is told, and keeps
+    /// nothing else.
+    pub(super) async fn keep_token(&self, cluster: &Cluster, node: &str, metrics: &Metrics) {
+        /// Before a renewal that failed is tried again.
+        const PAUSE: Duration = Duration::from_secs(60);
+        let Some(account) = &self.args.host_account else { return std::future::pending().await };
+        // the first one anew: the account or the Node may be another since
+        let (mut is_first, mut told) = (true, String::new());
+        loop {
+            let kept = token::kept(cluster).filter(|kept| !is_first && !kept.renew_in.is_zero());
+            let mut pause = self.args.install_period;
+            let kept = match kept {
+                Some(kept) => Ok((kept, false)),
+                None => token::renew(cluster, node, account).await.map(|kept| (kept, true)),
+            };
+            match kept {
+                Ok((kept, is_new)) => {
+                    (is_first, told) = (false, String::new());
+                    metrics.host_token_left(kept.left.as_secs() as i64);
+                    if is_new {
+                        metrics.installed("token", true);
+                        info!(seconds = kept.left.as_secs(), "the host's token was renewed");
+                    }
+                }
+                Err(error) => {
+                    pause = PAUSE;
+                    metrics.installed("token", false);
+                    let text = error.to_string();
+                    if text != told {
+                        warn!(reason = error.reason.as_str(), "the host's credential: {error}");
+                        told = text;
+                    }
+                }
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// One pass, and what went wrong in it.
+struct Pass<'a> {
+    args: &'a Install,
+    metrics: &'a Metrics,
+    wrong: Vec<Explanation>,
+}
+
+impl Pass<'_> {
+    fn all(mut self, known: &mut Known, profiles: &Profiles) -> Vec<Explanation> {
+        if let Err(error) = self.try_all(known, profiles) {
+            self.wrong.push(error);
+        }
+        self.wrong
+    }
+
+    fn try_all(&mut self, known: &mut Known, profiles: &Profiles) -> Result<(), Explanation> {
         let before = Installed::load().unwrap_or_default().unwrap_or_default();
         if is_newer(&before.version, VERSION) {
-            let cause = format!("version {} is installed, which is newer than {VERSION}: it stays", before.version);
-            return Ok(vec![Reason::Outdated.because(cause).remedy(format!("remove {} to go back on purpose", paths::INSTALLED))]);
+            static TOLD: Once = Once::new();
+            TOLD.call_once(|| {
+                let back = paths::INSTALLED;
+                warn!(
+                    "version {} is installed, which is newer than {VERSION}: it stays; remove {back} to go back on purpose",
+                    before.version
+                );
+            });
+            return Ok(());
         }
-        if before.uninstalled && known.has_begun {
-            return Ok(vec![Reason::Uninstalled.into()]); // under our feet
-        }
-        let names: BTreeSet<_> = profiles.attachment_names().into_iter().chain(self.args.attachments.iter().cloned()).collect();
-        let types = program::types_in_cache(&self.args.multus_cache_dir);
         let bin = &self.args.cni_bin_dir;
-        // a name that is somebody else's program is theirs
-        let ours = |path: &PathBuf| before.programs.contains(path) || !path.exists();
-        let old: Vec<_> = program::old_names(&types).map(|name| bin.join(name)).filter(ours).collect();
-        let now = Installed {
-            version: VERSION.into(),
-            programs: std::iter::once(bin.join(program::NAME)).chain(old).collect(),
-            confs: names.iter().map(|name| conf::path(&self.args.multus_conf_dir, name)).collect(),
-            uninstalled: false,
-        };
+        let main = bin.join(program::NAME);
+        // while the profiles are not known, nothing is known of the configurations that are no longer needed
+        let of_profiles = profiles.attachment_names();
+        let are_known = of_profiles.is_ok();
+        self.wrong.extend(of_profiles.as_ref().err().cloned());
+        let names: BTreeSet<_> = of_profiles.unwrap_or_default().into_iter().chain(self.args.attachments.iter().cloned()).collect();
+        let types = cached::types(&self.args.multus_cache_dir)
+            .map_err(|why| Reason::NodeConfigInvalid.because(format!("which plugins sandboxes still need cannot be told: {why}")));
+        let old: BTreeSet<PathBuf> = types.iter().flat_map(cached::old_names).map(|name| bin.join(name)).collect();
+        let digest = known.program.digest()?;
+        let mut installed = before.clone();
+        (installed.version, installed.cache, installed.uninstalled) = (VERSION.into(), self.args.multus_cache_dir.clone(), false);
+        installed.confs.extend(names.iter().map(|name| conf::path(&self.args.multus_conf_dir, name)));
         // on record before it is there: what was put anywhere can be removed
-        let mut on_record = now.clone();
-        on_record.programs.extend(before.programs.iter().filter(|p| !now.programs.contains(p)).cloned());
-        on_record.confs.extend(before.confs.iter().filter(|p| !now.confs.contains(p)).cloned());
-        if on_record != before {
-            write(&on_record)?;
+        write(&installed, &before)?;
+        let recorded = installed.clone();
+
+        let put = known.program.ensure(&main);
+        self.told("program", &main, put);
+        installed.programs.insert(main.clone(), digest.clone());
+        for name in &old {
+            match program::also(&main, name, before.programs.get(name)) {
+                Ok(None) => drop(installed.programs.remove(name)), // somebody else's
+                Ok(Some(is_new)) => {
+                    installed.programs.insert(name.clone(), digest.clone());
+                    self.told("program", name, Ok(is_new));
+                }
+                Err(error) => self.told("program", name, Err(error)),
+            }
         }
-        known.has_begun = true;
-        let mut wrong = Vec::new();
-        let mut done = |what: &'static str, path: &std::path::Path, result: Result<bool, Explanation>| match result {
+        if types.is_ok() {
+            self.remove_programs(&mut installed, &main, &old);
+        }
+        self.wrong.extend(types.err());
+        for name in &names {
+            let put = known.confs.ensure(&self.args.multus_conf_dir, name);
+            self.told("conf", &conf::path(&self.args.multus_conf_dir, name), put);
+        }
+        if are_known {
+            let is_needed = |path: &PathBuf| names.iter().any(|name| conf::path(&self.args.multus_conf_dir, name) == *path);
+            installed.confs.retain(|path| {
+                let stays = is_needed(path);
+                if !stays {
+                    conf::remove(path);
+                }
+                stays
+            });
+        }
+        write(&installed, &recorded)
+    }
+
+    /// Those that no sandbox needs any more.
+    fn remove_programs(&mut self, installed: &mut Installed, main: &Path, old: &BTreeSet<PathBuf>) {
+        installed.programs.retain(|path, digest| {
+            let stays = path == main || old.contains(path);
+            if !stays && program::is_recorded(path, Some(digest)) {
+                std::fs::remove_file(path).ok();
+            }
+            stays
+        });
+    }
+
+    fn told(&mut self, what: &'static str, path: &Path, result: Result<bool, Explanation>) {
+        match result {
             Ok(false) => {}
             Ok(true) => {
                 info!(path = %path.display(), "installed");
-                metrics.installed(what, true);
+                self.metrics.installed(what, true);
             }
             Err(error) => {
-                metrics.installed(what, false);
-                wrong.push(error);
-            }
-        };
-        for path in &now.programs {
-            done("program", path, known.programs.ensure(path));
-        }
-        for name in &names {
-            done("conf", &conf::path(&self.args.multus_conf_dir, name), known.confs.ensure(&self.args.multus_conf_dir, name));
-        }
-        for gone in before.programs.iter().filter(|p| !now.programs.contains(p)) {
-            std::fs::remove_file(gone).ok();
-        }
-        if on_record.programs != now.programs {
-            write(&Installed { confs: on_record.confs, ..now })?;
-        }
-        Ok(wrong)
-    }
-
-    /// The host's credential, where one is asked for; what is wrong with it.
-    pub(super) async fn credential(&self, cluster: &Cluster, node: &str, metrics: &Metrics) -> Option<Explanation> {
-        let account = self.args.host_account.as_ref()?;
-        match token::ensure(cluster, node, account).await {
-            Ok((left, is_written)) => {
-                metrics.host_token_left(left);
-                if is_written {
-                    metrics.installed("token", true);
-                    info!("the host's token was renewed");
-                }
-                None
-            }
-            Err(error) => {
-                metrics.installed("token", false);
-                warn!(reason = error.reason.as_str(), "the host's credential: {error}");
-                Some(error)
+                self.metrics.installed(what, false);
+                self.wrong.push(error);
             }
         }
-    }
-
-    pub(super) fn args(&self) -> &Install {
-        &self.args
     }
 }
 
@@ -144,8 +217,13 @@ fn lock() -> Result<Option<nix::fcntl::Flock<std::fs::File>>, Explanation> {
     state::try_lock(paths::RUN, "install.lock")
 }
 
-fn write(installed: &Installed) -> Result<(), Explanation> {
+/// Unless that is what is there.
+fn write(installed: &Installed, there: &Installed) -> Result<(), Explanation> {
+    if installed == there {
+        return Ok(());
+    }
     let json = serde_json::to_vec(installed).map_err(|e| Reason::Internal.because(e.to_string()))?;
+    state::private(paths::LIB.as_ref())?;
     state::replace(paths::INSTALLED.as_ref(), &json, 0o644)
 }
 

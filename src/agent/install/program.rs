@@ -1,14 +1,11 @@
 //! The program in the CNI directory, under its own name and under those that Multus's cache still names.
 
 use std::{
-    collections::{BTreeSet, HashMap},
     fs::File,
-    io,
+    io::{self, Read},
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::{Path, PathBuf},
+    path::Path,
 };
-
-use serde::Deserialize;
 
 use crate::reason::{Explanation, Reason};
 
@@ -16,32 +13,66 @@ use crate::reason::{Explanation, Reason};
 pub(super) const NAME: &str = "mesh-optin";
 /// This program, also when its file was replaced meanwhile.
 const OURSELVES: &str = "/proc/self/exe";
-/// Most old names: what is cached is what tenants wrote.
-const MOST_OLD_NAMES: usize = 16;
+/// What a program is put as before it has its name: hidden, a directory of programs is listed by people.
+const UNFINISHED: &str = ".mesh-optin.";
 
 /// What identifies a file's content as long as nobody touches it.
 type Stamp = (u64, u64, i64, i64);
 
-/// Programs that were compared with ours already.
+/// This program, and what is known of the file that is to be it.
 #[derive(Default)]
-pub(super) struct Programs(HashMap<PathBuf, Stamp>);
+pub(super) struct Program {
+    ours: Option<String>,
+    /// Of the file when it was right.
+    right: Option<Stamp>,
+}
 
-impl Programs {
+impl Program {
+    /// A digest of this program.
+    pub(super) fn digest(&mut self) -> Result<String, Explanation> {
+        if self.ours.is_none() {
+            let failed = |e: io::Error| Reason::Internal.because(format!("reading {OURSELVES}: {e}"));
+            self.ours = Some(digest(Path::new(OURSELVES)).map_err(failed)?);
+        }
+        Ok(self.ours.clone().unwrap_or_default())
+    }
+
     /// Makes sure that the file is this program; whether it had to be written. A running one is never cut off.
     pub(super) fn ensure(&mut self, path: &Path) -> Result<bool, Explanation> {
-        let failed = |e: io::Error| Reason::NodeConfigInvalid.because(format!("the program cannot be put at {}: {e}", path.display()));
-        if stamp(path).is_some_and(|now| self.0.get(path) == Some(&now)) {
+        let there = stamp(path);
+        if there.is_some() && there == self.right {
             return Ok(false);
         }
-        let is_ours = is_this_program(path).map_err(failed)?;
+        let is_ours = there.is_some() && digest(path).ok() == Some(self.digest()?);
         if !is_ours {
-            put(path).map_err(failed)?;
+            put(path).map_err(|e| failed(path, &e))?;
         }
-        if let Some(stamp) = stamp(path) {
-            self.0.insert(path.to_owned(), stamp);
-        }
+        self.right = stamp(path);
         Ok(!is_ours)
     }
+}
+
+/// Gives the program, which is at `path`, another name beside it; whether that had to be done. `recorded`: of what we put there before. What
+/// somebody else has put there is theirs: `None`.
+pub(super) fn also(path: &Path, name: &Path, recorded: Option<&String>) -> Result<Option<bool>, Explanation> {
+    let inode = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.ino());
+    let there = inode(name);
+    if there.is_some() && there == inode(path) {
+        return Ok(Some(false));
+    }
+    if there.is_some() && !is_recorded(name, recorded) {
+        return Ok(None);
+    }
+    link(path, name).map(|()| Some(true)).map_err(|e| failed(name, &e))
+}
+
+/// Whether a file is what we have put there.
+pub(super) fn is_recorded(path: &Path, recorded: Option<&String>) -> bool {
+    recorded.is_some_and(|recorded| digest(path).is_ok_and(|there| there == *recorded))
+}
+
+fn failed(path: &Path, error: &io::Error) -> Explanation {
+    Reason::NodeConfigInvalid.because(format!("the program cannot be put at {}: {error}", path.display()))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
@@ -49,65 +80,38 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
 }
 
-fn is_this_program(path: &Path) -> io::Result<bool> {
-    if stamp(path).is_none() || std::fs::metadata(OURSELVES)?.len() != std::fs::metadata(path)?.len() {
-        return Ok(false);
-    }
-    let (mut ours, mut theirs) = (File::open(OURSELVES)?, File::open(path)?);
-    let (mut one, mut other) = ([0; 16 << 10], [0; 16 << 10]);
+/// FNV-1a, and the length: files of the admin and of installers, not of attackers, are told apart.
+fn digest(path: &Path) -> io::Result<String> {
+    let (mut file, mut part) = (File::open(path)?, vec![0; 64 << 10]);
+    let (mut hash, mut length) = (0xcbf2_9ce4_8422_2325_u64, 0);
     loop {
-        let length = io::Read::read(&mut ours, &mut one)?;
-        if length == 0 {
-            return Ok(true);
+        let read = file.read(&mut part)?;
+        if read == 0 {
+            return Ok(format!("{length:x}-{hash:016x}"));
         }
-        io::Read::read_exact(&mut theirs, &mut other[..length])?;
-        if one[..length] != other[..length] {
-            return Ok(false);
+        length += read;
+        for byte in &part[..read] {
+            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
         }
     }
 }
 
 fn put(path: &Path) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
-    // hidden: a directory of programs is listed by people, and by some by pattern
-    let mut file =
-        tempfile::Builder::new().prefix(".mesh-optin.").permissions(std::fs::Permissions::from_mode(0o755)).tempfile_in(directory)?;
+    let mode = std::fs::Permissions::from_mode(0o755);
+    let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(mode.clone()).tempfile_in(directory)?;
     io::copy(&mut File::open(OURSELVES)?, file.as_file_mut())?;
-    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o755))?; // whatever the umask
+    file.as_file().set_permissions(mode)?; // whatever the umask
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     File::open(directory)?.sync_all()
 }
 
-/// The types of plugins that sandboxes of this node name in Multus's cache.
-pub(super) fn types_in_cache(cache: &Path) -> BTreeSet<String> {
-    #[derive(Deserialize)]
-    struct Plugin {
-        #[serde(default, rename = "type")]
-        kind: String,
-    }
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct List {
-        plugins: Vec<Plugin>,
-    }
-    #[derive(Deserialize)]
-    #[serde(rename_all = "PascalCase")]
-    struct Delegate {
-        conf: Option<Plugin>,
-        #[serde(default)]
-        conf_list: List,
-    }
-    let files = std::fs::read_dir(cache).into_iter().flatten().filter_map(|e| Some(e.ok()?.path()));
-    let delegates = files.filter_map(|file| serde_json::from_slice::<Vec<Delegate>>(&std::fs::read(file).ok()?).ok()).flatten();
-    delegates.flat_map(|d| d.conf.into_iter().chain(d.conf_list.plugins)).map(|p| p.kind).filter(|kind| !kind.is_empty()).collect()
-}
-
-/// Those of them that Istio's or OpenShift Service Mesh's plugin had: their DELs are still to come.
-pub(super) fn old_names(types: &BTreeSet<String>) -> impl Iterator<Item = &String> {
-    let is_plain = |name: &str| name.len() <= 64 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-    let is_old = |name: &str| name == "istio-cni" || (name.starts_with("v2-") && name.ends_with("-istio-cni"));
-    types.iter().filter(move |name| is_plain(name) && is_old(name)).take(MOST_OLD_NAMES)
+fn link(path: &Path, name: &Path) -> io::Result<()> {
+    let directory = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(name.parent().unwrap_or(Path::new("/")))?;
+    let unfinished = directory.path().join(NAME);
+    std::fs::hard_link(path, &unfinished)?;
+    std::fs::rename(unfinished, name)
 }
 
 #[cfg(test)]
@@ -119,24 +123,33 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mesh-optin");
         std::fs::write(&path, "an older one").unwrap();
-        let (mut programs, before) = (Programs::default(), std::fs::metadata(&path).unwrap().ino());
-        assert!(programs.ensure(&path).unwrap() && !programs.ensure(&path).unwrap());
+        let (mut program, before) = (Program::default(), std::fs::metadata(&path).unwrap().ino());
+        assert!(program.ensure(&path).unwrap() && !program.ensure(&path).unwrap());
         let after = std::fs::metadata(&path).unwrap();
         assert!(after.ino() != before && after.mode() & 0o777 == 0o755);
-        assert!(!Programs::default().ensure(&path).unwrap(), "another agent finds it right");
+        assert!(!Program::default().ensure(&path).unwrap(), "another agent finds it right");
         std::fs::OpenOptions::new().append(true).open(&path).and_then(|mut f| io::Write::write_all(&mut f, b"x")).unwrap();
-        assert!(programs.ensure(&path).unwrap(), "somebody changed it");
+        assert!(program.ensure(&path).unwrap(), "somebody changed it");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 
     #[test]
-    fn only_names_of_istio_s_plugins_are_taken_from_the_cache() {
+    fn another_name_is_given_and_taken_back_only_where_it_is_nobody_else_s() {
         let dir = tempfile::tempdir().unwrap();
-        let cached = r#"[{"Conf":{"type":"istio-cni","name":"x"},"ConfList":{},"Bytes":""},{"Conf":{},"ConfList":{"plugins":[{"type":"v2-6-istio-cni"},{"type":"../v2-istio-cni"}]}}]"#;
-        std::fs::write(dir.path().join("id"), cached).unwrap();
-        std::fs::write(dir.path().join("broken"), "[{").unwrap();
-        let types = types_in_cache(dir.path());
-        assert_eq!(types.len(), 3);
-        assert_eq!(old_names(&types).collect::<Vec<_>>(), ["istio-cni", "v2-6-istio-cni"]);
+        let (path, name) = (dir.path().join("mesh-optin"), dir.path().join("istio-cni"));
+        let mut program = Program::default();
+        program.ensure(&path).unwrap();
+        let ours = program.digest().unwrap();
+        assert_eq!(also(&path, &name, None).unwrap(), Some(true));
+        assert_eq!(also(&path, &name, None).unwrap(), Some(false));
+        std::fs::remove_file(&path).unwrap();
+        program.ensure(&path).unwrap();
+        assert_eq!(also(&path, &name, Some(&ours)).unwrap(), Some(true), "as after an update");
+        std::fs::remove_file(&name).unwrap();
+        std::fs::write(&name, "Istio's own").unwrap();
+        assert_eq!(also(&path, &name, Some(&ours)).unwrap(), None);
+        assert!(!is_recorded(&name, Some(&ours)) && is_recorded(&path, Some(&ours)));
+        assert_eq!(std::fs::read_to_string(&name).unwrap(), "Istio's own");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside them");
     }
 }

@@ -10,36 +10,55 @@ use crate::{
     mesh::Metadata,
     node::{paths, state},
     reason::{Explanation, Reason},
-    source::api::{self, Credential, Failure},
+    source::api::{Credential, Failure},
 };
 
-/// How long a token lives, in seconds.
+/// How long a token should live, in seconds; an API server may give less.
 const LIFE: i64 = 24 * 3600;
-/// With less than that left, in seconds, it is renewed.
-const EARLY: i64 = LIFE / 2;
 
-/// Makes sure that the credential is there and lives for some time; how long, in seconds, and whether it was written.
-pub(super) async fn ensure(cluster: &Cluster, node: &str, account: &str) -> Result<(i64, bool), Explanation> {
+/// The host's credential as it is now.
+pub(super) struct Kept {
+    /// How long the token is still valid.
+    pub(super) left: Duration,
+    /// How long it may stay.
+    pub(super) renew_in: Duration,
+}
+
+/// What is there, if it is whole and of this cluster. It says nothing of whether the API server still takes it.
+pub(super) fn kept(cluster: &Cluster) -> Option<Kept> {
     let directory = Path::new(paths::API);
-    let server = format!("https://{}\n", cluster.server());
-    let ca = cluster.account().file("ca.crt")?;
-    let left = |credential: &Credential| Some(credential.expiry()?.as_second() - jiff::Timestamp::now().as_second());
-    let there = Credential::load(directory).ok().flatten();
+    let credential = Credential::load(directory).ok().flatten()?;
+    let ca = cluster.account().file("ca.crt").ok()?;
     let is_same = |name: &str, text: &str| std::fs::read_to_string(directory.join(name)).is_ok_and(|there| there == text);
-    if let Some(left) = there.as_ref().and_then(left)
-        && left > EARLY
-        && is_same("server", &server)
-        && is_same("ca.crt", &ca)
-    {
-        return Ok((left, false));
-    }
+    (is_same("server", &server(cluster)) && is_same("ca.crt", &ca)).then(|| kept_of(&credential)).flatten()
+}
+
+fn kept_of(credential: &Credential) -> Option<Kept> {
+    let (expiry, now) = (credential.expiry()?.as_second(), jiff::Timestamp::now().as_second());
+    let life = credential.issued().map_or(LIFE, |issued| expiry - issued.as_second());
+    let seconds = |s: i64| Duration::from_secs(s.try_into().unwrap_or(0));
+    Some(Kept { left: seconds(expiry - now), renew_in: seconds(expiry - life / 2 - now) })
+}
+
+fn server(cluster: &Cluster) -> String {
+    format!("https://{}\n", cluster.server())
+}
+
+/// Asks for a token and puts it there, with whom to ask and whom to believe.
+pub(super) async fn renew(cluster: &Cluster, node: &str, account: &str) -> Result<Kept, Explanation> {
+    let (server, ca) = (server(cluster), cluster.account().file("ca.crt")?);
     let token = request(cluster, node, account).await?;
     let credential = Credential::of(cluster.server(), &ca, &token)?;
-    private(directory)?;
-    for (name, text) in [("server", &server), ("ca.crt", &ca), ("token", &token)] {
-        state::replace(&directory.join(name), text.as_bytes(), 0o600)?;
-    }
-    Ok((left(&credential).unwrap_or_default(), true))
+    let write = move || {
+        let directory = Path::new(paths::API);
+        state::private(directory)?;
+        [("server", server), ("ca.crt", ca), ("token", token)]
+            .iter()
+            .try_for_each(|(name, text)| state::replace(&directory.join(name), text.as_bytes(), 0o600))
+    };
+    let written = tokio::task::spawn_blocking(write).await;
+    written.map_err(|e| Reason::Internal.because(e.to_string()))??;
+    kept_of(&credential).ok_or_else(|| Reason::ApiUnreachable.because("the token for the host does not say when it expires"))
 }
 
 async fn request(cluster: &Cluster, node: &str, account: &str) -> Result<String, Explanation> {
@@ -61,25 +80,13 @@ async fn request(cluster: &Cluster, node: &str, account: &str) -> Result<String,
         let explanation = cluster.explain(failure, account, Duration::ZERO);
         Explanation { cause: format!("{doing}: {}", explanation.cause), ..explanation }
     };
-    let client = cluster.client();
-    let of_node: Node = api::get(&client, &format!("/api/v1/nodes/{node}")).await.map_err(|f| refused("reading this Node", f))?;
+    let of_node: Node = cluster.get(&format!("/api/v1/nodes/{node}")).await.map_err(|f| refused("reading this Node", f))?;
     let bound = json!({"apiVersion": "v1", "kind": "Node", "name": node, "uid": of_node.metadata.uid});
     let asked = json!({
         "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
         "spec": {"boundObjectRef": bound, "expirationSeconds": LIFE, "audiences": []},
     });
     let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
-    let answer: Requested = api::post(&client, &path, &asked).await.map_err(|f| refused("asking for the host's token", f))?;
+    let answer: Requested = cluster.post(&path, &asked).await.map_err(|f| refused("asking for the host's token", f))?;
     Ok(answer.status.token)
-}
-
-/// Root's alone, whatever it was.
-fn private(directory: &Path) -> Result<(), Explanation> {
-    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .and_then(|()| std::fs::set_permissions(directory, std::fs::Permissions::from_mode(0o700)))
-        .map_err(|e| state::unusable(directory, &e))
 }

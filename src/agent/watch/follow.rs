@@ -15,8 +15,8 @@ use tracing::warn;
 
 use crate::{agent::metrics::Metrics, mesh::Metadata};
 
-/// Objects of one page of a list: what is parsed at a time.
-const PAGE: u32 = 100;
+/// Objects of one page of a list: what is held as text at a time. A pod may have a megabyte.
+const PAGE: u32 = 20;
 
 /// An object of any kind, its parts still text.
 #[derive(Debug, Clone, Deserialize)]
@@ -63,6 +63,16 @@ impl Object {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+/// What a watch gives.
+pub(in crate::agent) enum Heard {
+    Event(Event<Object>),
+    /// It broke, and is tried again: what it gave before may be old.
+    Trouble,
+    /// The API server does not know the kind.
+    Unknown,
+}
+
 /// A kind of the API.
 pub(in crate::agent) fn kind(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
     let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
@@ -76,7 +86,7 @@ pub(in crate::agent) async fn follow(
     kind: &ApiResource,
     selector: Option<String>,
     metrics: &Metrics,
-    each: &mut (dyn FnMut(Event<Object>) + Send),
+    each: &mut (dyn FnMut(Heard) + Send),
 ) {
     let config = watcher::Config { field_selector: selector, ..watcher::Config::default() }.page_size(PAGE);
     let mut events = pin!(watcher(Api::<Object>::all_with(client, kind), config).default_backoff());
@@ -85,12 +95,18 @@ pub(in crate::agent) async fn follow(
         match event {
             Ok(event) => {
                 last.clear();
-                each(event);
+                each(Heard::Event(event));
             }
             Err(error) => {
-                metrics.api_error("watch");
                 let is_unknown = matches!(&error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404);
-                let error = if is_unknown { "the cluster does not know them".to_owned() } else { error.to_string() };
+                let error = if is_unknown {
+                    each(Heard::Unknown);
+                    "the cluster does not know them".to_owned()
+                } else {
+                    metrics.api_error("watch");
+                    each(Heard::Trouble);
+                    error.to_string()
+                };
                 if error != last {
                     warn!("watching {}: {error}", kind.plural);
                     last = error;

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-pub(super) use self::follow::{Object, follow, kind};
+pub(super) use self::follow::{Heard, Object, follow, kind};
 use super::{
     cache::{Cache, Seen},
     cluster::Cluster,
@@ -30,15 +30,16 @@ const LINGER: Duration = Duration::from_secs(60);
 pub(super) async fn pods(cluster: &Cluster, node: &str, cache: &Cache, metrics: &Metrics) {
     let (pods, of_node) = (kind("", "v1", "Pod", "pods"), format!("spec.nodeName={node}"));
     let mut listed = Vec::new();
-    follow(cluster.client(), &pods, Some(of_node), metrics, &mut |event| match event {
-        Event::Init => listed.clear(),
-        Event::InitApply(pod) => listed.extend(seen(pod).ok()),
-        Event::InitDone => cache.list(std::mem::take(&mut listed)),
-        Event::Apply(pod) => match seen(pod) {
+    follow(cluster.client(), &pods, Some(of_node), metrics, &mut |heard| match heard {
+        Heard::Trouble | Heard::Unknown => cache.doubt(),
+        Heard::Event(Event::Init) => listed.clear(),
+        Heard::Event(Event::InitApply(pod)) => listed.extend(seen(pod).ok()),
+        Heard::Event(Event::InitDone) => cache.list(std::mem::take(&mut listed)),
+        Heard::Event(Event::Apply(pod)) => match seen(pod) {
             Ok(seen) => cache.put(seen),
             Err(metadata) => cache.remove(&metadata),
         },
-        Event::Delete(pod) => cache.remove(&pod.metadata()),
+        Heard::Event(Event::Delete(pod)) => cache.remove(&pod.metadata()),
     })
     .await;
 }
@@ -93,14 +94,15 @@ async fn namespace(cluster: Arc<Cluster>, connection: usize, name: String, cache
     let Ok(client) = cluster.watching_client(connection) else { return future::pending().await };
     let (namespaces, one) = (kind("", "v1", "Namespace", "namespaces"), format!("metadata.name={name}"));
     let mut is_listed = false;
-    follow(client, &namespaces, Some(one), &metrics, &mut |event| match event {
-        Event::Init => is_listed = false,
-        Event::InitApply(namespace) | Event::Apply(namespace) => {
+    follow(client, &namespaces, Some(one), &metrics, &mut |heard| match heard {
+        Heard::Trouble | Heard::Unknown => cache.doubt(),
+        Heard::Event(Event::Init) => is_listed = false,
+        Heard::Event(Event::InitApply(namespace) | Event::Apply(namespace)) => {
             is_listed = true;
             cache.put_namespace(Namespace { metadata: namespace.metadata() });
         }
-        Event::InitDone if is_listed => {}
-        Event::InitDone | Event::Delete(_) => cache.remove_namespace(&name),
+        Heard::Event(Event::InitDone) if is_listed => {}
+        Heard::Event(Event::InitDone | Event::Delete(_)) => cache.remove_namespace(&name),
     })
     .await;
 }

@@ -1,6 +1,8 @@
 //! Somebody else's base chains that packets may meet before ours, and what they may decide.
 #![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown goes on")]
 
+use std::collections::BTreeSet;
+
 use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_netfilter::{
     NetfilterProtoFamily,
@@ -126,7 +128,7 @@ impl Foreign {
 
     fn told(&self, socket: &mut Socket, marks: bool) -> Result<Option<Preempting>, KernelError> {
         let decision = match self.hook.accepts {
-            true => self.decision(&self.chain.name, socket, marks, 0)?,
+            true => self.decision(socket, marks)?,
             false => Some(("policy drop".to_owned(), true)),
         };
         let Some((rule, decides)) = decision else { return Ok(None) };
@@ -140,24 +142,24 @@ impl Foreign {
         Ok(Some(Preempting { place, rule, decides }))
     }
 
-    /// The first thing in a chain, or in one that it leads to, that decides on a packet; else that ends its way through this table.
-    fn decision(&self, chain: &str, socket: &mut Socket, marks: bool, depth: u32) -> Result<Option<(String, bool)>, KernelError> {
-        const DEEPEST: u32 = 16; // as in the kernel
-        let of_chain = RuleMessage { attributes: vec![RuleAttribute::Table(self.table.clone()), RuleAttribute::Chain(chain.into())] };
-        let rules = socket.dump(self.family, "listing rules", NfTablesMessage::GetRule(of_chain))?;
+    /// The first thing in the chain, or in those that it leads to, that decides on a packet; else what ends its way through this table.
+    /// Each chain is looked at once, however many jumps lead to it.
+    fn decision(&self, socket: &mut Socket, marks: bool) -> Result<Option<(String, bool)>, KernelError> {
+        let (mut seen, mut left) = (BTreeSet::new(), vec![self.chain.name.clone()]);
         let mut ends = None;
-        for expression in rules.iter().flat_map(|(_, object)| expressions(object)) {
-            let found = match what(expression, marks) {
-                What::GoesOn => None,
-                What::Ends(what) => Some((what, false)),
-                What::Decides(what) => Some((what, true)),
-                What::LeadsTo(_) if depth >= DEEPEST => Some(("chains that lead too far".into(), true)),
-                What::LeadsTo(next) => self.decision(&next, socket, marks, depth + 1)?,
-            };
-            match found {
-                Some((_, true)) => return Ok(found),
-                Some((_, false)) => ends = ends.or(found),
-                None => {}
+        while let Some(chain) = left.pop() {
+            if !seen.insert(chain.clone()) {
+                continue;
+            }
+            let of_chain = RuleMessage { attributes: vec![RuleAttribute::Table(self.table.clone()), RuleAttribute::Chain(chain)] };
+            let rules = socket.dump(self.family, "listing rules", NfTablesMessage::GetRule(of_chain))?;
+            for expression in rules.iter().flat_map(|(_, object)| expressions(object)) {
+                match what(expression, marks) {
+                    What::GoesOn => {}
+                    What::Ends(what) => ends = ends.or(Some((what, false))),
+                    What::Decides(what) => return Ok(Some((what, true))),
+                    What::LeadsTo(next) => left.push(next),
+                }
             }
         }
         Ok(ends)

@@ -94,6 +94,9 @@ impl Socket {
         request: NfTablesMessage,
         flags: u16,
     ) -> Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>, Errno> {
+        if self.deadline.left().is_zero() {
+            return Err(Errno::ETIMEDOUT); // answers that come at once are not waited for
+        }
         let sequence = self.next_sequence();
         let mut bytes = Vec::new();
         push(&mut bytes, family, 0, request.into(), flags, sequence);

@@ -39,13 +39,24 @@ impl Credential {
 
     /// When the token expired, or will; `None` if it does not say.
     pub(crate) fn expiry(&self) -> Option<Timestamp> {
-        #[derive(Deserialize)]
-        struct Claims {
-            exp: i64,
-        }
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(self.token.split('.').nth(1)?).ok()?;
-        Timestamp::from_second(serde_json::from_slice::<Claims>(&claims).ok()?.exp).ok()
+        Timestamp::from_second(self.claims()?.exp).ok()
     }
+
+    /// When it was issued.
+    pub(crate) fn issued(&self) -> Option<Timestamp> {
+        Timestamp::from_second(self.claims()?.iat?).ok()
+    }
+
+    fn claims(&self) -> Option<Claims> {
+        let claims = BASE64_URL_SAFE_NO_PAD.decode(self.token.split('.').nth(1)?).ok()?;
+        serde_json::from_slice(&claims).ok()
+    }
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    exp: i64,
+    iat: Option<i64>,
 }
 
 fn invalid(file: &str, why: &str) -> Explanation {

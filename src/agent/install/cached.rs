@@ -1,0 +1,78 @@
+//! What Multus's cache says of the sandboxes of this node: which types of plugin a DEL is still to come for.
+
+use std::{collections::BTreeSet, io::ErrorKind, path::Path};
+
+use serde::Deserialize;
+
+/// The types that the cache names; why that cannot be told. What cannot be read may name anything.
+pub(super) fn types(cache: &Path) -> Result<BTreeSet<String>, String> {
+    let mut types = BTreeSet::new();
+    let entries = match std::fs::read_dir(cache) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(types), // Multus has not been here
+        Err(error) => return Err(format!("{}: {error}", cache.display())),
+    };
+    for file in entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file()) {
+        let unread = |why: String| format!("{}: {why}", file.display());
+        let text = match std::fs::read(&file) {
+            Err(error) if error.kind() == ErrorKind::NotFound => continue, // its DEL has just come
+            other => other.map_err(|e| unread(e.to_string()))?,
+        };
+        let delegates: Vec<Delegate> = serde_json::from_slice(&text).map_err(|e| unread(e.to_string()))?;
+        let plugins = delegates.into_iter().flat_map(|d| d.conf.into_iter().chain(d.conf_list.plugins.into_iter().flatten().flatten()));
+        types.extend(plugins.map(|p| p.kind).filter(|kind| !kind.is_empty()));
+    }
+    Ok(types)
+}
+
+/// Those of them that Istio's or OpenShift Service Mesh's plugin had. What tenants write is cached as well, so the form is strict.
+pub(super) fn old_names(types: &BTreeSet<String>) -> impl Iterator<Item = &String> {
+    let is_version = |v: &str| (1..=2).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit());
+    let of_service_mesh = move |name: &str| name.strip_prefix("v2-").and_then(|n| n.strip_suffix("-istio-cni")).is_some_and(is_version);
+    types.iter().filter(move |name| *name == "istio-cni" || of_service_mesh(name))
+}
+
+/// A delegate as Multus keeps it: `types.DelegateNetConf`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Delegate {
+    conf: Option<Plugin>,
+    #[serde(default)]
+    conf_list: List,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct List {
+    plugins: Option<Vec<Option<Plugin>>>,
+}
+
+#[derive(Deserialize)]
+struct Plugin {
+    #[serde(default, rename = "type")]
+    kind: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_istio_s_plugins_are_old_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let cached = r#"[{"Conf":{"type":"istio-cni","name":"x"},"ConfList":{"plugins":null},"Bytes":""},
+            {"Conf":{},"ConfList":{"plugins":[{"type":"v2-6-istio-cni"},null,{"type":"../v2-1-istio-cni"},{"type":"v2-000-istio-cni"}]}}]"#;
+        std::fs::write(dir.path().join("id"), cached).unwrap();
+        let types = types(dir.path()).unwrap();
+        assert_eq!(types.len(), 4);
+        assert_eq!(old_names(&types).collect::<Vec<_>>(), ["istio-cni", "v2-6-istio-cni"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_taken_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(types(&dir.path().join("none")).unwrap().is_empty());
+        std::fs::write(dir.path().join("half-written"), "[{").unwrap();
+        assert!(types(dir.path()).unwrap_err().contains("half-written"));
+    }
+}
