@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+mod agent;
 mod deleting;
 mod hostile;
 mod opting;
@@ -45,8 +46,15 @@ const fn with_daemon(name: &'static str, run: fn(&Stack)) -> Scenario {
     Scenario { name, run, alone: false, thick_only: true }
 }
 
-const SCENARIOS: [&[Scenario]; 6] =
-    [opting::SCENARIOS, hostile::SCENARIOS, proxies::SCENARIOS, refusals::SCENARIOS, waiting::SCENARIOS, deleting::SCENARIOS];
+const SCENARIOS: [&[Scenario]; 7] = [
+    agent::SCENARIOS,
+    opting::SCENARIOS,
+    hostile::SCENARIOS,
+    proxies::SCENARIOS,
+    refusals::SCENARIOS,
+    waiting::SCENARIOS,
+    deleting::SCENARIOS,
+];
 /// So many scenarios that do not disturb each other run at once.
 const AT_ONCE: usize = 4;
 
