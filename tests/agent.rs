@@ -1,6 +1,6 @@
 //! The node agent on a node of the lab, with a real kube-apiserver and the rights that deploy/ gives it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
 
 mod support;
 
@@ -15,9 +15,11 @@ use support::{
     agent::{Agent, add},
     cluster::Cluster,
     lab::{APP, Node, PodLab, PodNet, on_node},
+    memory::Limited,
     pods::cni_args,
 };
 
+const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
 const V4: PodNet = PodNet { v4: true, v6: false, net1: false };
 
 fn new_cluster() -> Cluster {
@@ -108,6 +110,44 @@ fn adds_wait_while_the_agent_is_away_and_all_succeed_when_it_is_back() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "a runtime calls plugins as processes")]
+fn a_hundred_and_ten_adds_that_wait_fit_into_multus_s_memory_and_all_succeed() {
+    use std::process::{Command, Stdio};
+    const COUNT: usize = 110;
+    on_agent_s_node(|node| {
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 60s}");
+        let pod = cluster().create_pod_on("crowd", "defaults", "crowd");
+        let labs: Vec<_> = (0..COUNT).map(|n| node.new_netns_with_eth0(&format!("c{n}"))).collect();
+        node.write("var/lib/mesh-optin/installed.json", r#"{"version":"0.1.0"}"#);
+        let multus = Limited::new(50 << 20);
+        let (procs, root, args) = (multus.procs(), node.path(""), cni_args(&pod));
+        let mut calls: Vec<_> = support::lab::inside(&cluster().netns, || {
+            labs.iter()
+                .enumerate()
+                .map(|(n, netns)| {
+                    let script = format!("echo $$ > {}; exec /usr/sbin/chroot {} /mesh-optin", procs.display(), root.display());
+                    let mut call = Command::new("/bin/sh");
+                    call.args(["-c", &script]).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+                    call.envs([("CNI_COMMAND", "ADD"), ("CNI_NETNS", netns), ("CNI_ARGS", &args), ("CNI_IFNAME", "net1")]);
+                    let mut call = call.env("CNI_CONTAINERID", format!("c{n}")).spawn().unwrap();
+                    std::io::Write::write_all(&mut call.stdin.take().unwrap(), CONFIG.as_bytes()).unwrap();
+                    call
+                })
+                .collect()
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(calls.iter_mut().all(|c| c.try_wait().unwrap().is_none()), "they wait");
+        println!("{COUNT} ADDs that wait are charged {:.1} MB", multus.used() as f64 / 1e6);
+        let _agent = Agent::start(node, cluster(), "crowd", &[]).ready();
+        for call in calls {
+            let output = call.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        assert_eq!(multus.killed(), 0);
+    });
+}
+
+#[test]
 fn an_add_that_waits_too_long_is_refused_and_succeeds_when_it_is_tried_again() {
     on_agent_s_node(|node| {
         let agent = Agent::start(node, cluster(), "long", &[]).ready();
@@ -135,12 +175,7 @@ fn a_stream_of_adds_loses_none_while_the_agent_is_killed_stopped_and_started() {
             let stream = scope.spawn(|| {
                 let mut count = 0;
                 while !ended.load(std::sync::atomic::Ordering::Relaxed) {
-                    let lab = node.new_netns(&format!("s{count}"));
-                    let netns = format!("/run/netns/s{count}");
-                    support::lab::inside(&lab, || {
-                        support::run("ip", &["link", "add", "eth0", "type", "veth", "peer", "name", "peer"], "");
-                        support::run("ip", &["addr", "add", "10.0.0.9/24", "dev", "eth0"], "");
-                    });
+                    let netns = node.new_netns_with_eth0(&format!("s{count}"));
                     let call = add(node, cluster(), &netns, &cni_args(&pod));
                     assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
                     count += 1;

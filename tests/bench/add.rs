@@ -72,7 +72,7 @@ impl Kind {
     fn node_yaml(self) -> &'static str {
         match self {
             Self::Floor | Self::Manifests => "{sources: [manifests], manifests: /manifests}",
-            Self::Agent => "{sources: [agent]}",
+            Self::Agent => "", // as it is where nobody configures anything
             Self::Api => "{sources: [api]}",
         }
     }
@@ -246,11 +246,7 @@ struct Pods<'a> {
 impl Pods<'_> {
     fn next(&mut self) -> String {
         self.made += 1;
-        let name = format!("p{}", self.made);
-        let netns = self.node.new_netns(&name);
-        let lines = "link set lo up\nlink add eth0 type veth peer name peer0\nlink set eth0 up\nlink set peer0 up\naddr add 10.244.0.5/24 dev eth0\n";
-        inside(&netns, || run("ip", &["-batch", "-"], lines));
-        format!("/run/netns/{name}")
+        self.node.new_netns_with_eth0(&format!("p{}", self.made))
     }
 }
 

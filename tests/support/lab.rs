@@ -232,6 +232,13 @@ impl Node {
         Netns::open(&path).unwrap()
     }
 
+    /// A pod's network and nothing behind it: the path of a network namespace with an eth0.
+    pub fn new_netns_with_eth0(&self, name: &str) -> String {
+        let lines = "link set lo up\nlink add eth0 type veth peer name peer0\nlink set eth0 up\nlink set peer0 up\naddr add 10.244.0.5/24 dev eth0\n";
+        inside(&self.new_netns(name), || run("ip", &["-batch", "-"], lines));
+        format!("/run/netns/{name}")
+    }
+
     /// A network namespace of other users, as of a pod with `hostUsers: false`: its user 0 is `first` outside.
     #[allow(clippy::disallowed_methods, reason = "a user namespace needs a process")]
     pub fn new_netns_of_users(&self, name: &str, first: u32) -> Netns {

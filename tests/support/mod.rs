@@ -6,6 +6,7 @@ pub mod cluster;
 pub mod connections;
 pub mod lab;
 pub mod landings;
+pub mod memory;
 pub mod pods;
 pub mod stack;
 pub mod stack_pod;

@@ -1,4 +1,4 @@
-use std::{borrow::Cow, pin::pin};
+use std::{borrow::Cow, collections::BTreeMap, pin::pin};
 
 use futures_util::StreamExt;
 use kube::{
@@ -9,7 +9,10 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::value::RawValue;
 use tracing::warn;
 
@@ -20,10 +23,40 @@ const PAGE: u32 = 20;
 
 /// An object of any kind, its parts still text.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(from = "Text")]
 pub(in crate::agent) struct Object {
     metadata: ObjectMeta,
+    is_deleted: bool,
     spec: Option<Box<RawValue>>,
     status: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Text {
+    metadata: Meta,
+    spec: Option<Box<RawValue>>,
+    status: Option<Box<RawValue>>,
+}
+
+/// What is read of an object's metadata: most of it nobody needs, managed fields above all.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    deletion_timestamp: Option<IgnoredAny>,
+}
+
+impl From<Text> for Object {
+    fn from(text: Text) -> Self {
+        let Meta { name, namespace, uid, resource_version, labels, annotations, deletion_timestamp } = text.metadata;
+        let metadata = ObjectMeta { name, namespace, uid, resource_version, labels, annotations, ..ObjectMeta::default() };
+        Self { metadata, is_deleted: deletion_timestamp.is_some(), spec: text.spec, status: text.status }
+    }
 }
 
 impl Object {
@@ -32,7 +65,7 @@ impl Object {
     }
 
     pub(in crate::agent) fn is_deleted(&self) -> bool {
-        self.metadata.deletion_timestamp.is_some()
+        self.is_deleted
     }
 
     /// `spec`, as it is written.
@@ -50,7 +83,7 @@ impl Object {
         serde_json::from_str(self.status.as_ref().map_or("{}", |text| text.get()))
     }
 
-    /// Its metadata, without what nobody reads: managed fields are most of it.
+    /// Its metadata.
     pub(super) fn metadata(self) -> Metadata {
         let ObjectMeta { name, namespace, uid, labels, annotations, .. } = self.metadata;
         Metadata {
