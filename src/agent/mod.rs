@@ -122,8 +122,8 @@ async fn work(args: Args, account: Account) -> Result<(), Explanation> {
         served = serve::serve(agent.clone()) => served?,
         () = watch::pods(cluster, &node, cache, metrics) => {}
         () = watch::namespaces(cluster.clone(), cache.clone(), metrics.clone()) => {}
-        () = profiles.clone().follow_files() => {}
-        () = profiles.clone().follow_cluster(cluster, metrics) => {}
+        () = profiles.clone().keep() => {}
+        () = profiles.follow(cluster, metrics) => {}
         () = cluster.follow_account(metrics) => info!("the cluster's certificates have changed: starting again"),
         () = queue.send(cluster, &node, metrics) => {}
         () = keep_installed(agent.clone(), installer.clone()) => {}

@@ -29,16 +29,19 @@ use crate::{
 /// How soon a file that the admin changed counts, and a copy that was lost is there again.
 const LOOK: Duration = Duration::from_secs(2);
 
+/// The cluster's profiles, by name.
+type OfCluster = BTreeMap<String, String>;
+
 /// The profiles as they are now, or why nothing governs.
 pub(super) struct Profiles {
+    /// What the API server has said, or had when we were here last; `None` while nobody knows: nothing is decided on a guess.
+    heard: watch::Sender<Option<Arc<OfCluster>>>,
     known: Mutex<Known>,
-    /// Counts what has changed.
+    /// Counts what has changed in that.
     changes: watch::Sender<u64>,
 }
 
 struct Known {
-    /// The cluster's, by name; `None` while nobody knows them: nothing is decided on a guess.
-    cluster: Option<BTreeMap<String, String>>,
     loaded: Arc<Result<Loaded, Explanation>>,
     /// Why the copy on the node is not what it should be.
     copy: Option<Explanation>,
@@ -54,9 +57,9 @@ struct Loaded {
 impl Profiles {
     /// What is known before the API server has said anything: what it said last.
     pub(super) fn load() -> Self {
-        let kept = kept_profiles().unwrap_or_default().map(|all| all.into_iter().collect());
-        let known = Known { loaded: Arc::new(Loaded::of(kept.as_ref())), cluster: kept, copy: None };
-        Self { known: Mutex::new(known), changes: watch::Sender::new(0) }
+        let kept = kept_profiles().unwrap_or_default().map(|all| Arc::new(all.into_iter().collect()));
+        let loaded = Arc::new(Loaded::of(kept.as_deref()));
+        Self { heard: watch::Sender::new(kept), known: Mutex::new(Known { loaded, copy: None }), changes: watch::Sender::new(0) }
     }
 
     /// Tells of every change from now on.
@@ -66,14 +69,15 @@ impl Profiles {
 
     /// The one that governs a namespace, for an attachment that may name one. Waits until the cluster's are known.
     pub(super) async fn governing(&self, namespace: &Namespace, named: Option<String>, by: Deadline) -> Result<WireProfile, Explanation> {
-        let mut changes = self.changes.subscribe();
-        while self.known().cluster.is_none() {
-            match tokio::time::timeout(by.left(), changes.changed()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(_)) | Err(_) => return Err(not_known()),
+        let mut changes = self.changes();
+        loop {
+            match self.governing_now(namespace, named.clone()) {
+                Err(error) if error.reason == Reason::AgentUnavailable => {
+                    tokio::time::timeout(by.left(), changes.changed()).await.ok().and_then(Result::ok).ok_or(error)?;
+                }
+                found => return found.map(|(_, wire)| wire),
             }
         }
-        self.governing_now(namespace, named).map(|(_, wire)| wire)
     }
 
     /// The same of what is known by now.
@@ -105,32 +109,32 @@ impl Profiles {
         Result::as_ref(&loaded).err().cloned().or(copy)
     }
 
-    /// Follows the admin's files and keeps the copy of the cluster's, for ever.
-    pub(super) async fn follow_files(self: Arc<Self>) {
-        let (mut last, mut changes) = (None, self.changes());
+    /// Takes what the cluster and the admin's files say into use, and keeps the copy of the cluster's, for ever.
+    pub(super) async fn keep(self: Arc<Self>) {
+        let (mut heard, mut before) = (self.heard.subscribe(), None);
         loop {
-            let (this, before) = (self.clone(), last.take());
+            let (this, cluster) = (self.clone(), heard.borrow_and_update().clone());
             let look = move || {
-                let now = stamps();
-                if before.as_ref().is_some_and(|before| *before != now) {
-                    this.reload();
+                let now = (stamps(), cluster);
+                if before.as_ref() != Some(&now) {
+                    this.take(now.1.as_deref());
                 }
-                this.keep_copy();
+                this.copy(now.1.as_deref());
                 now
             };
-            last = tokio::task::spawn_blocking(look).await.ok();
-            tokio::time::timeout(LOOK, changes.changed()).await.ok();
+            before = tokio::task::spawn_blocking(look).await.ok();
+            tokio::time::timeout(LOOK, heard.changed()).await.ok();
         }
     }
 
     /// Follows the cluster's MeshProfiles, for ever. Where it has none of that kind, what it had before counts.
-    pub(super) async fn follow_cluster(self: Arc<Self>, cluster: &Cluster, metrics: &Metrics) {
+    pub(super) async fn follow(&self, cluster: &Cluster, metrics: &Metrics) {
         let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
-        let (mut now, mut listed) = (BTreeMap::new(), BTreeMap::new());
+        let (mut now, mut listed) = (OfCluster::new(), OfCluster::new());
         follow(cluster.client(), &kind, None, metrics, &mut |heard| {
             match heard {
                 Heard::Trouble => return,
-                Heard::Unknown if self.known().cluster.is_some() => return,
+                Heard::Unknown if self.heard.borrow().is_some() => return,
                 Heard::Unknown => {}
                 Heard::Event(Event::Init) => return listed.clear(),
                 Heard::Event(Event::InitApply(object)) => return drop(listed.insert(object.name(), text(&object))),
@@ -138,16 +142,14 @@ impl Profiles {
                 Heard::Event(Event::Apply(object)) => drop(now.insert(object.name(), text(&object))),
                 Heard::Event(Event::Delete(object)) => drop(now.remove(&object.name())),
             }
-            self.known().cluster = Some(now.clone());
-            self.reload();
+            self.heard.send_replace(Some(Arc::new(now.clone())));
         })
         .await;
     }
 
-    fn reload(&self) {
-        let mut known = self.known();
-        known.loaded = Arc::new(Loaded::of(known.cluster.as_ref()));
-        match &*known.loaded {
+    fn take(&self, cluster: Option<&OfCluster>) {
+        let loaded = Loaded::of(cluster);
+        match &loaded {
             Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
             Ok(loaded) => {
                 for profile in &loaded.profiles {
@@ -157,14 +159,14 @@ impl Profiles {
                 }
             }
         }
-        drop(known);
+        self.known().loaded = Arc::new(loaded);
         self.changes.send_modify(|count| *count += 1);
     }
 
     /// Makes the files say what the cluster says. What fails is tried again at the next look.
-    fn keep_copy(&self) {
-        let Some(cluster) = self.known().cluster.clone() else { return };
-        let wrong = keep(&cluster);
+    fn copy(&self, cluster: Option<&OfCluster>) {
+        let Some(cluster) = cluster else { return };
+        let wrong = copy(cluster);
         let mut known = self.known();
         if known.copy != wrong {
             if let Some(error) = &wrong {
@@ -188,7 +190,7 @@ fn not_known() -> Explanation {
 }
 
 impl Loaded {
-    fn of(cluster: Option<&BTreeMap<String, String>>) -> Result<Self, Explanation> {
+    fn of(cluster: Option<&OfCluster>) -> Result<Self, Explanation> {
         let cluster = cluster.ok_or_else(not_known)?.iter().map(|(name, text)| cluster_profile(name, text.clone())).collect();
         let mut loaded = Self::default();
         for Written { profile, text } in united(admin_profiles()?, cluster, NodeConfig::load()?.default_profile) {
@@ -223,7 +225,7 @@ fn text(object: &Object) -> String {
 }
 
 /// Makes the files of the copy say this; the first of what failed, which keeps nothing else from being done.
-fn keep(profiles: &BTreeMap<String, String>) -> Option<Explanation> {
+fn copy(profiles: &OfCluster) -> Option<Explanation> {
     let directory = Path::new(paths::PROFILES_SNAPSHOT);
     let mut wrong = state::private(directory).err();
     for (name, text) in profiles {
