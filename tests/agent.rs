@@ -583,3 +583,34 @@ fn an_agent_whose_socket_is_taken_away_is_heard_again() {
         drop(agent);
     });
 }
+
+#[test]
+fn what_an_older_version_made_is_outdated_unless_nothing_of_it_is_left() {
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "older", &["--audit-period", "1"]).ready();
+        let pod = cluster().create_pod_on("older", "defaults", "older");
+        let lab = node.pod("a", V4);
+        assert_eq!(add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(), "Redirected");
+        let record = node.path("run/mesh-optin/attachments/c0ffee.net1.json");
+        let of_version = |format: u32| {
+            let mut json: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
+            (json["version"], json["format"]) = (json!("0.0.9"), json!(format));
+            std::fs::write(&record, json.to_string()).unwrap();
+        };
+        let outcome = |node: &Node| {
+            let output = support::lab::inside(&cluster().netns, || node.program(&["verify", "--all", "-o", "json"]).output().unwrap());
+            let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+            (told["pods"][0]["outcome"].as_str().unwrap().to_owned(), output.status.code())
+        };
+        let nft = |script: &str| support::lab::inside(&lab.pod, || support::run("nft", &["-f", "-"], script));
+        of_version(1);
+        nft("add rule inet mesh-optin output accept");
+        assert_eq!(outcome(node), ("drifted".to_owned(), Some(5)), "an older program that makes the same rules");
+        of_version(0);
+        assert_eq!(outcome(node), ("outdated".to_owned(), Some(0)));
+        agent.reaches(r#"mesh_optin_audited_pods{outcome="outdated"}"#, 1.0);
+        nft("flush chain inet mesh-optin output");
+        assert_eq!(outcome(node), ("drifted".to_owned(), Some(5)), "that is nobody's version");
+        agent.reaches(r#"mesh_optin_audited_pods{outcome="drifted"}"#, 1.0);
+    });
+}

@@ -36,8 +36,8 @@ struct Known {
     doubted: Option<Instant>,
 }
 
-/// For so long after a watch broke, what it would have told may be missing: it is tried again at most every half minute.
-const DOUBT: Duration = Duration::from_secs(60);
+/// For so long after a watch broke, what it would have told may be missing: it is tried again within a minute and told of again.
+const DOUBT: Duration = Duration::from_secs(150);
 
 /// How much the cache holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

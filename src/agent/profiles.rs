@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kube::runtime::watcher::Event;
@@ -21,13 +21,17 @@ use super::{
 use crate::{
     deadline::Deadline,
     mesh::{Attachment, Namespace, Placement, Profile, ProfileOrigin, governing},
-    node::{NodeConfig, Written, admin_profiles, cluster_profile, kept_profiles, list, paths, state, united},
+    node::{NodeConfig, Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles, list, paths, united},
     reason::{Explanation, Reason},
     source::wire::WireProfile,
 };
 
 /// How soon a file that the admin changed counts, and a copy that was lost is there again.
 const LOOK: Duration = Duration::from_secs(2);
+/// How long the first list after our own start may take.
+const FIRST_LIST: Duration = Duration::from_secs(3);
+/// For so long profiles that cannot be followed are not told of.
+const LOST: Duration = Duration::from_secs(60);
 
 /// The cluster's profiles, by name.
 type OfCluster = BTreeMap<String, String>;
@@ -36,6 +40,9 @@ type OfCluster = BTreeMap<String, String>;
 pub(super) struct Profiles {
     /// What the API server has said, or had when we were here last; `None` while nobody knows: nothing is decided on a guess.
     heard: watch::Sender<Option<Arc<OfCluster>>>,
+    /// Since when they cannot be followed; `None` while they are.
+    lost: Mutex<Option<Instant>>,
+    started: Instant,
     known: Mutex<Known>,
     /// Counts what has changed in that.
     changes: watch::Sender<u64>,
@@ -59,7 +66,14 @@ impl Profiles {
     pub(super) fn load() -> Self {
         let kept = kept_profiles().unwrap_or_default().map(|all| Arc::new(all.into_iter().collect()));
         let loaded = Arc::new(Loaded::of(kept.as_deref()));
-        Self { heard: watch::Sender::new(kept), known: Mutex::new(Known { loaded, copy: None }), changes: watch::Sender::new(0) }
+        let lost = Mutex::new(Some(Instant::now()));
+        Self {
+            heard: watch::Sender::new(kept),
+            lost,
+            started: Instant::now(),
+            known: Mutex::new(Known { loaded, copy: None }),
+            changes: watch::Sender::new(0),
+        }
     }
 
     /// Tells of every change from now on.
@@ -70,6 +84,9 @@ impl Profiles {
     /// The one that governs a namespace, for an attachment that may name one. Waits until the cluster's are known.
     pub(super) async fn governing(&self, namespace: &Namespace, named: Option<String>, by: Deadline) -> Result<WireProfile, Explanation> {
         let mut changes = self.changes();
+        // what was kept may be days old: the API server is given a moment to say what it is now
+        let first = FIRST_LIST.saturating_sub(self.started.elapsed()).min(by.left() / 2);
+        while self.is_lost() && tokio::time::timeout(first, changes.changed()).await.is_ok_and(|c| c.is_ok()) {}
         loop {
             match self.governing_now(namespace, named.clone()) {
                 Err(error) if error.reason == Reason::AgentUnavailable => {
@@ -95,18 +112,36 @@ impl Profiles {
         Result::as_ref(&self.loaded()).ok()?.profiles.iter().find(|p| p.name == name).cloned()
     }
 
-    /// The names that attachments without a configuration have; why they are not known.
-    pub(super) fn attachment_names(&self) -> Result<Vec<String>, Explanation> {
+    /// The names that attachments without a configuration have, and whether that is all of them; why they are not known.
+    pub(super) fn attachment_names(&self) -> Result<(Vec<String>, bool), Explanation> {
         let loaded = self.loaded();
         let profiles = &Result::as_ref(&loaded).map_err(Clone::clone)?.profiles;
         let has_one = |p: &&Profile| p.spec.attachment.placement != Placement::None && p.unreadable.is_none();
-        Ok(profiles.iter().filter(has_one).map(|p| p.spec.attachment.name.clone()).collect())
+        let names = profiles.iter().filter(has_one).map(|p| p.spec.attachment.name.clone()).collect();
+        Ok((names, profiles.iter().all(|p| p.unreadable.is_none())))
     }
 
     /// Why not every pod can be decided on, or could not be without us.
     pub(super) fn wrong(&self) -> Option<Explanation> {
         let (loaded, copy) = (self.loaded(), self.known().copy.clone());
-        Result::as_ref(&loaded).err().cloned().or(copy)
+        let lost = self.lost().map(|since| since.elapsed()).filter(|since| *since > LOST);
+        let lost = lost.map(|since| {
+            Reason::ApiUnreachable
+                .because(format!("the cluster's MeshProfiles cannot be followed for {since:.0?}: the last that were known govern"))
+        });
+        Result::as_ref(&loaded)
+            .err()
+            .cloned()
+            .or(copy)
+            .or(lost.map(|e| e.remedy("check the API server and the rights of the agent's service account")))
+    }
+
+    fn lost(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost().is_some()
     }
 
     /// Takes what the cluster and the admin's files say into use, and keeps the copy of the cluster's, for ever.
@@ -132,6 +167,9 @@ impl Profiles {
         let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
         let (mut now, mut listed) = (OfCluster::new(), OfCluster::new());
         follow(cluster.client(), &kind, None, metrics, &mut |heard| {
+            let mut lost = self.lost();
+            *lost = if matches!(heard, Heard::Trouble) { lost.or_else(|| Some(Instant::now())) } else { None };
+            drop(lost);
             match heard {
                 Heard::Trouble => return,
                 Heard::Unknown if self.heard.borrow().is_some() => return,
@@ -153,8 +191,8 @@ impl Profiles {
             Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
             Ok(loaded) => {
                 for profile in &loaded.profiles {
-                    if let Some(why) = &profile.unreadable {
-                        warn!(profile = profile.name, "the MeshProfile cannot be read, its namespaces are refused: {why}");
+                    if let Some(unreadable) = &profile.unreadable {
+                        warn!(profile = profile.name, "the MeshProfile cannot be read, its namespaces are refused: {}", unreadable.why);
                     }
                 }
             }
@@ -166,7 +204,7 @@ impl Profiles {
     /// Makes the files say what the cluster says. What fails is tried again at the next look.
     fn copy(&self, cluster: Option<&OfCluster>) {
         let Some(cluster) = cluster else { return };
-        let wrong = copy(cluster);
+        let wrong = keep_profiles(cluster).err();
         let mut known = self.known();
         if known.copy != wrong {
             if let Some(error) = &wrong {
@@ -222,22 +260,4 @@ fn stamps() -> Vec<(PathBuf, Option<SystemTime>, u64)> {
 fn text(object: &Object) -> String {
     let (name, spec) = (json!(object.name()), object.spec_text());
     format!(r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":{name}}},"spec":{spec}}}"#)
-}
-
-/// Makes the files of the copy say this; the first of what failed, which keeps nothing else from being done.
-fn copy(profiles: &OfCluster) -> Option<Explanation> {
-    let directory = Path::new(paths::PROFILES_SNAPSHOT);
-    let mut wrong = state::private(directory).err();
-    for (name, text) in profiles {
-        let path = directory.join(format!("{name}.yaml"));
-        if !std::fs::read_to_string(&path).is_ok_and(|before| before == *text) {
-            wrong = state::replace(&path, text.as_bytes(), 0o600).err().or(wrong);
-        }
-    }
-    for path in list(directory, &["yaml"]).unwrap_or_default() {
-        if !path.file_stem().and_then(|s| s.to_str()).is_some_and(|name| profiles.contains_key(name)) {
-            wrong = std::fs::remove_file(&path).err().map(|e| state::unusable(&path, &e)).or(wrong);
-        }
-    }
-    wrong
 }

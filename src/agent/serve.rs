@@ -26,7 +26,10 @@ use crate::{
     deadline::Deadline,
     node::{paths, state},
     reason::{Explanation, Reason},
-    source::wire::{self, Answer, Ask, Governed, LONGEST_QUESTION, LookUp, Question, Reply, Report},
+    source::{
+        connect,
+        wire::{self, Answer, Ask, Governed, LONGEST_QUESTION, LookUp, Question, Reply, Report},
+    },
 };
 
 /// Conversations at a time.
@@ -84,7 +87,7 @@ pub(super) async fn serve(agent: Arc<Agent>) -> Result<(), Explanation> {
             accepted = socket.listener.accept() => accepted,
             _ = look.tick() => {
                 let mut hears = socket.is_in_place();
-                if !hears && std::os::unix::net::UnixStream::connect(paths::AGENT_SOCKET).is_err() {
+                if !hears && connect().is_err_and(|e| e.kind() != io::ErrorKind::WouldBlock) {
                     match Socket::bind() {
                         Ok(anew) => (socket, hears) = (anew, true),
                         Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
@@ -170,7 +173,7 @@ async fn governed(agent: &Agent, asked: &LookUp) -> Result<(Governed, From), Exp
 /// Counts what came of an ADD, and tells it on the pod.
 fn reported(agent: &Agent, about: &About, report: Report, from: From) {
     let outcome = Explanation::from(report.outcome);
-    agent.metrics.looked_up(from);
+    agent.metrics.looked_up(from.as_str());
     agent.metrics.added(outcome.reason, report.look_up, report.apply);
     let warnings: Vec<_> = report.warnings.into_iter().map(Explanation::from).collect();
     let is_told = report.refused || matches!(outcome.reason, Reason::Redirected);

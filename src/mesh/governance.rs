@@ -1,15 +1,22 @@
-use super::{Attachment, Namespace, Profile};
+use super::{Attachment, Namespace, Profile, Unreadable};
 use crate::reason::{Explanation, Reason, quote};
 
 /// The profile that governs a namespace and can be read.
 pub fn governing<'a>(profiles: &'a [Profile], namespace: &Namespace, attachment: &Attachment) -> Result<&'a Profile, Explanation> {
+    let unreadable = |profile: &Profile, unreadable: &Unreadable, governs: &str| {
+        let (profile, namespace, why) = (&profile.name, &namespace.metadata.name, &unreadable.why);
+        Err(Reason::NodeConfigInvalid
+            .because(format!("MeshProfile {profile}, which {governs} namespace {namespace}, cannot be read: {why}")))
+    };
+    for profile in profiles {
+        if let Some(why) = profile.unreadable.as_ref().filter(|u| u.governs_unknown) {
+            return unreadable(profile, why, "may govern");
+        }
+    }
     let profile = chosen(profiles, namespace, attachment)?;
     match &profile.unreadable {
         None => Ok(profile),
-        Some(why) => {
-            let cause = format!("MeshProfile {}, which governs namespace {}, cannot be read: {why}", profile.name, namespace.metadata.name);
-            Err(Reason::NodeConfigInvalid.because(cause))
-        }
+        Some(why) => unreadable(profile, why, "governs"),
     }
 }
 
@@ -69,6 +76,9 @@ mod tests {
         assert_eq!(pick(&[("team", "a")], Some("all")), Err(Reason::ProfileNotAllowed));
         assert_eq!(pick(&[("team", "a")], Some("gold")), Err(Reason::ProfileNotAllowed));
         assert_eq!(pick(&[], Some("nope")), Err(Reason::UnknownProfile));
+        let broken = Profile::of_cluster("broken", r#"{"spec":{"namespaces":7}}"#, ProfileOrigin::BuiltIn);
+        let error = governing(&[profile("all", "{}"), broken], &Namespace::default(), &Attachment::default()).unwrap_err();
+        assert!(error.cause.starts_with("MeshProfile broken, which may govern namespace "), "{error}");
         assert_eq!(governing(&[], &Namespace::default(), &Attachment::default()).unwrap_err().reason, Reason::UnknownProfile);
     }
 }

@@ -27,7 +27,7 @@ pub use layers::{Input, Source};
 pub use pod::{
     Container, ContainerStatus, EnvVar, Metadata, Namespace, Pod, PodIp, PodSpec, PodStatus, SecurityContext, annotation, label,
 };
-pub use profile::{AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect};
+pub use profile::{AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect, Unreadable};
 pub use settings::{DriftPolicy, EnrolmentMode, MissingSidecar, Placement, UnenrolledSidecar};
 pub use traffic::{Key, TrafficSettings};
 pub use values::Selection;

@@ -18,7 +18,16 @@ pub struct Profile {
     /// What it says.
     pub spec: ProfileSpec,
     /// Why it cannot be read: then it governs its namespaces all the same, and nothing in them is decided.
-    pub unreadable: Option<String>,
+    pub unreadable: Option<Unreadable>,
+}
+
+/// A MeshProfile that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What is wrong.
+    pub why: String,
+    /// Nor can which namespaces it governs: it may be any.
+    pub governs_unknown: bool,
 }
 
 /// Where a profile comes from.
@@ -168,9 +177,10 @@ impl Profile {
             namespaces: Option<Selector>,
         }
         Self::from_json(json, origin.clone()).unwrap_or_else(|why| {
-            let governs = serde_json::from_str::<Governs>(json).unwrap_or_default();
-            let spec = ProfileSpec { namespaces: governs.spec.namespaces, ..ProfileSpec::default() };
-            Self { name: name.into(), origin, spec, unreadable: Some(why) }
+            let governs = serde_json::from_str::<Governs>(json);
+            let governs_unknown = governs.is_err();
+            let spec = ProfileSpec { namespaces: governs.unwrap_or_default().spec.namespaces, ..ProfileSpec::default() };
+            Self { name: name.into(), origin, spec, unreadable: Some(Unreadable { why, governs_unknown }) }
         })
     }
 
@@ -382,9 +392,9 @@ mod tests {
         };
         assert!(read(r#"{"drift":"Repair"}"#).unreadable.is_none());
         let newer = read(r#"{"namespaces":{"matchLabels":{"a":"b"}},"fromTheFuture":1}"#);
-        assert!(newer.unreadable.unwrap().contains("fromTheFuture"));
+        assert!(newer.unreadable.is_some_and(|u| u.why.contains("fromTheFuture") && !u.governs_unknown));
         assert!(newer.spec.selector().unwrap().matches(&[("a".into(), "b".into())].into()));
-        assert!(read(r#"{"namespaces":7}"#).spec.selector().is_none());
+        assert!(read(r#"{"namespaces":7}"#).unreadable.unwrap().governs_unknown);
     }
 
     #[test]

@@ -44,8 +44,15 @@ pub struct Record {
     pub profile: String,
     /// The version of the program that made it.
     pub version: String,
+    /// What that lowers plans to.
+    #[serde(default = "first_format")]
+    pub format: u32,
     /// The rules are in place.
     pub done: bool,
+}
+
+fn first_format() -> u32 {
+    1
 }
 
 impl Record {

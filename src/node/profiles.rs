@@ -1,7 +1,11 @@
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use super::{
-    DefaultProfile, Installed, paths,
+    DefaultProfile, Installed, paths, state,
     trusted::{Privacy, list, read},
 };
 use crate::{
@@ -51,19 +55,45 @@ fn cluster_profiles() -> Result<Vec<Written>, Explanation> {
     Ok(kept.into_iter().flatten().map(|(name, text)| cluster_profile(&name, text)).collect())
 }
 
-/// The texts of the cluster's profiles that the agent has kept, by name; `None` if it never has.
+/// The texts of the cluster's profiles that the agent has kept, by name; `None` if it never has, or not all of them.
 pub fn kept_profiles() -> Result<Option<Vec<(String, String)>>, Explanation> {
     let directory = Path::new(paths::PROFILES_SNAPSHOT);
-    if !directory.exists() {
-        return Ok(None);
-    }
+    let Some(names) = read(&directory.join(KEPT), Privacy::Public)? else { return Ok(None) };
     let mut all = Vec::new();
-    for path in list(directory, &["yaml"])? {
-        if let (Some(text), Some(name)) = (read(&path, Privacy::Public)?, path.file_stem().and_then(|s| s.to_str())) {
-            all.push((name.to_owned(), text));
+    for name in names.lines() {
+        match read(&directory.join(format!("{name}.yaml")), Privacy::Public)? {
+            Some(text) => all.push((name.to_owned(), text)),
+            None => return Ok(None),
         }
     }
     Ok(Some(all))
+}
+
+/// The names of all that is kept: written last, gone while anything changes.
+const KEPT: &str = ".names";
+
+/// Keeps the texts of the cluster's profiles, by name; the first of what failed, which keeps nothing else from being done.
+pub fn keep_profiles(profiles: &BTreeMap<String, String>) -> Result<(), Explanation> {
+    let directory = Path::new(paths::PROFILES_SNAPSHOT);
+    if kept_profiles().is_ok_and(|kept| kept.is_some_and(|kept| kept.iter().map(|(n, t)| (n, t)).eq(profiles))) {
+        return Ok(());
+    }
+    state::private(directory)?;
+    let failed = |path: &Path, e: std::io::Error| state::unusable(path, &e);
+    match std::fs::remove_file(directory.join(KEPT)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(directory, error)),
+        Err(_) | Ok(()) => {}
+    }
+    let path = |name: &String| directory.join(format!("{name}.yaml"));
+    let mut done = profiles.iter().map(|(name, text)| state::replace(&path(name), text.as_bytes(), 0o600)).fold(Ok(()), Result::and);
+    for old in list(directory, &["yaml"])? {
+        if !profiles.keys().any(|name| path(name) == old) {
+            done = done.and(std::fs::remove_file(&old).map_err(|e| failed(&old, e)));
+        }
+    }
+    done?;
+    let names: String = profiles.keys().map(|name| format!("{name}\n")).collect();
+    state::replace(&directory.join(KEPT), names.as_bytes(), 0o600)
 }
 
 /// A profile of the cluster, of its name and text.

@@ -38,6 +38,10 @@ pub struct PodNetwork {
     pub primary: BTreeSet<IfName>,
 }
 
+/// What plans are lowered to. A change that gives another rule, chain, address or route for an Intent gives it another number: then what
+/// an earlier program made is `Outdated`, not `Drifted`.
+pub const FORMAT: u32 = 1;
+
 /// How a pod's traffic is redirected. Both backends carry out the same plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {

@@ -85,21 +85,13 @@ impl Plan {
         out
     }
 
-    /// Whether what was found redirects less than any version's rules would: a chain that should be attached is missing, empty or asleep,
-    /// or what should be beside the rules is missing.
+    /// Whether what was found redirects nothing, whichever version's rules it should be.
     pub fn is_gutted(&self, found: &State) -> bool {
-        let routing_is_missing = self.compare_routing(&found.routing).iter().any(|d| d.found.is_none());
-        let rules_are = match &found.rules {
+        match &found.rules {
             Rules::Nftables(None) => true,
-            Rules::Nftables(Some(table)) => {
-                let works = |wanted: &nft::Chain| {
-                    table.chains.iter().any(|c| c.name == wanted.name && c.hook == wanted.hook && !c.rules.is_empty())
-                };
-                table.flags != 0 || !self.nftables().chains.iter().filter(|c| c.hook.is_some()).all(works)
-            }
+            Rules::Nftables(Some(table)) => table.flags != 0 || table.chains.iter().any(|c| c.rules.is_empty()),
             Rules::Iptables(families) => families.is_empty() || families.iter().any(ipt::is_untouched),
-        };
-        routing_is_missing || rules_are
+        }
     }
 
     /// The same of what is beside the rules.

@@ -7,7 +7,7 @@ use crate::{
     kernel::{Carrier, Interfaces, KernelError, Live, Netns},
     mesh::Backend,
     node::attachments::{self, Record},
-    plan::{Form, Plan, PodNetwork, State, summary},
+    plan::{FORMAT, Form, Plan, PodNetwork, State, summary},
     reason::{Explanation, Reason},
 };
 
@@ -167,6 +167,7 @@ impl Attempt<'_> {
             backend,
             profile: self.wanted.profile.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
+            format: FORMAT,
             done: false,
         }
     }

@@ -1,9 +1,9 @@
 use super::{lock::lock, tools::tools};
 use crate::{
     deadline::Deadline,
-    kernel::{Carrier, Interfaces, KernelError, Live, Netns, netns::cookie},
+    kernel::{Carrier, Interfaces, Live, Netns, netns::cookie},
     node::attachments::Record,
-    plan::{Difference, Form, Plan, Preempting, State},
+    plan::{Difference, FORMAT, Form, Plan, Preempting, State},
     reason::{Explanation, Reason},
 };
 
@@ -14,7 +14,7 @@ pub struct Findings {
     pub differences: Vec<Difference>,
     /// What of somebody else comes before it.
     pub in_front: Vec<Preempting>,
-    /// Another version of this program made it, and it is not gutted: what differs may be what that version meant.
+    /// A version of this program made it that plans otherwise, and it is not gutted: what differs may be what that version meant.
     pub outdated: bool,
 }
 
@@ -32,7 +32,7 @@ impl Findings {
 pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
     within(record, netns, deadline, |live, plan| {
         let found = live.read(plan)?;
-        Ok(findings(record, plan, live, &found)?)
+        Ok(findings(record, plan, live, &found))
     })
 }
 
@@ -46,13 +46,17 @@ pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
             live.apply(plan, &found)?;
         }
         let found = live.read(plan)?;
-        Ok(findings(record, plan, live, &found)?)
+        Ok(findings(record, plan, live, &found))
     })
 }
 
-fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) -> Result<Findings, KernelError> {
-    let outdated = record.version != env!("CARGO_PKG_VERSION") && !plan.is_gutted(found);
-    Ok(Findings { differences: plan.compare(found), in_front: live.in_front(plan, found)?, outdated })
+fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) -> Findings {
+    // what somebody else has put there must not keep us from what is ours
+    let in_front = live
+        .in_front(plan, found)
+        .unwrap_or_else(|error| vec![Preempting { place: "what comes before our rules".into(), rule: error.to_string(), decides: true }]);
+    let outdated = record.format != FORMAT && !plan.is_gutted(found);
+    Findings { differences: plan.compare(found), in_front, outdated }
 }
 
 /// Does `work` in the namespace of a record's attachment.

@@ -2,10 +2,12 @@
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
-    os::unix::net::UnixStream,
+    os::{fd::AsRawFd, unix::net::UnixStream},
     path::Path,
     time::Duration,
 };
+
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::{
     Found, delays,
@@ -64,13 +66,14 @@ pub fn bypassing(deadline: Deadline) -> Result<Option<Vec<Bypassing>>, Explanati
         Ok((Reply::Bypassing(pods), _)) => Ok(Some(pods)),
         Ok((Reply::Found(_), _)) => Err(unavailable("it answers something else")),
         Ok((Reply::Refused(refusal), _)) => Err(refusal.into()),
-        Err(_away) => Ok(None),
+        Err(_) if !Path::new(paths::AGENT_SOCKET).exists() => Ok(None),
+        Err(why) => Err(unavailable(&why)),
     }
 }
 
 /// Whether it takes connections.
 pub(super) fn listens() -> bool {
-    UnixStream::connect(paths::AGENT_SOCKET).is_ok()
+    connect().is_ok()
 }
 
 impl Conversation {
@@ -113,7 +116,7 @@ fn converse(ask: Ask, deadline: Deadline) -> Result<(Reply, Conversation), Strin
         if is_late { "it does not answer in time".to_owned() } else { e.to_string() }
     };
     is_root_s(Path::new(paths::RUN))?;
-    let mut stream = UnixStream::connect(paths::AGENT_SOCKET).map_err(said)?;
+    let mut stream = connect().map_err(said)?;
     let within = Some(deadline.left().max(Duration::from_millis(1)));
     stream.set_read_timeout(within).and_then(|()| stream.set_write_timeout(within)).map_err(said)?;
     let mut line = serde_json::to_vec(&Question::new(ask)).map_err(|e| e.to_string())?;
@@ -129,6 +132,16 @@ fn converse(ask: Ask, deadline: Deadline) -> Result<(Reply, Conversation), Strin
         return Err(format!("it speaks version {}, we speak {}", answer.version, wire::VERSION));
     }
     Ok((answer.reply, Conversation(stream)))
+}
+
+/// Connects, or fails at once: one that has no place for us hangs.
+pub(crate) fn connect() -> std::io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(paths::AGENT_SOCKET)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// Nobody but root can put a socket there.

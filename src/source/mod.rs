@@ -17,6 +17,7 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
+pub(crate) use self::agent::connect;
 pub use self::agent::{Conversation, bypassing};
 
 /// A pod and its namespace.

@@ -4,25 +4,29 @@ use std::{collections::BTreeSet, io::ErrorKind, path::Path};
 
 use serde::Deserialize;
 
-/// The types that the cache names; why that cannot be told. What cannot be read may name anything.
-pub(super) fn types(cache: &Path) -> Result<BTreeSet<String>, String> {
-    let mut types = BTreeSet::new();
+/// The types that the cache names, and why these may not be all: what cannot be read may name anything.
+pub(super) fn types(cache: &Path) -> (BTreeSet<String>, Option<String>) {
+    let (mut types, mut unread) = (BTreeSet::new(), None);
     let entries = match std::fs::read_dir(cache) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(types), // Multus has not been here
-        Err(error) => return Err(format!("{}: {error}", cache.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => return (types, None), // Multus has not been here
+        Err(error) => return (types, Some(format!("{}: {error}", cache.display()))),
     };
     for file in entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file()) {
-        let unread = |why: String| format!("{}: {why}", file.display());
-        let text = match std::fs::read(&file) {
+        let read = match std::fs::read(&file) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue, // its DEL has just come
-            other => other.map_err(|e| unread(e.to_string()))?,
+            other => other.map_err(|e| e.to_string()),
         };
-        let delegates: Vec<Delegate> = serde_json::from_slice(&text).map_err(|e| unread(e.to_string()))?;
-        let plugins = delegates.into_iter().flat_map(|d| d.conf.into_iter().chain(d.conf_list.plugins.into_iter().flatten().flatten()));
-        types.extend(plugins.map(|p| p.kind).filter(|kind| !kind.is_empty()));
+        match read.and_then(|text| serde_json::from_slice::<Vec<Delegate>>(&text).map_err(|e| e.to_string())) {
+            Ok(delegates) => {
+                let plugins =
+                    delegates.into_iter().flat_map(|d| d.conf.into_iter().chain(d.conf_list.plugins.into_iter().flatten().flatten()));
+                types.extend(plugins.map(|p| p.kind).filter(|kind| !kind.is_empty()));
+            }
+            Err(why) => unread = Some(format!("{}: {why}", file.display())),
+        }
     }
-    Ok(types)
+    (types, unread)
 }
 
 /// Those of them that Istio's or OpenShift Service Mesh's plugin had. What tenants write is cached as well, so the form is strict.
@@ -63,7 +67,8 @@ mod tests {
         let cached = r#"[{"Conf":{"type":"istio-cni","name":"x"},"ConfList":{"plugins":null},"Bytes":""},
             {"Conf":{},"ConfList":{"plugins":[{"type":"v2-6-istio-cni"},null,{"type":"../v2-1-istio-cni"},{"type":"v2-000-istio-cni"}]}}]"#;
         std::fs::write(dir.path().join("id"), cached).unwrap();
-        let types = types(dir.path()).unwrap();
+        let (types, unread) = types(dir.path());
+        assert_eq!(unread, None);
         assert_eq!(types.len(), 4);
         assert_eq!(old_names(&types).collect::<Vec<_>>(), ["istio-cni", "v2-6-istio-cni"]);
     }
@@ -71,8 +76,10 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_not_taken_for_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(types(&dir.path().join("none")).unwrap().is_empty());
+        assert_eq!(types(&dir.path().join("none")), (BTreeSet::new(), None));
         std::fs::write(dir.path().join("half-written"), "[{").unwrap();
-        assert!(types(dir.path()).unwrap_err().contains("half-written"));
+        std::fs::write(dir.path().join("whole"), r#"[{"Conf":{"type":"x"}}]"#).unwrap();
+        let (types, unread) = types(dir.path());
+        assert!(types.contains("x") && unread.unwrap().contains("half-written"));
     }
 }

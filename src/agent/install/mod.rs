@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 pub(super) use self::uninstall::uninstall;
 use self::{conf::Confs, program::Program};
@@ -132,29 +132,29 @@ impl Pass<'_> {
                     before.version
                 );
             });
+            self.look_at_newer(&before);
             return Ok(());
         }
         let bin = &self.args.cni_bin_dir;
         let main = bin.join(program::NAME);
         // while the profiles are not known, nothing is known of the configurations that are no longer needed
         let of_profiles = profiles.attachment_names();
-        let are_known = of_profiles.is_ok();
         self.wrong.extend(of_profiles.as_ref().err().cloned());
-        let names: BTreeSet<_> = of_profiles.unwrap_or_default().into_iter().chain(self.args.attachments.iter().cloned()).collect();
-        let types = cached::types(&self.args.multus_cache_dir)
-            .map_err(|why| Reason::NodeConfigInvalid.because(format!("which plugins sandboxes still need cannot be told: {why}")));
-        let old: BTreeSet<PathBuf> = types.iter().flat_map(cached::old_names).map(|name| bin.join(name)).collect();
+        let (of_profiles, are_all_known) = of_profiles.unwrap_or_default();
+        let names: BTreeSet<_> = of_profiles.into_iter().chain(self.args.attachments.iter().cloned()).collect();
+        let (types, unread) = cached::types(&self.args.multus_cache_dir);
+        let old: BTreeSet<PathBuf> = cached::old_names(&types).map(|name| bin.join(name)).collect();
         let digest = known.program.digest()?;
         let mut installed = before.clone();
         (installed.version, installed.cache, installed.uninstalled) = (VERSION.into(), self.args.multus_cache_dir.clone(), false);
         installed.confs.extend(names.iter().map(|name| conf::path(&self.args.multus_conf_dir, name)));
+        installed.programs.extend(std::iter::once(&main).map(|path| (path.clone(), digest.clone())));
         // on record before it is there: what was put anywhere can be removed
         write(&installed, &before)?;
         let recorded = installed.clone();
 
         let put = known.program.ensure(&main);
         self.told("program", &main, put);
-        installed.programs.insert(main.clone(), digest.clone());
         for name in &old {
             match program::also(&main, name, before.programs.get(name)) {
                 Ok(None) => drop(installed.programs.remove(name)), // somebody else's
@@ -165,15 +165,15 @@ impl Pass<'_> {
                 Err(error) => self.told("program", name, Err(error)),
             }
         }
-        if types.is_ok() {
-            self.remove_programs(&mut installed, &main, &old);
+        match unread {
+            None => remove_programs(&mut installed, &main, &old),
+            Some(why) => debug!("which plugins sandboxes still need cannot be told, none is removed: {why}"),
         }
-        self.wrong.extend(types.err());
         for name in &names {
             let put = known.confs.ensure(&self.args.multus_conf_dir, name);
             self.told("conf", &conf::path(&self.args.multus_conf_dir, name), put);
         }
-        if are_known {
+        if are_all_known {
             let is_needed = |path: &PathBuf| names.iter().any(|name| conf::path(&self.args.multus_conf_dir, name) == *path);
             installed.confs.retain(|path| {
                 let stays = is_needed(path);
@@ -186,15 +186,19 @@ impl Pass<'_> {
         write(&installed, &recorded)
     }
 
-    /// Those that no sandbox needs any more.
-    fn remove_programs(&mut self, installed: &mut Installed, main: &Path, old: &BTreeSet<PathBuf>) {
-        installed.programs.retain(|path, digest| {
-            let stays = path == main || old.contains(path);
-            if !stays && program::is_recorded(path, Some(digest)) {
-                std::fs::remove_file(path).ok();
-            }
-            stays
-        });
+    /// What a newer version has put there is its own; that it is there is everybody's concern.
+    fn look_at_newer(&mut self, installed: &Installed) {
+        let missing = installed.programs.keys().chain(&installed.confs).find(|path| !path.exists());
+        let wrong = match missing {
+            _ if installed.uninstalled => Some(Reason::Uninstalled.into()),
+            Some(path) => Some(Reason::NodeConfigInvalid.because(format!(
+                "{} is gone, and version {}, which put it there, does not run",
+                path.display(),
+                installed.version
+            ))),
+            None => None,
+        };
+        self.wrong.extend(wrong);
     }
 
     fn told(&mut self, what: &'static str, path: &Path, result: Result<bool, Explanation>) {
@@ -210,6 +214,17 @@ impl Pass<'_> {
             }
         }
     }
+}
+
+/// Those that no sandbox needs any more.
+fn remove_programs(installed: &mut Installed, main: &Path, old: &BTreeSet<PathBuf>) {
+    installed.programs.retain(|path, digest| {
+        let stays = path == main || old.contains(path);
+        if !stays && program::is_recorded(path, Some(digest)) {
+            std::fs::remove_file(path).ok();
+        }
+        stays
+    });
 }
 
 /// One installer at a time: two agents may overlap while one takes the other's place.

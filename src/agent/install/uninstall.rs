@@ -1,18 +1,19 @@
 //! Removes what an agent has put onto the node, in an order that strands no pod: first ADDs are refused, with a reason; the program goes
 //! last, when no sandbox names it any more, because Multus must find it for a DEL.
 
-use std::{os::unix::net::UnixStream, path::Path};
+use std::{io::ErrorKind, path::Path};
 
 use super::{cached, conf, lock, program, write};
 use crate::{
     node::{Installed, attachments, paths},
     reason::{Explanation, Reason},
+    source::connect,
 };
 
 /// All in one go; an error where something must stay for now.
 pub(in crate::agent) fn uninstall() -> Result<(), Explanation> {
     let running = |cause: &str| Reason::NodeConfigInvalid.because(cause).remedy("delete the agent's DaemonSet first");
-    if UnixStream::connect(paths::AGENT_SOCKET).is_ok() {
+    if connect().map_or_else(|e| e.kind() == ErrorKind::WouldBlock, |_| true) {
         return Err(running("the agent of this node runs, and would put everything back"));
     }
     let _alone = lock()?.ok_or_else(|| running("an agent is installing"))?;
@@ -38,10 +39,12 @@ pub(in crate::agent) fn uninstall() -> Result<(), Explanation> {
 
 /// Who still needs the program; what cannot be told may.
 fn needed(installed: &Installed) -> Option<String> {
-    let types = match cached::types(&installed.cache) {
-        Ok(types) => types,
-        Err(why) => return Some(format!("whether sandboxes of this node still name the program cannot be told ({why})")),
-    };
+    let (types, unread) = cached::types(&installed.cache);
+    if let Some(why) = unread {
+        return Some(format!(
+            "whether a sandbox of this node still names the program cannot be told (remove what no sandbox needs: {why})"
+        ));
+    }
     let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
     let named: Vec<_> = installed.programs.keys().map(|p| name(p)).filter(|name| types.contains(name)).collect();
     if !named.is_empty() {

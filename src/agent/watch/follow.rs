@@ -6,7 +6,7 @@ use kube::{
     core::{ApiResource, DynamicResourceScope, ObjectMeta},
     runtime::{
         WatchStreamExt,
-        watcher::{self, Event, watcher},
+        watcher::{self, Event, ListSemantic, watcher},
     },
 };
 use serde::{
@@ -121,7 +121,9 @@ pub(in crate::agent) async fn follow(
     metrics: &Metrics,
     each: &mut (dyn FnMut(Heard) + Send),
 ) {
-    let config = watcher::Config { field_selector: selector, ..watcher::Config::default() }.page_size(PAGE);
+    // as kubelet lists its pods: from the API server's memory, where older ones would read the whole cluster's from disk
+    let list_semantic = if kind.plural == "pods" { ListSemantic::Any } else { ListSemantic::MostRecent };
+    let config = watcher::Config { field_selector: selector, list_semantic, page_size: Some(PAGE), ..watcher::Config::default() };
     let mut events = pin!(watcher(Api::<Object>::all_with(client, kind), config).default_backoff());
     let mut last = String::new();
     while let Some(event) = events.next().await {
