@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
-    Backend, DriftPolicy, EnrolmentMode, Interfaces, IpFamilies, Key, MissingSidecar, OwnerGroups, Placement, ProxyPorts, Selection,
+    Backend, DriftPolicy, EnrolmentMode, Groups, Interfaces, IpFamilies, Key, MissingSidecar, Placement, ProxyPorts, Selection,
     TrafficSettings, UnenrolledSidecar, selector::Selector,
 };
 use crate::reason::quote;
@@ -108,10 +108,6 @@ pub struct Tenants {
 
 #[derive(Debug, Clone)]
 struct MayOverride(Selection<Key>);
-
-/// Owner groups as a profile writes them: gids, or `"*"`.
-#[derive(Debug, Clone)]
-pub struct Groups(pub OwnerGroups);
 
 // === impl ProfileSpec ===
 
@@ -283,49 +279,6 @@ impl<'de> Deserialize<'de> for MayOverride {
     }
 }
 
-impl Default for Groups {
-    fn default() -> Self {
-        Self(OwnerGroups { include: Selection::All, exclude: Vec::new() })
-    }
-}
-
-impl<'de> Deserialize<'de> for Groups {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Word {
-            Number(u32),
-            Text(String),
-        }
-        #[derive(Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        struct Words {
-            include: Vec<Word>,
-            exclude: Vec<Word>,
-        }
-        impl Default for Words {
-            fn default() -> Self {
-                Self { include: vec![Word::Text("*".into())], exclude: Vec::new() }
-            }
-        }
-        const MOST: usize = 64; // as in Istio
-        let gid = |word: &Word| match word {
-            Word::Number(gid) => Ok(*gid),
-            Word::Text(text) => text.parse().map_err(|_no_number: std::num::ParseIntError| {
-                de::Error::custom(format!("{} is no gid; write the number of the group", quote(text)))
-            }),
-        };
-        let gids = |words: &[Word]| match words.len() {
-            0..=MOST => words.iter().map(gid).collect(),
-            _ => Err(de::Error::custom(format!("more than {MOST} owner groups"))),
-        };
-        let words = Words::deserialize(deserializer)?;
-        let all = matches!(words.include.as_slice(), [Word::Text(star)] if star == "*");
-        let include = if all { Selection::All } else { Selection::Only(gids(&words.include)?) };
-        Ok(Self(OwnerGroups { include, exclude: gids(&words.exclude)? }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -402,6 +355,6 @@ mod tests {
         let some = spec("{tenants: {mayOverride: [excludeOutboundPorts]}}").unwrap();
         assert!(some.tenants_may_set(Key::ExcludeOutboundPorts) && !some.tenants_may_set(Key::ExcludeInterfaces));
         let groups = spec("{redirect: {outboundOwnerGroups: {include: [5, '6']}}}").unwrap().redirect.outbound_owner_groups.0;
-        assert_eq!(groups, OwnerGroups { include: Selection::Only(vec![5, 6]), exclude: vec![] });
+        assert_eq!(groups, crate::mesh::OwnerGroups { include: Selection::Only(vec![5, 6]), exclude: vec![] });
     }
 }

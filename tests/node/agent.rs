@@ -51,7 +51,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 agent.ready();
                 pods.extend(more);
             }
-            s.delete_all(&pods);
+            agent.delete();
+            let took = s.delete_all(&pods);
+            s.note(format!("without the agent {} pods were gone {:.1} s after their deletion", pods.len(), took.as_secs_f32()));
+            assert!(took < Duration::from_secs(30), "{took:?}");
+            agent.create();
+            agent.ready();
         });
     }),
     alone("the agent tells on the pod that it was redirected and that it drifted, and puts it right", |s| {
