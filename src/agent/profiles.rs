@@ -41,7 +41,7 @@ pub(super) struct Profiles {
     /// What the API server has said, or had when we were here last; `None` while nobody knows: nothing is decided on a guess.
     heard: watch::Sender<Option<Arc<OfCluster>>>,
     /// Since when they cannot be followed; `None` while they are.
-    lost: Mutex<Option<Instant>>,
+    lost: watch::Sender<Option<Instant>>,
     started: Instant,
     known: Mutex<Known>,
     /// Counts what has changed in that.
@@ -49,6 +49,8 @@ pub(super) struct Profiles {
 }
 
 struct Known {
+    /// What of the cluster's is in use.
+    cluster: Option<Arc<OfCluster>>,
     loaded: Arc<Result<Loaded, Explanation>>,
     /// Why the copy on the node is not what it should be.
     copy: Option<Explanation>,
@@ -66,12 +68,11 @@ impl Profiles {
     pub(super) fn load() -> Self {
         let kept = kept_profiles().unwrap_or_default().map(|all| Arc::new(all.into_iter().collect()));
         let loaded = Arc::new(Loaded::of(kept.as_deref()));
-        let lost = Mutex::new(Some(Instant::now()));
         Self {
-            heard: watch::Sender::new(kept),
-            lost,
+            heard: watch::Sender::new(kept.clone()),
+            lost: watch::Sender::new(Some(Instant::now())),
             started: Instant::now(),
-            known: Mutex::new(Known { loaded, copy: None }),
+            known: Mutex::new(Known { cluster: kept, loaded, copy: None }),
             changes: watch::Sender::new(0),
         }
     }
@@ -86,7 +87,9 @@ impl Profiles {
         let mut changes = self.changes();
         // what was kept may be days old: the API server is given a moment to say what it is now
         let first = FIRST_LIST.saturating_sub(self.started.elapsed()).min(by.left() / 2);
-        while self.is_lost() && tokio::time::timeout(first, changes.changed()).await.is_ok_and(|c| c.is_ok()) {}
+        if !first.is_zero() {
+            tokio::time::timeout(first, self.are_in_use()).await.ok();
+        }
         loop {
             match self.governing_now(namespace, named.clone()) {
                 Err(error) if error.reason == Reason::AgentUnavailable => {
@@ -124,7 +127,7 @@ impl Profiles {
     /// Why not every pod can be decided on, or could not be without us.
     pub(super) fn wrong(&self) -> Option<Explanation> {
         let (loaded, copy) = (self.loaded(), self.known().copy.clone());
-        let lost = self.lost().map(|since| since.elapsed()).filter(|since| *since > LOST);
+        let lost = self.lost.borrow().map(|since| since.elapsed()).filter(|since| *since > LOST);
         let lost = lost.map(|since| {
             Reason::ApiUnreachable
                 .because(format!("the cluster's MeshProfiles cannot be followed for {since:.0?}: the last that were known govern"))
@@ -136,12 +139,15 @@ impl Profiles {
             .or(lost.map(|e| e.remedy("check the API server and the rights of the agent's service account")))
     }
 
-    fn lost(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_lost(&self) -> bool {
-        self.lost().is_some()
+    /// Waits until what the API server says is what governs.
+    async fn are_in_use(&self) {
+        let (mut lost, mut changes) = (self.lost.subscribe(), self.changes());
+        lost.wait_for(Option::is_none).await.ok();
+        while self.known().cluster != *self.heard.borrow() {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
     }
 
     /// Takes what the cluster and the admin's files say into use, and keeps the copy of the cluster's, for ever.
@@ -152,7 +158,7 @@ impl Profiles {
             let look = move || {
                 let now = (stamps(), cluster);
                 if before.as_ref() != Some(&now) {
-                    this.take(now.1.as_deref());
+                    this.take(now.1.clone());
                 }
                 this.copy(now.1.as_deref());
                 now
@@ -167,12 +173,12 @@ impl Profiles {
         let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
         let (mut now, mut listed) = (OfCluster::new(), OfCluster::new());
         follow(cluster.client(), &kind, None, metrics, &mut |heard| {
-            let mut lost = self.lost();
-            *lost = if matches!(heard, Heard::Trouble) { lost.or_else(|| Some(Instant::now())) } else { None };
-            drop(lost);
             match heard {
-                Heard::Trouble => return,
-                Heard::Unknown if self.heard.borrow().is_some() => return,
+                Heard::Trouble => return self.lost.send_modify(|lost| *lost = lost.or_else(|| Some(Instant::now()))),
+                Heard::Unknown if self.heard.borrow().is_some() => {
+                    self.lost.send_replace(None);
+                    return;
+                }
                 Heard::Unknown => {}
                 Heard::Event(Event::Init) => return listed.clear(),
                 Heard::Event(Event::InitApply(object)) => return drop(listed.insert(object.name(), text(&object))),
@@ -181,12 +187,13 @@ impl Profiles {
                 Heard::Event(Event::Delete(object)) => drop(now.remove(&object.name())),
             }
             self.heard.send_replace(Some(Arc::new(now.clone())));
+            self.lost.send_replace(None);
         })
         .await;
     }
 
-    fn take(&self, cluster: Option<&OfCluster>) {
-        let loaded = Loaded::of(cluster);
+    fn take(&self, cluster: Option<Arc<OfCluster>>) {
+        let loaded = Loaded::of(cluster.as_deref());
         match &loaded {
             Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
             Ok(loaded) => {
@@ -197,7 +204,9 @@ impl Profiles {
                 }
             }
         }
-        self.known().loaded = Arc::new(loaded);
+        let mut known = self.known();
+        (known.cluster, known.loaded) = (cluster, Arc::new(loaded));
+        drop(known);
         self.changes.send_modify(|count| *count += 1);
     }
 

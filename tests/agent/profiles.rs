@@ -49,10 +49,12 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
         agent.end(Signal::SIGTERM);
         assert_eq!(add(node, &cluster, &lab.netns, &cni_args(&pod)).logged_reason(), "NamespaceExcluded", "as it was kept");
         assert!(add(node, &cluster, &lab.netns, &cni_args(&of_other)).error().0.starts_with("NodeConfigInvalid: MeshProfile broken"));
-        let agent = Agent::start(node, &cluster, "profiles", &[]).ready();
+        // what changed meanwhile counts from the first answer on
         cluster.patch(path, &json!({"spec": {"excludedNamespaces": []}}));
-        until(|| explain(node).contains("Redirected: "), || explain(node));
+        let agent = Agent::start(node, &cluster, "profiles", &[]);
         assert_eq!(add(node, &cluster, &lab.netns, &cni_args(&pod)).logged_reason(), "Redirected");
+        let agent = agent.ready();
+        assert!(explain(node).contains("Redirected: "), "{}", explain(node));
         cluster.request("DELETE", path, &Value::Null).unwrap();
         until(|| !snapshot.exists(), String::new);
         drop(agent);
