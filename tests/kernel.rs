@@ -10,7 +10,7 @@ use mesh_optin::{
     deadline::Deadline,
     kernel::{KernelError, Nftables},
     mesh::{IfName, Interfaces, Profile, Selection},
-    plan::{Difference, Plan, PodNetwork, Rules, nft::Table, summary},
+    plan::{Difference, Form, Plan, PodNetwork, Rules, nft::Table, summary},
 };
 use support::{in_new_netns, injected, intent_of, run};
 
@@ -200,4 +200,19 @@ fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
         found += 1;
     }
     assert!(found > 60, "{found}");
+}
+
+#[test]
+fn chains_that_lead_to_each_other_in_many_ways_are_looked_at_once() {
+    in_new_netns(|| {
+        let levels = 12;
+        let mut script = "table inet theirs {\n".to_owned();
+        for level in (0..levels).rev() {
+            let jumps = if level + 1 < levels { format!("jump c{}\n", level + 1).repeat(4) } else { String::new() };
+            script += &format!("chain c{level} {{\n{jumps}}}\n");
+        }
+        script += "chain base { type filter hook output priority -400; jump c0; }\n}\n";
+        run("nft", &["-f", "-"], &script);
+        assert_eq!(nftables().in_front(&rich("REDIRECT"), Form::Nftables).unwrap(), [], "before the deadline");
+    });
 }
