@@ -1,6 +1,9 @@
 //! The node agent, as deploy/ has it, in a pod that kubelet runs.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -80,7 +83,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             inside(&netns, || run("nft", &["flush", "table", "inet", "mesh-optin"], ""));
             let (_, message) = told("Drifted");
             assert!(message.ends_with("; none: it was put right"), "{message}");
-            lands_at_the_sidecar(s, &pod);
+            assert!(s.wait_for(|| s.answered(&pod).starts_with("15001 ").then_some(())).is_some(), "{}", s.answered(&pod));
             assert!(inside(&netns, || run("nft", &["list", "ruleset"], "")).contains("redirect to :15001"));
             s.cluster.request("DELETE", "/apis/meshoptin.dev/v1alpha1/meshprofiles/default", &Value::Null).unwrap();
             s.delete(&pod);
@@ -95,36 +98,37 @@ struct Agent<'a> {
     manifest: Value,
 }
 
-/// Does `work` on a node that the agent alone has installed, and uninstalls it.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_mesh-optin");
+
+/// Does `work` on a node that the agent alone has installed, and uninstalls it. The node is then as it was, however that ends.
 fn with_agent(s: &Stack, work: impl FnOnce(&Agent<'_>)) {
-    for path in ["/var/lib/mesh-optin", "/mnt/cni/bin/mesh-optin", "/etc/mesh-optin/node.yaml"] {
-        s.cluster.enter(&["rm", "-r", path]);
+    s.delete_every_pod(); // those of other scenarios need the program
+    for path in ["/var/lib/mesh-optin", "/run/mesh-optin", "/mnt/cni/bin/mesh-optin", "/etc/mesh-optin/node.yaml"] {
+        s.cluster.enter(&["rm", "-rf", path]);
     }
-    s.write("/etc/mesh-optin/node.yaml", "{deadline: 15s}");
-    let agent = Agent { stack: s, pod: Pod::new("mesh-optin", "agent", ""), manifest: manifest(s) };
-    agent.create();
-    agent.ready();
-    work(&agent);
-    agent.delete();
-    let gone = s.wait_for(|| {
-        let program = env!("CARGO_BIN_EXE_mesh-optin");
-        s.cluster.enter(&["sh", "-c", &format!("{program} agent uninstall 2>&1 || true")]).is_empty().then_some(())
-    });
-    assert!(
-        gone.is_some(),
-        "{}",
-        s.cluster.enter(&["sh", "-c", &format!("{} agent uninstall 2>&1 || true", env!("CARGO_BIN_EXE_mesh-optin"))])
-    );
-    for path in ["/var/lib/mesh-optin", "/run/mesh-optin", "/mnt/cni/bin/mesh-optin"] {
-        assert!(!s.path(path).exists(), "{path} is left");
-    }
-    s.cluster.enter(&[&script("install"), "/mnt", env!("CARGO_BIN_EXE_mesh-optin")]);
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        s.write("/etc/mesh-optin/node.yaml", "{deadline: 15s}");
+        let agent = Agent { stack: s, pod: Pod::new("mesh-optin", "agent", ""), manifest: manifest(s) };
+        agent.create();
+        agent.ready();
+        work(&agent);
+        agent.delete();
+        let uninstall = || s.cluster.enter(&["sh", "-c", &format!("{PROGRAM} agent uninstall 2>&1 || true")]);
+        assert!(s.wait_for(|| uninstall().is_empty().then_some(())).is_some(), "{}", uninstall());
+        for path in ["/var/lib/mesh-optin", "/run/mesh-optin", "/mnt/cni/bin/mesh-optin"] {
+            assert!(!s.path(path).exists(), "{path} is left");
+        }
+    }));
+    s.delete_every_pod();
+    s.cluster.enter(&["rm", "-rf", "/var/lib/mesh-optin", "/run/mesh-optin"]);
+    s.cluster.enter(&[&script("install"), "/mnt", PROGRAM]);
+    done.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 /// The DaemonSet's template as a pod of this node, which has paths of its own and neither a scheduler nor a service network.
 fn manifest(s: &Stack) -> Value {
     let image = s.cluster.directory.join("agent.tar");
-    run(&script("image"), &[image.to_str().unwrap(), IMAGE, env!("CARGO_BIN_EXE_mesh-optin")], "");
+    run(&script("image"), &[image.to_str().unwrap(), IMAGE, PROGRAM], "");
     let import =
         ["ctr", "-a", "/mnt/containerd/socket", "-n", "k8s.io", "images", "import", "--snapshotter", "overlayfs", "/mnt/agent.tar"];
     s.cluster.enter(&import);

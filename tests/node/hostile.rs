@@ -20,7 +20,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[alone("hostile NADs are named in the
         ("a-text", mesh_optin(r#""/bin/sh""#), "InvalidAttachment: meshOptin is not an object"),
         ("a-list", mesh_optin(r#"["default",{}]"#), "InvalidAttachment: meshOptin is not an object"),
         ("a-number", mesh_optin("7"), "InvalidAttachment: meshOptin is not an object"),
-        ("long", mesh_optin(&format!(r#"{{"profile":"{}"}}"#, "x".repeat(60_000))), "UnknownProfile: "),
+        ("long", mesh_optin(&format!(r#"{{"profile":"{}"}}"#, "x".repeat(60_000))), "InvalidAttachment: meshOptin.profile: "),
         (
             "huge",
             mesh_optin(&format!(r#"{{"profile":"{}"}}"#, "x".repeat(1_000_000))),

@@ -37,7 +37,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             (Reason::NodeConfigInvalid, config, Some("deadline: [")),
             (Reason::WrongNode, config, Some("{sources: [api], nodeName: node2}")),
             (Reason::NoSource, api, None),
-            (Reason::AgentUnavailable, config, Some("{sources: [agent]}")),
+            (Reason::AgentUnavailable, config, Some("{sources: [agent], deadline: 1s}")),
             (Reason::ApiUnreachable, &server, Some("https://127.0.0.1:1")),
             (Reason::DeadlineExceeded, &server, Some(&silent_server)),
             (Reason::ApiForbidden, &token, Some(&of_nobody)),
@@ -49,9 +49,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             .filter_map(|(at, (reason, file, text))| {
                 let pod = Pod::new("node", &format!("p{at}"), "mesh");
                 let message = s.while_changed(file, *text, || {
+                    if *reason == Reason::AgentUnavailable {
+                        s.write(INSTALLED, r#"{"version":"0.1.0"}"#); // without it there never was an agent
+                    }
                     s.create(&pod);
                     let message = s.refused(&pod);
                     s.mark_deleted(&pod);
+                    std::fs::remove_file(s.path(INSTALLED)).ok();
                     message
                 });
                 wrong(*reason, &message)
@@ -60,6 +64,9 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         assert!(wrong.is_empty(), "{wrong:#?}");
     }),
 ];
+
+/// What an agent has written that was installed.
+const INSTALLED: &str = "/var/lib/mesh-optin/installed.json";
 
 /// The event, unless its first 1,024 bytes say the reason and its remedy.
 fn wrong(reason: Reason, message: &str) -> Option<String> {

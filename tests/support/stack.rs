@@ -228,6 +228,17 @@ impl Stack {
         started.elapsed()
     }
 
+    /// Deletes all pods there are, and waits until they are gone.
+    pub fn delete_every_pod(&self) {
+        let all = || self.cluster.request("GET", "/api/v1/pods", &json!(null)).unwrap()["items"].as_array().unwrap().clone();
+        let text = |pod: &Value, field: &str| pod["metadata"][field].as_str().unwrap().to_owned();
+        for pod in all() {
+            self.cluster.request("DELETE", &Pod::new(&text(&pod, "namespace"), &text(&pod, "name"), "").path(), &json!({})).ok();
+        }
+        let gone = self.wait_for(|| all().is_empty().then_some(()));
+        assert!(gone.is_some(), "{:?}", all().iter().map(|pod| text(pod, "name")).collect::<Vec<_>>());
+    }
+
     /// Deletes it, without waiting.
     pub fn mark_deleted(&self, pod: &Pod) {
         self.cluster.request("DELETE", &pod.path(), &json!({})).unwrap();
