@@ -167,7 +167,12 @@ impl Stack {
 
     /// Waits until an event says why it does not start.
     pub fn refused(&self, pod: &Pod) -> String {
-        let refusal = || self.events(pod).into_iter().find(|(reason, _)| reason == "FailedCreatePodSandBox").map(|(_, message)| message);
+        // what was created a moment ago the daemon may not have seen yet; kubelet tries again
+        let is_ours = |message: &str| !message.contains("cannot find a network-attachment-definition");
+        let refusal = || {
+            let mut events = self.events(pod).into_iter();
+            events.find(|(reason, message)| reason == "FailedCreatePodSandBox" && is_ours(message)).map(|(_, message)| message)
+        };
         self.wait_for(refusal).unwrap_or_else(|| panic!("{}/{} is not refused", pod.namespace, pod.name))
     }
 
