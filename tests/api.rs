@@ -23,17 +23,10 @@ const PODS: &str = "/api/v1/namespaces/team-a/pods";
 /// How long after its deadline an answer may come on a loaded machine.
 const SLACK: Duration = Duration::from_secs(10);
 
-fn new_cluster() -> Cluster {
-    let cluster = Cluster::start();
-    cluster.namespace("team-a", &json!({"istio-injection": "enabled"}));
-    cluster.apply_rbac();
-    cluster
-}
-
 /// Shared by the tests that leave it as it is.
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(new_cluster)
+    CLUSTER.get_or_init(Cluster::start_with_team_a)
 }
 
 fn create_pod(cluster: &Cluster, name: &str) -> Value {
@@ -182,7 +175,7 @@ fn an_unsafe_address_or_credential_is_not_used() {
 
 #[test]
 fn a_stopped_and_a_hanging_server_are_told_apart_within_the_deadline() {
-    let cluster = new_cluster();
+    let cluster = Cluster::start_with_team_a();
     let pod = create_pod(&cluster, "a");
     on_node(|node| {
         good_credential(node, &cluster);

@@ -94,7 +94,7 @@ impl Cluster {
         Ok(clients[connection].clone())
     }
 
-    /// Whom we ask, and whom we believe (PEM): what the host's credential names as well.
+    /// Where it is.
     pub(super) fn server(&self) -> SocketAddr {
         self.server
     }

@@ -43,7 +43,7 @@ fn a_pod_without_a_uid_or_newer_than_the_watch_is_asked_of_the_api_and_never_mix
 
 #[test]
 fn known_pods_are_answered_while_the_api_server_is_down() {
-    let cluster = new_cluster();
+    let cluster = Cluster::start_with_team_a();
     on_agent_s_node(|node| {
         let agent = Agent::start(node, &cluster, "down", &[]).ready();
         let pod = cluster.create_pod_on("down", "defaults", "known");

@@ -28,17 +28,10 @@ use support::{
 const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
 const V4: PodNet = PodNet { v4: true, v6: false, net1: false };
 
-fn new_cluster() -> Cluster {
-    let cluster = Cluster::start();
-    cluster.namespace("team-a", &json!({"istio-injection": "enabled"}));
-    cluster.apply_rbac();
-    cluster
-}
-
 /// Shared by the tests that leave it as it is; each has a node of its own name.
 fn cluster() -> &'static Cluster {
     static CLUSTER: OnceLock<Cluster> = OnceLock::new();
-    CLUSTER.get_or_init(new_cluster)
+    CLUSTER.get_or_init(Cluster::start_with_team_a)
 }
 
 /// A node that has no source but the agent.

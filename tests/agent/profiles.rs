@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
-    let cluster = new_cluster();
+    let cluster = Cluster::start_with_team_a();
     cluster.create("/api/v1/nodes", &json!({"metadata": {"name": "profiles"}}));
     cluster.apply(&std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/crds/meshoptin.dev_meshprofiles.yaml")).unwrap());
     on_agent_s_node(|node| {
@@ -63,7 +63,7 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
 
 #[test]
 fn nothing_is_decided_before_the_cluster_s_profiles_are_known() {
-    let cluster = new_cluster();
+    let cluster = Cluster::start_with_team_a();
     on_agent_s_node(|node| {
         let pod = cluster.create_pod_on("unknown", "defaults", "unknown");
         let lab = node.pod("a", V4);

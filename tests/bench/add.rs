@@ -252,9 +252,7 @@ impl Pods<'_> {
 
 fn prepare_cluster() -> Cluster {
     eprintln!("starting kube-apiserver ...");
-    let cluster = Cluster::start();
-    cluster.namespace("team-a", &json!({"istio-injection": "enabled"}));
-    cluster.apply_rbac();
+    let cluster = Cluster::start_with_team_a();
     cluster.create_data_pod("defaults", "defaults");
     cluster
 }

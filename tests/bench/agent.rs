@@ -17,12 +17,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde_json::json;
-use support::{
-    agent::Agent,
-    cluster::Cluster,
-    lab::{Node, on_node},
-    pods::data,
-};
+use support::{agent::Agent, cluster::Cluster, lab::on_node, pods::data};
 
 const NAMESPACES: usize = 25;
 const REST: Duration = Duration::from_secs(30);
@@ -49,14 +44,14 @@ fn main() {
             let memory = |field| status(agent.pid, field) as f64 / 1e3;
             println!("{pods:6}  {:6.1} MB  {:6.1} MB  {:16.3} % core", memory("VmRSS:"), memory("VmHWM:"), at_rest * 100.0);
             if pods == CHURN {
-                churn(node, &cluster, &name, &agent);
+                churn(&cluster, &name, &agent);
             }
         });
     }
 }
 
 /// Deletes and creates every pod of a node once.
-fn churn(_node: &Node, cluster: &Cluster, name: &str, agent: &Agent) {
+fn churn(cluster: &Cluster, name: &str, agent: &Agent) {
     let (requests, before, started) = (cluster.requests_of(USER).len(), cpu(agent.pid), Instant::now());
     for n in 0..CHURN {
         let path = format!("/api/v1/namespaces/{}/pods/{name}-{n}", namespace(n));

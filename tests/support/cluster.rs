@@ -47,6 +47,14 @@ impl Cluster {
         Self::start_as("control-plane")
     }
 
+    /// The same with our service accounts, and namespace team-a, which Istio injects.
+    pub fn start_with_team_a() -> Self {
+        let cluster = Self::start();
+        cluster.namespace("team-a", &json!({"istio-injection": "enabled"}));
+        cluster.apply_rbac();
+        cluster
+    }
+
     /// Brings it up; fails the test if it does not come up.
     pub fn start_as(mode: &'static str) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);

@@ -148,7 +148,7 @@ impl Pass<'_> {
         let mut installed = before.clone();
         (installed.version, installed.cache, installed.uninstalled) = (VERSION.into(), self.args.multus_cache_dir.clone(), false);
         installed.confs.extend(names.iter().map(|name| conf::path(&self.args.multus_conf_dir, name)));
-        installed.programs.extend(std::iter::once(&main).map(|path| (path.clone(), digest.clone())));
+        installed.programs.extend(std::iter::once(&main).chain(&old).map(|path| (path.clone(), digest.clone())));
         // on record before it is there: what was put anywhere can be removed
         write(&installed, &before)?;
         let recorded = installed.clone();
