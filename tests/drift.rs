@@ -390,3 +390,23 @@ fn a_namespace_of_another_cookie_is_told_as_gone_and_an_unknown_one_as_unknown()
         assert!(code == 0 && text.contains("is gone"), "{text}");
     });
 }
+
+#[test]
+fn verify_all_never_says_that_all_is_well_where_it_could_not_look() {
+    on_node(|node| {
+        let verify = || {
+            let output = node.program(&["verify", "--all"]).output().unwrap();
+            (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, out, err) = verify();
+        assert!(code == 1 && out.is_empty() && err.contains("nothing of mesh-optin is installed here"), "{code} {out}{err}");
+        node.write("var/lib/mesh-optin/installed.json", "{}");
+        assert_eq!(verify().0, 0, "installed, and no pod yet");
+        std::fs::remove_file(node.path("var/lib/mesh-optin/installed.json")).unwrap();
+        let (lab, _) = rich(node, "REDIRECT", "Nftables");
+        node.write("run/mesh-optin/attachments/c0ffee.net2.json", "{}");
+        let (code, out, err) = verify();
+        assert!(code == 1 && out.contains("is redirected as it should be") && err.contains("1 of the records"), "{code} {out}{err}");
+        drop(lab);
+    });
+}

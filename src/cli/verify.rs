@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -10,8 +10,9 @@ use crate::{
     deadline::Deadline,
     kernel::Netns,
     node::{
-        NodeConfig,
+        Installed, NodeConfig,
         attachments::{self, Record},
+        paths,
     },
     plan::{Difference, Form, Preempting},
     reason::{Explanation, Reason},
@@ -91,7 +92,12 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Format::Text if told.is_empty() => say("No pod of this node is redirected.\n"),
         Format::Text => told.iter().for_each(|t| say(&text(t))),
     }
-    Ok(Exit::worst(told.iter().map(|t| t.outcome.exit())))
+    match attachments::unreadable() {
+        unreadable if unreadable > 0 && args.which.all => {
+            Err(Failure::failed(format!("{unreadable} of the records in {} cannot be read", paths::ATTACHMENTS)))
+        }
+        _ => Ok(Exit::worst(told.iter().map(|t| t.outcome.exit()))),
+    }
 }
 
 impl Args {
@@ -99,6 +105,9 @@ impl Args {
     fn records(&self) -> Result<Vec<Record>, Failure> {
         if !nix::unistd::geteuid().is_root() {
             return Err(Failure::failed("verify looks into pods of this node: run it as root"));
+        }
+        if self.which.all {
+            ensure_something_to_look_at()?;
         }
         let mut records: Vec<Record> = attachments::all().into_iter().filter(|r| r.done).collect();
         let mut seen = std::collections::BTreeSet::new();
@@ -121,6 +130,17 @@ impl Args {
         }
         Ok(records)
     }
+}
+
+/// Fails where an empty answer would not mean that no pod is redirected.
+fn ensure_something_to_look_at() -> Result<(), Failure> {
+    let installed = Installed::load().map_err(|e| Failure::failed(e.to_string()))?;
+    if installed.is_none() && !Path::new(paths::RUN).exists() {
+        let (run, file) = (paths::RUN, paths::INSTALLED);
+        let what = format!("nothing of mesh-optin is installed here: neither {run} nor {file} exists");
+        return Err(Failure::failed(format!("{what}; run it on the node, with the node's root directory as its own")));
+    }
+    Ok(())
 }
 
 fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
