@@ -13,7 +13,10 @@ impl Deadline {
     /// From now on, so long.
     pub fn after(duration: Duration) -> Self {
         let start = Instant::now();
-        Self { start, end: start + duration }
+        Self {
+            start,
+            end: start + duration,
+        }
     }
 
     /// What is left; zero when it has passed.
@@ -30,7 +33,11 @@ impl Deadline {
     /// This, or so long from now if less is left: for what must not be left half done.
     #[must_use]
     pub fn or_after(&self, duration: Duration) -> Self {
-        if self.left() < duration { Self::after(duration) } else { *self }
+        if self.left() < duration {
+            Self::after(duration)
+        } else {
+            *self
+        }
     }
 
     /// What has passed since it was set.

@@ -101,7 +101,11 @@ impl Reason {
 
     /// This reason with what was found in the case at hand.
     pub fn because(self, cause: impl Into<String>) -> Explanation {
-        Explanation { reason: self, cause: cause.into(), remedy: self.remedy().map(Cow::Borrowed) }
+        Explanation {
+            reason: self,
+            cause: cause.into(),
+            remedy: self.remedy().map(Cow::Borrowed),
+        }
     }
 }
 
@@ -157,8 +161,14 @@ impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut left = LONGEST_CAUSE;
         for c in self.0.chars() {
-            let shown = if is_unshowable(c) { c.escape_default().to_string() } else { c.to_string() };
-            let Some(rest) = left.checked_sub(shown.len()) else { return f.write_str("...") };
+            let shown = if is_unshowable(c) {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            };
+            let Some(rest) = left.checked_sub(shown.len()) else {
+                return f.write_str("...");
+            };
             left = rest;
             f.write_str(&shown)?;
         }
@@ -168,7 +178,8 @@ impl fmt::Display for OneLine<'_> {
 
 /// A character that can move a terminal's cursor, end a line or turn text around.
 pub fn is_unshowable(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Hostile text as it may be shown: quoted, escaped, at most 48 characters of it.
@@ -190,24 +201,49 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for r in Reason::ALL {
             assert!(seen.insert(r.as_str()), "{r} twice");
-            assert!(r.as_str().chars().all(char::is_alphanumeric) && r.as_str().starts_with(char::is_uppercase), "{r}");
+            assert!(
+                r.as_str().chars().all(char::is_alphanumeric)
+                    && r.as_str().starts_with(char::is_uppercase),
+                "{r}"
+            );
         }
-        let ours: Vec<_> = Reason::ALL.iter().map(|r| r.cni_code()).filter(|c| *c >= 100).collect();
+        let ours: Vec<_> = Reason::ALL
+            .iter()
+            .map(|r| r.cni_code())
+            .filter(|c| *c >= 100)
+            .collect();
         let distinct: std::collections::BTreeSet<_> = ours.iter().collect();
         assert_eq!(ours.len(), distinct.len());
     }
 
     #[test]
     fn an_explanation_is_one_bounded_line_cause_first() {
-        let text = Reason::InvalidAnnotation.because(format!("a\nb\u{1b}[31m\u{202e}{}", "x".repeat(5000))).to_string();
-        assert!(text.starts_with("InvalidAnnotation: a\\nb\\u{1b}[31m\\u{202e}xxx"), "{text}");
-        assert!(Reason::Internal.because("\u{7}é".repeat(500)).to_string().len() < 600);
-        assert!(text.len() < 600 && !text.contains('\n') && text.ends_with("create the pod anew"), "{text}");
+        let text = Reason::InvalidAnnotation
+            .because(format!("a\nb\u{1b}[31m\u{202e}{}", "x".repeat(5000)))
+            .to_string();
+        assert!(
+            text.starts_with("InvalidAnnotation: a\\nb\\u{1b}[31m\\u{202e}xxx"),
+            "{text}"
+        );
+        assert!(
+            Reason::Internal
+                .because("\u{7}é".repeat(500))
+                .to_string()
+                .len()
+                < 600
+        );
+        assert!(
+            text.len() < 600 && !text.contains('\n') && text.ends_with("create the pod anew"),
+            "{text}"
+        );
     }
 
     #[test]
     fn quoted_text_cannot_leave_its_quotes() {
         assert_eq!(quote("a\"b\nc"), r#""a\"b\nc""#);
-        assert_eq!(quote(&"é".repeat(100)), format!("\"{}...\"", "é".repeat(48)));
+        assert_eq!(
+            quote(&"é".repeat(100)),
+            format!("\"{}...\"", "é".repeat(48))
+        );
     }
 }

@@ -1,6 +1,10 @@
 //! The command line as a person or a script uses it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 #![allow(clippy::disallowed_methods, reason = "commands are run as processes")]
 
 mod support;
@@ -12,9 +16,17 @@ use support::lab::new_namespaces;
 
 /// Exit code, stdout, stderr.
 fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().unwrap();
+    let output = command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
 }
 
 fn mesh_optin(args: &[&str]) -> (i32, String, String) {
@@ -43,14 +55,20 @@ fn the_demo_shows_the_main_job_to_root_and_leaves_nothing() {
     std::thread::scope(|scope| {
         let alone = scope.spawn(|| {
             new_namespaces();
-            let left = || ["/proc/thread-self/net/dev", "/proc/thread-self/mounts"].map(|f| std::fs::read_to_string(f).unwrap());
+            let left = || {
+                ["/proc/thread-self/net/dev", "/proc/thread-self/mounts"]
+                    .map(|f| std::fs::read_to_string(f).unwrap())
+            };
             let before = left();
             let (code, out, err) = mesh_optin(&["demo"]);
             assert_eq!((code, err.as_str()), (0, ""), "{out}");
             for shown in DEMO_SHOWS {
                 assert!(out.contains(shown), "{shown}: {out}");
             }
-            assert!(!out.contains('\x1b'), "no colour where there is no terminal");
+            assert!(
+                !out.contains('\x1b'),
+                "no colour where there is no terminal"
+            );
             assert_eq!(left(), before);
         });
         alone.join().unwrap();
@@ -63,9 +81,20 @@ fn the_demo_needs_no_root() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("mesh-optin");
     std::fs::copy(env!("CARGO_BIN_EXE_mesh-optin"), &program).unwrap();
-    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(
+        directory.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
     let (code, out, err) = run(Command::new("setpriv")
-        .args(["--reuid", "65534", "--regid", "65534", "--clear-groups", "--no-new-privs"])
+        .args([
+            "--reuid",
+            "65534",
+            "--regid",
+            "65534",
+            "--clear-groups",
+            "--no-new-privs",
+        ])
         .arg(program)
         .arg("demo"));
     assert_eq!((code, err.as_str()), (0, ""), "{out}");
@@ -83,15 +112,47 @@ fn explain_tells_people_the_decision_its_reason_and_every_input() {
 
 #[test]
 fn explain_tells_machines_the_documented_shape() {
-    let (code, out, _) = mesh_optin(&["explain", "web", "-n", "team-a", "-f", "examples", "-o", "json"]);
+    let (code, out, _) = mesh_optin(&[
+        "explain", "web", "-n", "team-a", "-f", "examples", "-o", "json",
+    ]);
     assert_eq!(code, 0);
     let json: Value = serde_json::from_str(&out).unwrap();
     let pod = &json["pods"][0];
-    let keys: Vec<_> = pod.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["assumed", "captures", "inputs", "message", "name", "namespace", "outcome", "reason", "remedy", "warnings"]);
-    assert_eq!((&pod["outcome"], &pod["reason"], &pod["assumed"]), (&"redirect".into(), &"Redirected".into(), &true.into()));
-    let nad = pod["inputs"].as_array().unwrap().iter().find(|i| i["source"] == "NAD").unwrap();
-    assert_eq!((&nad["name"], &nad["value"]), (&"excludeOutboundPorts".into(), &"5432".into()));
+    let keys: Vec<_> = pod
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "assumed",
+            "captures",
+            "inputs",
+            "message",
+            "name",
+            "namespace",
+            "outcome",
+            "reason",
+            "remedy",
+            "warnings"
+        ]
+    );
+    assert_eq!(
+        (&pod["outcome"], &pod["reason"], &pod["assumed"]),
+        (&"redirect".into(), &"Redirected".into(), &true.into())
+    );
+    let nad = pod["inputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["source"] == "NAD")
+        .unwrap();
+    assert_eq!(
+        (&nad["name"], &nad["value"]),
+        (&"excludeOutboundPorts".into(), &"5432".into())
+    );
 }
 
 #[test]
@@ -111,17 +172,43 @@ fn exit_codes_tell_outcomes_apart() {
         (vec!["explain", "batch", "-f", "examples"], 3, ""),
         (vec!["explain", "-f", &path(&tproxy)], 0, ""),
         (vec!["explain", "-f", &path(&refused)], 4, ""),
-        (vec!["explain", "-f", &path(&no_namespace)], 2, "no Namespace a"),
-        (vec!["explain", "nobody", "-f", "examples"], 2, "no such pod"),
+        (
+            vec!["explain", "-f", &path(&no_namespace)],
+            2,
+            "no Namespace a",
+        ),
+        (
+            vec!["explain", "nobody", "-f", "examples"],
+            2,
+            "no such pod",
+        ),
         (vec!["explain", "-f", &path(&broken)], 1, "document 1"),
         (vec!["explain", "-f", "/nowhere"], 1, "/nowhere"),
         (vec!["explain"], 2, "--file"),
         (vec!["frobnicate"], 2, "frobnicate"),
         (vec!["rules", "-f", &path(&refused)], 1, "InvalidAnnotation"),
-        (vec!["rules", "web", "-f", "examples", "--format", "iptables"], 0, ""),
-        (vec!["rules", "web", "-f", "examples", "--format", "iptables", "--family", "v4,v6"], 2, "one family"),
-        (vec!["rules", "-f", "examples", "--format", "iptables"], 2, "one pod"),
-        (vec!["rules", "batch", "-f", "examples"], 0, "left alone: OptedOut"),
+        (
+            vec!["rules", "web", "-f", "examples", "--format", "iptables"],
+            0,
+            "",
+        ),
+        (
+            vec![
+                "rules", "web", "-f", "examples", "--format", "iptables", "--family", "v4,v6",
+            ],
+            2,
+            "one family",
+        ),
+        (
+            vec!["rules", "-f", "examples", "--format", "iptables"],
+            2,
+            "one pod",
+        ),
+        (
+            vec!["rules", "batch", "-f", "examples"],
+            0,
+            "left alone: OptedOut",
+        ),
         (vec!["--version"], 0, ""),
         (vec![], 2, "Usage"),
     ] {
@@ -133,12 +220,20 @@ fn exit_codes_tell_outcomes_apart() {
 
 #[test]
 fn rules_are_printed_in_each_form() {
-    let rules = |format: &str, family: &str| mesh_optin(&["rules", "web", "-f", "examples", "--format", format, "--family", family]).1;
+    let rules = |format: &str, family: &str| {
+        mesh_optin(&[
+            "rules", "web", "-f", "examples", "--format", format, "--family", family,
+        ])
+        .1
+    };
     insta::assert_snapshot!("rules_text", rules("text", "v4"));
     insta::assert_snapshot!("rules_nft_ipv6_only", rules("nft", "v6"));
     let json: Value = serde_json::from_str(&rules("json", "v6")).unwrap();
     assert_eq!(json["pods"][0]["addresses"][0]["address"], "::6/128");
-    assert_eq!(json["pods"][0]["table"]["chains"].as_array().unwrap().len(), 3);
+    assert_eq!(
+        json["pods"][0]["table"]["chains"].as_array().unwrap().len(),
+        3
+    );
 }
 
 #[test]
@@ -147,7 +242,10 @@ fn hostile_text_cannot_move_the_terminal() {
         "{kind: Namespace, metadata: {name: a, labels: {istio-injection: \"\\e[2J\"}}}\n---\n{kind: Pod, metadata: {name: \"p\\e[31m\", namespace: a}, spec: {}}",
     );
     let (_, out, err) = mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]);
-    assert!(!out.contains('\x1b') && !err.contains('\x1b') && out.contains("\\u{1b}[31m"), "{out}{err}");
+    assert!(
+        !out.contains('\x1b') && !err.contains('\x1b') && out.contains("\\u{1b}[31m"),
+        "{out}{err}"
+    );
 }
 
 #[test]
@@ -155,7 +253,14 @@ fn a_profile_and_an_attachment_in_the_files_count() {
     let extra = file(
         "{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: strict}, spec: {tenants: {mayOverride: [includeOutboundPorts]}}}",
     );
-    let (code, out, _) = mesh_optin(&["explain", "web", "-f", "examples", "-f", extra.path().to_str().unwrap()]);
+    let (code, out, _) = mesh_optin(&[
+        "explain",
+        "web",
+        "-f",
+        "examples",
+        "-f",
+        extra.path().to_str().unwrap(),
+    ]);
     assert_eq!(code, 4);
     assert!(out.contains("OverrideNotAllowed: the profile does not let network attachments set traffic.excludeOutboundPorts"), "{out}");
 }
@@ -184,7 +289,9 @@ fn explain_warns_of_a_live_pod_for_which_the_plugin_is_not_called() {
 {{kind: Pod, metadata: {{name: p, namespace: a, uid: u, annotations: {{sidecar.istio.io/status: '{{}}', k8s.v1.cni.cncf.io/networks: '{networks}'}}}},
   spec: {{containers: [{{name: istio-proxy, args: [proxy, sidecar]}}]}}}}"
         ));
-        mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]).1.contains("Bypassing: the pod names no attachment")
+        mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()])
+            .1
+            .contains("Bypassing: the pod names no attachment")
     };
     assert!(explain("") && explain("macvlan"));
     assert!(!explain("default/istio-cni") && !explain("macvlan, somewhere/else"));

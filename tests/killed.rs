@@ -29,15 +29,35 @@ struct Kills {
 }
 
 /// Kills an ADD at each of its calls, in a namespace that has nothing of it. `then`: what must hold.
-fn kill_everywhere(node: &Node, lab: &PodLab, args: &str, forget: impl Fn(), mut then: impl FnMut(&str)) -> Kills {
+fn kill_everywhere(
+    node: &Node,
+    lab: &PodLab,
+    args: &str,
+    forget: impl Fn(),
+    mut then: impl FnMut(&str),
+) -> Kills {
     forget();
     let whole = traced_add(node, &lab.netns, args, CONFIG, &[]);
     assert_eq!(whole.call.as_ref().unwrap().code, 0, "{:?}", whole.call);
-    let mut kills = Kills { kills: 0, missed: 0 };
-    let calls = whole.calls().into_iter().filter(|(name, _)| !name.starts_with("exec") && !name.starts_with("exit"));
+    let mut kills = Kills {
+        kills: 0,
+        missed: 0,
+    };
+    let calls = whole
+        .calls()
+        .into_iter()
+        .filter(|(name, _)| !name.starts_with("exec") && !name.starts_with("exit"));
     for (syscall, n) in calls.flat_map(|(name, count)| (1..=count).map(move |n| (name, n))) {
         forget();
-        if !traced_add(node, &lab.netns, args, CONFIG, &[format!("{syscall}:signal=KILL:when={n}")]).killed {
+        if !traced_add(
+            node,
+            &lab.netns,
+            args,
+            CONFIG,
+            &[format!("{syscall}:signal=KILL:when={n}")],
+        )
+        .killed
+        {
             kills.missed += 1;
             continue;
         }
@@ -47,7 +67,12 @@ fn kill_everywhere(node: &Node, lab: &PodLab, args: &str, forget: impl Fn(), mut
         assert_eq!(next.code, 0, "after a kill at {syscall} {n}: {next:?}");
         verified(node);
     }
-    assert!(kills.kills > 150 && kills.missed < kills.kills / 4, "{} {}", kills.kills, kills.missed);
+    assert!(
+        kills.kills > 150 && kills.missed < kills.kills / 4,
+        "{} {}",
+        kills.kills,
+        kills.missed
+    );
     kills
 }
 
@@ -105,7 +130,9 @@ fn killed_with_iptables_at_a_system_call_it_leaves_what_the_next_add_completes()
             &args,
             || forget(node, &lab),
             |_| {
-                let chains = inside(&lab.pod, || run("nft", &["list", "ruleset"], "")).matches("chain ISTIO").count();
+                let chains = inside(&lab.pod, || run("nft", &["list", "ruleset"], ""))
+                    .matches("chain ISTIO")
+                    .count();
                 *left.entry(chains).or_insert(0) += 1;
             },
         );

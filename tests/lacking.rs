@@ -2,7 +2,11 @@
 //! What the kernel here has, is asked for by a name that it does not have, so that it refuses by itself; for a module of nf_tables its
 //! refusal is made one of the message that needs it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -29,8 +33,11 @@ struct Lack {
 
 /// The transaction refused: its begin names a subsystem that knows none (1, conntrack) instead of nf_tables (10).
 fn refused(whole: &Traced) -> (Sent, String) {
-    let batch =
-        whole.sent().into_iter().find(|s| s.bytes.windows(10).any(|w| w == b"mesh-optin") && s.bytes.len() > 500).expect("a transaction");
+    let batch = whole
+        .sent()
+        .into_iter()
+        .find(|s| s.bytes.windows(10).any(|w| w == b"mesh-optin") && s.bytes.len() > 500)
+        .expect("a transaction");
     assert_eq!(batch.bytes[18..20], [0, 10]);
     let inject = batch.with(18, &[0, 1]);
     (batch, inject)
@@ -45,12 +52,29 @@ fn lacks() -> Vec<Lack> {
     vec![
         Lack {
             name: "the socket",
-            inject: |whole| vec![format!("socket:error=EPROTONOSUPPORT:when={}", whole.nth("socket", "NETLINK_NETFILTER"))],
+            inject: |whole| {
+                vec![format!(
+                    "socket:error=EPROTONOSUPPORT:when={}",
+                    whole.nth("socket", "NETLINK_NETFILTER")
+                )]
+            },
             module: "nf_tables",
         },
-        Lack { name: "nf_tables", inject: |whole| vec![refused(whole).1], module: "nf_tables" },
-        Lack { name: "nft_redir", inject: |whole| without(whole, b"redir\0", Errno::ENOENT), module: "nft_redir" },
-        Lack { name: "nft_tproxy", inject: |whole| without(whole, b"tproxy\0", Errno::ENOENT), module: "nft_tproxy" },
+        Lack {
+            name: "nf_tables",
+            inject: |whole| vec![refused(whole).1],
+            module: "nf_tables",
+        },
+        Lack {
+            name: "nft_redir",
+            inject: |whole| without(whole, b"redir\0", Errno::ENOENT),
+            module: "nft_redir",
+        },
+        Lack {
+            name: "nft_tproxy",
+            inject: |whole| without(whole, b"tproxy\0", Errno::ENOENT),
+            module: "nft_tproxy",
+        },
         Lack {
             name: "conntrack zones",
             // NFTA_CT_KEY: 17 is the zone
@@ -82,11 +106,22 @@ fn what_the_kernel_lacks_is_named_and_nothing_is_half_done() {
             let inject = (lack.inject)(&whole(node, &args));
             let lab = node.pod("a", V4);
             let before = lab.state();
-            let (message, code) = traced_add(node, &lab.netns, &args, CONFIG, &inject).call.unwrap().error();
-            assert!(message.starts_with("KernelUnsupported: ") && code == 11, "{}: {message}", lack.name);
+            let (message, code) = traced_add(node, &lab.netns, &args, CONFIG, &inject)
+                .call
+                .unwrap()
+                .error();
+            assert!(
+                message.starts_with("KernelUnsupported: ") && code == 11,
+                "{}: {message}",
+                lack.name
+            );
             assert!(message.contains(lack.module), "{}: {message}", lack.name);
             assert_eq!(lab.state(), before, "{}", lack.name);
-            assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0, "the next ADD succeeds");
+            assert_eq!(
+                node.call("ADD", &lab.netns, &args, CONFIG).code,
+                0,
+                "the next ADD succeeds"
+            );
         });
     }
 }
@@ -105,9 +140,21 @@ fn auto_falls_back_to_iptables_says_why_and_stays_there() {
             let args = given(node, "Auto");
             let inject = (lack.inject)(&whole(node, &args));
             let lab = node.pod("a", V4);
-            let add = traced_add(node, &lab.netns, &args, CONFIG, &inject).call.unwrap();
-            assert_eq!((add.code, add.logged_reason().as_str()), (0, "Redirected"), "{}: {add:?}", lack.name);
-            assert!(add.stderr.contains("iptables is used: nf_tables cannot be ("), "{}: {add:?}", lack.name);
+            let add = traced_add(node, &lab.netns, &args, CONFIG, &inject)
+                .call
+                .unwrap();
+            assert_eq!(
+                (add.code, add.logged_reason().as_str()),
+                (0, "Redirected"),
+                "{}: {add:?}",
+                lack.name
+            );
+            assert!(
+                add.stderr
+                    .contains("iptables is used: nf_tables cannot be ("),
+                "{}: {add:?}",
+                lack.name
+            );
             assert!(!lab.state().contains("inet mesh-optin"));
             is_redirected(node, &lab);
             // also where nf_tables is there by then
@@ -127,7 +174,13 @@ fn auto_takes_nftables_where_it_is_and_looks_for_no_program() {
         let lab = node.pod("a", V4);
         let add = traced_add(node, &lab.netns, &args, CONFIG, &[]);
         assert!(lab.state().contains("inet mesh-optin"));
-        assert_eq!(add.programs().iter().filter(|p| !p.contains("strace")).collect::<Vec<_>>(), [&"/mesh-optin"]);
+        assert_eq!(
+            add.programs()
+                .iter()
+                .filter(|p| !p.contains("strace"))
+                .collect::<Vec<_>>(),
+            [&"/mesh-optin"]
+        );
     });
 }
 
@@ -140,10 +193,19 @@ fn a_refusal_is_no_reason_to_fall_back() {
         let lab = node.pod("a", V4);
         let before = lab.state();
         for errno in ["EPERM", "EACCES", "ENOMEM"] {
-            let add = traced_add(node, &lab.netns, &args, CONFIG, &[format!("socket:error={errno}:when={socket}")]);
+            let add = traced_add(
+                node,
+                &lab.netns,
+                &args,
+                CONFIG,
+                &[format!("socket:error={errno}:when={socket}")],
+            );
             assert!(!add.programs().iter().any(|p| p.contains("tables")));
             let (message, _) = add.call.unwrap().error();
-            assert!(message.starts_with("KernelRefused: opening a nf_tables socket"), "{errno}: {message}");
+            assert!(
+                message.starts_with("KernelRefused: opening a nf_tables socket"),
+                "{errno}: {message}"
+            );
             assert_eq!(lab.state(), before);
         }
     });
@@ -156,10 +218,19 @@ fn without_nf_tables_and_without_iptables_both_are_named() {
         let inject = (lacks()[0].inject)(&whole(node, &args));
         let lab = node.pod("a", V4);
         let before = lab.state();
-        let (message, code) = traced_add(node, &lab.netns, &args, CONFIG, &inject).call.unwrap().error();
-        assert!(message.starts_with("IptablesMissing: no iptables for IPv4 works on this node") && code == 11, "{message}");
+        let (message, code) = traced_add(node, &lab.netns, &args, CONFIG, &inject)
+            .call
+            .unwrap()
+            .error();
         assert!(
-            message.contains("iptables-nft-save") && message.contains("/usr/local/sbin") && message.contains("opening a nf_tables socket"),
+            message.starts_with("IptablesMissing: no iptables for IPv4 works on this node")
+                && code == 11,
+            "{message}"
+        );
+        assert!(
+            message.contains("iptables-nft-save")
+                && message.contains("/usr/local/sbin")
+                && message.contains("opening a nf_tables socket"),
             "{message}"
         );
         assert_eq!(lab.state(), before);
@@ -169,7 +240,10 @@ fn without_nf_tables_and_without_iptables_both_are_named() {
 /// The message that adds `::6` to lo, for a family that the kernel does not have.
 fn without_ipv6(whole: &Traced) -> Vec<String> {
     let sent = whole.sent();
-    let address = sent.iter().find(|s| s.bytes.get(4..6) == Some(&[20, 0])).expect("RTM_NEWADDR");
+    let address = sent
+        .iter()
+        .find(|s| s.bytes.get(4..6) == Some(&[20, 0]))
+        .expect("RTM_NEWADDR");
     assert_eq!(address.bytes[16], 10);
     vec![address.with(16, &[99])]
 }
@@ -185,13 +259,20 @@ fn a_kernel_without_ipv6_needs_no_ipv6_address_but_a_pod_with_ipv6_does() {
             std::fs::remove_dir_all(node.path("run/mesh-optin")).unwrap();
             let lab = node.pod("a", net);
             let before = lab.state();
-            let add = traced_add(node, &lab.netns, &args, CONFIG, &inject).call.unwrap();
+            let add = traced_add(node, &lab.netns, &args, CONFIG, &inject)
+                .call
+                .unwrap();
             assert_eq!(add.code, code, "{net:?}: {add:?}");
             if code == 0 {
                 assert_eq!(lab.dial_out(APP, "93.184.216.34:80"), "pod:15001");
                 assert_eq!(node.call("CHECK", &lab.netns, &args, CONFIG).code, 0);
             } else {
-                assert!(add.error().0.starts_with("KernelUnsupported: adding ::6/128 to lo"), "{add:?}");
+                assert!(
+                    add.error()
+                        .0
+                        .starts_with("KernelUnsupported: adding ::6/128 to lo"),
+                    "{add:?}"
+                );
                 assert_eq!(lab.state(), before);
             }
         });
@@ -200,11 +281,18 @@ fn a_kernel_without_ipv6_needs_no_ipv6_address_but_a_pod_with_ipv6_does() {
 
 /// Puts a script in a program's place; `$REAL` is the program.
 fn script(node: &Node, program: &str, text: &str) {
-    let (path, real) = (node.path("usr/sbin").join(program), format!("/real/{program}"));
+    let (path, real) = (
+        node.path("usr/sbin").join(program),
+        format!("/real/{program}"),
+    );
     let target = std::fs::read_link(&path).unwrap();
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir_all(node.path("real")).unwrap();
-    std::os::unix::fs::symlink(std::path::Path::new("/usr/sbin").join(target), node.path(&real[1..])).unwrap();
+    std::os::unix::fs::symlink(
+        std::path::Path::new("/usr/sbin").join(target),
+        node.path(&real[1..]),
+    )
+    .unwrap();
     std::fs::write(&path, format!("#!/dash\nREAL={real}\n{text}\n")).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     std::fs::copy("/usr/bin/dash", node.path("dash")).unwrap();
@@ -225,10 +313,15 @@ fn ipv4_is_undone_where_ipv6_fails_and_what_is_lacking_is_named() {
         script(
             node,
             "ip6tables-nft-restore",
-            &format!("IFS= read -r line; case \"$line\" in \"*nat\") exit 0;; esac\necho \"{says}\" >&2; exit 2"),
+            &format!(
+                "IFS= read -r line; case \"$line\" in \"*nat\") exit 0;; esac\necho \"{says}\" >&2; exit 2"
+            ),
         );
         let lab = node.pod("a", BOTH);
-        let (rules, before) = (|| lab.state().split("----").next().unwrap().to_owned(), lab.state());
+        let (rules, before) = (
+            || lab.state().split("----").next().unwrap().to_owned(),
+            lab.state(),
+        );
         let (message, _) = node.call("ADD", &lab.netns, &args, CONFIG).error();
         assert!(
             message.starts_with("KernelUnsupported: /usr/sbin/ip6tables-nft-restore")
@@ -236,7 +329,11 @@ fn ipv4_is_undone_where_ipv6_fails_and_what_is_lacking_is_named() {
                 && message.contains("Couldn't load match owner"),
             "{message}"
         );
-        assert!(!rules().contains("ISTIO") && !rules().contains("-j") && !rules().contains("jump"), "{}", rules());
+        assert!(
+            !rules().contains("ISTIO") && !rules().contains("-j") && !rules().contains("jump"),
+            "{}",
+            rules()
+        );
         assert_eq!(
             lab.state().split_once("----").unwrap().1,
             before.split_once("----").unwrap().1,
@@ -247,13 +344,24 @@ fn ipv4_is_undone_where_ipv6_fails_and_what_is_lacking_is_named() {
 
 #[test]
 fn a_program_that_hangs_is_killed_at_the_deadline() {
-    for program in ["iptables-nft-save", "iptables-nft-restore", "ip6tables-nft-restore"] {
+    for program in [
+        "iptables-nft-save",
+        "iptables-nft-restore",
+        "ip6tables-nft-restore",
+    ] {
         on_node(|node| {
-            node.write("etc/mesh-optin/node.yaml", "{sources: [manifests], manifests: /manifests, deadline: 2s}");
+            node.write(
+                "etc/mesh-optin/node.yaml",
+                "{sources: [manifests], manifests: /manifests, deadline: 2s}",
+            );
             node.install_iptables(&["nft"]);
             let args = dual_stack_by_iptables(node);
             // not in the trial, which asks a save for its version and gives a restore no option
-            let in_earnest = if program.ends_with("save") { "0" } else { "1 -o $# = 2" };
+            let in_earnest = if program.ends_with("save") {
+                "0"
+            } else {
+                "1 -o $# = 2"
+            };
             script(
                 node,
                 program,
@@ -265,7 +373,12 @@ while :; do :; done"
             let lab = node.pod("a", BOTH);
             let started = Instant::now();
             let (message, code) = node.call("ADD", &lab.netns, &args, CONFIG).error();
-            assert!(message.starts_with("DeadlineExceeded: ") && message.contains(program) && code == 11, "{message}");
+            assert!(
+                message.starts_with("DeadlineExceeded: ")
+                    && message.contains(program)
+                    && code == 11,
+                "{message}"
+            );
             assert!(started.elapsed().as_secs() < 8, "{:?}", started.elapsed());
             let left = support::run("ps", &["-eo", "args"], "");
             assert!(!left.contains(&format!("/usr/sbin/{program}")), "{left}");
@@ -283,9 +396,17 @@ fn the_programs_are_tried_once_per_node_and_the_trial_leaves_no_trace() {
             let lab = node.pod(name, BOTH);
             let add = traced_add(node, &lab.netns, &args, CONFIG, &[]);
             assert_eq!(add.call.as_ref().unwrap().code, 0, "{:?}", add.call);
-            programs.push(add.programs().iter().filter(|p| p.contains("tables")).count());
+            programs.push(
+                add.programs()
+                    .iter()
+                    .filter(|p| p.contains("tables"))
+                    .count(),
+            );
             assert_eq!(
-                support::lab::inside(&lab.pod, || std::fs::read_to_string("/proc/thread-self/net/ip_tables_names").unwrap_or_default()),
+                support::lab::inside(&lab.pod, || std::fs::read_to_string(
+                    "/proc/thread-self/net/ip_tables_names"
+                )
+                .unwrap_or_default()),
                 ""
             );
             std::fs::remove_dir_all(node.path("run/mesh-optin/attachments")).unwrap();
@@ -296,7 +417,14 @@ fn the_programs_are_tried_once_per_node_and_the_trial_leaves_no_trace() {
         // one that went is looked for anew
         std::fs::remove_file(node.path("usr/sbin/iptables-nft-save")).unwrap();
         let lab = node.pod("c", PodNet::default());
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).error().0.split(':').next(), Some("NoPrimaryInterface"));
+        assert_eq!(
+            node.call("ADD", &lab.netns, &args, CONFIG)
+                .error()
+                .0
+                .split(':')
+                .next(),
+            Some("NoPrimaryInterface")
+        );
         let lab = node.pod("d", BOTH);
         let add = node.call("ADD", &lab.netns, &args, CONFIG);
         assert_eq!(add.code, 0, "{add:?}");

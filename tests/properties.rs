@@ -1,7 +1,12 @@
 //! For any settings: the plan is what the kernel then has, with either backend, and istio-validation's probe arrives. For any text at all: an
 //! error, or a plan of parsed values.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking, and says how much it tried")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says how much it tried"
+)]
 
 mod support;
 
@@ -10,7 +15,10 @@ use std::{cell::Cell, net::TcpListener, time::Duration};
 use mesh_optin::{
     deadline::Deadline,
     kernel::{Carrier, Interfaces as KernelInterfaces, Live, Netns, Tools},
-    mesh::{Attachment, Decision, IfName, Intent, Interfaces, Namespace, Profile, Selection, annotation, decide},
+    mesh::{
+        Attachment, Decision, IfName, Intent, Interfaces, Namespace, Profile, Selection,
+        annotation, decide,
+    },
     plan::{
         Plan, PodNetwork,
         ipt::{self, Match, Target},
@@ -26,32 +34,59 @@ use support::{
 };
 
 /// Annotations, and variables of the proxy.
-type Settings = (Vec<(&'static str, String)>, Vec<(&'static str, &'static str)>);
+type Settings = (
+    Vec<(&'static str, String)>,
+    Vec<(&'static str, &'static str)>,
+);
 
 fn any_settings() -> impl Strategy<Value = Settings> {
-    let ports = || proptest::collection::vec(any::<u16>(), 0..6).prop_map(|v| v.iter().map(u16::to_string).collect::<Vec<_>>().join(","));
-    let v4 = (any::<[u8; 4]>(), 0u8..=32).prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv4Addr::from(a)));
-    let v6 = (any::<[u8; 16]>(), 0u8..=128).prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv6Addr::from(a)));
-    let ranges = || proptest::collection::vec(prop_oneof![v4.clone(), v6.clone()], 0..6).prop_map(|v| v.join(","));
-    let interfaces =
-        || proptest::collection::btree_set("[a-z][a-z0-9.-]{2,14}", 0..4).prop_map(|v| v.into_iter().collect::<Vec<_>>().join(","));
+    let ports = || {
+        proptest::collection::vec(any::<u16>(), 0..6)
+            .prop_map(|v| v.iter().map(u16::to_string).collect::<Vec<_>>().join(","))
+    };
+    let v4 = (any::<[u8; 4]>(), 0u8..=32)
+        .prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv4Addr::from(a)));
+    let v6 = (any::<[u8; 16]>(), 0u8..=128)
+        .prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv6Addr::from(a)));
+    let ranges = || {
+        proptest::collection::vec(prop_oneof![v4.clone(), v6.clone()], 0..6)
+            .prop_map(|v| v.join(","))
+    };
+    let interfaces = || {
+        proptest::collection::btree_set("[a-z][a-z0-9.-]{2,14}", 0..4)
+            .prop_map(|v| v.into_iter().collect::<Vec<_>>().join(","))
+    };
     let setting = prop_oneof![
-        prop_oneof![ports(), Just("*".to_owned())].prop_map(|v| ("traffic.sidecar.istio.io/includeInboundPorts", v)),
+        prop_oneof![ports(), Just("*".to_owned())]
+            .prop_map(|v| ("traffic.sidecar.istio.io/includeInboundPorts", v)),
         ports().prop_map(|v| ("traffic.sidecar.istio.io/excludeInboundPorts", v)),
-        prop_oneof![ranges(), Just("*".to_owned())].prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundIPRanges", v)),
+        prop_oneof![ranges(), Just("*".to_owned())]
+            .prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundIPRanges", v)),
         ranges().prop_map(|v| ("traffic.sidecar.istio.io/excludeOutboundIPRanges", v)),
         ports().prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundPorts", v)),
         ports().prop_map(|v| ("traffic.sidecar.istio.io/excludeOutboundPorts", v)),
         interfaces().prop_map(|v| ("traffic.sidecar.istio.io/excludeInterfaces", v)),
         interfaces().prop_map(|v| ("istio.io/reroute-virtual-interfaces", v)),
-        prop_oneof![Just("TPROXY"), Just("REDIRECT")].prop_map(|v| ("sidecar.istio.io/interceptionMode", v.to_owned())),
+        prop_oneof![Just("TPROXY"), Just("REDIRECT")]
+            .prop_map(|v| ("sidecar.istio.io/interceptionMode", v.to_owned())),
     ];
-    let flag = prop_oneof![Just(("ISTIO_DUAL_STACK", "true")), Just(("INVALID_DROP", "true")), Just(("ISTIO_META_DNS_CAPTURE", "true"))];
-    (proptest::collection::vec(setting, 0..9), proptest::collection::vec(flag, 0..3))
+    let flag = prop_oneof![
+        Just(("ISTIO_DUAL_STACK", "true")),
+        Just(("INVALID_DROP", "true")),
+        Just(("ISTIO_META_DNS_CAPTURE", "true"))
+    ];
+    (
+        proptest::collection::vec(setting, 0..9),
+        proptest::collection::vec(flag, 0..3),
+    )
 }
 
 /// Carries the plan out in a namespace of its own; what differs then, and where the probe of istio-validation lands.
-fn carried_out(node: &Node, carrier: &Carrier<'_>, plan: &Plan) -> Result<(Option<String>, Vec<String>), String> {
+fn carried_out(
+    node: &Node,
+    carrier: &Carrier<'_>,
+    plan: &Plan,
+) -> Result<(Option<String>, Vec<String>), String> {
     let netns: Netns = node.new_netns("any");
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let differences = netns.run(|| {
@@ -71,13 +106,26 @@ fn carried_out(node: &Node, carrier: &Carrier<'_>, plan: &Plan) -> Result<(Optio
             std::io::Write::write_all(&mut &stream, b"inbound").ok();
         }
     });
-    let probes = [("127.0.0.1:0", "127.0.0.6:15002"), ("[::1]:0", "[::6]:15002")];
-    let landings = probes.iter().take(if plan.families.ipv6 { 2 } else { 1 }).map(|(from, to)| {
-        let probe = Probe { from: Some(from.parse().unwrap()), ..Probe::tcp(PROXY, to.parse().unwrap()) };
-        inside(&netns, || probe.landing())
-    });
+    let probes = [
+        ("127.0.0.1:0", "127.0.0.6:15002"),
+        ("[::1]:0", "[::6]:15002"),
+    ];
+    let landings = probes
+        .iter()
+        .take(if plan.families.ipv6 { 2 } else { 1 })
+        .map(|(from, to)| {
+            let probe = Probe {
+                from: Some(from.parse().unwrap()),
+                ..Probe::tcp(PROXY, to.parse().unwrap())
+            };
+            inside(&netns, || probe.landing())
+        });
     let landings = landings.collect();
-    nix::mount::umount2(&node.path("run/netns/any"), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    nix::mount::umount2(
+        &node.path("run/netns/any"),
+        nix::mount::MntFlags::MNT_DETACH,
+    )
+    .unwrap();
     Ok((differences, landings))
 }
 
@@ -136,8 +184,13 @@ const ANNOTATIONS: [&str; 14] = [
     "istio.io/rev",
     annotation::NETWORKS,
 ];
-const VARIABLES: [&str; 5] =
-    ["DISABLE_ENVOY", "ISTIO_META_DNS_CAPTURE", "ISTIO_DUAL_STACK", "INVALID_DROP", "ISTIO_META_INTERCEPTION_MODE"];
+const VARIABLES: [&str; 5] = [
+    "DISABLE_ENVOY",
+    "ISTIO_META_DNS_CAPTURE",
+    "ISTIO_DUAL_STACK",
+    "INVALID_DROP",
+    "ISTIO_META_INTERCEPTION_MODE",
+];
 
 /// Text of any kind, much of it nearly valid.
 fn any_text() -> impl Strategy<Value = String> {
@@ -154,42 +207,77 @@ fn any_text() -> impl Strategy<Value = String> {
 fn arbitrary_text_is_an_error_or_a_plan_and_never_a_word_of_a_rule() {
     let annotations = proptest::collection::vec((0..ANNOTATIONS.len(), any_text()), 0..5);
     let env = proptest::collection::vec((0..VARIABLES.len(), any_text()), 0..3);
-    let mut runner = TestRunner::new(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) });
-    let plans = Cell::new(0);
-    let tried = runner.run(&(annotations, env, any::<bool>()), |(annotations, env, v6)| {
-        let annotations: Vec<_> = annotations.iter().map(|(k, v)| (ANNOTATIONS[*k], v.as_str())).collect();
-        let env: Vec<_> = env.iter().map(|(k, v)| (VARIABLES[*k], v.as_str())).collect();
-        let pod = injected(&annotations, &env);
-        let decided = decide(&pod, &Namespace::default(), &Profile::built_in(), &Attachment::default());
-        let Decision::Redirect(intent) = decided.decision else { return Ok(()) };
-        let network = PodNetwork { ipv4: !v6, ipv6: v6, primary: [IfName::eth0()].into() };
-        let Ok(plan) = Plan::new(&intent, &network) else { return Ok(()) };
-        plans.set(plans.get() + 1);
-        plan.captures();
-        let printable = |text: &str| text.chars().all(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n' | '\t'));
-        prop_assert!(printable(&plan.nftables().to_string()));
-        for family in plan.families.captured() {
-            let rules = plan.iptables(family);
-            let text = rules.to_string();
-            prop_assert!(printable(&text));
-            // every word of it is one that a reader understands: as a dump it is the same rules again
-            let line = |line: &str| match line.split_once(' ') {
-                Some(("-N", chain)) => format!(":{chain} -\n"),
-                _ if line.starts_with('*') => format!("{line}\n:PREROUTING ACCEPT\n:OUTPUT ACCEPT\n"),
-                _ => format!("{line}\n"),
-            };
-            let parsed = ipt::parse(family, &text.lines().map(line).collect::<String>());
-            let all = parsed.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
-            for rule in all {
-                prop_assert!(
-                    !rule.matches.iter().any(|m| matches!(m, Match::Other(_))) && !matches!(rule.target, Target::Other(_)),
-                    "{rule}"
-                );
-            }
-            prop_assert_eq!(summary(&ipt::compare(&rules, Some(&parsed))), None);
-        }
-        Ok(())
+    let mut runner = TestRunner::new(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(3000)
     });
+    let plans = Cell::new(0);
+    let tried = runner.run(
+        &(annotations, env, any::<bool>()),
+        |(annotations, env, v6)| {
+            let annotations: Vec<_> = annotations
+                .iter()
+                .map(|(k, v)| (ANNOTATIONS[*k], v.as_str()))
+                .collect();
+            let env: Vec<_> = env
+                .iter()
+                .map(|(k, v)| (VARIABLES[*k], v.as_str()))
+                .collect();
+            let pod = injected(&annotations, &env);
+            let decided = decide(
+                &pod,
+                &Namespace::default(),
+                &Profile::built_in(),
+                &Attachment::default(),
+            );
+            let Decision::Redirect(intent) = decided.decision else {
+                return Ok(());
+            };
+            let network = PodNetwork {
+                ipv4: !v6,
+                ipv6: v6,
+                primary: [IfName::eth0()].into(),
+            };
+            let Ok(plan) = Plan::new(&intent, &network) else {
+                return Ok(());
+            };
+            plans.set(plans.get() + 1);
+            plan.captures();
+            let printable = |text: &str| {
+                text.chars()
+                    .all(|c| c.is_ascii_graphic() || matches!(c, ' ' | '\n' | '\t'))
+            };
+            prop_assert!(printable(&plan.nftables().to_string()));
+            for family in plan.families.captured() {
+                let rules = plan.iptables(family);
+                let text = rules.to_string();
+                prop_assert!(printable(&text));
+                // every word of it is one that a reader understands: as a dump it is the same rules again
+                let line = |line: &str| match line.split_once(' ') {
+                    Some(("-N", chain)) => format!(":{chain} -\n"),
+                    _ if line.starts_with('*') => {
+                        format!("{line}\n:PREROUTING ACCEPT\n:OUTPUT ACCEPT\n")
+                    }
+                    _ => format!("{line}\n"),
+                };
+                let parsed = ipt::parse(family, &text.lines().map(line).collect::<String>());
+                let all = parsed
+                    .tables
+                    .iter()
+                    .flat_map(|t| &t.chains)
+                    .flat_map(|c| &c.rules);
+                for rule in all {
+                    prop_assert!(
+                        !rule.matches.iter().any(|m| matches!(m, Match::Other(_)))
+                            && !matches!(rule.target, Target::Other(_)),
+                        "{rule}"
+                    );
+                }
+                prop_assert_eq!(summary(&ipt::compare(&rules, Some(&parsed))), None);
+            }
+            Ok(())
+        },
+    );
     tried.unwrap();
     println!("of 3000 texts {} gave a plan", plans.get());
     assert!((300..2700).contains(&plans.get()), "{plans:?}");

@@ -1,6 +1,10 @@
 //! Real connections in real namespaces: where each lands, for every kind of setting.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -16,7 +20,10 @@ use support::{
     pods::{given, given_with},
 };
 
-const OTHER: Owner = Owner { uid: 2000, gid: 2000 };
+const OTHER: Owner = Owner {
+    uid: 2000,
+    gid: 2000,
+};
 
 #[test]
 fn defaults_capture_the_application_and_spare_the_sidecar() {
@@ -77,9 +84,19 @@ fn an_ipv6_only_pod_is_captured_over_ipv6() {
                 (PROXY_UID, "[::1]:8080", "pod:8080"),
             ],
         );
-        inbound(&lab, &[("[fd00:244::5]:8080", "pod:15006"), ("[fd00:244::5]:15008", "pod:15008")]);
+        inbound(
+            &lab,
+            &[
+                ("[fd00:244::5]:8080", "pod:15006"),
+                ("[fd00:244::5]:15008", "pod:15008"),
+            ],
+        );
         assert_eq!(validation_probe(&lab, PROXY_UID, true), "pod:15006");
-        assert_eq!(validation_probe(&lab, PROXY_UID, false), "pod:15006", "IPv4 is always programmed");
+        assert_eq!(
+            validation_probe(&lab, PROXY_UID, false),
+            "pod:15006",
+            "IPv4 is always programmed"
+        );
     });
 }
 
@@ -97,7 +114,13 @@ fn a_dual_stack_sidecar_gets_both_families() {
                 (PROXY_UID, "[fd00:244::5]:8080", "pod:15006"),
             ],
         );
-        inbound(&lab, &[("10.244.0.5:8080", "pod:15006"), ("[fd00:244::5]:8080", "pod:15006")]);
+        inbound(
+            &lab,
+            &[
+                ("10.244.0.5:8080", "pod:15006"),
+                ("[fd00:244::5]:8080", "pod:15006"),
+            ],
+        );
         for v6 in [false, true] {
             assert_eq!(validation_probe(&lab, PROXY_UID, v6), "pod:15006");
         }
@@ -133,7 +156,14 @@ fn excluded_ports_bypass_in_both_directions() {
 fn only_included_ranges_are_captured() {
     on_node(|node| {
         let lab = redirected(node, &given(node, "include-ranges"), V4);
-        outbound(&lab, &[(APP, "93.184.216.34:80", "pod:15001"), (APP, "10.96.0.10:80", "pod:15001"), (APP, "10.244.0.1:80", "world:80")]);
+        outbound(
+            &lab,
+            &[
+                (APP, "93.184.216.34:80", "pod:15001"),
+                (APP, "10.96.0.10:80", "pod:15001"),
+                (APP, "10.244.0.1:80", "world:80"),
+            ],
+        );
         inbound(&lab, &[("10.244.0.5:8080", "pod:15006")]);
     });
 }
@@ -144,7 +174,10 @@ fn ranges_and_ports_combine_as_istio_combines_them() {
         let annotations = [
             ("traffic.sidecar.istio.io/includeOutboundIPRanges", ""),
             ("traffic.sidecar.istio.io/includeOutboundPorts", "443,8080"),
-            ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.0/16"),
+            (
+                "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+                "10.96.0.0/16",
+            ),
             ("traffic.sidecar.istio.io/excludeOutboundPorts", "8080"),
             ("traffic.sidecar.istio.io/includeInboundPorts", "8080,15008"),
             ("traffic.sidecar.istio.io/excludeInboundPorts", "8080"),
@@ -155,11 +188,18 @@ fn ranges_and_ports_combine_as_istio_combines_them() {
             &[
                 (APP, "93.184.216.34:443", "pod:15001"),
                 (APP, "93.184.216.34:80", "world:80"),
-                (APP, "10.96.0.10:443", "world:443"),      // an excluded range beats an included port
+                (APP, "10.96.0.10:443", "world:443"), // an excluded range beats an included port
                 (APP, "93.184.216.34:8080", "world:8080"), // an excluded port beats everything
             ],
         );
-        inbound(&lab, &[("10.244.0.5:8080", "pod:15006"), ("10.244.0.5:22", "pod:22"), ("10.244.0.5:15008", "pod:15008")]);
+        inbound(
+            &lab,
+            &[
+                ("10.244.0.5:8080", "pod:15006"),
+                ("10.244.0.5:22", "pod:22"),
+                ("10.244.0.5:15008", "pod:15008"),
+            ],
+        );
         assert_eq!(validation_probe(&lab, PROXY_UID, false), "pod:15006");
     });
 }
@@ -167,7 +207,10 @@ fn ranges_and_ports_combine_as_istio_combines_them() {
 #[test]
 fn nothing_is_captured_where_nothing_is_included_but_validation_passes() {
     on_node(|node| {
-        let annotations = [("traffic.sidecar.istio.io/includeOutboundIPRanges", ""), ("traffic.sidecar.istio.io/includeInboundPorts", "")];
+        let annotations = [
+            ("traffic.sidecar.istio.io/includeOutboundIPRanges", ""),
+            ("traffic.sidecar.istio.io/includeInboundPorts", ""),
+        ];
         let lab = redirected(node, &given_with(node, "defaults", &annotations, &[]), V4);
         outbound(&lab, &[(APP, "93.184.216.34:80", "world:80")]);
         inbound(&lab, &[("10.244.0.5:8080", "pod:8080")]);
@@ -178,7 +221,10 @@ fn nothing_is_captured_where_nothing_is_included_but_validation_passes() {
 #[test]
 fn an_included_loopback_range_is_captured_but_127_0_0_1_never() {
     on_node(|node| {
-        let annotations = [("traffic.sidecar.istio.io/includeOutboundIPRanges", "127.0.0.9/32,10.96.0.0/16")];
+        let annotations = [(
+            "traffic.sidecar.istio.io/includeOutboundIPRanges",
+            "127.0.0.9/32,10.96.0.0/16",
+        )];
         let lab = redirected(node, &given_with(node, "defaults", &annotations, &[]), V4);
         outbound(
             &lab,
@@ -200,13 +246,23 @@ fn owner_groups_choose_whose_connections_are_captured() {
         let lab = redirected(node, &given(node, "defaults"), V4);
         outbound(
             &lab,
-            &[(APP, "93.184.216.34:80", "pod:15001"), (OTHER, "93.184.216.34:80", "world:80"), (PROXY_UID, "93.184.216.34:80", "world:80")],
+            &[
+                (APP, "93.184.216.34:80", "pod:15001"),
+                (OTHER, "93.184.216.34:80", "world:80"),
+                (PROXY_UID, "93.184.216.34:80", "world:80"),
+            ],
         );
     });
     on_node(|node| {
         profile(node, "{outboundOwnerGroups: {exclude: [2000]}}");
         let lab = redirected(node, &given(node, "defaults"), V4);
-        outbound(&lab, &[(APP, "93.184.216.34:80", "pod:15001"), (OTHER, "93.184.216.34:80", "world:80")]);
+        outbound(
+            &lab,
+            &[
+                (APP, "93.184.216.34:80", "pod:15001"),
+                (OTHER, "93.184.216.34:80", "world:80"),
+            ],
+        );
     });
 }
 
@@ -223,7 +279,16 @@ fn a_sidecar_of_another_uid_is_spared_and_1337_is_not() {
         let args = support::pods::cni_args(&pod);
         node.manifests(&[pod, namespace]);
         let lab = redirected(node, &args, V4);
-        let (by_uid, by_gid) = (Owner { uid: 1_000_670_000, gid: 0 }, Owner { uid: 5, gid: 1_000_670_001 });
+        let (by_uid, by_gid) = (
+            Owner {
+                uid: 1_000_670_000,
+                gid: 0,
+            },
+            Owner {
+                uid: 5,
+                gid: 1_000_670_001,
+            },
+        );
         outbound(
             &lab,
             &[
@@ -240,9 +305,19 @@ fn a_sidecar_of_another_uid_is_spared_and_1337_is_not() {
 #[test]
 fn dropping_invalid_packets_leaves_valid_ones_alone() {
     on_node(|node| {
-        let lab = redirected(node, &given_with(node, "defaults", &[], &[("INVALID_DROP", "true")]), V4);
+        let lab = redirected(
+            node,
+            &given_with(node, "defaults", &[], &[("INVALID_DROP", "true")]),
+            V4,
+        );
         assert!(lab.state().contains("ct state invalid drop"));
-        outbound(&lab, &[(APP, "93.184.216.34:80", "pod:15001"), (PROXY_UID, "93.184.216.34:80", "world:80")]);
+        outbound(
+            &lab,
+            &[
+                (APP, "93.184.216.34:80", "pod:15001"),
+                (PROXY_UID, "93.184.216.34:80", "world:80"),
+            ],
+        );
         inbound(&lab, &[("10.244.0.5:8080", "pod:15006")]);
     });
 }
@@ -267,7 +342,14 @@ fn other_ports_and_other_layers_say_what_is_captured() {
                 (APP, "10.96.0.10:80", "world:80"),
             ],
         );
-        inbound(&lab, &[("10.244.0.5:15008", "pod:3306"), ("10.244.0.5:22", "pod:22"), ("10.244.0.5:8080", "pod:8080")]);
+        inbound(
+            &lab,
+            &[
+                ("10.244.0.5:15008", "pod:3306"),
+                ("10.244.0.5:22", "pod:22"),
+                ("10.244.0.5:8080", "pod:8080"),
+            ],
+        );
     });
 }
 
@@ -288,7 +370,10 @@ fn rules_of_a_live_table_are_replaced_without_letting_a_connection_through() {
                 let mut nftables = Nftables::open(Deadline::after(Duration::from_secs(60)))?;
                 let table = nftables.read()?.unwrap();
                 let mut other = table.clone();
-                other.chains.iter_mut().for_each(|c| c.rules.extend(c.rules.first().cloned()));
+                other
+                    .chains
+                    .iter_mut()
+                    .for_each(|c| c.rules.extend(c.rules.first().cloned()));
                 let mut count = 0;
                 while landed.load(Relaxed) < 1000 || count < 200 {
                     for (found, wanted) in [(&table, &other), (&other, &table)] {

@@ -1,6 +1,10 @@
 //! `tests/stack/up` and `down`: however a stack ends, nothing of it is left.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -34,9 +38,20 @@ impl Up {
         let (name, mounts) = (format!("test-{}-{name}", std::process::id()), mounts());
         #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
         let mut up = Command::new("setpriv");
-        up.args(["--pdeathsig", "TERM", &script("up"), "thin"]).env("STACK", &name).env("PROGRAM", env!("CARGO_BIN_EXE_mesh-optin"));
-        let process = up.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
-        Self { name, process, mounts }
+        up.args(["--pdeathsig", "TERM", &script("up"), "thin"])
+            .env("STACK", &name)
+            .env("PROGRAM", env!("CARGO_BIN_EXE_mesh-optin"));
+        let process = up
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self {
+            name,
+            process,
+            mounts,
+        }
     }
 
     fn pid(&self) -> Pid {
@@ -44,13 +59,25 @@ impl Up {
     }
 
     fn run(&self, name: &str, args: &[&str]) -> String {
-        run("env", &[&[format!("STACK={}", self.name).as_str(), &script(name)], args].concat(), "")
+        run(
+            "env",
+            &[
+                &[format!("STACK={}", self.name).as_str(), &script(name)],
+                args,
+            ]
+            .concat(),
+            "",
+        )
     }
 
     fn until(&self, what: &str, is_so: impl Fn() -> bool) {
         let started = Instant::now();
         while !is_so() {
-            assert!(started.elapsed() < Duration::from_secs(900), "{}: not {what}", self.name);
+            assert!(
+                started.elapsed() < Duration::from_secs(900),
+                "{}: not {what}",
+                self.name
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -64,29 +91,67 @@ impl Up {
         let up = Self::start(name);
         up.until("up", || up.is_up());
         up.run("enter", &["kubectl", "apply", "-f", &script("pods.yaml")]);
-        up.run("enter", &["kubectl", "wait", "-n", "team-a", "--for=condition=Ready", "--timeout=60s", "pod/web", "pod/batch"]);
+        up.run(
+            "enter",
+            &[
+                "kubectl",
+                "wait",
+                "-n",
+                "team-a",
+                "--for=condition=Ready",
+                "--timeout=60s",
+                "pod/web",
+                "pod/batch",
+            ],
+        );
         up
     }
 
     /// Does what ends it; fails the test if anything is left.
     fn ends_by(mut self, end: impl FnOnce(&Self)) {
         let (processes, namespaces) = self.processes();
-        assert!(processes.len() > 1 && !namespaces.is_empty(), "{}: {processes:?}", self.name);
+        assert!(
+            processes.len() > 1 && !namespaces.is_empty(),
+            "{}: {processes:?}",
+            self.name
+        );
         end(&self);
         let started = Instant::now();
         while self.process.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < Duration::from_secs(30), "{} does not end", self.name);
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "{} does not end",
+                self.name
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
         let left: Vec<_> = processes.iter().filter(|p| is_alive(p)).collect();
         assert!(left.is_empty(), "processes are left: {left:?}");
-        let (_, of_all) = of_tree(all_pids().into_iter().filter(|pid| is_alive(Path::new(&format!("/proc/{pid}")))));
-        assert!(of_all.is_disjoint(&namespaces), "namespaces are left: {:?}", of_all.intersection(&namespaces));
+        let (_, of_all) = of_tree(
+            all_pids()
+                .into_iter()
+                .filter(|pid| is_alive(Path::new(&format!("/proc/{pid}")))),
+        );
+        assert!(
+            of_all.is_disjoint(&namespaces),
+            "namespaces are left: {:?}",
+            of_all.intersection(&namespaces)
+        );
         assert_eq!(mounts(), self.mounts, "mounts are left");
         let interfaces = run("ip", &["-o", "link"], "");
-        assert!(!interfaces.contains("cni0") && !interfaces.contains("node0"), "interfaces are left: {interfaces}");
-        assert!(!Path::new("/run/mesh-optin-stack").join(&self.name).exists(), "its state is left");
-        let cgroups = run("find", &["/sys/fs/cgroup", "-name", &format!("*{}*", self.name)], "");
+        assert!(
+            !interfaces.contains("cni0") && !interfaces.contains("node0"),
+            "interfaces are left: {interfaces}"
+        );
+        assert!(
+            !Path::new("/run/mesh-optin-stack").join(&self.name).exists(),
+            "its state is left"
+        );
+        let cgroups = run(
+            "find",
+            &["/sys/fs/cgroup", "-name", &format!("*{}*", self.name)],
+            "",
+        );
         assert!(cgroups.is_empty(), "cgroups are left: {cgroups}");
     }
 
@@ -95,9 +160,18 @@ impl Up {
         let mut pids = vec![self.process.id()];
         let mut at = 0;
         while let Some(pid) = pids.get(at).copied() {
-            let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-            let children = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok()).collect::<String>();
-            pids.extend(children.split_whitespace().map(|pid| pid.parse::<u32>().unwrap()));
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let children = tasks
+                .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+                .collect::<String>();
+            pids.extend(
+                children
+                    .split_whitespace()
+                    .map(|pid| pid.parse::<u32>().unwrap()),
+            );
             at += 1;
         }
         let (processes, namespaces) = of_tree(pids.into_iter().skip(1));
@@ -111,7 +185,10 @@ fn of_tree(pids: impl IntoIterator<Item = u32>) -> (BTreeSet<PathBuf>, BTreeSet<
     let (mut processes, mut namespaces) = (BTreeSet::new(), BTreeSet::new());
     for pid in pids {
         let process = PathBuf::from(format!("/proc/{pid}"));
-        let links = std::fs::read_dir(process.join("ns")).into_iter().flatten().flatten();
+        let links = std::fs::read_dir(process.join("ns"))
+            .into_iter()
+            .flatten()
+            .flatten();
         namespaces.extend(links.filter_map(|link| std::fs::read_link(link.path()).ok()));
         processes.insert(process);
     }
@@ -121,7 +198,8 @@ fn of_tree(pids: impl IntoIterator<Item = u32>) -> (BTreeSet<PathBuf>, BTreeSet<
 /// Whether it is more than what its parent has not asked for yet.
 fn is_alive(process: &Path) -> bool {
     let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 fn mounts() -> String {
@@ -129,7 +207,10 @@ fn mounts() -> String {
 }
 
 fn all_pids() -> Vec<u32> {
-    std::fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok()).collect()
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
 }
 
 #[test]
@@ -146,9 +227,11 @@ fn ctrl_c_takes_down_a_stack_with_pods() {
 
 #[test]
 fn ctrl_c_and_sigterm_take_down_a_stack_that_is_coming_up() {
-    for (name, signal, after) in
-        [("early-int", Signal::SIGINT, 0), ("later-int", Signal::SIGINT, 2500), ("later-term", Signal::SIGTERM, 1200)]
-    {
+    for (name, signal, after) in [
+        ("early-int", Signal::SIGINT, 0),
+        ("later-int", Signal::SIGINT, 2500),
+        ("later-term", Signal::SIGTERM, 1200),
+    ] {
         let up = Up::start(name);
         up.until("starting", || state(&up.name).lines().count() == 2);
         std::thread::sleep(Duration::from_millis(after));

@@ -1,6 +1,10 @@
 //! The iptables form is Istio's: its nine worked examples, and every combination of their options, as a kernel dumps them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 
@@ -21,10 +25,17 @@ fn dump(text: &str) -> Dump {
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('*') {
             table = name;
-        } else if let Some(name) = line.strip_prefix(':').and_then(|l| l.split_once(" - ")).map(|(name, _)| name) {
+        } else if let Some(name) = line
+            .strip_prefix(':')
+            .and_then(|l| l.split_once(" - "))
+            .map(|(name, _)| name)
+        {
             out.entry((table.into(), name.into())).or_default();
-        } else if let Some((chain, rule)) = line.strip_prefix("-A ").and_then(|l| l.split_once(' ')) {
-            out.entry((table.into(), chain.into())).or_default().push(rule.into());
+        } else if let Some((chain, rule)) = line.strip_prefix("-A ").and_then(|l| l.split_once(' '))
+        {
+            out.entry((table.into(), chain.into()))
+                .or_default()
+                .push(rule.into());
         }
     }
     out
@@ -55,29 +66,63 @@ struct Example {
 }
 
 fn examples() -> Vec<Example> {
-    let example = |name| Example { name, annotations: vec![], env: vec![], ids: (1337, 1337), ips: &["10.244.0.5"], corrected: vec![] };
+    let example = |name| Example {
+        name,
+        annotations: vec![],
+        env: vec![],
+        ids: (1337, 1337),
+        ips: &["10.244.0.5"],
+        corrected: vec![],
+    };
     let traffic = |settings: &[(&'static str, &'static str)]| settings.to_vec();
-    let tunnel = ("mangle", "ISTIO_INBOUND", "-p tcp -m tcp --dport 15008 -j RETURN");
+    let tunnel = (
+        "mangle",
+        "ISTIO_INBOUND",
+        "-p tcp -m tcp --dport 15008 -j RETURN",
+    );
     vec![
         example("6.1"),
-        Example { annotations: vec![TPROXY], ids: (0, 1337), corrected: vec![tunnel], ..example("6.2") },
-        Example { env: vec![DNS], ..example("6.3") },
+        Example {
+            annotations: vec![TPROXY],
+            ids: (0, 1337),
+            corrected: vec![tunnel],
+            ..example("6.2")
+        },
+        Example {
+            env: vec![DNS],
+            ..example("6.3")
+        },
         Example {
             annotations: traffic(&[
                 ("traffic.sidecar.istio.io/includeInboundPorts", "8080,9090"),
                 ("traffic.sidecar.istio.io/excludeInboundPorts", "9999"),
                 ("traffic.sidecar.istio.io/excludeOutboundPorts", "3306,6379"),
                 ("traffic.sidecar.istio.io/includeOutboundPorts", "443"),
-                ("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.96.0.0/12,10.244.0.0/16"),
-                ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.96.0.10/32"),
+                (
+                    "traffic.sidecar.istio.io/includeOutboundIPRanges",
+                    "10.96.0.0/12,10.244.0.0/16",
+                ),
+                (
+                    "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+                    "10.96.0.10/32",
+                ),
             ]),
             ..example("6.4")
         },
-        Example { ips: &["fd00:244::5"], ..example("6.5") },
+        Example {
+            ips: &["fd00:244::5"],
+            ..example("6.5")
+        },
         Example {
             annotations: traffic(&[
-                ("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.0.0.0/8,fd00::/8"),
-                ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.1.2.3/32,fd00:1::/64"),
+                (
+                    "traffic.sidecar.istio.io/includeOutboundIPRanges",
+                    "10.0.0.0/8,fd00::/8",
+                ),
+                (
+                    "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+                    "10.1.2.3/32,fd00:1::/64",
+                ),
             ]),
             env: vec![DUAL, DNS],
             ips: &["10.244.0.5", "fd00:244::5"],
@@ -90,7 +135,11 @@ fn examples() -> Vec<Example> {
             ]),
             ..example("6.7")
         },
-        Example { env: vec![DROP], ids: (1_000_670_000, 1_000_670_001), ..example("6.8") },
+        Example {
+            env: vec![DROP],
+            ids: (1_000_670_000, 1_000_670_001),
+            ..example("6.8")
+        },
         Example {
             annotations: traffic(&[
                 TPROXY,
@@ -116,27 +165,57 @@ fn the_nine_worked_examples_load_into_the_rules_that_istio_programs() {
             pod["metadata"]["annotations"][*key] = json!(value);
         }
         pod["status"]["podIPs"] = example.ips.iter().map(|ip| json!({"ip": ip})).collect();
-        let proxy = pod["spec"]["containers"].as_array_mut().unwrap().iter_mut().find(|c| c["name"] == "istio-proxy").unwrap();
+        let proxy = pod["spec"]["containers"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .find(|c| c["name"] == "istio-proxy")
+            .unwrap();
         proxy["securityContext"] = json!({"runAsUser": example.ids.0, "runAsGroup": example.ids.1});
-        proxy["env"] = example.env.iter().map(|(name, value)| json!({"name": name, "value": value})).collect();
+        proxy["env"] = example
+            .env
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
         for (family, v6) in [("v4", false), ("v6", true)] {
-            let Ok(expected) =
-                std::fs::read_to_string(format!("{}/tests/data/worked/{}.{family}", env!("CARGO_MANIFEST_DIR"), example.name))
-            else {
+            let Ok(expected) = std::fs::read_to_string(format!(
+                "{}/tests/data/worked/{}.{family}",
+                env!("CARGO_MANIFEST_DIR"),
+                example.name
+            )) else {
                 assert!(v6);
                 continue;
             };
             let text = on_node(|node| {
                 node.manifests(&[pod.clone(), namespace.clone()]);
-                let output = node.program(&["rules", "-f", "/manifests", "--format", "iptables", "--family", family]).output().unwrap();
-                assert!(output.status.success(), "{}: {}", example.name, String::from_utf8_lossy(&output.stderr));
+                let output = node
+                    .program(&[
+                        "rules",
+                        "-f",
+                        "/manifests",
+                        "--format",
+                        "iptables",
+                        "--family",
+                        family,
+                    ])
+                    .output()
+                    .unwrap();
+                assert!(
+                    output.status.success(),
+                    "{}: {}",
+                    example.name,
+                    String::from_utf8_lossy(&output.stderr)
+                );
                 String::from_utf8(output.stdout).unwrap()
             });
             for variant in ["nft", "legacy"] {
                 let mut ours = loaded(&text, v6, variant);
                 for (table, chain, rule) in &example.corrected {
                     let rules = ours.get_mut(&((*table).into(), (*chain).into())).unwrap();
-                    let at = rules.iter().position(|r| r == rule).unwrap_or_else(|| panic!("{}: no {rule}", example.name));
+                    let at = rules
+                        .iter()
+                        .position(|r| r == rule)
+                        .unwrap_or_else(|| panic!("{}: no {rule}", example.name));
                     rules.remove(at);
                 }
                 assert_eq!(ours, dump(&expected), "{} {family} {variant}", example.name);
@@ -162,8 +241,13 @@ fn rows(options: &Options, family: Family) -> Dump {
     };
     let mut out = Dump::new();
     for row in text.lines().filter(|l| !l.starts_with('#')) {
-        let [place, when, rules] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else { panic!("{row}") };
-        if !when.split_whitespace().all(|flag| options.flags.contains(&flag)) {
+        let [place, when, rules] = row.split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+            panic!("{row}")
+        };
+        if !when
+            .split_whitespace()
+            .all(|flag| options.flags.contains(&flag))
+        {
             continue;
         }
         // a network, then an interface: the outer loop first
@@ -183,19 +267,36 @@ fn rows(options: &Options, family: Family) -> Dump {
             if !rules.contains(&hole) {
                 continue;
             }
-            let mut values: Vec<&str> = options.lists.get(list.trim_end_matches('-')).cloned().unwrap_or_default();
+            let mut values: Vec<&str> = options
+                .lists
+                .get(list.trim_end_matches('-'))
+                .cloned()
+                .unwrap_or_default();
             if list.starts_with("cidr") {
                 values.retain(|v| v.contains(':') == (family == Family::Ipv6));
             }
             if reversed {
                 values.reverse();
             }
-            several = several.iter().flat_map(|rule| values.iter().map(|v| rule.replace(&hole, v)).collect::<Vec<_>>()).collect();
+            several = several
+                .iter()
+                .flat_map(|rule| {
+                    values
+                        .iter()
+                        .map(|v| rule.replace(&hole, v))
+                        .collect::<Vec<_>>()
+                })
+                .collect();
         }
         let (table, chain) = place.split_once(' ').unwrap();
         for rule in several.iter().flat_map(|r| r.split(';')) {
-            let rule = rule.replace("LO ", &format!("{lo} ")).replace("SRC6", passthrough).replace("ANY", any);
-            out.entry((table.into(), chain.into())).or_default().push(rule);
+            let rule = rule
+                .replace("LO ", &format!("{lo} "))
+                .replace("SRC6", passthrough)
+                .replace("ANY", any);
+            out.entry((table.into(), chain.into()))
+                .or_default()
+                .push(rule);
         }
     }
     out
@@ -207,17 +308,29 @@ fn every_combination_of_the_options_gives_istio_s_rows() {
     for bits in 0..64u32 {
         let on = |bit: u32| bits & (1 << bit) != 0;
         for inbound in ["*", "8080,9090", ""] {
-            for (ranges, loops) in [("*", false), ("10.0.0.0/8,192.168.0.0/16,fd00::/8", false), ("127.0.0.0/8,10.0.0.0/8", true)] {
-                let (tproxy, exif, virt, dns, dual, drop) = (on(0), on(1), on(2), on(3), on(4), on(5));
+            for (ranges, loops) in [
+                ("*", false),
+                ("10.0.0.0/8,192.168.0.0/16,fd00::/8", false),
+                ("127.0.0.0/8,10.0.0.0/8", true),
+            ] {
+                let (tproxy, exif, virt, dns, dual, drop) =
+                    (on(0), on(1), on(2), on(3), on(4), on(5));
                 let mut annotations = vec![
                     ("traffic.sidecar.istio.io/includeInboundPorts", inbound),
                     ("traffic.sidecar.istio.io/excludeInboundPorts", "22"),
                     ("traffic.sidecar.istio.io/includeOutboundIPRanges", ranges),
-                    ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.1.0.0/16,fd00:1::/64"),
+                    (
+                        "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+                        "10.1.0.0/16,fd00:1::/64",
+                    ),
                     ("traffic.sidecar.istio.io/includeOutboundPorts", "443"),
                     ("traffic.sidecar.istio.io/excludeOutboundPorts", "3306,5432"),
                 ];
-                let list = |text: &'static str| text.split(',').filter(|e| !e.is_empty() && *e != "*").collect::<Vec<_>>();
+                let list = |text: &'static str| {
+                    text.split(',')
+                        .filter(|e| !e.is_empty() && *e != "*")
+                        .collect::<Vec<_>>()
+                };
                 let mut options = Options {
                     flags: vec!["corrected"],
                     lists: [
@@ -242,21 +355,47 @@ fn every_combination_of_the_options_gives_istio_s_rows() {
                     options.lists.insert("virt", vec!["tap0", "tap1"]);
                 }
                 let flag = |is: bool, yes, no| if is { yes } else { no };
-                options.flags.extend([flag(tproxy, "tproxy", "redirect"), flag(dns, "dns", "nodns"), flag(loops, "loop", "noloop")]);
-                options.flags.extend([flag(drop, "drop", ""), flag(ranges == "*", "wild", ""), flag(inbound == "*", "inall", "")]);
+                options.flags.extend([
+                    flag(tproxy, "tproxy", "redirect"),
+                    flag(dns, "dns", "nodns"),
+                    flag(loops, "loop", "noloop"),
+                ]);
+                options.flags.extend([
+                    flag(drop, "drop", ""),
+                    flag(ranges == "*", "wild", ""),
+                    flag(inbound == "*", "inall", ""),
+                ]);
                 options.flags.push(flag(inbound.is_empty(), "", "inbound"));
-                let env: Vec<_> = [(dns, DNS), (dual, DUAL), (drop, DROP)].into_iter().filter(|(is, _)| *is).map(|(_, e)| e).collect();
+                let env: Vec<_> = [(dns, DNS), (dual, DUAL), (drop, DROP)]
+                    .into_iter()
+                    .filter(|(is, _)| *is)
+                    .map(|(_, e)| e)
+                    .collect();
                 let intent = intent_of(&injected(&annotations, &env), &Profile::built_in());
-                let network = PodNetwork { ipv4: true, ipv6: dual, primary: [IfName::eth0()].into() };
+                let network = PodNetwork {
+                    ipv4: true,
+                    ipv6: dual,
+                    primary: [IfName::eth0()].into(),
+                };
                 let plan = Plan::new(&intent, &network).unwrap();
                 assert_eq!(plan.families.ipv6, dual);
                 for family in plan.families.captured() {
                     let text = plan.iptables(family).to_string();
                     let expected = rows(&options, family);
-                    assert_eq!(dump(&text), expected, "{:?} {annotations:?} {env:?}", options.flags);
+                    assert_eq!(
+                        dump(&text),
+                        expected,
+                        "{:?} {annotations:?} {env:?}",
+                        options.flags
+                    );
                     combinations += 1;
                     if combinations % 7 == 0 {
-                        assert_eq!(loaded(&text, family == Family::Ipv6, "nft"), expected, "{:?}", options.flags);
+                        assert_eq!(
+                            loaded(&text, family == Family::Ipv6, "nft"),
+                            expected,
+                            "{:?}",
+                            options.flags
+                        );
                         in_kernel += 1;
                     }
                 }

@@ -18,10 +18,20 @@ pub struct Args {
     #[arg(long, env = "NODE_NAME", required = true)]
     pub(super) node: Option<String>,
     /// The IP address of the API server
-    #[arg(long, env = "KUBERNETES_SERVICE_HOST", value_name = "IP", required = true)]
+    #[arg(
+        long,
+        env = "KUBERNETES_SERVICE_HOST",
+        value_name = "IP",
+        required = true
+    )]
     api_server: Option<String>,
     /// Its port
-    #[arg(long, env = "KUBERNETES_SERVICE_PORT", value_name = "PORT", default_value = "443")]
+    #[arg(
+        long,
+        env = "KUBERNETES_SERVICE_PORT",
+        value_name = "PORT",
+        default_value = "443"
+    )]
     api_port: String,
     /// The directory of the service account's token and ca.crt
     #[arg(long, value_name = "DIR", default_value = cluster::ACCOUNT)]
@@ -49,13 +59,28 @@ pub struct Args {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Install {
     /// The directory that Multus looks for CNI plugins in; OpenShift: /var/lib/cni/bin
-    #[arg(long, global = true, value_name = "DIR", default_value = "/opt/cni/bin")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/opt/cni/bin"
+    )]
     pub(super) cni_bin_dir: PathBuf,
     /// The directory that Multus looks for configurations in, for attachments without a spec
-    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/cni/multus/net.d")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/etc/cni/multus/net.d"
+    )]
     pub(super) multus_conf_dir: PathBuf,
     /// The directory of Multus's cache, which says for which types of plugin a DEL is still to come
-    #[arg(long, global = true, value_name = "DIR", default_value = "/var/lib/cni/multus")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        default_value = "/var/lib/cni/multus"
+    )]
     pub(super) multus_cache_dir: PathBuf,
     /// A further attachment without a spec to write a configuration for, such as v2-6-istio-cni; those of the profiles are written anyway
     #[arg(long = "attachment", global = true, value_name = "NAME")]
@@ -85,16 +110,30 @@ impl Args {
 
     /// Where metrics alone are served.
     pub(super) fn metrics(&self) -> Option<SocketAddr> {
-        self.metrics_address.map(|ip| SocketAddr::new(ip, self.metrics_port))
+        self.metrics_address
+            .map(|ip| SocketAddr::new(ip, self.metrics_port))
     }
 
     /// The API server's address. It is read here, so that a command that does not need it does not mind it.
     pub(super) fn server(&self) -> Result<SocketAddr, Explanation> {
-        let (ip, port) = (self.api_server.as_deref().unwrap_or_default(), &self.api_port);
-        let address = ip.parse().ok().zip(port.parse().ok()).map(|(ip, port)| SocketAddr::new(ip, port));
+        let (ip, port) = (
+            self.api_server.as_deref().unwrap_or_default(),
+            &self.api_port,
+        );
+        let address = ip
+            .parse()
+            .ok()
+            .zip(port.parse().ok())
+            .map(|(ip, port)| SocketAddr::new(ip, port));
         address.ok_or_else(|| {
-            let cause = format!("the API server {}:{} is not an IP address and a port", quote(ip), quote(port));
-            Reason::NodeConfigInvalid.because(cause).remedy("give --api-server and --api-port")
+            let cause = format!(
+                "the API server {}:{} is not an IP address and a port",
+                quote(ip),
+                quote(port)
+            );
+            Reason::NodeConfigInvalid
+                .because(cause)
+                .remedy("give --api-server and --api-port")
         })
     }
 }

@@ -38,7 +38,15 @@ enum State {
 }
 
 impl State {
-    const ALL: [Self; 7] = [Self::Consistent, Self::Drifted, Self::Repaired, Self::Outdated, Self::Preempted, Self::Gone, Self::Failed];
+    const ALL: [Self; 7] = [
+        Self::Consistent,
+        Self::Drifted,
+        Self::Repaired,
+        Self::Outdated,
+        Self::Preempted,
+        Self::Gone,
+        Self::Failed,
+    ];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -57,13 +65,18 @@ impl State {
 pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
     loop {
         let started = Instant::now();
-        let records = tokio::task::spawn_blocking(records).await.unwrap_or_default();
+        let records = tokio::task::spawn_blocking(records)
+            .await
+            .unwrap_or_default();
         let pause = (period / (records.len() as u32 + 1)).min(LONGEST_PAUSE);
-        let mut counts: BTreeMap<&'static str, usize> = State::ALL.iter().map(|s| (s.as_str(), 0)).collect();
+        let mut counts: BTreeMap<&'static str, usize> =
+            State::ALL.iter().map(|s| (s.as_str(), 0)).collect();
         let mut alive = HashSet::new();
         for record in records {
             let (of_agent, uid) = (agent.clone(), record.uid.clone());
-            let state = tokio::task::spawn_blocking(move || look(&of_agent, &record)).await.unwrap_or(State::Failed);
+            let state = tokio::task::spawn_blocking(move || look(&of_agent, &record))
+                .await
+                .unwrap_or(State::Failed);
             *counts.entry(state.as_str()).or_default() += 1;
             if state != State::Gone {
                 alive.insert(uid);
@@ -71,11 +84,20 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
             tokio::time::sleep(pause).await;
         }
         let of_agent = agent.clone();
-        let bypassing = tokio::task::spawn_blocking(move || bypass::look(&of_agent, &alive)).await.unwrap_or_default();
+        let bypassing = tokio::task::spawn_blocking(move || bypass::look(&of_agent, &alive))
+            .await
+            .unwrap_or_default();
         counts.insert("bypassing", bypassing.len());
-        counts.insert("unreadable", tokio::task::spawn_blocking(attachments::unreadable).await.unwrap_or_default());
+        counts.insert(
+            "unreadable",
+            tokio::task::spawn_blocking(attachments::unreadable)
+                .await
+                .unwrap_or_default(),
+        );
         agent.audited(bypassing);
-        agent.metrics.audited(counts.iter().map(|(outcome, count)| (*outcome, count)));
+        agent
+            .metrics
+            .audited(counts.iter().map(|(outcome, count)| (*outcome, count)));
         tokio::time::sleep(period.saturating_sub(started.elapsed()).max(LONGEST_PAUSE)).await;
     }
 }
@@ -84,7 +106,10 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
 fn records() -> Vec<Record> {
     attachments::sweep();
     let mut seen = BTreeSet::new();
-    attachments::all().into_iter().filter(|r| r.done && seen.insert(r.netns_cookie)).collect()
+    attachments::all()
+        .into_iter()
+        .filter(|r| r.done && seen.insert(r.netns_cookie))
+        .collect()
 }
 
 /// Looks at one, tells what is wrong, and puts it right where the profile says so.
@@ -109,31 +134,59 @@ fn look(agent: &Agent, record: &Record) -> State {
         Some(Reason::Preempted) => State::Preempted,
         Some(_) => State::Drifted,
     };
-    let about = About { namespace: record.namespace.clone(), name: record.pod.clone(), uid: record.uid.clone() };
-    let tell = |explanation: Explanation| {
-        warn!(namespace = record.namespace, name = record.pod, reason = explanation.reason.as_str(), "{explanation}");
-        agent.events.tell(about.clone(), explanation, &agent.metrics);
+    let about = About {
+        namespace: record.namespace.clone(),
+        name: record.pod.clone(),
+        uid: record.uid.clone(),
     };
-    let repairs = || agent.profiles.named(&record.profile).is_some_and(|p| p.spec.drift == DriftPolicy::Repair);
+    let tell = |explanation: Explanation| {
+        warn!(
+            namespace = record.namespace,
+            name = record.pod,
+            reason = explanation.reason.as_str(),
+            "{explanation}"
+        );
+        agent
+            .events
+            .tell(about.clone(), explanation, &agent.metrics);
+    };
+    let repairs = || {
+        agent
+            .profiles
+            .named(&record.profile)
+            .is_some_and(|p| p.spec.drift == DriftPolicy::Repair)
+    };
     if state != State::Drifted || !repairs() {
         tell(told(&found));
         return state;
     }
     let repaired = repair(record, &netns, Deadline::after(LOOK));
-    let is_right = repaired.as_ref().is_ok_and(|found| found.differences.is_empty());
+    let is_right = repaired
+        .as_ref()
+        .is_ok_and(|found| found.differences.is_empty());
     agent.metrics.repaired(is_right);
     tell(told(&found).remedy(match &repaired {
         Ok(_) if is_right => "none: it was put right".to_owned(),
         Ok(_) => "it could not be put right: delete the pod so that it is made anew".to_owned(),
-        Err(error) => format!("it could not be put right ({error}): delete the pod so that it is made anew"),
+        Err(error) => {
+            format!("it could not be put right ({error}): delete the pod so that it is made anew")
+        }
     }));
-    if is_right { State::Repaired } else { State::Drifted }
+    if is_right {
+        State::Repaired
+    } else {
+        State::Drifted
+    }
 }
 
 /// What is wrong, in a line.
 fn told(found: &Findings) -> Explanation {
     let reason = found.wrong().unwrap_or(Reason::Drifted);
-    let what = if reason == Reason::Preempted { summary(&found.in_front) } else { summary(&found.differences) };
+    let what = if reason == Reason::Preempted {
+        summary(&found.in_front)
+    } else {
+        summary(&found.differences)
+    };
     what.map_or_else(|| reason.into(), |what| reason.because(what))
 }
 
@@ -148,7 +201,10 @@ fn opened(record: &Record) -> Result<Option<Netns>, Explanation> {
 }
 
 fn remove(record: &Record) {
-    for of_same in attachments::of_container(&record.container_id).iter().filter(|r| r.netns_cookie == record.netns_cookie) {
+    for of_same in attachments::of_container(&record.container_id)
+        .iter()
+        .filter(|r| r.netns_cookie == record.netns_cookie)
+    {
         attachments::remove(&of_same.container_id, &of_same.ifname);
     }
 }

@@ -28,8 +28,19 @@ const LOOK: Duration = Duration::from_secs(5);
 /// addresses.
 pub(super) fn look(agent: &Agent, on_record: &HashSet<String>) -> Vec<Bypassing> {
     let should_be = |found: &Found| {
-        let Ok((profile, _)) = agent.profiles.governing_now(&found.namespace, None) else { return false };
-        matches!(decide(&found.pod, &found.namespace, &profile, &Attachment::default()).decision, Decision::Redirect(_))
+        let Ok((profile, _)) = agent.profiles.governing_now(&found.namespace, None) else {
+            return false;
+        };
+        matches!(
+            decide(
+                &found.pod,
+                &found.namespace,
+                &profile,
+                &Attachment::default()
+            )
+            .decision,
+            Decision::Redirect(_)
+        )
     };
     let mut pods = agent.cache.running();
     pods.retain(|found| !on_record.contains(&found.pod.metadata.uid) && should_be(found));
@@ -39,25 +50,56 @@ pub(super) fn look(agent: &Agent, on_record: &HashSet<String>) -> Vec<Bypassing>
     let unredirected = unredirected(Path::new(NETNS));
     let mut out = BTreeMap::new();
     for Found { pod, .. } in pods {
-        let ips = pod.status.pod_ips.iter().filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
-        let Some(netns) = ips.filter_map(|ip| unredirected.get(&ip)).next() else { continue };
+        let ips = pod
+            .status
+            .pod_ips
+            .iter()
+            .filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
+        let Some(netns) = ips.filter_map(|ip| unredirected.get(&ip)).next() else {
+            continue;
+        };
         let (namespace, name) = (pod.metadata.namespace, pod.metadata.name);
         let explanation =
             Reason::Bypassing.because("the pod should be redirected, but the plugin was not called for it and nothing redirects it");
         let explanation =
             explanation.remedy("let it name the attachment in k8s.v1.cni.cncf.io/networks and delete it so that it is made anew");
-        warn!(namespace, name, reason = explanation.reason.as_str(), "{explanation}");
-        agent.events.tell(About { namespace: namespace.clone(), name: name.clone(), uid: pod.metadata.uid }, explanation, &agent.metrics);
+        warn!(
+            namespace,
+            name,
+            reason = explanation.reason.as_str(),
+            "{explanation}"
+        );
+        agent.events.tell(
+            About {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                uid: pod.metadata.uid,
+            },
+            explanation,
+            &agent.metrics,
+        );
         out.insert((namespace, name), netns.clone());
     }
-    out.into_iter().map(|((namespace, name), netns)| Bypassing { namespace, name, netns }).collect()
+    out.into_iter()
+        .map(|((namespace, name), netns)| Bypassing {
+            namespace,
+            name,
+            netns,
+        })
+        .collect()
 }
 
 /// The addresses of eth0 in every network namespace in which nothing redirects.
 fn unredirected(directory: &Path) -> HashMap<IpAddr, PathBuf> {
     let mut out = HashMap::new();
-    for path in std::fs::read_dir(directory).into_iter().flatten().filter_map(|e| Some(e.ok()?.path())) {
-        let Ok(netns) = Netns::open(&path) else { continue }; // it ends, or is the host's
+    for path in std::fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .filter_map(|e| Some(e.ok()?.path()))
+    {
+        let Ok(netns) = Netns::open(&path) else {
+            continue;
+        }; // it ends, or is the host's
         let looked = netns.run(|| {
             let deadline = Deadline::after(LOOK);
             if redirects(deadline)? != Redirects::Nothing {
@@ -68,7 +110,10 @@ fn unredirected(directory: &Path) -> HashMap<IpAddr, PathBuf> {
         match looked {
             Ok(addresses) => out.extend(addresses.into_iter().map(|ip| (ip, path.clone()))),
             Err(_) if !path.exists() => {} // it ended meanwhile
-            Err(error) => warn!("whether anything redirects {} cannot be told: {error}", path.display()),
+            Err(error) => warn!(
+                "whether anything redirects {} cannot be told: {error}",
+                path.display()
+            ),
         }
         std::thread::sleep(PAUSE); // a little at a time
     }

@@ -48,7 +48,10 @@ pub(super) struct Size {
 
 impl Cache {
     pub(super) fn new() -> Self {
-        Self { known: Mutex::default(), changes: watch::Sender::new(0) }
+        Self {
+            known: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }
     }
 
     /// Tells of every change from now on.
@@ -59,7 +62,10 @@ impl Cache {
     /// All pods of the node: those that were known and are not among them are gone.
     pub(super) fn list(&self, pods: Vec<Seen>) {
         self.change(|known| {
-            known.pods = pods.into_iter().map(|seen| (key(&seen.pod.metadata), seen)).collect();
+            known.pods = pods
+                .into_iter()
+                .map(|seen| (key(&seen.pod.metadata), seen))
+                .collect();
             known.is_listed = true;
         });
     }
@@ -71,14 +77,24 @@ impl Cache {
     /// Forgets this incarnation of a pod.
     pub(super) fn remove(&self, pod: &Metadata) {
         self.change(|known| {
-            if known.pods.get(&key(pod)).is_some_and(|seen| seen.pod.metadata.uid == pod.uid) {
+            if known
+                .pods
+                .get(&key(pod))
+                .is_some_and(|seen| seen.pod.metadata.uid == pod.uid)
+            {
                 known.pods.remove(&key(pod));
             }
         });
     }
 
     pub(super) fn put_namespace(&self, namespace: Namespace) {
-        self.change(|known| drop(known.namespaces.insert(namespace.metadata.name.clone(), namespace)));
+        self.change(|known| {
+            drop(
+                known
+                    .namespaces
+                    .insert(namespace.metadata.name.clone(), namespace),
+            )
+        });
     }
 
     pub(super) fn remove_namespace(&self, name: &str) {
@@ -102,27 +118,49 @@ impl Cache {
 
     /// The names of the namespaces of this node's pods.
     pub(super) fn wanted_namespaces(&self) -> BTreeSet<String> {
-        self.known().pods.keys().map(|(namespace, _)| namespace.clone()).collect()
+        self.known()
+            .pods
+            .keys()
+            .map(|(namespace, _)| namespace.clone())
+            .collect()
     }
 
     /// This incarnation of a pod, with its namespace. Never another: names are used again. Without a UID nothing tells them apart.
     pub(super) fn get(&self, asked: &PodRef) -> Option<Found> {
         let (uid, known) = (asked.uid.as_deref()?, self.known());
-        let seen = known.pods.get(&(asked.namespace.clone(), asked.name.clone())).filter(|seen| seen.pod.is_incarnation(uid))?;
-        Some(Found { pod: seen.pod.clone(), namespace: known.namespaces.get(&asked.namespace)?.clone() })
+        let seen = known
+            .pods
+            .get(&(asked.namespace.clone(), asked.name.clone()))
+            .filter(|seen| seen.pod.is_incarnation(uid))?;
+        Some(Found {
+            pod: seen.pod.clone(),
+            namespace: known.namespaces.get(&asked.namespace)?.clone(),
+        })
     }
 
     /// Every running pod whose namespace is known.
     pub(super) fn running(&self) -> Vec<Found> {
         let known = self.known();
-        let found =
-            |seen: &Seen| Some(Found { pod: seen.pod.clone(), namespace: known.namespaces.get(&seen.pod.metadata.namespace)?.clone() });
-        known.pods.values().filter(|seen| seen.is_running).filter_map(found).collect()
+        let found = |seen: &Seen| {
+            Some(Found {
+                pod: seen.pod.clone(),
+                namespace: known.namespaces.get(&seen.pod.metadata.namespace)?.clone(),
+            })
+        };
+        known
+            .pods
+            .values()
+            .filter(|seen| seen.is_running)
+            .filter_map(found)
+            .collect()
     }
 
     pub(super) fn size(&self) -> Size {
         let known = self.known();
-        Size { pods: known.pods.len(), namespaces: known.namespaces.len() }
+        Size {
+            pods: known.pods.len(),
+            namespaces: known.namespaces.len(),
+        }
     }
 
     fn change(&self, how: impl FnOnce(&mut Known)) {
@@ -145,29 +183,57 @@ mod tests {
 
     fn seen(name: &str, uid: &str) -> Seen {
         let mut pod = Pod::default();
-        (pod.metadata.namespace, pod.metadata.name, pod.metadata.uid) = ("ns".into(), name.into(), uid.into());
-        Seen { pod, is_running: true }
+        (pod.metadata.namespace, pod.metadata.name, pod.metadata.uid) =
+            ("ns".into(), name.into(), uid.into());
+        Seen {
+            pod,
+            is_running: true,
+        }
     }
 
     fn asked(name: &str, uid: Option<&str>) -> PodRef {
-        PodRef { namespace: "ns".into(), name: name.into(), uid: uid.map(Into::into) }
+        PodRef {
+            namespace: "ns".into(),
+            name: name.into(),
+            uid: uid.map(Into::into),
+        }
     }
 
     #[test]
     fn only_the_incarnation_that_is_asked_for_is_answered_and_only_with_its_namespace() {
         let cache = Cache::new();
         cache.put(seen("a", "1"));
-        assert!(cache.get(&asked("a", Some("1"))).is_none(), "its namespace is not known yet");
+        assert!(
+            cache.get(&asked("a", Some("1"))).is_none(),
+            "its namespace is not known yet"
+        );
         let mut namespace = Namespace::default();
         namespace.metadata.name = "ns".into();
         cache.put_namespace(namespace);
         assert!(cache.get(&asked("a", Some("1"))).is_some());
-        assert!(cache.get(&asked("a", Some("2"))).is_none() && cache.get(&asked("a", None)).is_none());
+        assert!(
+            cache.get(&asked("a", Some("2"))).is_none() && cache.get(&asked("a", None)).is_none()
+        );
         cache.put(seen("a", "2"));
         cache.remove(&seen("a", "1").pod.metadata);
-        assert!(cache.get(&asked("a", Some("2"))).is_some(), "the deletion was another incarnation's");
+        assert!(
+            cache.get(&asked("a", Some("2"))).is_some(),
+            "the deletion was another incarnation's"
+        );
         cache.list(vec![seen("b", "3")]);
-        assert!(cache.get(&asked("a", Some("2"))).is_none() && cache.get(&asked("b", Some("3"))).is_some());
-        assert_eq!((cache.running().len(), cache.size()), (1, Size { pods: 1, namespaces: 1 }));
+        assert!(
+            cache.get(&asked("a", Some("2"))).is_none()
+                && cache.get(&asked("b", Some("3"))).is_some()
+        );
+        assert_eq!(
+            (cache.running().len(), cache.size()),
+            (
+                1,
+                Size {
+                    pods: 1,
+                    namespaces: 1
+                }
+            )
+        );
     }
 }

@@ -38,13 +38,21 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn open(path: &Path) -> Result<Self, Explanation> {
         let directory = File::open(path).map_err(|e| missing(path, &e))?;
-        Ok(Self { directory, path: path.into() })
+        Ok(Self {
+            directory,
+            path: path.into(),
+        })
     }
 
     /// A file of it, as it is now: kubelet renews them.
     pub(super) fn file(&self, name: &str) -> Result<String, Explanation> {
         let read = || -> std::io::Result<String> {
-            let file = openat(&self.directory, name, OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+            let file = openat(
+                &self.directory,
+                name,
+                OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
             std::io::read_to_string(File::from(file).take(LARGEST))
         };
         read().map_err(|e| missing(&self.path.join(name), &e))
@@ -59,7 +67,12 @@ impl Account {
 const LARGEST: u64 = 1 << 20;
 
 fn missing(path: &Path, error: &std::io::Error) -> Explanation {
-    Reason::ApiUnauthorized.because(format!("the agent's service account: {}: {error}", path.display())).remedy(CHECK_ACCOUNT)
+    Reason::ApiUnauthorized
+        .because(format!(
+            "the agent's service account: {}: {error}",
+            path.display()
+        ))
+        .remedy(CHECK_ACCOUNT)
 }
 
 /// Connections to the API server: one for requests and the node's pods, more for watches of namespaces. They share a token.
@@ -77,8 +90,16 @@ impl Cluster {
     pub(super) fn connect(account: Account, server: SocketAddr) -> Result<Self, Explanation> {
         let credential = account.credential(server)?;
         let bearer = Bearer::new(&credential.token);
-        let client = client(&credential, &bearer).map_err(|f| explain(f, server, &account, "", Duration::ZERO))?;
-        Ok(Self { account, server, credential, bearer, client, watching: Mutex::default() })
+        let client = client(&credential, &bearer)
+            .map_err(|f| explain(f, server, &account, "", Duration::ZERO))?;
+        Ok(Self {
+            account,
+            server,
+            credential,
+            bearer,
+            client,
+            watching: Mutex::default(),
+        })
     }
 
     pub(super) fn client(&self) -> Client {
@@ -89,7 +110,10 @@ impl Cluster {
     pub(super) fn watching_client(&self, connection: usize) -> Result<Client, Explanation> {
         let mut clients = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
         while clients.len() <= connection {
-            clients.push(client(&self.credential, &self.bearer).map_err(|f| self.explain(f, "", Duration::ZERO))?);
+            clients.push(
+                client(&self.credential, &self.bearer)
+                    .map_err(|f| self.explain(f, "", Duration::ZERO))?,
+            );
         }
         Ok(clients[connection].clone())
     }
@@ -114,7 +138,11 @@ impl Cluster {
     }
 
     /// Creates an object, and reads what is asked for of the answer.
-    pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, object: &Value) -> Result<T, Failure> {
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        object: &Value,
+    ) -> Result<T, Failure> {
         within(api::post(&self.client, path, object)).await
     }
 
@@ -125,7 +153,9 @@ impl Cluster {
                 Ok(credential) if credential.ca != self.credential.ca => return,
                 Ok(credential) => {
                     self.bearer.replace(&credential.token);
-                    let left = |expiry: jiff::Timestamp| expiry.as_second() - jiff::Timestamp::now().as_second();
+                    let left = |expiry: jiff::Timestamp| {
+                        expiry.as_second() - jiff::Timestamp::now().as_second()
+                    };
                     metrics.token_left(credential.expiry().map(left));
                 }
                 Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
@@ -139,15 +169,34 @@ impl Cluster {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn within<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::time::timeout(PATIENCE, request).await.unwrap_or(Err(Failure::Timeout))
+    tokio::time::timeout(PATIENCE, request)
+        .await
+        .unwrap_or(Err(Failure::Timeout))
 }
 
 const CHECK_ACCOUNT: &str = "check the service account of the mesh-optin agent";
 
-fn explain(failure: Failure, server: SocketAddr, account: &Account, pod: &str, waited: Duration) -> Explanation {
-    let explanation = failure.explain(&format!("https://{server}"), &account.path.join("ca.crt").display().to_string(), pod, waited);
-    let is_account_s = matches!(explanation.reason, Reason::ApiForbidden | Reason::ApiUnauthorized);
-    let is_server_s = matches!(explanation.reason, Reason::ApiUnreachable | Reason::DeadlineExceeded);
+fn explain(
+    failure: Failure,
+    server: SocketAddr,
+    account: &Account,
+    pod: &str,
+    waited: Duration,
+) -> Explanation {
+    let explanation = failure.explain(
+        &format!("https://{server}"),
+        &account.path.join("ca.crt").display().to_string(),
+        pod,
+        waited,
+    );
+    let is_account_s = matches!(
+        explanation.reason,
+        Reason::ApiForbidden | Reason::ApiUnauthorized
+    );
+    let is_server_s = matches!(
+        explanation.reason,
+        Reason::ApiUnreachable | Reason::DeadlineExceeded
+    );
     if is_account_s {
         explanation.remedy(CHECK_ACCOUNT)
     } else if is_server_s {

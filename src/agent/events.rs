@@ -65,8 +65,14 @@ impl Queue {
             if told.contains_key(&key) {
                 continue;
             }
-            let path = format!("/apis/events.k8s.io/v1/namespaces/{}/events", about.namespace);
-            match cluster.post(&path, &event(&about, &explanation, node)).await {
+            let path = format!(
+                "/apis/events.k8s.io/v1/namespaces/{}/events",
+                about.namespace
+            );
+            match cluster
+                .post(&path, &event(&about, &explanation, node))
+                .await
+            {
                 Ok(IgnoredAny) => {
                     told.insert(key, Instant::now());
                     metrics.event("sent");
@@ -74,7 +80,11 @@ impl Queue {
                 Err(error) => {
                     metrics.event("failed");
                     metrics.api_error("create");
-                    warn!(namespace = about.namespace, name = about.name, "the event {explanation} cannot be sent: {error:?}");
+                    warn!(
+                        namespace = about.namespace,
+                        name = about.name,
+                        "the event {explanation} cannot be sent: {error:?}"
+                    );
                 }
             }
             tokio::time::sleep(PAUSE).await;
@@ -84,10 +94,20 @@ impl Queue {
 
 fn event(about: &About, explanation: &Explanation, node: &str) -> Value {
     let now = jiff::Timestamp::now();
-    let is_normal = matches!(explanation.reason, Reason::Redirected | Reason::AlreadyRedirected);
+    let is_normal = matches!(
+        explanation.reason,
+        Reason::Redirected | Reason::AlreadyRedirected
+    );
     let text = explanation.to_string();
-    let end = (0..=LONGEST.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
-    let About { namespace, name, uid } = about;
+    let end = (0..=LONGEST.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or_default();
+    let About {
+        namespace,
+        name,
+        uid,
+    } = about;
     json!({
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",

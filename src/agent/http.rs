@@ -27,7 +27,9 @@ pub(super) enum Paths {
 
 /// Serves them, for ever. Where the address cannot be had, that is told, and tried again: pods do not need it.
 pub(super) async fn serve(agent: Arc<Agent>, address: Option<SocketAddr>, paths: Paths) {
-    let Some(address) = address else { return std::future::pending().await };
+    let Some(address) = address else {
+        return std::future::pending().await;
+    };
     let listener = loop {
         match TcpListener::bind(address).await {
             Ok(listener) => break listener,
@@ -47,12 +49,19 @@ pub(super) async fn serve(agent: Arc<Agent>, address: Option<SocketAddr>, paths:
                 continue;
             }
         };
-        let Ok(place) = places.clone().try_acquire_owned() else { continue };
+        let Ok(place) = places.clone().try_acquire_owned() else {
+            continue;
+        };
         let agent = agent.clone();
         tokio::spawn(async move {
-            let answer = service_fn(|request| std::future::ready(Ok::<_, Infallible>(answer(&agent, &request, paths))));
+            let answer = service_fn(|request| {
+                std::future::ready(Ok::<_, Infallible>(answer(&agent, &request, paths)))
+            });
             let mut http = http1::Builder::new();
-            http.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(16 << 10).keep_alive(false);
+            http.timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(16 << 10)
+                .keep_alive(false);
             if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
                 debug!("a request ended: {error}");
             }
@@ -64,7 +73,10 @@ pub(super) async fn serve(agent: Arc<Agent>, address: Option<SocketAddr>, paths:
 fn answer(agent: &Agent, request: &Request<Incoming>, paths: Paths) -> Response<String> {
     match request.uri().path() {
         "/healthz" if paths == Paths::All => match agent.deaf_for() {
-            Some(deaf) if deaf > TOO_LONG => say(StatusCode::SERVICE_UNAVAILABLE, format!("no plugin can ask for {deaf:.0?}\n")),
+            Some(deaf) if deaf > TOO_LONG => say(
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("no plugin can ask for {deaf:.0?}\n"),
+            ),
             Some(_) | None => say(StatusCode::OK, "ok\n".into()),
         },
         "/readyz" if paths == Paths::All => match agent.not_ready() {
@@ -74,7 +86,9 @@ fn answer(agent: &Agent, request: &Request<Incoming>, paths: Paths) -> Response<
         "/metrics" => {
             agent.metrics.cached(agent.cache.size());
             let mut response = say(StatusCode::OK, agent.metrics.text());
-            let openmetrics = http::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            let openmetrics = http::HeaderValue::from_static(
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            );
             response.headers_mut().insert(CONTENT_TYPE, openmetrics);
             response
         }

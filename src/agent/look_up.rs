@@ -49,13 +49,21 @@ pub(super) struct LookUps<'a> {
 
 impl LookUps<'_> {
     /// The pod and its namespace by the deadline, and where they came from.
-    pub(super) async fn look_up(&self, asked: &PodRef, deadline: Deadline) -> Result<(Found, From), Explanation> {
+    pub(super) async fn look_up(
+        &self,
+        asked: &PodRef,
+        deadline: Deadline,
+    ) -> Result<(Found, From), Explanation> {
         let mut changes = self.cache.changes();
         if let Some(found) = self.cache.get(asked) {
             return Ok(self.confirmed(found, asked, deadline).await);
         }
         if asked.uid.is_some() {
-            let lag = if self.cache.is_listed() { LAG } else { FIRST_LIST };
+            let lag = if self.cache.is_listed() {
+                LAG
+            } else {
+                FIRST_LIST
+            };
             let seen = async {
                 loop {
                     changes.changed().await.ok()?;
@@ -64,19 +72,30 @@ impl LookUps<'_> {
                     }
                 }
             };
-            if let Ok(Some(found)) = tokio::time::timeout(lag.min(deadline.left() / 2), seen).await {
+            if let Ok(Some(found)) = tokio::time::timeout(lag.min(deadline.left() / 2), seen).await
+            {
                 return Ok((found, From::Watch));
             }
         }
-        self.ask(asked, deadline).await.map(|found| (found, From::Api))
+        self.ask(asked, deadline)
+            .await
+            .map(|found| (found, From::Api))
     }
 
     /// What is kept, unless a watch broke lately and the API server answers at once with something newer.
     async fn confirmed(&self, kept: Found, asked: &PodRef, deadline: Deadline) -> (Found, From) {
         if self.cache.is_in_doubt() {
             let within = AT_ONCE.min(deadline.left() / 2);
-            if let Ok(Ok(found)) = tokio::time::timeout(within, api::get_both(&self.cluster.client(), asked)).await {
-                return (Found { pod: found.pod.reduced(), ..found }, From::Api);
+            if let Ok(Ok(found)) =
+                tokio::time::timeout(within, api::get_both(&self.cluster.client(), asked)).await
+            {
+                return (
+                    Found {
+                        pod: found.pod.reduced(),
+                        ..found
+                    },
+                    From::Api,
+                );
             }
         }
         (kept, From::Cache)
@@ -88,14 +107,30 @@ impl LookUps<'_> {
         let explain = |failure| {
             let explanation = self.cluster.explain(failure, &pod, deadline.whole());
             // that is between the API server and us: who asks may know better
-            let is_ours = matches!(explanation.reason, Reason::ApiForbidden | Reason::ApiUnauthorized);
-            if is_ours { Explanation { reason: Reason::AgentUnavailable, ..explanation } } else { explanation }
+            let is_ours = matches!(
+                explanation.reason,
+                Reason::ApiForbidden | Reason::ApiUnauthorized
+            );
+            if is_ours {
+                Explanation {
+                    reason: Reason::AgentUnavailable,
+                    ..explanation
+                }
+            } else {
+                explanation
+            }
         };
         let mut delays = delays(Duration::from_millis(50), Duration::from_secs(1));
         let mut last = None;
         loop {
-            let timeout = |last: Option<Explanation>| last.unwrap_or_else(|| explain(api::Failure::Timeout));
-            let failure = match tokio::time::timeout(deadline.left(), api::get_both(&self.cluster.client(), asked)).await {
+            let timeout =
+                |last: Option<Explanation>| last.unwrap_or_else(|| explain(api::Failure::Timeout));
+            let failure = match tokio::time::timeout(
+                deadline.left(),
+                api::get_both(&self.cluster.client(), asked),
+            )
+            .await
+            {
                 Ok(Ok(found)) => return self.of_this_node(found),
                 Ok(Err(failure)) => failure,
                 Err(_elapsed) => return Err(timeout(last)),
@@ -118,9 +153,17 @@ impl LookUps<'_> {
     fn of_this_node(&self, found: Found) -> Result<Found, Explanation> {
         let bound = &found.pod.spec.node_name;
         if bound != self.node {
-            let Metadata { namespace, name, .. } = &found.pod.metadata;
-            return Err(Reason::WrongNode.because(format!("pod {namespace}/{name} is bound to node {bound:?}, this is {:?}", self.node)));
+            let Metadata {
+                namespace, name, ..
+            } = &found.pod.metadata;
+            return Err(Reason::WrongNode.because(format!(
+                "pod {namespace}/{name} is bound to node {bound:?}, this is {:?}",
+                self.node
+            )));
         }
-        Ok(Found { pod: found.pod.reduced(), ..found })
+        Ok(Found {
+            pod: found.pod.reduced(),
+            ..found
+        })
     }
 }

@@ -49,7 +49,9 @@ labels! {
 }
 
 /// Upper bounds of ADD's phases in seconds: an ADD takes a millisecond, one that waits up to a minute.
-const SECONDS: [f64; 12] = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 5.0, 15.0, 60.0];
+const SECONDS: [f64; 12] = [
+    0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.1, 0.5, 2.0, 5.0, 15.0, 60.0,
+];
 
 impl Metrics {
     pub(super) fn new() -> Self {
@@ -62,30 +64,66 @@ impl Metrics {
             }};
         }
         let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
-        let add_seconds = register!(add_seconds, "How long ADDs took, by phase", Family::new_with_constructor(histogram));
+        let add_seconds = register!(
+            add_seconds,
+            "How long ADDs took, by phase",
+            Family::new_with_constructor(histogram)
+        );
         Self {
             add_seconds,
-            decisions: register!(decisions, "What ADDs ended with, by reason", Family::default()),
+            decisions: register!(
+                decisions,
+                "What ADDs ended with, by reason",
+                Family::default()
+            ),
             look_ups: register!(
                 look_ups,
                 "Pods that were answered for: from the cache, after waiting for the watch, by the API",
                 Family::default()
             ),
-            api_errors: register!(api_errors, "Requests that the API server did not answer well", Family::default()),
-            cached_pods: register!(cached_pods, "Pods of this node that are known", Gauge::default()),
-            cached_namespaces: register!(cached_namespaces, "Namespaces of this node's pods that are known", Gauge::default()),
+            api_errors: register!(
+                api_errors,
+                "Requests that the API server did not answer well",
+                Family::default()
+            ),
+            cached_pods: register!(
+                cached_pods,
+                "Pods of this node that are known",
+                Gauge::default()
+            ),
+            cached_namespaces: register!(
+                cached_namespaces,
+                "Namespaces of this node's pods that are known",
+                Gauge::default()
+            ),
             audited: register!(
                 audited_pods,
                 "Redirected pods at the last audit, by what was found, and those that bypass",
                 Family::default()
             ),
             audits: register!(audits, "Audits of the whole node", Counter::default()),
-            repairs: register!(repairs, "Redirections that had changed and were put right", Family::default()),
-            token_left: register!(token_seconds_left, "For how long the agent's token is still valid", Gauge::default()),
-            host_token_left: register!(host_token_seconds_left, "For how long the host's token is still valid", Gauge::default()),
+            repairs: register!(
+                repairs,
+                "Redirections that had changed and were put right",
+                Family::default()
+            ),
+            token_left: register!(
+                token_seconds_left,
+                "For how long the agent's token is still valid",
+                Gauge::default()
+            ),
+            host_token_left: register!(
+                host_token_seconds_left,
+                "For how long the host's token is still valid",
+                Gauge::default()
+            ),
             installs: register!(installs, "What was put onto the node", Family::default()),
             events: register!(events, "Events on pods", Family::default()),
-            unreported: register!(unreported, "ADDs that were answered for and never told what came of it", Counter::default()),
+            unreported: register!(
+                unreported,
+                "ADDs that were answered for and never told what came of it",
+                Counter::default()
+            ),
             registry,
         }
     }
@@ -100,14 +138,26 @@ impl Metrics {
     }
 
     pub(super) fn added(&self, reason: crate::reason::Reason, look_up: Duration, apply: Duration) {
-        self.decisions.get_or_create(&Reason { reason: reason.as_str() }).inc();
-        self.add_seconds.get_or_create(&Phase { phase: "look_up" }).observe(look_up.as_secs_f64());
-        self.add_seconds.get_or_create(&Phase { phase: "apply" }).observe(apply.as_secs_f64());
+        self.decisions
+            .get_or_create(&Reason {
+                reason: reason.as_str(),
+            })
+            .inc();
+        self.add_seconds
+            .get_or_create(&Phase { phase: "look_up" })
+            .observe(look_up.as_secs_f64());
+        self.add_seconds
+            .get_or_create(&Phase { phase: "apply" })
+            .observe(apply.as_secs_f64());
     }
 
     /// A look-up that was refused.
     pub(super) fn refused(&self, reason: crate::reason::Reason) {
-        self.decisions.get_or_create(&Reason { reason: reason.as_str() }).inc();
+        self.decisions
+            .get_or_create(&Reason {
+                reason: reason.as_str(),
+            })
+            .inc();
     }
 
     /// A pod that was answered for, and from where.
@@ -127,13 +177,19 @@ impl Metrics {
     /// How many pods an audit found in each state.
     pub(super) fn audited<'a>(&self, counts: impl IntoIterator<Item = (&'static str, &'a usize)>) {
         for (outcome, count) in counts {
-            self.audited.get_or_create(&Outcome { outcome }).set(*count as i64);
+            self.audited
+                .get_or_create(&Outcome { outcome })
+                .set(*count as i64);
         }
         self.audits.inc();
     }
 
     pub(super) fn repaired(&self, worked: bool) {
-        self.repairs.get_or_create(&Result { result: result(worked) }).inc();
+        self.repairs
+            .get_or_create(&Result {
+                result: result(worked),
+            })
+            .inc();
     }
 
     pub(super) fn token_left(&self, seconds: Option<i64>) {
@@ -145,7 +201,12 @@ impl Metrics {
     }
 
     pub(super) fn installed(&self, what: &'static str, worked: bool) {
-        self.installs.get_or_create(&Installed { what, result: result(worked) }).inc();
+        self.installs
+            .get_or_create(&Installed {
+                what,
+                result: result(worked),
+            })
+            .inc();
     }
 
     pub(super) fn event(&self, result: &'static str) {
@@ -168,7 +229,11 @@ mod tests {
     #[test]
     fn what_is_counted_is_told_by_its_documented_name() {
         let metrics = Metrics::new();
-        metrics.added(crate::reason::Reason::Redirected, Duration::from_micros(300), Duration::from_millis(1));
+        metrics.added(
+            crate::reason::Reason::Redirected,
+            Duration::from_micros(300),
+            Duration::from_millis(1),
+        );
         metrics.looked_up("cache");
         metrics.audited([("drifted", &2)]);
         let text = metrics.text();

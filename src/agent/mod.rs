@@ -65,8 +65,13 @@ pub fn run(args: Args) -> Result<(), Explanation> {
         let account = Account::open(&args.account)?; // it is in our own root
         enter(&args.root)?;
         // one thread for all that waits; what blocks gets a few more
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build();
-        return runtime.map_err(|e| Reason::Internal.because(format!("starting: {e}")))?.block_on(work(args, account));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(4)
+            .build();
+        return runtime
+            .map_err(|e| Reason::Internal.because(format!("starting: {e}")))?
+            .block_on(work(args, account));
     };
     enter(&args.root)?;
     match verb {
@@ -79,29 +84,43 @@ pub fn run(args: Args) -> Result<(), Explanation> {
 fn enter(root: &Path) -> Result<(), Explanation> {
     if root != Path::new("/") {
         let entered = chroot(root).and_then(|()| chdir("/"));
-        entered.map_err(|e| Reason::NodeConfigInvalid.because(format!("--root {}: {e}", root.display())))?;
+        entered.map_err(|e| {
+            Reason::NodeConfigInvalid.because(format!("--root {}: {e}", root.display()))
+        })?;
     }
     log::to_stderr(NodeConfig::load().unwrap_or_default().log_level);
     Ok(())
 }
 
 fn install_once(args: Args) -> Result<(), Explanation> {
-    let (installer, profiles, metrics) = (Installer::new(args.install), Profiles::load(), Metrics::new());
+    let (installer, profiles, metrics) = (
+        Installer::new(args.install),
+        Profiles::load(),
+        Metrics::new(),
+    );
     let deadline = Deadline::after(INSTALLING);
     let wrong = loop {
         match installer.pass(&profiles, &metrics) {
             Some(wrong) => break wrong,
-            None if deadline.left().is_zero() => return Err(Reason::NodeConfigInvalid.because("another installer does not end")),
+            None if deadline.left().is_zero() => {
+                return Err(Reason::NodeConfigInvalid.because("another installer does not end"));
+            }
             None => std::thread::sleep(Duration::from_millis(100)),
         }
     };
     // all were logged; what the cluster has to say is the running agent's to ask
-    wrong.into_iter().find(|e| e.reason != Reason::AgentUnavailable).map_or(Ok(()), Err)
+    wrong
+        .into_iter()
+        .find(|e| e.reason != Reason::AgentUnavailable)
+        .map_or(Ok(()), Err)
 }
 
 async fn work(args: Args, account: Account) -> Result<(), Explanation> {
     let internal = |e: std::io::Error| Reason::Internal.because(e.to_string());
-    let (mut end, mut interrupt) = (signal(SignalKind::terminate()).map_err(internal)?, signal(SignalKind::interrupt()).map_err(internal)?);
+    let (mut end, mut interrupt) = (
+        signal(SignalKind::terminate()).map_err(internal)?,
+        signal(SignalKind::interrupt()).map_err(internal)?,
+    );
     let (node, server) = (args.node.clone().unwrap_or_default(), args.server()?);
     let (events, queue) = Events::new();
     let agent = Arc::new(Agent {
@@ -116,7 +135,13 @@ async fn work(args: Args, account: Account) -> Result<(), Explanation> {
         bypassing: Mutex::default(),
     });
     info!(node, %server, version = env!("CARGO_PKG_VERSION"), "the agent starts");
-    let Agent { cache, cluster, profiles, metrics, .. } = &*agent;
+    let Agent {
+        cache,
+        cluster,
+        profiles,
+        metrics,
+        ..
+    } = &*agent;
     let installer = Arc::new(Installer::new(args.install.clone()));
     tokio::select! {
         served = serve::serve(agent.clone()) => served?,
@@ -146,13 +171,20 @@ async fn keep_installed(agent: Arc<Agent>, installer: Arc<Installer>) {
     let mut changes = agent.profiles.changes();
     loop {
         let (of_pass, installing) = (agent.clone(), installer.clone());
-        let pass = tokio::task::spawn_blocking(move || installing.pass(&of_pass.profiles, &of_pass.metrics)).await;
+        let pass = tokio::task::spawn_blocking(move || {
+            installing.pass(&of_pass.profiles, &of_pass.metrics)
+        })
+        .await;
         match pass {
-            Ok(Some(wrong)) => *agent.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some(wrong),
+            Ok(Some(wrong)) => {
+                *agent.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some(wrong)
+            }
             Ok(None) => {} // another installer is at it: what was found before counts
             Err(error) => error!("installing: {error}"),
         }
-        tokio::time::timeout(installer.args().install_period, changes.changed()).await.ok();
+        tokio::time::timeout(installer.args().install_period, changes.changed())
+            .await
+            .ok();
     }
 }
 
@@ -165,29 +197,53 @@ impl Agent {
         if self.deaf_for().is_some() {
             return Some("another process has taken the socket".into());
         }
-        let Some(mut wrong) = self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone() else {
+        let Some(mut wrong) = self
+            .wrong
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+        else {
             return Some("the node's files are not installed yet".into());
         };
         wrong.extend(self.profiles.wrong());
-        (!wrong.is_empty()).then(|| wrong.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        (!wrong.is_empty()).then(|| {
+            wrong
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        })
     }
 
     /// For how long no plugin could ask.
     fn deaf_for(&self) -> Option<Duration> {
-        self.deaf.lock().unwrap_or_else(PoisonError::into_inner).map(|since| since.elapsed())
+        self.deaf
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .map(|since| since.elapsed())
     }
 
     /// Whether plugins can ask.
     fn hears(&self, hears: bool) {
         let mut deaf = self.deaf.lock().unwrap_or_else(PoisonError::into_inner);
-        *deaf = if hears { None } else { deaf.or_else(|| Some(Instant::now())) };
+        *deaf = if hears {
+            None
+        } else {
+            deaf.or_else(|| Some(Instant::now()))
+        };
     }
 
     fn bypassing(&self) -> Vec<Bypassing> {
-        self.bypassing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.bypassing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn audited(&self, bypassing: Vec<Bypassing>) {
-        *self.bypassing.lock().unwrap_or_else(PoisonError::into_inner) = bypassing;
+        *self
+            .bypassing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = bypassing;
     }
 }

@@ -21,7 +21,10 @@ use super::{
 use crate::{
     deadline::Deadline,
     mesh::{Attachment, Namespace, Placement, Profile, ProfileOrigin, governing},
-    node::{NodeConfig, Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles, list, paths, united},
+    node::{
+        NodeConfig, Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles, list,
+        paths, united,
+    },
     reason::{Explanation, Reason},
     source::wire::WireProfile,
 };
@@ -66,13 +69,19 @@ struct Loaded {
 impl Profiles {
     /// What is known before the API server has said anything: what it said last.
     pub(super) fn load() -> Self {
-        let kept = kept_profiles().unwrap_or_default().map(|all| Arc::new(all.into_iter().collect()));
+        let kept = kept_profiles()
+            .unwrap_or_default()
+            .map(|all| Arc::new(all.into_iter().collect()));
         let loaded = Arc::new(Loaded::of(kept.as_deref()));
         Self {
             heard: watch::Sender::new(kept.clone()),
             lost: watch::Sender::new(Some(Instant::now())),
             started: Instant::now(),
-            known: Mutex::new(Known { cluster: kept, loaded, copy: None }),
+            known: Mutex::new(Known {
+                cluster: kept,
+                loaded,
+                copy: None,
+            }),
             changes: watch::Sender::new(0),
         }
     }
@@ -83,17 +92,28 @@ impl Profiles {
     }
 
     /// The one that governs a namespace, for an attachment that may name one. Waits until the cluster's are known.
-    pub(super) async fn governing(&self, namespace: &Namespace, named: Option<String>, by: Deadline) -> Result<WireProfile, Explanation> {
+    pub(super) async fn governing(
+        &self,
+        namespace: &Namespace,
+        named: Option<String>,
+        by: Deadline,
+    ) -> Result<WireProfile, Explanation> {
         let mut changes = self.changes();
         // what was kept may be days old: the API server is given a moment to say what it is now
-        let first = FIRST_LIST.saturating_sub(self.started.elapsed()).min(by.left() / 2);
+        let first = FIRST_LIST
+            .saturating_sub(self.started.elapsed())
+            .min(by.left() / 2);
         if !first.is_zero() {
             tokio::time::timeout(first, self.are_in_use()).await.ok();
         }
         loop {
             match self.governing_now(namespace, named.clone()) {
                 Err(error) if error.reason == Reason::AgentUnavailable => {
-                    tokio::time::timeout(by.left(), changes.changed()).await.ok().and_then(Result::ok).ok_or(error)?;
+                    tokio::time::timeout(by.left(), changes.changed())
+                        .await
+                        .ok()
+                        .and_then(Result::ok)
+                        .ok_or(error)?;
                 }
                 found => return found.map(|(_, wire)| wire),
             }
@@ -101,33 +121,57 @@ impl Profiles {
     }
 
     /// The same of what is known by now.
-    pub(super) fn governing_now(&self, namespace: &Namespace, named: Option<String>) -> Result<(Profile, WireProfile), Explanation> {
+    pub(super) fn governing_now(
+        &self,
+        namespace: &Namespace,
+        named: Option<String>,
+    ) -> Result<(Profile, WireProfile), Explanation> {
         let loaded = self.loaded();
         let Loaded { profiles, wire } = Result::as_ref(&loaded).map_err(Clone::clone)?;
-        let attachment = Attachment { profile: named, ..Attachment::default() };
+        let attachment = Attachment {
+            profile: named,
+            ..Attachment::default()
+        };
         let profile = governing(profiles, namespace, &attachment)?;
-        let at = profiles.iter().position(|p| std::ptr::eq(p, profile)).unwrap_or_default();
+        let at = profiles
+            .iter()
+            .position(|p| std::ptr::eq(p, profile))
+            .unwrap_or_default();
         Ok((profile.clone(), wire[at].clone()))
     }
 
     /// By name.
     pub(super) fn named(&self, name: &str) -> Option<Profile> {
-        Result::as_ref(&self.loaded()).ok()?.profiles.iter().find(|p| p.name == name).cloned()
+        Result::as_ref(&self.loaded())
+            .ok()?
+            .profiles
+            .iter()
+            .find(|p| p.name == name)
+            .cloned()
     }
 
     /// The names that attachments without a configuration have, and whether that is all of them; why they are not known.
     pub(super) fn attachment_names(&self) -> Result<(Vec<String>, bool), Explanation> {
         let loaded = self.loaded();
         let profiles = &Result::as_ref(&loaded).map_err(Clone::clone)?.profiles;
-        let has_one = |p: &&Profile| p.spec.attachment.placement != Placement::None && p.unreadable.is_none();
-        let names = profiles.iter().filter(has_one).map(|p| p.spec.attachment.name.clone()).collect();
+        let has_one =
+            |p: &&Profile| p.spec.attachment.placement != Placement::None && p.unreadable.is_none();
+        let names = profiles
+            .iter()
+            .filter(has_one)
+            .map(|p| p.spec.attachment.name.clone())
+            .collect();
         Ok((names, profiles.iter().all(|p| p.unreadable.is_none())))
     }
 
     /// Why not every pod can be decided on, or could not be without us.
     pub(super) fn wrong(&self) -> Option<Explanation> {
         let (loaded, copy) = (self.loaded(), self.known().copy.clone());
-        let lost = self.lost.borrow().map(|since| since.elapsed()).filter(|since| *since > LOST);
+        let lost = self
+            .lost
+            .borrow()
+            .map(|since| since.elapsed())
+            .filter(|since| *since > LOST);
         let lost = lost.map(|since| {
             Reason::ApiUnreachable
                 .because(format!("the cluster's MeshProfiles cannot be followed for {since:.0?}: the last that were known govern"))
@@ -136,7 +180,9 @@ impl Profiles {
             .err()
             .cloned()
             .or(copy)
-            .or(lost.map(|e| e.remedy("check the API server and the rights of the agent's service account")))
+            .or(lost.map(|e| {
+                e.remedy("check the API server and the rights of the agent's service account")
+            }))
     }
 
     /// Waits until what the API server says is what governs.
@@ -174,16 +220,24 @@ impl Profiles {
         let (mut now, mut listed) = (OfCluster::new(), OfCluster::new());
         follow(cluster.client(), &kind, None, metrics, &mut |heard| {
             match heard {
-                Heard::Trouble => return self.lost.send_modify(|lost| *lost = lost.or_else(|| Some(Instant::now()))),
+                Heard::Trouble => {
+                    return self
+                        .lost
+                        .send_modify(|lost| *lost = lost.or_else(|| Some(Instant::now())));
+                }
                 Heard::Unknown if self.heard.borrow().is_some() => {
                     self.lost.send_replace(None);
                     return;
                 }
                 Heard::Unknown => {}
                 Heard::Event(Event::Init) => return listed.clear(),
-                Heard::Event(Event::InitApply(object)) => return drop(listed.insert(object.name(), text(&object))),
+                Heard::Event(Event::InitApply(object)) => {
+                    return drop(listed.insert(object.name(), text(&object)));
+                }
                 Heard::Event(Event::InitDone) => now = std::mem::take(&mut listed),
-                Heard::Event(Event::Apply(object)) => drop(now.insert(object.name(), text(&object))),
+                Heard::Event(Event::Apply(object)) => {
+                    drop(now.insert(object.name(), text(&object)))
+                }
                 Heard::Event(Event::Delete(object)) => drop(now.remove(&object.name())),
             }
             self.heard.send_replace(Some(Arc::new(now.clone())));
@@ -199,7 +253,11 @@ impl Profiles {
             Ok(loaded) => {
                 for profile in &loaded.profiles {
                     if let Some(unreadable) = &profile.unreadable {
-                        warn!(profile = profile.name, "the MeshProfile cannot be read, its namespaces are refused: {}", unreadable.why);
+                        warn!(
+                            profile = profile.name,
+                            "the MeshProfile cannot be read, its namespaces are refused: {}",
+                            unreadable.why
+                        );
                     }
                 }
             }
@@ -217,7 +275,10 @@ impl Profiles {
         let mut known = self.known();
         if known.copy != wrong {
             if let Some(error) = &wrong {
-                warn!(reason = error.reason.as_str(), "the cluster's MeshProfiles cannot be kept: {error}");
+                warn!(
+                    reason = error.reason.as_str(),
+                    "the cluster's MeshProfiles cannot be kept: {error}"
+                );
             }
             known.copy = wrong;
         }
@@ -238,11 +299,25 @@ fn not_known() -> Explanation {
 
 impl Loaded {
     fn of(cluster: Option<&OfCluster>) -> Result<Self, Explanation> {
-        let cluster = cluster.ok_or_else(not_known)?.iter().map(|(name, text)| cluster_profile(name, text.clone())).collect();
+        let cluster = cluster
+            .ok_or_else(not_known)?
+            .iter()
+            .map(|(name, text)| cluster_profile(name, text.clone()))
+            .collect();
         let mut loaded = Self::default();
-        for Written { profile, text } in united(admin_profiles()?, cluster, NodeConfig::load()?.default_profile) {
-            let object = text.filter(|_| profile.unreadable.is_none()).map(|text| json_of(&text, &profile.origin)).transpose()?;
-            loaded.wire.push(WireProfile { origin: profile.origin.clone(), object });
+        for Written { profile, text } in united(
+            admin_profiles()?,
+            cluster,
+            NodeConfig::load()?.default_profile,
+        ) {
+            let object = text
+                .filter(|_| profile.unreadable.is_none())
+                .map(|text| json_of(&text, &profile.origin))
+                .transpose()?;
+            loaded.wire.push(WireProfile {
+                origin: profile.origin.clone(),
+                object,
+            });
             loaded.profiles.push(profile);
         }
         Ok(loaded)
@@ -259,14 +334,25 @@ fn json_of(yaml: &str, origin: &ProfileOrigin) -> Result<Box<RawValue>, Explanat
 fn stamps() -> Vec<(PathBuf, Option<SystemTime>, u64)> {
     let of = |path: &Path| {
         let metadata = std::fs::metadata(path).ok();
-        (path.to_owned(), metadata.as_ref().and_then(|m| m.modified().ok()), metadata.map_or(0, |m| m.len()))
+        (
+            path.to_owned(),
+            metadata.as_ref().and_then(|m| m.modified().ok()),
+            metadata.map_or(0, |m| m.len()),
+        )
     };
     let files = list(Path::new(paths::PROFILES), &["yaml", "yml"]).unwrap_or_default();
-    [paths::CONFIG, paths::PROFILES].map(Path::new).into_iter().chain(files.iter().map(AsRef::as_ref)).map(of).collect()
+    [paths::CONFIG, paths::PROFILES]
+        .map(Path::new)
+        .into_iter()
+        .chain(files.iter().map(AsRef::as_ref))
+        .map(of)
+        .collect()
 }
 
 /// The object as a file holds it: JSON, which is YAML.
 fn text(object: &Object) -> String {
     let (name, spec) = (json!(object.name()), object.spec_text());
-    format!(r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":{name}}},"spec":{spec}}}"#)
+    format!(
+        r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":{name}}},"spec":{spec}}}"#
+    )
 }

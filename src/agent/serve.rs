@@ -51,7 +51,10 @@ struct Socket {
 impl Socket {
     /// Takes the place of an earlier agent's, in one step.
     fn bind() -> Result<Self, Explanation> {
-        let (directory, socket) = (state::directory(paths::RUN)?, Path::new(paths::AGENT_SOCKET));
+        let (directory, socket) = (
+            state::directory(paths::RUN)?,
+            Path::new(paths::AGENT_SOCKET),
+        );
         let unfinished = directory.join(format!("agent.sock.{}", std::process::id()));
         let bind = || -> io::Result<Self> {
             std::fs::remove_file(&unfinished).ok();
@@ -105,7 +108,9 @@ pub(super) async fn serve(agent: Arc<Agent>) -> Result<(), Explanation> {
                 continue;
             }
         };
-        let (Ok(place), true) = (places.clone().try_acquire_owned(), is_root(&stream)) else { continue };
+        let (Ok(place), true) = (places.clone().try_acquire_owned(), is_root(&stream)) else {
+            continue;
+        };
         let agent = agent.clone();
         tokio::spawn(async move {
             if let Err(error) = conversation(&agent, stream).await {
@@ -127,11 +132,15 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
     let question = match serde_json::from_slice::<Question>(&line) {
         Ok(question) if wire::is_spoken(question.version) => question,
         Ok(Question { version, .. }) => {
-            let other = Reason::AgentUnavailable.because(format!("the agent speaks version {}, not {version}", wire::VERSION));
+            let other = Reason::AgentUnavailable.because(format!(
+                "the agent speaks version {}, not {version}",
+                wire::VERSION
+            ));
             return say(&mut write, refused(&other)).await;
         }
         Err(error) => {
-            let unread = Reason::AgentUnavailable.because(format!("the agent cannot read the question: {error}"));
+            let unread = Reason::AgentUnavailable
+                .because(format!("the agent cannot read the question: {error}"));
             return say(&mut write, refused(&unread)).await;
         }
     };
@@ -144,12 +153,24 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
         Err(refusal) => {
             agent.metrics.refused(refusal.reason);
             if let Some(uid) = look_up.uid {
-                agent.events.tell(About { namespace: look_up.namespace, name: look_up.name, uid }, refusal.clone(), &agent.metrics);
+                agent.events.tell(
+                    About {
+                        namespace: look_up.namespace,
+                        name: look_up.name,
+                        uid,
+                    },
+                    refusal.clone(),
+                    &agent.metrics,
+                );
             }
             return say(&mut write, refused(&refusal)).await;
         }
     };
-    let about = About { namespace: look_up.namespace, name: look_up.name, uid: governed.pod.metadata.uid.clone() };
+    let about = About {
+        namespace: look_up.namespace,
+        name: look_up.name,
+        uid: governed.pod.metadata.uid.clone(),
+    };
     say(&mut write, Reply::Found(Box::new(governed))).await?;
     let report = timeout(WHOLE_CALL, self::line(&mut read)).await??;
     match serde_json::from_slice(&report) {
@@ -164,22 +185,52 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
 async fn governed(agent: &Agent, asked: &LookUp) -> Result<(Governed, From), Explanation> {
     // who asks waits that long: our word, whatever it is, must come before
     let deadline = Deadline::after(Duration::from_millis(asked.millis).mul_f32(0.9));
-    let Agent { cache, cluster, metrics, node, .. } = agent;
-    let (found, from) = LookUps { cache, cluster, metrics, node }.look_up(&asked.pod(), deadline).await?;
-    let profile = agent.profiles.governing(&found.namespace, asked.profile.clone(), deadline).await?;
-    Ok((Governed { pod: found.pod, namespace: found.namespace, profile }, from))
+    let Agent {
+        cache,
+        cluster,
+        metrics,
+        node,
+        ..
+    } = agent;
+    let (found, from) = LookUps {
+        cache,
+        cluster,
+        metrics,
+        node,
+    }
+    .look_up(&asked.pod(), deadline)
+    .await?;
+    let profile = agent
+        .profiles
+        .governing(&found.namespace, asked.profile.clone(), deadline)
+        .await?;
+    Ok((
+        Governed {
+            pod: found.pod,
+            namespace: found.namespace,
+            profile,
+        },
+        from,
+    ))
 }
 
 /// Counts what came of an ADD, and tells it on the pod.
 fn reported(agent: &Agent, about: &About, report: Report, from: From) {
     let outcome = Explanation::from(report.outcome);
     agent.metrics.looked_up(from.as_str());
-    agent.metrics.added(outcome.reason, report.look_up, report.apply);
+    agent
+        .metrics
+        .added(outcome.reason, report.look_up, report.apply);
     let warnings: Vec<_> = report.warnings.into_iter().map(Explanation::from).collect();
     let is_told = report.refused || matches!(outcome.reason, Reason::Redirected);
     let told_twice = warnings.iter().any(|w| w.reason == outcome.reason);
-    for explanation in warnings.into_iter().chain((is_told && !told_twice).then_some(outcome)) {
-        agent.events.tell(about.clone(), explanation, &agent.metrics);
+    for explanation in warnings
+        .into_iter()
+        .chain((is_told && !told_twice).then_some(outcome))
+    {
+        agent
+            .events
+            .tell(about.clone(), explanation, &agent.metrics);
     }
 }
 
@@ -190,12 +241,17 @@ fn refused(explanation: &Explanation) -> Reply {
 /// A line of bounded length; empty where the peer has gone.
 async fn line(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    from.take(LONGEST_QUESTION as u64).read_until(b'\n', &mut line).await?;
+    from.take(LONGEST_QUESTION as u64)
+        .read_until(b'\n', &mut line)
+        .await?;
     Ok(line)
 }
 
 async fn say(to: &mut (impl AsyncWriteExt + Unpin), reply: Reply) -> io::Result<()> {
-    let mut line = json(&Answer { version: wire::VERSION, reply })?;
+    let mut line = json(&Answer {
+        version: wire::VERSION,
+        reply,
+    })?;
     line.push(b'\n');
     timeout(AT_ONCE, to.write_all(&line)).await?
 }

@@ -4,7 +4,11 @@ use crate::agent::{self, Args};
 /// Runs the agent until it is told to end, or does what it does once.
 pub(super) fn run(args: Args) -> Result<Exit, Failure> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(Failure::failed("the agent keeps this node's files and looks into its pods: run it as root"));
+        return Err(Failure::failed(
+            "the agent keeps this node's files and looks into its pods: run it as root",
+        ));
     }
-    agent::run(args).map(|()| Exit::Done).map_err(|explanation| Failure::failed(explanation.to_string()))
+    agent::run(args)
+        .map(|()| Exit::Done)
+        .map_err(|explanation| Failure::failed(explanation.to_string()))
 }

@@ -9,7 +9,10 @@ use super::Failure;
 use crate::{
     cni::{Config, PodRef},
     deadline::Deadline,
-    mesh::{Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, annotation, assume_injected, decide, governing},
+    mesh::{
+        Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, annotation,
+        assume_injected, decide, governing,
+    },
     node::{NodeConfig, profiles},
     plan::{Plan, PodNetwork, packet::Family},
     reason::{Explanation, Reason},
@@ -56,8 +59,17 @@ pub(super) struct Case {
 impl Case {
     /// Refused before anything was decided.
     fn refused(pod: &Pod, refusal: Explanation) -> Self {
-        let decided = Decided { decision: Decision::Refuse(refusal.clone()), inputs: vec![], warnings: vec![] };
-        Self { pod: pod.clone(), assumed: false, decided, plan: Err(refusal) }
+        let decided = Decided {
+            decision: Decision::Refuse(refusal.clone()),
+            inputs: vec![],
+            warnings: vec![],
+        };
+        Self {
+            pod: pod.clone(),
+            assumed: false,
+            decided,
+            plan: Err(refusal),
+        }
     }
 }
 
@@ -75,8 +87,13 @@ impl Selection {
             all.profiles.push(Profile::built_in());
         }
         let wanted = |p: &&Pod| {
-            self.pod.as_ref().is_none_or(|name| *name == p.metadata.name)
-                && self.namespace.as_ref().is_none_or(|n| *n == p.metadata.namespace)
+            self.pod
+                .as_ref()
+                .is_none_or(|name| *name == p.metadata.name)
+                && self
+                    .namespace
+                    .as_ref()
+                    .is_none_or(|n| *n == p.metadata.namespace)
         };
         let pods: Vec<_> = all.pods.iter().filter(wanted).collect();
         if pods.is_empty() {
@@ -88,12 +105,22 @@ impl Selection {
     /// A pod as the plugin would see it now, but for what its attachment says: that is nobody's here to know.
     fn live_case(&self) -> Result<Case, Failure> {
         let (Some(name), Some(namespace)) = (&self.pod, &self.namespace) else {
-            return Err(Failure::usage("give manifests with --file or, on a node, a pod and its --namespace"));
+            return Err(Failure::usage(
+                "give manifests with --file or, on a node, a pod and its --namespace",
+            ));
         };
         let failed = |e: Explanation| Failure::failed(e.to_string());
         let node = NodeConfig::load().map_err(failed)?;
-        let asked = PodRef { namespace: namespace.clone(), name: name.clone(), uid: None };
-        let Answered { found, profile, conversation } = look_up(&node, &asked, None, Deadline::after(node.deadline)).map_err(failed)?;
+        let asked = PodRef {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            uid: None,
+        };
+        let Answered {
+            found,
+            profile,
+            conversation,
+        } = look_up(&node, &asked, None, Deadline::after(node.deadline)).map_err(failed)?;
         if let Some(conversation) = conversation {
             conversation.report(None);
         }
@@ -103,7 +130,9 @@ impl Selection {
         };
         let attachment = Attachment::default();
         Ok(match governing(&profiles, &found.namespace, &attachment) {
-            Ok(profile) => self.decided_as(&found.pod, &found.namespace, profile, &attachment, false),
+            Ok(profile) => {
+                self.decided_as(&found.pod, &found.namespace, profile, &attachment, false)
+            }
             Err(refusal) => Case::refused(&found.pod, refusal),
         })
     }
@@ -111,8 +140,12 @@ impl Selection {
     fn case(&self, pod: &Pod, all: &Objects) -> Result<Case, Failure> {
         let name = &pod.metadata.namespace;
         let namespace = all.namespaces.iter().find(|n| n.metadata.name == *name);
-        let namespace = namespace
-            .ok_or_else(|| Failure::usage(format!("the files hold no Namespace {name}, which pod {} is in", pod.metadata.name)))?;
+        let namespace = namespace.ok_or_else(|| {
+            Failure::usage(format!(
+                "the files hold no Namespace {name}, which pod {} is in",
+                pod.metadata.name
+            ))
+        })?;
         let named = match all.named_by(pod) {
             Ok(named) => named,
             Err(refusal) => return Ok(Case::refused(pod, refusal)),
@@ -125,37 +158,66 @@ impl Selection {
         };
         // the injector may add the attachment to a pod that it has not seen yet
         if named.ours.is_empty() && !named.unknown && !case.assumed && case.plan.is_ok() {
-            let cause =
-                format!("the pod names no attachment of type mesh-optin in {}: the plugin is not called for it", annotation::NETWORKS);
-            case.decided.warnings.push(Reason::Bypassing.because(cause).remedy("name one and create the pod anew"));
+            let cause = format!(
+                "the pod names no attachment of type mesh-optin in {}: the plugin is not called for it",
+                annotation::NETWORKS
+            );
+            case.decided.warnings.push(
+                Reason::Bypassing
+                    .because(cause)
+                    .remedy("name one and create the pod anew"),
+            );
         }
         Ok(case)
     }
 
     /// What an ADD for this attachment would do.
-    fn decided(&self, pod: &Pod, namespace: &Namespace, attachment: &Attachment, all: &Objects) -> Case {
+    fn decided(
+        &self,
+        pod: &Pod,
+        namespace: &Namespace,
+        attachment: &Attachment,
+        all: &Objects,
+    ) -> Case {
         let profile = match governing(&all.profiles, namespace, attachment) {
             Ok(profile) => profile,
             Err(refusal) => return Case::refused(pod, refusal),
         };
         match assume_injected(pod, namespace, profile) {
-            Some(assumed) => Case { pod: pod.clone(), ..self.decided_as(&assumed, namespace, profile, attachment, true) },
+            Some(assumed) => Case {
+                pod: pod.clone(),
+                ..self.decided_as(&assumed, namespace, profile, attachment, true)
+            },
             None => self.decided_as(pod, namespace, profile, attachment, false),
         }
     }
 
-    fn decided_as(&self, pod: &Pod, namespace: &Namespace, profile: &Profile, attachment: &Attachment, assumed: bool) -> Case {
+    fn decided_as(
+        &self,
+        pod: &Pod,
+        namespace: &Namespace,
+        profile: &Profile,
+        attachment: &Attachment,
+        assumed: bool,
+    ) -> Case {
         let mut decided = decide(pod, namespace, profile, attachment);
         let plan = match &decided.decision {
             Decision::Redirect(intent) => Plan::new(intent, &self.network(pod)),
             Decision::Skip(e) | Decision::Refuse(e) => Err(e.clone()),
         };
         match (&decided.decision, &plan) {
-            (Decision::Redirect(_), Err(refusal)) => decided.decision = Decision::Refuse(refusal.clone()),
+            (Decision::Redirect(_), Err(refusal)) => {
+                decided.decision = Decision::Refuse(refusal.clone())
+            }
             (_, Ok(plan)) => decided.warnings.extend(plan.warnings.clone()),
             (Decision::Skip(_) | Decision::Refuse(_), Err(_)) => {}
         }
-        Case { pod: pod.clone(), assumed, decided, plan }
+        Case {
+            pod: pod.clone(),
+            assumed,
+            decided,
+            plan,
+        }
     }
 
     /// The one family that is meant, where only one can be.
@@ -164,29 +226,53 @@ impl Selection {
         match (network.ipv4, network.ipv6) {
             (true, false) => Ok(Family::Ipv4),
             (false, true) => Ok(Family::Ipv6),
-            _ => Err(Failure::usage("--format iptables takes one family: give --family v4 or --family v6")),
+            _ => Err(Failure::usage(
+                "--format iptables takes one family: give --family v4 or --family v6",
+            )),
         }
     }
 
     /// What eth0 will have, as far as it is known.
     fn network(&self, pod: &Pod) -> PodNetwork {
-        let ips: Vec<IpNet> = pod.status.pod_ips.iter().filter_map(|ip| Some(ip.ip.parse::<std::net::IpAddr>().ok()?.into())).collect();
+        let ips: Vec<IpNet> = pod
+            .status
+            .pod_ips
+            .iter()
+            .filter_map(|ip| Some(ip.ip.parse::<std::net::IpAddr>().ok()?.into()))
+            .collect();
         let (ipv4, ipv6) = match (self.family.as_slice(), ips.as_slice()) {
             ([], []) => (true, false),
-            ([], ips) => (ips.iter().any(|ip| matches!(ip, IpNet::V4(_))), ips.iter().any(|ip| matches!(ip, IpNet::V6(_)))),
+            ([], ips) => (
+                ips.iter().any(|ip| matches!(ip, IpNet::V4(_))),
+                ips.iter().any(|ip| matches!(ip, IpNet::V6(_))),
+            ),
             (families, _) => (families.contains(&Ip::V4), families.contains(&Ip::V6)),
         };
-        PodNetwork { ipv4, ipv6, primary: [IfName::eth0()].into() }
+        PodNetwork {
+            ipv4,
+            ipv6,
+            primary: [IfName::eth0()].into(),
+        }
     }
 }
 
 /// What comes of all of a pod's attachments: a refusal stops it, two redirections must be equal, one redirects.
 fn together(pod: &Pod, mut cases: Vec<Case>) -> Case {
-    let refusal = cases.iter().position(|c| matches!(c.decided.decision, Decision::Refuse(_)));
-    let redirections: Vec<_> = (0..cases.len()).filter(|at| matches!(cases[*at].decided.decision, Decision::Redirect(_))).collect();
-    let differ = redirections.iter().any(|at| cases[*at].decided.decision != cases[redirections[0]].decided.decision);
+    let refusal = cases
+        .iter()
+        .position(|c| matches!(c.decided.decision, Decision::Refuse(_)));
+    let redirections: Vec<_> = (0..cases.len())
+        .filter(|at| matches!(cases[*at].decided.decision, Decision::Redirect(_)))
+        .collect();
+    let differ = redirections
+        .iter()
+        .any(|at| cases[*at].decided.decision != cases[redirections[0]].decided.decision);
     if refusal.is_none() && differ {
-        return Case::refused(pod, Reason::ConflictingAttachment.because("two attachments that the pod names have different settings"));
+        return Case::refused(
+            pod,
+            Reason::ConflictingAttachment
+                .because("two attachments that the pod names have different settings"),
+        );
     }
     let at = refusal.or(redirections.first().copied()).unwrap_or(0);
     cases.swap_remove(at)
@@ -204,8 +290,16 @@ impl Objects {
     fn read(&mut self, path: &Path) -> Result<(), Failure> {
         let failed = |e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
         if path.is_dir() {
-            let mut files: Vec<_> = std::fs::read_dir(path).map_err(failed)?.filter_map(|e| Some(e.ok()?.path())).collect();
-            files.retain(|f| f.is_file() && f.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.contains(&e)));
+            let mut files: Vec<_> = std::fs::read_dir(path)
+                .map_err(failed)?
+                .filter_map(|e| Some(e.ok()?.path()))
+                .collect();
+            files.retain(|f| {
+                f.is_file()
+                    && f.extension()
+                        .and_then(|e| e.to_str())
+                        .is_some_and(|e| EXTENSIONS.contains(&e))
+            });
             files.sort();
             return files.iter().try_for_each(|f| self.read(f));
         }
@@ -227,14 +321,22 @@ impl Objects {
         let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
         let mut named = Named::default();
         for (namespace, name) in named_networks(networks, &pod.metadata.namespace)? {
-            let definition = self.attachments.iter().find(|a| a.namespace == namespace && a.name == name);
+            let definition = self
+                .attachments
+                .iter()
+                .find(|a| a.namespace == namespace && a.name == name);
             match definition.and_then(|d| d.config.as_deref()) {
                 Some(config) => {
-                    let invalid =
-                        |why: String| Reason::InvalidAttachment.because(format!("NetworkAttachmentDefinition {namespace}/{name}: {why}"));
+                    let invalid = |why: String| {
+                        Reason::InvalidAttachment.because(format!(
+                            "NetworkAttachmentDefinition {namespace}/{name}: {why}"
+                        ))
+                    };
                     named.ours.extend(our_attachment(config).map_err(invalid)?);
                 }
-                None if self.profiles.iter().any(|p| p.spec.attachment.name == name) => named.ours.push(Attachment::default()),
+                None if self.profiles.iter().any(|p| p.spec.attachment.name == name) => {
+                    named.ours.push(Attachment::default())
+                }
                 None => named.unknown = true,
             }
         }
@@ -254,10 +356,18 @@ struct Named {
 /// `meshOptin` of a CNI configuration, or of our part of a list; `None` if it is not of our type.
 fn our_attachment(config: &str) -> Result<Option<Attachment>, String> {
     let value: Value = serde_json::from_str(config).map_err(|e| e.to_string())?;
-    let parts = value.get("plugins").and_then(Value::as_array).cloned().unwrap_or_else(|| vec![value]);
-    let Some(part) = parts.into_iter().find(|p| p["type"] == "mesh-optin") else { return Ok(None) };
+    let parts = value
+        .get("plugins")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_else(|| vec![value]);
+    let Some(part) = parts.into_iter().find(|p| p["type"] == "mesh-optin") else {
+        return Ok(None);
+    };
     let config = Config::parse(part.to_string().as_bytes()).map_err(|e| e.explanation.cause)?;
-    Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get())).map(Some).map_err(|e| e.cause)
+    Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get()))
+        .map(Some)
+        .map_err(|e| e.cause)
 }
 
 /// The networks that an annotation names, as Multus reads it: JSON, or `[namespace/]name[@interface]`, comma-separated.
@@ -268,16 +378,30 @@ fn named_networks(text: &str, own_namespace: &str) -> Result<Vec<(String, String
         namespace: Option<String>,
     }
     if text.trim_start().starts_with('[') {
-        let invalid = |e| Reason::InvalidAnnotation.because(format!("annotation {}: {e}", annotation::NETWORKS));
+        let invalid = |e| {
+            Reason::InvalidAnnotation.because(format!("annotation {}: {e}", annotation::NETWORKS))
+        };
         let elements: Vec<Element> = serde_json::from_str(text).map_err(invalid)?;
-        return Ok(elements.into_iter().map(|e| (e.namespace.unwrap_or_else(|| own_namespace.to_owned()), e.name)).collect());
+        return Ok(elements
+            .into_iter()
+            .map(|e| {
+                (
+                    e.namespace.unwrap_or_else(|| own_namespace.to_owned()),
+                    e.name,
+                )
+            })
+            .collect());
     }
     let element = |text: &str| {
         let text = text.split('@').next().unwrap_or_default().trim();
         let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, text));
         (namespace.to_owned(), name.to_owned())
     };
-    Ok(text.split(',').map(element).filter(|(_, name)| !name.is_empty()).collect())
+    Ok(text
+        .split(',')
+        .map(element)
+        .filter(|(_, name)| !name.is_empty())
+        .collect())
 }
 
 #[cfg(test)]
@@ -286,17 +410,35 @@ mod tests {
 
     #[test]
     fn networks_are_read_in_both_forms() {
-        let named = |text: &str| named_networks(text, "ns").map(|l| l.into_iter().map(|(a, b)| format!("{a}/{b}")).collect::<Vec<_>>());
-        assert_eq!(named("macvlan-a@net1, default/istio-cni").unwrap(), ["ns/macvlan-a", "default/istio-cni"]);
-        assert_eq!(named(r#"[{"name":"mesh"},{"name":"x","namespace":"y"}]"#).unwrap(), ["ns/mesh", "y/x"]);
+        let named = |text: &str| {
+            named_networks(text, "ns").map(|l| {
+                l.into_iter()
+                    .map(|(a, b)| format!("{a}/{b}"))
+                    .collect::<Vec<_>>()
+            })
+        };
+        assert_eq!(
+            named("macvlan-a@net1, default/istio-cni").unwrap(),
+            ["ns/macvlan-a", "default/istio-cni"]
+        );
+        assert_eq!(
+            named(r#"[{"name":"mesh"},{"name":"x","namespace":"y"}]"#).unwrap(),
+            ["ns/mesh", "y/x"]
+        );
         assert!(named("").unwrap().is_empty() && named("[{]").is_err());
     }
 
     #[test]
     fn a_list_s_part_of_our_type_counts() {
         let list = r#"{"cniVersion":"1.0.0","plugins":[{"type":"macvlan"},{"type":"mesh-optin","meshOptin":{"profile":"p"}}]}"#;
-        assert_eq!(our_attachment(list).unwrap().unwrap().profile.as_deref(), Some("p"));
+        assert_eq!(
+            our_attachment(list).unwrap().unwrap().profile.as_deref(),
+            Some("p")
+        );
         assert_eq!(our_attachment(r#"{"type":"macvlan"}"#).unwrap(), None);
-        assert!(our_attachment(r#"{"type":"mesh-optin","meshOptin":{"x":1}}"#).is_err() && our_attachment("{").is_err());
+        assert!(
+            our_attachment(r#"{"type":"mesh-optin","meshOptin":{"x":1}}"#).is_err()
+                && our_attachment("{").is_err()
+        );
     }
 }

@@ -55,7 +55,13 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 fn tell(case: &Case) -> Told<'_> {
-    let because = |e: &Explanation| (e.reason, e.cause.clone(), e.remedy.as_ref().map(ToString::to_string));
+    let because = |e: &Explanation| {
+        (
+            e.reason,
+            e.cause.clone(),
+            e.remedy.as_ref().map(ToString::to_string),
+        )
+    };
     let (outcome, (reason, message, remedy)) = match &case.decided.decision {
         Decision::Redirect(_) => (Outcome::Redirect, because(&Reason::Redirected.into())),
         Decision::Skip(e) => (Outcome::Skip, because(e)),
@@ -70,8 +76,17 @@ fn tell(case: &Case) -> Told<'_> {
         remedy,
         assumed: case.assumed,
         inputs: &case.decided.inputs,
-        captures: case.plan.as_ref().map(crate::plan::Plan::captures).unwrap_or_default(),
-        warnings: case.decided.warnings.iter().map(ToString::to_string).collect(),
+        captures: case
+            .plan
+            .as_ref()
+            .map(crate::plan::Plan::captures)
+            .unwrap_or_default(),
+        warnings: case
+            .decided
+            .warnings
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 
@@ -81,8 +96,17 @@ fn text(told: &Told<'_>) -> String {
         Outcome::Skip => ("is left alone", Colour::Yellow),
         Outcome::Refuse => ("is refused", Colour::Red),
     };
-    let mut out = format!("Pod {}/{} {}.\n", plain(told.namespace), plain(told.name), coloured(word, colour));
-    out += &format!("  {}: {}\n", coloured(told.reason, Colour::Bold), plain(&told.message));
+    let mut out = format!(
+        "Pod {}/{} {}.\n",
+        plain(told.namespace),
+        plain(told.name),
+        coloured(word, colour)
+    );
+    out += &format!(
+        "  {}: {}\n",
+        coloured(told.reason, Colour::Bold),
+        plain(&told.message)
+    );
     if let Some(remedy) = &told.remedy {
         out += &format!("  To do: {}\n", plain(remedy));
     }
@@ -90,12 +114,22 @@ fn text(told: &Told<'_>) -> String {
         out += "  Assumed: the manifest has not been through admission; it is decided as Istio's injector would make it by default.\n";
     }
     for warning in &told.warnings {
-        out += &format!("  {}: {}\n", coloured("Warning", Colour::Yellow), plain(warning));
+        out += &format!(
+            "  {}: {}\n",
+            coloured("Warning", Colour::Yellow),
+            plain(warning)
+        );
     }
     if !told.inputs.is_empty() {
         let header = [["INPUT", "VALUE", "SAID BY"].map(str::to_owned)];
-        let rows = told.inputs.iter().map(|i| [i.name.clone(), i.value.clone(), i.source.to_string()]);
-        out += &format!("\n{}", table(&header.into_iter().chain(rows).collect::<Vec<_>>()));
+        let rows = told
+            .inputs
+            .iter()
+            .map(|i| [i.name.clone(), i.value.clone(), i.source.to_string()]);
+        out += &format!(
+            "\n{}",
+            table(&header.into_iter().chain(rows).collect::<Vec<_>>())
+        );
     }
     if !told.captures.is_empty() {
         out += &format!("\n  {}\n", told.captures.join("\n  "));

@@ -63,7 +63,16 @@ impl Exit {
     /// The worst of several: failed, refused, drifted, skipped, done.
     fn worst(all: impl IntoIterator<Item = Self>) -> Self {
         let severity = |exit: &Self| {
-            [Self::Done, Self::Skipped, Self::Drifted, Self::Refused, Self::Failed, Self::Usage].iter().position(|e| e == exit)
+            [
+                Self::Done,
+                Self::Skipped,
+                Self::Drifted,
+                Self::Refused,
+                Self::Failed,
+                Self::Usage,
+            ]
+            .iter()
+            .position(|e| e == exit)
         };
         all.into_iter().max_by_key(severity).unwrap_or(Self::Done)
     }
@@ -79,11 +88,17 @@ struct Failure {
 
 impl Failure {
     fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into() }
+        Self {
+            exit: Exit::Usage,
+            message: message.into(),
+        }
     }
 
     fn failed(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into() }
+        Self {
+            exit: Exit::Failed,
+            message: message.into(),
+        }
     }
 }
 
@@ -92,7 +107,11 @@ pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let exit = if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Done
+            };
             error.print().ok();
             return ExitCode::from(exit.code());
         }

@@ -21,7 +21,8 @@ pub(super) enum Format {
 
 /// Writes what is told of some pods for machines.
 pub(super) fn say_json(pods: &impl Serialize) -> Result<(), Failure> {
-    let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": pods })).map_err(|e| Failure::failed(e.to_string()))?;
+    let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": pods }))
+        .map_err(|e| Failure::failed(e.to_string()))?;
     say(&format!("{json}\n"));
     Ok(())
 }
@@ -42,16 +43,32 @@ pub(super) enum Colour {
 
 /// The text in a colour, where stdout is a terminal.
 pub(super) fn coloured(text: &str, colour: Colour) -> String {
-    if std::io::stdout().is_terminal() { format!("\x1b[{}m{text}\x1b[0m", colour as u8) } else { text.to_owned() }
+    if std::io::stdout().is_terminal() {
+        format!("\x1b[{}m{text}\x1b[0m", colour as u8)
+    } else {
+        text.to_owned()
+    }
 }
 
 /// Rows as columns that line up, indented; control characters of any cell are escaped.
 pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.clone().map(|cell| plain(&cell))).collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let rows: Vec<[String; N]> = rows
+        .iter()
+        .map(|row| row.clone().map(|cell| plain(&cell)))
+        .collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<_> = (0..N).map(width).collect();
     let line = |row: &[String; N]| {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         format!("  {}\n", cells.join("  ").trim_end())
     };
     rows.iter().map(line).collect()
@@ -59,5 +76,13 @@ pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
 
 /// Text that cannot move a terminal's cursor.
 pub(super) fn plain(text: &str) -> String {
-    text.chars().map(|c| if is_unshowable(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
+    text.chars()
+        .map(|c| {
+            if is_unshowable(c) {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect()
 }

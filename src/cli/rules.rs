@@ -33,7 +33,9 @@ enum Format {
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let cases = args.selection.cases()?;
     if matches!(args.format, Format::Nft | Format::Iptables) && cases.len() > 1 {
-        return Err(Failure::usage("the formats nft and iptables take one pod: the rules of several would be merged"));
+        return Err(Failure::usage(
+            "the formats nft and iptables take one pod: the rules of several would be merged",
+        ));
     }
     if args.format == Format::Json {
         let pods: Vec<_> = cases.iter().map(as_json).collect();
@@ -41,15 +43,25 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     }
     let mut exit = Exit::Done;
     for case in &cases {
-        let name = format!("{}/{}", plain(&case.pod.metadata.namespace), plain(&case.pod.metadata.name));
+        let name = format!(
+            "{}/{}",
+            plain(&case.pod.metadata.namespace),
+            plain(&case.pod.metadata.name)
+        );
         match (&case.plan, &case.decided.decision) {
             (Ok(plan), _) => match args.format {
                 Format::Text => say(&as_text(&name, plan)),
                 Format::Nft => say(&plan.nftables().to_string()),
-                Format::Iptables => say(&as_iptables(&name, plan, args.selection.one_family(&case.pod)?)?),
+                Format::Iptables => say(&as_iptables(
+                    &name,
+                    plan,
+                    args.selection.one_family(&case.pod)?,
+                )?),
                 Format::Json => {}
             },
-            (Err(why), crate::mesh::Decision::Skip(_)) => complain(&format!("pod {name} is left alone: {why}")),
+            (Err(why), crate::mesh::Decision::Skip(_)) => {
+                complain(&format!("pod {name} is left alone: {why}"))
+            }
             (Err(why), _) => {
                 complain(&format!("pod {name} is refused: {why}"));
                 exit = Exit::Failed;
@@ -63,12 +75,19 @@ fn as_iptables(name: &str, plan: &Plan, family: Family) -> Result<String, Failur
     if plan.families.captured().any(|f| f == family) {
         return Ok(plan.iptables(family).to_string());
     }
-    Err(Failure::failed(format!("{family} of pod {name} is not captured: it has no rules")))
+    Err(Failure::failed(format!(
+        "{family} of pod {name} is not captured: it has no rules"
+    )))
 }
 
 fn as_text(name: &str, plan: &Plan) -> String {
     let sentences: String = plan.captures().iter().map(|s| format!("# {s}\n")).collect();
-    let routing: String = plan.routing().to_string().lines().map(|line| format!("# {line}\n")).collect();
+    let routing: String = plan
+        .routing()
+        .to_string()
+        .lines()
+        .map(|line| format!("# {line}\n"))
+        .collect();
     format!("# Pod {name}\n{sentences}{routing}{}\n", plan.nftables())
 }
 
@@ -86,7 +105,11 @@ fn as_json(case: &Case) -> Value {
             };
             let chains: Vec<_> = plan.nftables().chains.iter().map(chain).collect();
             let routing = plan.routing();
-            let addresses: Vec<_> = routing.addresses.iter().map(|a| json!({ "interface": "lo", "address": a.to_string() })).collect();
+            let addresses: Vec<_> = routing
+                .addresses
+                .iter()
+                .map(|a| json!({ "interface": "lo", "address": a.to_string() }))
+                .collect();
             json!({
                 "namespace": namespace, "name": name, "reason": Reason::Redirected.as_str(),
                 "table": { "family": "inet", "name": crate::plan::nft::TABLE, "chains": chains },

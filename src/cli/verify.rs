@@ -82,7 +82,11 @@ enum Outcome {
 /// Compares live redirections with what their ADDs were to make. Changes nothing.
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
-    let mut told: Vec<_> = args.records()?.iter().map(|record| tell(record, args.which.netns.as_ref(), deadline())).collect();
+    let mut told: Vec<_> = args
+        .records()?
+        .iter()
+        .map(|record| tell(record, args.which.netns.as_ref(), deadline()))
+        .collect();
     if args.which.all {
         let bypassing = bypassing(deadline()).map_err(|e| Failure::failed(e.to_string()))?;
         told.extend(bypassing.unwrap_or_default().into_iter().map(bypasses));
@@ -93,9 +97,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Format::Text => told.iter().for_each(|t| say(&text(t))),
     }
     match attachments::unreadable() {
-        unreadable if unreadable > 0 && args.which.all => {
-            Err(Failure::failed(format!("{unreadable} of the records in {} cannot be read", paths::ATTACHMENTS)))
-        }
+        unreadable if unreadable > 0 && args.which.all => Err(Failure::failed(format!(
+            "{unreadable} of the records in {} cannot be read",
+            paths::ATTACHMENTS
+        ))),
         _ => Ok(Exit::worst(told.iter().map(|t| t.outcome.exit()))),
     }
 }
@@ -104,7 +109,9 @@ impl Args {
     /// One for each network namespace: two attachments of a pod are one redirection.
     fn records(&self) -> Result<Vec<Record>, Failure> {
         if !nix::unistd::geteuid().is_root() {
-            return Err(Failure::failed("verify looks into pods of this node: run it as root"));
+            return Err(Failure::failed(
+                "verify looks into pods of this node: run it as root",
+            ));
         }
         if self.which.all {
             ensure_something_to_look_at()?;
@@ -113,15 +120,23 @@ impl Args {
         let mut seen = std::collections::BTreeSet::new();
         records.retain(|r| seen.insert(r.netns_cookie));
         if let Some(path) = &self.which.netns {
-            let cookie = Netns::open(path).and_then(|n| Ok(n.cookie()?)).map_err(|e| Failure::failed(e.to_string()))?;
+            let cookie = Netns::open(path)
+                .and_then(|n| Ok(n.cookie()?))
+                .map_err(|e| Failure::failed(e.to_string()))?;
             records.retain(|r| r.netns_cookie == cookie);
         }
         if let Some(pod) = &self.which.pod {
-            records.retain(|r| r.pod == *pod && self.namespace.as_ref().is_none_or(|n| *n == r.namespace));
-            let namespaces: std::collections::BTreeSet<_> = records.iter().map(|r| r.namespace.as_str()).collect();
+            records.retain(|r| {
+                r.pod == *pod && self.namespace.as_ref().is_none_or(|n| *n == r.namespace)
+            });
+            let namespaces: std::collections::BTreeSet<_> =
+                records.iter().map(|r| r.namespace.as_str()).collect();
             if namespaces.len() > 1 {
                 let namespaces: Vec<_> = namespaces.into_iter().collect();
-                return Err(Failure::usage(format!("pods of namespaces {} have this name: give --namespace", namespaces.join(", "))));
+                return Err(Failure::usage(format!(
+                    "pods of namespaces {} have this name: give --namespace",
+                    namespaces.join(", ")
+                )));
             }
         }
         if records.is_empty() && !self.which.all {
@@ -137,8 +152,11 @@ fn ensure_something_to_look_at() -> Result<(), Failure> {
     let installed = Installed::load().map_err(|e| Failure::failed(e.to_string()))?;
     if installed.is_none() && !Path::new(paths::RUN).exists() {
         let (run, file) = (paths::RUN, paths::INSTALLED);
-        let what = format!("nothing of mesh-optin is installed here: neither {run} nor {file} exists");
-        return Err(Failure::failed(format!("{what}; run it on the node, with the node's root directory as its own")));
+        let what =
+            format!("nothing of mesh-optin is installed here: neither {run} nor {file} exists");
+        return Err(Failure::failed(format!(
+            "{what}; run it on the node, with the node's root directory as its own"
+        )));
     }
     Ok(())
 }
@@ -155,13 +173,21 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
         differences: findings.differences,
         in_front: findings.in_front,
     };
-    let nothing = || Findings { differences: vec![], in_front: vec![], outdated: false };
+    let nothing = || Findings {
+        differences: vec![],
+        in_front: vec![],
+        outdated: false,
+    };
     if netns.is_none() && !record.netns.exists() {
         return told(Outcome::Gone, None, nothing());
     }
     let looked = Netns::open(netns.unwrap_or(&record.netns)).and_then(|netns| {
         let gone = netns.cookie()? != record.netns_cookie;
-        if gone { Ok(None) } else { verify(record, &netns, deadline).map(Some) }
+        if gone {
+            Ok(None)
+        } else {
+            verify(record, &netns, deadline).map(Some)
+        }
     });
     match looked {
         Err(failure) => told(Outcome::Failed, Some(&failure), nothing()),
@@ -169,7 +195,9 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
         Ok(Some(found)) => match found.wrong() {
             None => told(Outcome::Consistent, None, found),
             Some(reason @ Reason::Outdated) => told(Outcome::Outdated, Some(&reason.into()), found),
-            Some(reason @ Reason::Preempted) => told(Outcome::Preempted, Some(&reason.into()), found),
+            Some(reason @ Reason::Preempted) => {
+                told(Outcome::Preempted, Some(&reason.into()), found)
+            }
             Some(reason) => told(Outcome::Drifted, Some(&reason.into()), found),
         },
     }
@@ -194,15 +222,27 @@ fn text(told: &Told) -> String {
     let (word, colour) = match told.outcome {
         Outcome::Consistent => ("is redirected as it should be", Colour::Green),
         Outcome::Drifted => ("is not redirected as it should be", Colour::Red),
-        Outcome::Preempted => ("has its redirection, behind something of somebody else", Colour::Red),
+        Outcome::Preempted => (
+            "has its redirection, behind something of somebody else",
+            Colour::Red,
+        ),
         Outcome::Outdated => ("is redirected as another version does it", Colour::Yellow),
         Outcome::Bypassing => ("should be redirected, and nothing does it", Colour::Red),
         Outcome::Gone => ("is gone: only its record is left", Colour::Yellow),
         Outcome::Failed => ("could not be looked at", Colour::Red),
     };
-    let (namespace, name, netns) = (plain(&told.namespace), plain(&told.name), plain(&told.netns.display().to_string()));
-    let backend = told.backend.map_or_else(String::new, |backend| format!("{backend}, "));
-    let mut out = format!("Pod {namespace}/{name} {} ({backend}{netns}).\n", coloured(word, colour));
+    let (namespace, name, netns) = (
+        plain(&told.namespace),
+        plain(&told.name),
+        plain(&told.netns.display().to_string()),
+    );
+    let backend = told
+        .backend
+        .map_or_else(String::new, |backend| format!("{backend}, "));
+    let mut out = format!(
+        "Pod {namespace}/{name} {} ({backend}{netns}).\n",
+        coloured(word, colour)
+    );
     if let Some(message) = &told.message {
         out += &format!("  {}\n", plain(message));
     }
@@ -210,7 +250,11 @@ fn text(told: &Told) -> String {
         out += &format!("  - {}\n", plain(&difference.to_string()));
     }
     for warning in &told.in_front {
-        out += &format!("  {}: {}\n", coloured("Warning", Colour::Yellow), plain(&warning.to_string()));
+        out += &format!(
+            "  {}: {}\n",
+            coloured("Warning", Colour::Yellow),
+            plain(&warning.to_string())
+        );
     }
     out
 }

@@ -17,7 +17,14 @@ pub enum Command {
 }
 
 impl Command {
-    const ALL: [Self; 6] = [Self::Add, Self::Del, Self::Check, Self::Status, Self::Gc, Self::Version];
+    const ALL: [Self; 6] = [
+        Self::Add,
+        Self::Del,
+        Self::Check,
+        Self::Status,
+        Self::Gc,
+        Self::Version,
+    ];
 
     /// As the specification writes it.
     pub const fn as_str(self) -> &'static str {
@@ -78,10 +85,20 @@ impl Environment {
 /// Multus it is `/bin` alone. Only the iptables backend looks for any.
 #[expect(clippy::disallowed_methods, reason = "the one home of the environment")]
 pub fn search_path() -> Vec<PathBuf> {
-    const USUAL: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    const USUAL: [&str; 6] = [
+        "/usr/local/sbin",
+        "/usr/local/bin",
+        "/usr/sbin",
+        "/usr/bin",
+        "/sbin",
+        "/bin",
+    ];
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut out: Vec<PathBuf> = Vec::new();
-    for directory in std::env::split_paths(&path).filter(|p| p.is_absolute()).chain(USUAL.map(PathBuf::from)) {
+    for directory in std::env::split_paths(&path)
+        .filter(|p| p.is_absolute())
+        .chain(USUAL.map(PathBuf::from))
+    {
         if !out.contains(&directory) {
             out.push(directory);
         }

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn an_independent_reader_understands_what_we_print() {
-        let error: serde_json::Value = serde_json::from_str(&error(Version::V1_1_0, 121, "InvalidAnnotation: x; y")).unwrap();
+        let error: serde_json::Value =
+            serde_json::from_str(&error(Version::V1_1_0, 121, "InvalidAnnotation: x; y")).unwrap();
         assert_eq!(error["msg"], "InvalidAnnotation: x; y");
         for version in [Version::V1_0_0, Version::V1_1_0] {
             serde_json::from_str::<rscni_types::types::CNIResult>(&success(version, None)).unwrap();

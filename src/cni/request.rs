@@ -21,7 +21,10 @@ pub struct RequestError {
 
 impl RequestError {
     fn new(code: u32, cause: impl Into<String>) -> Self {
-        Self { code, explanation: Reason::InvalidRequest.because(cause) }
+        Self {
+            code,
+            explanation: Reason::InvalidRequest.because(cause),
+        }
     }
 
     fn environment(cause: impl Into<String>) -> Self {
@@ -63,19 +66,42 @@ impl Config {
         if stdin.len() > LARGEST_CONFIG {
             // a runtime sends what the NAD says
             let cause = format!("the network configuration is larger than {LARGEST_CONFIG} bytes");
-            return Err(RequestError { code: 7, explanation: Reason::InvalidAttachment.because(cause) });
+            return Err(RequestError {
+                code: 7,
+                explanation: Reason::InvalidAttachment.because(cause),
+            });
         }
         if !stdin.trim_ascii_start().starts_with(b"{") {
-            return Err(RequestError::undecodable("the network configuration on stdin is not a JSON object")); // serde would take a list for one
+            return Err(RequestError::undecodable(
+                "the network configuration on stdin is not a JSON object",
+            )); // serde would take a list for one
         }
-        let text: Text = serde_json::from_slice(stdin)
-            .map_err(|e| RequestError::undecodable(format!("the network configuration on stdin is not valid: {e}")))?;
-        let version = Version::parse(&text.cni_version)
-            .ok_or_else(|| RequestError::new(1, format!("cniVersion {} is not one of 0.1.0 to 1.1.0", quote(&text.cni_version))))?;
-        if text.prev_result.as_ref().is_some_and(|p| !p.get().starts_with('{')) {
+        let text: Text = serde_json::from_slice(stdin).map_err(|e| {
+            RequestError::undecodable(format!(
+                "the network configuration on stdin is not valid: {e}"
+            ))
+        })?;
+        let version = Version::parse(&text.cni_version).ok_or_else(|| {
+            RequestError::new(
+                1,
+                format!(
+                    "cniVersion {} is not one of 0.1.0 to 1.1.0",
+                    quote(&text.cni_version)
+                ),
+            )
+        })?;
+        if text
+            .prev_result
+            .as_ref()
+            .is_some_and(|p| !p.get().starts_with('{'))
+        {
             return Err(RequestError::undecodable("prevResult is not an object"));
         }
-        Ok(Self { version, mesh_optin: text.mesh_optin, prev_result: text.prev_result })
+        Ok(Self {
+            version,
+            mesh_optin: text.mesh_optin,
+            prev_result: text.prev_result,
+        })
     }
 }
 
@@ -96,10 +122,20 @@ impl Attached {
     /// Checks the environment of an ADD or CHECK.
     pub fn parse(environment: &Environment) -> Result<Self, RequestError> {
         let (container_id, ifname) = Self::record_key(environment)?;
-        let netns = netns_path(environment).ok_or_else(|| RequestError::environment("CNI_NETNS is not set"))?;
-        let args = environment.args.as_deref().map(|a| text("CNI_ARGS", a)).transpose()?;
+        let netns = netns_path(environment)
+            .ok_or_else(|| RequestError::environment("CNI_NETNS is not set"))?;
+        let args = environment
+            .args
+            .as_deref()
+            .map(|a| text("CNI_ARGS", a))
+            .transpose()?;
         let pod = PodRef::from_cni_args(args.unwrap_or_default())?;
-        Ok(Self { container_id, ifname, netns, pod })
+        Ok(Self {
+            container_id,
+            ifname,
+            netns,
+            pod,
+        })
     }
 
     /// The container id and interface name alone: the key of an attachment's record.
@@ -107,16 +143,26 @@ impl Attached {
         let id = required("CNI_CONTAINERID", environment.container_id.as_deref())?;
         let id_ok = id.len() <= 200
             && id.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && id.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+            && id
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
         if !id_ok {
-            return Err(RequestError::environment(format!("CNI_CONTAINERID {} is no container id", quote(id))));
+            return Err(RequestError::environment(format!(
+                "CNI_CONTAINERID {} is no container id",
+                quote(id)
+            )));
         }
         let ifname = required("CNI_IFNAME", environment.ifname.as_deref())?;
         let ifname_ok = ifname.len() <= 15
             && !matches!(ifname, "." | "..")
-            && !ifname.chars().any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
+            && !ifname
+                .chars()
+                .any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
         if !ifname_ok {
-            return Err(RequestError::environment(format!("CNI_IFNAME {} is no interface name", quote(ifname))));
+            return Err(RequestError::environment(format!(
+                "CNI_IFNAME {} is no interface name",
+                quote(ifname)
+            )));
         }
         Ok((id.to_owned(), ifname.to_owned()))
     }
@@ -128,11 +174,16 @@ pub fn netns_path(environment: &Environment) -> Option<PathBuf> {
 }
 
 fn required<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'a str, RequestError> {
-    text(name, value.ok_or_else(|| RequestError::environment(format!("{name} is not set")))?)
+    text(
+        name,
+        value.ok_or_else(|| RequestError::environment(format!("{name} is not set")))?,
+    )
 }
 
 fn text<'a>(name: &str, value: &'a OsStr) -> Result<&'a str, RequestError> {
-    value.to_str().ok_or_else(|| RequestError::environment(format!("{name} is not UTF-8")))
+    value
+        .to_str()
+        .ok_or_else(|| RequestError::environment(format!("{name} is not UTF-8")))
 }
 
 #[cfg(test)]
@@ -146,7 +197,10 @@ mod tests {
         let config = Config::parse(stdin).unwrap();
         assert_eq!(config.version, Version::V1_1_0);
         assert_eq!(config.mesh_optin.unwrap().get(), r#"{ "profile": "p" }"#);
-        assert_eq!(config.prev_result.unwrap().get(), r#"{"cniVersion":"1.1.0",  "interfaces":[]}"#);
+        assert_eq!(
+            config.prev_result.unwrap().get(),
+            r#"{"cniVersion":"1.1.0",  "interfaces":[]}"#
+        );
     }
 
     #[test]
@@ -160,12 +214,24 @@ mod tests {
             (br#"{"cniVersion":"1.0.0","prevResult":"x"}"#, 6),
             (br#"{"cniVersion":"2.0.0"}"#, 1),
         ] {
-            assert_eq!(Config::parse(stdin).unwrap_err().code, code, "{}", String::from_utf8_lossy(stdin));
+            assert_eq!(
+                Config::parse(stdin).unwrap_err().code,
+                code,
+                "{}",
+                String::from_utf8_lossy(stdin)
+            );
         }
-        let deep = format!(r#"{{"meshOptin":{}1{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+        let deep = format!(
+            r#"{{"meshOptin":{}1{}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
         let _parsed_or_refused_without_a_crash = Config::parse(deep.as_bytes()).is_ok();
         let large = Config::parse(&vec![b' '; LARGEST_CONFIG + 1]).unwrap_err();
-        assert_eq!((large.code, large.explanation.reason), (7, Reason::InvalidAttachment));
+        assert_eq!(
+            (large.code, large.explanation.reason),
+            (7, Reason::InvalidAttachment)
+        );
     }
 
     #[test]
@@ -176,7 +242,10 @@ mod tests {
             netns: Some("/n".into()),
             ..Environment::default()
         };
-        assert_eq!(Attached::record_key(&with("0aF_.-9", "net1")).unwrap(), ("0aF_.-9".into(), "net1".into()));
+        assert_eq!(
+            Attached::record_key(&with("0aF_.-9", "net1")).unwrap(),
+            ("0aF_.-9".into(), "net1".into())
+        );
         for (id, ifname) in [
             ("../x", "net1"),
             ("a/b", "net1"),
@@ -187,8 +256,15 @@ mod tests {
             ("a", "aaaaaaaaaaaaaaaa"),
             ("a", "a\n"),
         ] {
-            assert_eq!(Attached::parse(&with(id, ifname)).unwrap_err().code, 4, "{id:?} {ifname:?}");
+            assert_eq!(
+                Attached::parse(&with(id, ifname)).unwrap_err().code,
+                4,
+                "{id:?} {ifname:?}"
+            );
         }
-        assert_eq!(Attached::parse(&Environment::default()).unwrap_err().code, 4);
+        assert_eq!(
+            Attached::parse(&Environment::default()).unwrap_err().code,
+            4
+        );
     }
 }

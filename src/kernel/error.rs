@@ -74,13 +74,18 @@ pub enum KernelError {
 
 impl KernelError {
     /// Sorts what the kernel returned. ENOENT is what nf_tables says of an expression whose module is missing.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other error is a refusal")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other error is a refusal"
+    )]
     pub(super) fn of_errno(doing: impl Into<String>, errno: Errno) -> Self {
         let doing = doing.into();
         match errno {
-            Errno::EPROTONOSUPPORT | Errno::EOPNOTSUPP | Errno::EAFNOSUPPORT | Errno::ENOENT | Errno::ENOPROTOOPT => {
-                Self::Unsupported { doing, errno }
-            }
+            Errno::EPROTONOSUPPORT
+            | Errno::EOPNOTSUPP
+            | Errno::EAFNOSUPPORT
+            | Errno::ENOENT
+            | Errno::ENOPROTOOPT => Self::Unsupported { doing, errno },
             Errno::ETIMEDOUT => Self::Timeout { doing }, // our own word for a deadline that passed
             errno => Self::Refused { doing, errno },
         }
@@ -89,7 +94,10 @@ impl KernelError {
     /// The same for what a socket or a transaction of nf_tables returned. A refusal (EPERM) is no lack.
     pub(super) fn of_nf_tables(doing: impl Into<String>, errno: Errno) -> Self {
         let doing = doing.into();
-        if matches!(errno, Errno::EPROTONOSUPPORT | Errno::ENOENT | Errno::EOPNOTSUPP) {
+        if matches!(
+            errno,
+            Errno::EPROTONOSUPPORT | Errno::ENOENT | Errno::EOPNOTSUPP
+        ) {
             return Self::NoNfTables { doing, errno };
         }
         Self::of_errno(doing, errno)
@@ -97,16 +105,21 @@ impl KernelError {
 
     /// The same for an I/O error of a system call.
     pub(super) fn of_io(doing: impl Into<String>, error: &std::io::Error) -> Self {
-        Self::of_errno(doing, error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw))
+        Self::of_errno(
+            doing,
+            error
+                .raw_os_error()
+                .map_or(Errno::UnknownErrno, Errno::from_raw),
+        )
     }
 }
 
 impl From<KernelError> for Explanation {
     fn from(error: KernelError) -> Self {
         let reason = match &error {
-            KernelError::Unsupported { .. } | KernelError::NoNfTables { .. } | KernelError::Tool { lacking: true, .. } => {
-                Reason::KernelUnsupported
-            }
+            KernelError::Unsupported { .. }
+            | KernelError::NoNfTables { .. }
+            | KernelError::Tool { lacking: true, .. } => Reason::KernelUnsupported,
             KernelError::NoIptables { .. } => Reason::IptablesMissing,
             KernelError::Refused { .. }
             | KernelError::Overtaken
@@ -117,8 +130,12 @@ impl From<KernelError> for Explanation {
         };
         let explanation = reason.because(error.to_string());
         match module(&explanation.cause).filter(|_| reason == Reason::KernelUnsupported) {
-            Some(module) => explanation.remedy(format!("load the kernel module {module}, or run a kernel that has it")),
-            None if matches!(error, KernelError::Tool { .. }) => explanation.remedy("load the kernel module that is missing"),
+            Some(module) => explanation.remedy(format!(
+                "load the kernel module {module}, or run a kernel that has it"
+            )),
+            None if matches!(error, KernelError::Tool { .. }) => {
+                explanation.remedy("load the kernel module that is missing")
+            }
             None => explanation,
         }
     }
@@ -141,7 +158,10 @@ fn module(cause: &str) -> Option<&'static str> {
         ("conntrack", "xt_conntrack"),
         ("REDIRECT", "xt_REDIRECT"),
     ];
-    MODULES.into_iter().find(|(part, _)| cause.contains(part)).map(|(_, module)| module)
+    MODULES
+        .into_iter()
+        .find(|(part, _)| cause.contains(part))
+        .map(|(_, module)| module)
 }
 
 #[cfg(test)]
@@ -150,15 +170,37 @@ mod tests {
 
     #[test]
     fn what_is_lacking_is_named_and_only_that_falls_back() {
-        let of = |errno| KernelError::of_nf_tables("adding to chain inbound the rule \"tproxy ip to :15006\"", errno);
+        let of = |errno| {
+            KernelError::of_nf_tables(
+                "adding to chain inbound the rule \"tproxy ip to :15006\"",
+                errno,
+            )
+        };
         let lacking: Explanation = of(Errno::ENOENT).into();
         assert_eq!(lacking.reason, Reason::KernelUnsupported);
-        assert!(lacking.to_string().contains("load the kernel module nft_tproxy"), "{lacking}");
+        assert!(
+            lacking
+                .to_string()
+                .contains("load the kernel module nft_tproxy"),
+            "{lacking}"
+        );
         for errno in [Errno::EPROTONOSUPPORT, Errno::ENOENT, Errno::EOPNOTSUPP] {
-            assert!(matches!(of(errno), KernelError::NoNfTables { .. }), "{errno}");
+            assert!(
+                matches!(of(errno), KernelError::NoNfTables { .. }),
+                "{errno}"
+            );
         }
-        for errno in [Errno::EPERM, Errno::EINVAL, Errno::EAGAIN, Errno::EAFNOSUPPORT, Errno::ENOMEM] {
-            assert!(!matches!(of(errno), KernelError::NoNfTables { .. }), "{errno}");
+        for errno in [
+            Errno::EPERM,
+            Errno::EINVAL,
+            Errno::EAGAIN,
+            Errno::EAFNOSUPPORT,
+            Errno::ENOMEM,
+        ] {
+            assert!(
+                !matches!(of(errno), KernelError::NoNfTables { .. }),
+                "{errno}"
+            );
         }
     }
 }

@@ -27,12 +27,23 @@ enum Backend<'a> {
 
 impl<'a> Live<'a> {
     /// `netns` is this thread's.
-    pub fn open(carrier: &Carrier<'a>, interfaces: &'a Interfaces, netns: &Netns, deadline: Deadline) -> Result<Self, KernelError> {
+    pub fn open(
+        carrier: &Carrier<'a>,
+        interfaces: &'a Interfaces,
+        netns: &Netns,
+        deadline: Deadline,
+    ) -> Result<Self, KernelError> {
         let backend = match carrier {
             Carrier::Nftables => Backend::Nftables(Nftables::open(deadline)?),
-            Carrier::Iptables(tools, on_record) => Backend::Iptables(Iptables::open(tools, *on_record, netns, deadline)?, deadline),
+            Carrier::Iptables(tools, on_record) => Backend::Iptables(
+                Iptables::open(tools, *on_record, netns, deadline)?,
+                deadline,
+            ),
         };
-        Ok(Self { interfaces, backend })
+        Ok(Self {
+            interfaces,
+            backend,
+        })
     }
 
     /// Its form.
@@ -49,7 +60,10 @@ impl<'a> Live<'a> {
             Backend::Nftables(nftables) => Rules::Nftables(nftables.read()?),
             Backend::Iptables(iptables, _) => Rules::Iptables(iptables.read(plan)?),
         };
-        Ok(State { rules, routing: self.interfaces.routing(&plan.routing())? })
+        Ok(State {
+            rules,
+            routing: self.interfaces.routing(&plan.routing())?,
+        })
     }
 
     /// What somebody else has put before our rules.
@@ -62,7 +76,8 @@ impl<'a> Live<'a> {
                 in_front.extend(legacy_tables());
             }
             Backend::Iptables(iptables, deadline) => {
-                match Nftables::open(*deadline).and_then(|mut n| n.in_front(plan, iptables.form())) {
+                match Nftables::open(*deadline).and_then(|mut n| n.in_front(plan, iptables.form()))
+                {
                     Err(KernelError::NoNfTables { .. }) => {} // then nothing of it is in front
                     others => in_front.extend(others?),
                 }
@@ -77,13 +92,18 @@ impl<'a> Live<'a> {
     /// Makes what was found into what is planned. Fails with [`KernelError::Overtaken`] where that is no longer what there is. Where it
     /// fails, what it has done is undone.
     pub fn apply(&mut self, plan: &Plan, found: &State) -> Result<(), KernelError> {
-        let added = self.interfaces.add_routing(&plan.routing().without(&found.routing), plan.ipv6_in_use)?;
+        let added = self
+            .interfaces
+            .add_routing(&plan.routing().without(&found.routing), plan.ipv6_in_use)?;
         let applied = match (&mut self.backend, &found.rules) {
             (_, rules) if plan.compare_rules(rules).is_empty() => Ok(()),
-            (Backend::Nftables(nftables), Rules::Nftables(found)) => nftables.apply(&plan.nftables(), found.as_ref()),
+            (Backend::Nftables(nftables), Rules::Nftables(found)) => {
+                nftables.apply(&plan.nftables(), found.as_ref())
+            }
             (Backend::Iptables(iptables, _), Rules::Iptables(found)) => iptables.apply(plan, found),
             // of another backend
-            (Backend::Nftables(_), Rules::Iptables(_)) | (Backend::Iptables(..), Rules::Nftables(_)) => Err(KernelError::Overtaken),
+            (Backend::Nftables(_), Rules::Iptables(_))
+            | (Backend::Iptables(..), Rules::Nftables(_)) => Err(KernelError::Overtaken),
         };
         applied.inspect_err(|error| {
             if !matches!(error, KernelError::Overtaken) {
@@ -119,7 +139,11 @@ pub fn redirects(deadline: Deadline) -> Result<Redirects, KernelError> {
         })
     });
     match of_nftables {
-        Ok(Redirects::Nothing) | Err(KernelError::NoNfTables { .. }) if legacy_tables().is_some() => Ok(Redirects::Perhaps),
+        Ok(Redirects::Nothing) | Err(KernelError::NoNfTables { .. })
+            if legacy_tables().is_some() =>
+        {
+            Ok(Redirects::Perhaps)
+        }
         Err(KernelError::NoNfTables { .. }) => Ok(Redirects::Nothing),
         other => other,
     }
@@ -128,9 +152,14 @@ pub fn redirects(deadline: Deadline) -> Result<Redirects, KernelError> {
 /// Tables of the older iptables in which there may be something before our rules: what they hold is not netlink's to show.
 fn legacy_tables() -> Option<Preempting> {
     let names = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let names = names("/proc/thread-self/net/ip_tables_names") + &names("/proc/thread-self/net/ip6_tables_names");
+    let names = names("/proc/thread-self/net/ip_tables_names")
+        + &names("/proc/thread-self/net/ip6_tables_names");
     let there = |table: &&str| names.lines().any(|name| name == *table);
     let tables: Vec<_> = ["raw", "mangle", "nat"].into_iter().filter(there).collect();
     let rule = format!("tables {} (see iptables-legacy-save)", tables.join(", "));
-    (!tables.is_empty()).then(|| Preempting { place: "iptables-legacy".into(), rule, decides: true })
+    (!tables.is_empty()).then(|| Preempting {
+        place: "iptables-legacy".into(),
+        rule,
+        decides: true,
+    })
 }

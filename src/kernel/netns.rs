@@ -1,5 +1,8 @@
 //! Network namespaces: opened once, checked before anything is written, entered by throw-away threads only.
-#![expect(unsafe_code, reason = "a namespace's type, owner and cookie, and what a child does before its program, have no safe API")]
+#![expect(
+    unsafe_code,
+    reason = "a namespace's type, owner and cookie, and what a child does before its program, have no safe API"
+)]
 
 use std::{
     fs::{File, OpenOptions},
@@ -59,7 +62,8 @@ pub struct Netns {
 impl Netns {
     /// Opens it and makes sure of what it is: a namespace, of type net, not the host's.
     pub fn open(path: &Path) -> Result<Self, Explanation> {
-        let invalid = |why: String| Reason::NetnsInvalid.because(format!("CNI_NETNS {path:?} {why}"));
+        let invalid =
+            |why: String| Reason::NetnsInvalid.because(format!("CNI_NETNS {path:?} {why}"));
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(libc::O_NONBLOCK) // a FIFO must not hold us up
@@ -70,7 +74,8 @@ impl Netns {
             return Err(invalid("is not a namespace".into()));
         }
         // SAFETY: an ioctl without argument on an open nsfs file; it writes nothing.
-        let kind = unsafe { ns_get_nstype(file.as_raw_fd()) }.map_err(|e| invalid(format!("cannot be examined: {e}")))?;
+        let kind = unsafe { ns_get_nstype(file.as_raw_fd()) }
+            .map_err(|e| invalid(format!("cannot be examined: {e}")))?;
         if kind != libc::CLONE_NEWNET {
             return Err(invalid("is a namespace of another type".into()));
         }
@@ -85,9 +90,15 @@ impl Netns {
     }
 
     /// Runs `work` in the namespace, on a thread that is never returned to anybody.
-    pub fn run<T: Send, E: Send + From<KernelError>>(&self, work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
+    pub fn run<T: Send, E: Send + From<KernelError>>(
+        &self,
+        work: impl FnOnce() -> Result<T, E> + Send,
+    ) -> Result<T, E> {
         on_thread(|| {
-            enter(&self.file).map_err(|e| KernelError::Refused { doing: "entering the network namespace".into(), errno: e })?;
+            enter(&self.file).map_err(|e| KernelError::Refused {
+                doing: "entering the network namespace".into(),
+                errno: e,
+            })?;
             work()
         })
     }
@@ -95,9 +106,14 @@ impl Netns {
     /// The user namespace that owns it, where that is not ours: a pod with `hostUsers: false`.
     pub(super) fn foreign_user_namespace(&self) -> Result<Option<OwnedFd>, Errno> {
         // SAFETY: an ioctl without argument on an open nsfs file; it gives a new file descriptor, which nobody else owns.
-        let owner = File::from(unsafe { OwnedFd::from_raw_fd(ns_get_userns(self.file.as_raw_fd())?) });
+        let owner =
+            File::from(unsafe { OwnedFd::from_raw_fd(ns_get_userns(self.file.as_raw_fd())?) });
         let identity = |m: std::fs::Metadata| (m.dev(), m.ino());
-        let of = |metadata: std::io::Result<_>| metadata.map(identity).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()));
+        let of = |metadata: std::io::Result<_>| {
+            metadata
+                .map(identity)
+                .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))
+        };
         let foreign = of(owner.metadata())? != of(std::fs::metadata("/proc/thread-self/ns/user"))?;
         Ok(foreign.then(|| owner.into()))
     }
@@ -106,12 +122,22 @@ impl Netns {
     fn is_not_the_host_s(&self) -> Result<(), Explanation> {
         let identity = |path: &str| std::fs::metadata(path).map(|m| (m.dev(), m.ino()));
         let ours = identity("/proc/thread-self/ns/net").map_err(|e| {
-            Reason::NetnsInvalid.because(format!("cannot tell the host's network namespace: /proc/thread-self/ns/net: {e}"))
+            Reason::NetnsInvalid.because(format!(
+                "cannot tell the host's network namespace: /proc/thread-self/ns/net: {e}"
+            ))
         })?;
-        let this = self.file.metadata().map(|m| (m.dev(), m.ino())).map_err(|e| Reason::NetnsInvalid.because(e.to_string()))?;
+        let this = self
+            .file
+            .metadata()
+            .map(|m| (m.dev(), m.ino()))
+            .map_err(|e| Reason::NetnsInvalid.because(e.to_string()))?;
         // init's may be hidden from us; ours is the host's wherever a runtime calls plugins
         let init = identity("/proc/1/ns/net").ok();
-        if this == ours || Some(this) == init { Err(Reason::HostNetns.into()) } else { Ok(()) }
+        if this == ours || Some(this) == init {
+            Err(Reason::HostNetns.into())
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -122,16 +148,23 @@ impl AsFd for Netns {
 }
 
 /// Runs `work` in a network namespace that is made for it and ends with it.
-pub(super) fn in_new_netns<T: Send>(work: impl FnOnce() -> Result<T, KernelError> + Send) -> Result<T, KernelError> {
+pub(super) fn in_new_netns<T: Send>(
+    work: impl FnOnce() -> Result<T, KernelError> + Send,
+) -> Result<T, KernelError> {
     on_thread(|| {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(|e| KernelError::of_errno("making a network namespace", e))?;
+        unshare(CloneFlags::CLONE_NEWNET)
+            .map_err(|e| KernelError::of_errno("making a network namespace", e))?;
         work()
     })
 }
 
-fn on_thread<T: Send, E: Send + From<KernelError>>(work: impl FnOnce() -> Result<T, E> + Send) -> Result<T, E> {
+fn on_thread<T: Send, E: Send + From<KernelError>>(
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
     std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("netns".into()).spawn_scoped(scope, work);
+        let thread = std::thread::Builder::new()
+            .name("netns".into())
+            .spawn_scoped(scope, work);
         match thread.map(std::thread::ScopedJoinHandle::join) {
             Ok(Ok(result)) => result,
             Ok(Err(panic)) => std::panic::resume_unwind(panic),
@@ -151,11 +184,16 @@ pub(super) fn as_child_of(command: &mut Command, user_namespace: Option<Borrowed
             // SAFETY: system calls only. Its groups may be none of ours to set: then it keeps them, which gives no right.
             unsafe { libc::setgroups(0, std::ptr::null()) };
             // SAFETY: system calls only.
-            Errno::result(unsafe { libc::setresgid(0, 0, 0) }).and_then(|_| Errno::result(unsafe { libc::setresuid(0, 0, 0) }))?;
+            Errno::result(unsafe { libc::setresgid(0, 0, 0) })
+                .and_then(|_| Errno::result(unsafe { libc::setresuid(0, 0, 0) }))?;
         }
         prctl::set_pdeathsig(Signal::SIGKILL)?; // after a change of user, which forgets it
         let orphan = getppid() != parent; // it ended before that could tell
-        if orphan { Err(Errno::ESRCH.into()) } else { Ok(()) }
+        if orphan {
+            Err(Errno::ESRCH.into())
+        } else {
+            Ok(())
+        }
     };
     // SAFETY: between fork and exec it makes system calls only, and allocates nothing.
     unsafe { command.pre_exec(prepare) };
@@ -164,14 +202,28 @@ pub(super) fn as_child_of(command: &mut Command, user_namespace: Option<Borrowed
 /// The cookie of this thread's network namespace: unlike an inode number it never comes again while the kernel runs.
 pub fn cookie() -> Result<u64, KernelError> {
     let doing = "reading the network namespace's cookie";
-    let socket =
-        socket(AddressFamily::Unix, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).map_err(|e| KernelError::of_errno(doing, e))?;
+    let socket = socket(
+        AddressFamily::Unix,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .map_err(|e| KernelError::of_errno(doing, e))?;
     let mut cookie = 0u64;
     let mut size = size_of::<u64>() as libc::socklen_t;
     // SAFETY: `cookie` and `size` outlive the call and `size` is the size of `cookie`.
-    let result =
-        unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut size) };
-    Errno::result(result).map(|_| cookie).map_err(|e| KernelError::of_errno(doing, e))
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut size,
+        )
+    };
+    Errno::result(result)
+        .map(|_| cookie)
+        .map_err(|e| KernelError::of_errno(doing, e))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one home of setns")]

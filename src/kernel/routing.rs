@@ -1,5 +1,8 @@
 //! What a plan needs beside rules: an address on `lo`, policy rules and routes, by rtnetlink.
-#![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown is never ours")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the packet crate's enums are open, and what is unknown is never ours"
+)]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -31,13 +34,33 @@ impl Interfaces {
     pub fn routing(&self, planned: &Routing) -> Result<Routing, KernelError> {
         let mut found = Routing::default();
         if !planned.addresses.is_empty() {
-            found.addresses = self.addresses_of(LO_INDEX)?.into_iter().filter(|a| planned.addresses.contains(a)).collect();
+            found.addresses = self
+                .addresses_of(LO_INDEX)?
+                .into_iter()
+                .filter(|a| planned.addresses.contains(a))
+                .collect();
         }
         for family in planned.rules.iter().map(Entry::family) {
             let rules = self.policy_rules(family)?;
-            found.rules.extend(rules.into_iter().filter_map(|p| if let Policy::Ours(entry) = p { Some(entry) } else { None }));
-            let routes = self.list(family, "listing routes", self.handle.route().get(any_route(family)).execute().try_collect())?;
-            found.routes.extend(routes.iter().filter_map(|message| route(family, message)));
+            found.rules.extend(rules.into_iter().filter_map(|p| {
+                if let Policy::Ours(entry) = p {
+                    Some(entry)
+                } else {
+                    None
+                }
+            }));
+            let routes = self.list(
+                family,
+                "listing routes",
+                self.handle
+                    .route()
+                    .get(any_route(family))
+                    .execute()
+                    .try_collect(),
+            )?;
+            found
+                .routes
+                .extend(routes.iter().filter_map(|message| route(family, message)));
         }
         Ok(found)
     }
@@ -46,46 +69,95 @@ impl Interfaces {
     pub fn policy_rules_in_front(&self, planned: &Routing) -> Result<Vec<Preempting>, KernelError> {
         let mut out = Vec::new();
         for family in planned.rules.iter().map(Entry::family) {
-            let in_front = |p| if let Policy::InFront(rule) = p { Some(rule) } else { None };
+            let in_front = |p| {
+                if let Policy::InFront(rule) = p {
+                    Some(rule)
+                } else {
+                    None
+                }
+            };
             let rules = self.policy_rules(family)?.into_iter().filter_map(in_front);
-            out.extend(rules.map(|rule| Preempting { place: format!("{family} policy rules"), rule, decides: true }));
+            out.extend(rules.map(|rule| Preempting {
+                place: format!("{family} policy rules"),
+                rule,
+                decides: true,
+            }));
         }
         Ok(out)
     }
 
     fn policy_rules(&self, family: Family) -> Result<Vec<Policy>, KernelError> {
-        let request = self.handle.rule().get(version(family)).execute().try_collect();
+        let request = self
+            .handle
+            .rule()
+            .get(version(family))
+            .execute()
+            .try_collect();
         let messages = self.list(family, "listing policy rules", request)?;
-        Ok(messages.iter().map(|message| policy_rule(family, message)).collect())
+        Ok(messages
+            .iter()
+            .map(|message| policy_rule(family, message))
+            .collect())
     }
 
     /// Adds what is missing; gives back what was added. Where something fails, nothing stays added. `ipv6_in_use`: eth0 has an IPv6
     /// address; where it has none, IPv6 may be switched off.
-    pub fn add_routing(&self, missing: &Routing, ipv6_in_use: bool) -> Result<Routing, KernelError> {
+    pub fn add_routing(
+        &self,
+        missing: &Routing,
+        ipv6_in_use: bool,
+    ) -> Result<Routing, KernelError> {
         let mut added = Routing::default();
-        self.add_all(missing, ipv6_in_use, &mut added).inspect_err(|_| self.remove_routing(&added)).map(|()| added)
+        self.add_all(missing, ipv6_in_use, &mut added)
+            .inspect_err(|_| self.remove_routing(&added))
+            .map(|()| added)
     }
 
-    fn add_all(&self, missing: &Routing, ipv6_in_use: bool, added: &mut Routing) -> Result<(), KernelError> {
+    fn add_all(
+        &self,
+        missing: &Routing,
+        ipv6_in_use: bool,
+        added: &mut Routing,
+    ) -> Result<(), KernelError> {
         let switched_off = |family| family == Family::Ipv6 && !ipv6_in_use;
         for address in &missing.addresses {
-            let request = self.handle.address().add(LO_INDEX, address.addr(), address.prefix_len()).execute();
-            if self.added(format!("adding {address} to lo"), request, switched_off(Family::of(address)))? {
+            let request = self
+                .handle
+                .address()
+                .add(LO_INDEX, address.addr(), address.prefix_len())
+                .execute();
+            if self.added(
+                format!("adding {address} to lo"),
+                request,
+                switched_off(Family::of(address)),
+            )? {
                 added.addresses.push(*address);
             }
         }
         for route in &missing.routes {
-            let Entry::Ours(family, LocalRoute) = route else { continue };
+            let Entry::Ours(family, LocalRoute) = route else {
+                continue;
+            };
             let request = self.handle.route().add(local_route(*family)).execute();
-            if self.added(format!("adding the {family} route {route} to table {TABLE}"), request, switched_off(*family))? {
+            if self.added(
+                format!("adding the {family} route {route} to table {TABLE}"),
+                request,
+                switched_off(*family),
+            )? {
                 added.routes.push(route.clone());
             }
         }
         for rule in &missing.rules {
-            let Entry::Ours(family, PolicyRule { priority }) = rule else { continue };
+            let Entry::Ours(family, PolicyRule { priority }) = rule else {
+                continue;
+            };
             let mut request = self.handle.rule().add();
             *request.message_mut() = rule_message(*family, *priority);
-            if self.added(format!("adding the {family} policy rule {rule}"), request.execute(), switched_off(*family))? {
+            if self.added(
+                format!("adding the {family} policy rule {rule}"),
+                request.execute(),
+                switched_off(*family),
+            )? {
                 added.rules.push(rule.clone());
             }
         }
@@ -95,15 +167,33 @@ impl Interfaces {
     /// Takes back what was added; what cannot be is of no harm without the rules.
     pub fn remove_routing(&self, added: &Routing) {
         for address in &added.addresses {
-            self.wait("removing an address".into(), self.handle.address().del(address_message(address)).execute()).ok();
+            self.wait(
+                "removing an address".into(),
+                self.handle
+                    .address()
+                    .del(address_message(address))
+                    .execute(),
+            )
+            .ok();
         }
         for route in &added.routes {
-            self.wait("removing a route".into(), self.handle.route().del(local_route(route.family())).execute()).ok();
+            self.wait(
+                "removing a route".into(),
+                self.handle
+                    .route()
+                    .del(local_route(route.family()))
+                    .execute(),
+            )
+            .ok();
         }
         for rule in &added.rules {
             if let Entry::Ours(family, PolicyRule { priority }) = rule {
                 let message = rule_message(*family, *priority);
-                self.wait("removing a policy rule".into(), self.handle.rule().del(message).execute()).ok();
+                self.wait(
+                    "removing a policy rule".into(),
+                    self.handle.rule().del(message).execute(),
+                )
+                .ok();
             }
         }
     }
@@ -118,9 +208,18 @@ impl Interfaces {
         match self.wait(doing, request) {
             Ok(()) => Ok(true),
             // an earlier ADD did it
-            Err(KernelError::Refused { errno: Errno::EEXIST, .. }) => Ok(false),
+            Err(KernelError::Refused {
+                errno: Errno::EEXIST,
+                ..
+            }) => Ok(false),
             // disable_ipv6 is set on lo, or the kernel has no IPv6: then there is no packet that needs it
-            Err(KernelError::Refused { errno: Errno::EACCES, .. } | KernelError::Unsupported { .. }) if switched_off => Ok(false),
+            Err(
+                KernelError::Refused {
+                    errno: Errno::EACCES,
+                    ..
+                }
+                | KernelError::Unsupported { .. },
+            ) if switched_off => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -151,7 +250,9 @@ fn address_message(address: &IpNet) -> AddressMessage {
     message.header.index = LO_INDEX;
     message.header.prefix_len = address.prefix_len();
     message.header.family = address_family(Family::of(address));
-    message.attributes.push(AddressAttribute::Address(address.addr()));
+    message
+        .attributes
+        .push(AddressAttribute::Address(address.addr()));
     message
 }
 
@@ -172,12 +273,25 @@ fn any_route(family: Family) -> RouteMessage {
 fn local_route(family: Family) -> RouteMessage {
     match family {
         Family::Ipv4 => {
-            let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(Ipv4Addr::UNSPECIFIED, 0).scope(RouteScope::Host);
-            route.kind(RouteType::Local).protocol(RouteProtocol::Boot).table_id(TABLE).output_interface(LO_INDEX).build()
+            let route = RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(Ipv4Addr::UNSPECIFIED, 0)
+                .scope(RouteScope::Host);
+            route
+                .kind(RouteType::Local)
+                .protocol(RouteProtocol::Boot)
+                .table_id(TABLE)
+                .output_interface(LO_INDEX)
+                .build()
         }
         Family::Ipv6 => {
-            let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(Ipv6Addr::UNSPECIFIED, 0);
-            route.kind(RouteType::Local).protocol(RouteProtocol::Boot).table_id(TABLE).output_interface(LO_INDEX).build()
+            let route =
+                RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(Ipv6Addr::UNSPECIFIED, 0);
+            route
+                .kind(RouteType::Local)
+                .protocol(RouteProtocol::Boot)
+                .table_id(TABLE)
+                .output_interface(LO_INDEX)
+                .build()
         }
     }
 }
@@ -205,12 +319,15 @@ enum Policy {
 }
 
 fn policy_rule(family: Family, message: &RuleMessage) -> Policy {
-    let (mut priority, mut mark, mut table, mut plain) = (0, None, message.header.table.into(), true);
+    let (mut priority, mut mark, mut table, mut plain) =
+        (0, None, message.header.table.into(), true);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Priority(p) => priority = *p,
             RuleAttribute::FwMark(m) => mark = Some(*m),
-            RuleAttribute::FwMask(u32::MAX) | RuleAttribute::Protocol(_) | RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
+            RuleAttribute::FwMask(u32::MAX)
+            | RuleAttribute::Protocol(_)
+            | RuleAttribute::SuppressPrefixLen(u32::MAX) => {}
             RuleAttribute::Table(t) => table = *t,
             _ => plain = false,
         }
@@ -221,7 +338,10 @@ fn policy_rule(family: Family, message: &RuleMessage) -> Policy {
     let ours = mark == Some(TPROXY_MARK) && table == TABLE;
     let text = || {
         let mark = mark.map_or_else(String::new, |m| format!(" fwmark {m:#x}"));
-        format!("{priority}:{mark} lookup {table}{}", if plain { "" } else { " (with more conditions)" })
+        format!(
+            "{priority}:{mark} lookup {table}{}",
+            if plain { "" } else { " (with more conditions)" }
+        )
     };
     match (ours, plain) {
         (true, true) => Policy::Ours(Entry::Ours(family, PolicyRule { priority })),
@@ -240,13 +360,33 @@ fn route(family: Family, message: &RouteMessage) -> Option<Entry<LocalRoute>> {
         match attribute {
             RouteAttribute::Table(t) => table = *t,
             RouteAttribute::Oif(index) => out = Some(*index),
-            RouteAttribute::Priority(_) | RouteAttribute::CacheInfo(_) | RouteAttribute::Preference(_) | RouteAttribute::Metrics(_) => {}
+            RouteAttribute::Priority(_)
+            | RouteAttribute::CacheInfo(_)
+            | RouteAttribute::Preference(_)
+            | RouteAttribute::Metrics(_) => {}
             _ => plain = false,
         }
     }
     let header = &message.header;
-    let everything = (header.source_prefix_length, header.destination_prefix_length, header.tos) == (0, 0, 0);
+    let everything = (
+        header.source_prefix_length,
+        header.destination_prefix_length,
+        header.tos,
+    ) == (0, 0, 0);
     let ours = plain && everything && header.kind == RouteType::Local && out == Some(LO_INDEX);
-    let other = || format!("{:?} /{} by interface {}", header.kind, header.destination_prefix_length, out.unwrap_or_default());
-    (table == TABLE).then(|| if ours { Entry::Ours(family, LocalRoute) } else { Entry::Other(family, other()) })
+    let other = || {
+        format!(
+            "{:?} /{} by interface {}",
+            header.kind,
+            header.destination_prefix_length,
+            out.unwrap_or_default()
+        )
+    };
+    (table == TABLE).then(|| {
+        if ours {
+            Entry::Ours(family, LocalRoute)
+        } else {
+            Entry::Other(family, other())
+        }
+    })
 }

@@ -21,18 +21,21 @@ pub struct Attachment {
 impl Attachment {
     /// Reads `meshOptin`; an absent one says nothing.
     pub fn parse(json: Option<&str>) -> Result<Self, Explanation> {
-        let Some(json) = json else { return Ok(Self::default()) };
+        let Some(json) = json else {
+            return Ok(Self::default());
+        };
         if json.len() > LARGEST {
-            return Err(Reason::InvalidAttachment.because(format!("meshOptin is larger than {LARGEST} bytes")));
+            return Err(Reason::InvalidAttachment
+                .because(format!("meshOptin is larger than {LARGEST} bytes")));
         }
         if !json.trim_start().starts_with('{') {
             return Err(Reason::InvalidAttachment.because("meshOptin is not an object")); // serde would take a list for one
         }
-        let attachment: Self = serde_json::from_str(json).map_err(|e| Reason::InvalidAttachment.because(format!("meshOptin: {e}")))?;
+        let attachment: Self = serde_json::from_str(json)
+            .map_err(|e| Reason::InvalidAttachment.because(format!("meshOptin: {e}")))?;
         match &attachment.profile {
-            Some(name) if name.len() > LONGEST_NAME => {
-                Err(Reason::InvalidAttachment.because(format!("meshOptin.profile: {} is no name", quote(name))))
-            }
+            Some(name) if name.len() > LONGEST_NAME => Err(Reason::InvalidAttachment
+                .because(format!("meshOptin.profile: {} is no name", quote(name)))),
             Some(_) | None => Ok(attachment),
         }
     }
@@ -45,11 +48,23 @@ mod tests {
     #[test]
     fn only_profile_and_traffic_can_be_said() {
         assert_eq!(Attachment::parse(None).unwrap(), Attachment::default());
-        let full = Attachment::parse(Some(r#"{"profile":"p","traffic":{"excludeOutboundPorts":"5432"}}"#)).unwrap();
-        assert_eq!((full.profile.as_deref(), full.traffic.exclude_outbound_ports), (Some("p"), Some(vec![5432])));
+        let full = Attachment::parse(Some(
+            r#"{"profile":"p","traffic":{"excludeOutboundPorts":"5432"}}"#,
+        ))
+        .unwrap();
+        assert_eq!(
+            (full.profile.as_deref(), full.traffic.exclude_outbound_ports),
+            (Some("p"), Some(vec![5432]))
+        );
         let long = format!(r#"{{"profile":"{}"}}"#, "x".repeat(254));
-        for bad in [long.as_str(), r#"{"kubeconfig":"/root/x"}"#, r#"{"profile":1}"#, "[]", r#"{"traffic":{"binary":"/bin/sh"}}"#, "\"x\""]
-        {
+        for bad in [
+            long.as_str(),
+            r#"{"kubeconfig":"/root/x"}"#,
+            r#"{"profile":1}"#,
+            "[]",
+            r#"{"traffic":{"binary":"/bin/sh"}}"#,
+            "\"x\"",
+        ] {
             let error = Attachment::parse(Some(bad)).unwrap_err();
             assert_eq!(error.reason, Reason::InvalidAttachment, "{bad}");
         }

@@ -1,6 +1,6 @@
 use super::{
-    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod, Profile, ProfileOrigin, ProxyIdentity, Source,
-    UnenrolledSidecar,
+    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod,
+    Profile, ProfileOrigin, ProxyIdentity, Source, UnenrolledSidecar,
     enrolment::enrolled,
     layers::{Traffic, may_override, resolve},
     pod::{
@@ -43,8 +43,20 @@ pub struct Decided {
 }
 
 /// Decides from the namespace's enrolment and the pod's own labels, annotations and containers. The first reason that applies counts.
-pub fn decide(pod: &Pod, namespace: &Namespace, profile: &Profile, attachment: &Attachment) -> Decided {
-    let mut case = Case { pod, namespace, profile, attachment, inputs: vec![], warnings: vec![] };
+pub fn decide(
+    pod: &Pod,
+    namespace: &Namespace,
+    profile: &Profile,
+    attachment: &Attachment,
+) -> Decided {
+    let mut case = Case {
+        pod,
+        namespace,
+        profile,
+        attachment,
+        inputs: vec![],
+        warnings: vec![],
+    };
     let decision = match case.intent() {
         Ok(intent) => Decision::Redirect(Box::new(intent)),
         Err(Other::Skip(e)) => Decision::Skip(e),
@@ -54,7 +66,11 @@ pub fn decide(pod: &Pod, namespace: &Namespace, profile: &Profile, attachment: &
         }
         Err(Other::Refuse(e)) => Decision::Refuse(e),
     };
-    Decided { decision, inputs: case.inputs, warnings: case.warnings }
+    Decided {
+        decision,
+        inputs: case.inputs,
+        warnings: case.warnings,
+    }
 }
 
 /// Why there is no Intent.
@@ -80,14 +96,17 @@ impl<'a> Case<'a> {
         self.out_of_scope()?;
         let proxy = self.sidecar()?;
         self.enrolment()?;
-        let built_for = proxy.env(env::INTERCEPTION_MODE).filter(|built| !built.is_empty());
+        let built_for = proxy
+            .env(env::INTERCEPTION_MODE)
+            .filter(|built| !built.is_empty());
         let said = self.pod.annotation(INTERCEPTION_MODE);
         if said == Some("NONE") && built_for.is_none_or(|built| built == "NONE") {
             return Err(Other::Skip(Reason::InterceptionNone.into()));
         }
         may_override(self.pod, self.attachment, &self.profile.spec).map_err(Other::Refuse)?;
         let mode = interception_mode(said, built_for)?;
-        let traffic = resolve(self.pod, self.attachment, &self.profile.spec).map_err(Other::Refuse)?;
+        let traffic =
+            resolve(self.pod, self.attachment, &self.profile.spec).map_err(Other::Refuse)?;
         let identity = self.identity(proxy)?;
         Ok(self.assemble(proxy, mode, identity, traffic))
     }
@@ -96,7 +115,10 @@ impl<'a> Case<'a> {
     fn out_of_scope(&self) -> Result<(), Other> {
         let (pod, namespace) = (self.pod, &self.namespace.metadata.name);
         if self.profile.spec.excluded_namespaces.contains(namespace) {
-            let cause = format!("profile {} excludes namespace {namespace}", self.profile.name);
+            let cause = format!(
+                "profile {} excludes namespace {namespace}",
+                self.profile.name
+            );
             return Err(Other::Skip(Reason::NamespaceExcluded.because(cause)));
         }
         if pod.spec.host_network {
@@ -106,20 +128,31 @@ impl<'a> Case<'a> {
             return Err(Other::Skip(Reason::InitContainerRedirects.into()));
         }
         if pod.inject() == Some("false") {
-            let word = if pod.label(label::INJECT).is_some() { "label" } else { "annotation" };
-            return Err(Other::Skip(Reason::OptedOut.because(format!("the pod's {word} sidecar.istio.io/inject is false"))));
+            let word = if pod.label(label::INJECT).is_some() {
+                "label"
+            } else {
+                "annotation"
+            };
+            return Err(Other::Skip(Reason::OptedOut.because(format!(
+                "the pod's {word} sidecar.istio.io/inject is false"
+            ))));
         }
         Ok(())
     }
 
     /// The sidecar, if the pod has one that was injected and redirects.
     fn sidecar(&self) -> Result<&'a Container, Other> {
-        let Some(proxy) = self.pod.proxy() else { return Err(self.without_proxy()) };
+        let Some(proxy) = self.pod.proxy() else {
+            return Err(self.without_proxy());
+        };
         if proxy.env_flag(env::DISABLE_ENVOY) {
             return Err(Other::Skip(Reason::ProxyDisabled.into()));
         }
         if let Some(kind) = proxy.proxy_type().filter(|kind| *kind != "sidecar") {
-            return Err(Other::Skip(Reason::NotASidecarProxy.because(format!("istio-proxy runs as {}, not as a sidecar", quote(kind)))));
+            return Err(Other::Skip(Reason::NotASidecarProxy.because(format!(
+                "istio-proxy runs as {}, not as a sidecar",
+                quote(kind)
+            ))));
         }
         if self.pod.annotation(STATUS).is_none() {
             let cause = format!("the pod has a container istio-proxy but no annotation {STATUS}");
@@ -134,14 +167,17 @@ impl<'a> Case<'a> {
             return Other::Skip(Reason::NoSidecar.into());
         }
         if !self.is_enrolled() {
-            return Other::Skip(Reason::NotEnrolled.because(format!("neither namespace {name} nor the pod is enrolled in the mesh")));
+            return Other::Skip(Reason::NotEnrolled.because(format!(
+                "neither namespace {name} nor the pod is enrolled in the mesh"
+            )));
         }
         if !self.pod.asks_for_sidecar() {
-            return Other::Warn(
-                Reason::SidecarMissing.because(format!("namespace {name} is enrolled but the pod has no container istio-proxy")),
-            );
+            return Other::Warn(Reason::SidecarMissing.because(format!(
+                "namespace {name} is enrolled but the pod has no container istio-proxy"
+            )));
         }
-        let missing = Reason::SidecarMissing.because("the pod's labels ask for a sidecar but it has no container istio-proxy");
+        let missing = Reason::SidecarMissing
+            .because("the pod's labels ask for a sidecar but it has no container istio-proxy");
         match self.profile.spec.enrolment.missing_sidecar {
             MissingSidecar::Refuse => Other::Refuse(missing),
             MissingSidecar::Warn => Other::Warn(missing),
@@ -156,17 +192,26 @@ impl<'a> Case<'a> {
     fn enrolment(&mut self) -> Result<(), Other> {
         if !self.is_enrolled() {
             let name = &self.namespace.metadata.name;
-            let unenrolled =
-                Reason::UnenrolledSidecar.because(format!("the pod has a sidecar but neither namespace {name} nor the pod is enrolled"));
+            let unenrolled = Reason::UnenrolledSidecar.because(format!(
+                "the pod has a sidecar but neither namespace {name} nor the pod is enrolled"
+            ));
             match self.profile.spec.enrolment.unenrolled_sidecar {
-                UnenrolledSidecar::Refuse if !self.pod.has_run() => return Err(Other::Refuse(unenrolled)),
-                UnenrolledSidecar::Refuse | UnenrolledSidecar::Redirect => self.warnings.push(unenrolled),
+                UnenrolledSidecar::Refuse if !self.pod.has_run() => {
+                    return Err(Other::Refuse(unenrolled));
+                }
+                UnenrolledSidecar::Refuse | UnenrolledSidecar::Redirect => {
+                    self.warnings.push(unenrolled)
+                }
             }
         }
         let (revisions, revision) = (&self.profile.spec.revisions, self.pod.revision());
         if !revisions.is_empty() && !revisions.iter().any(|r| r == revision) {
-            let cause =
-                format!("the sidecar is of revision {}, profile {} allows {}", quote(revision), self.profile.name, revisions.join(", "));
+            let cause = format!(
+                "the sidecar is of revision {}, profile {} allows {}",
+                quote(revision),
+                self.profile.name,
+                revisions.join(", ")
+            );
             return Err(Other::Refuse(Reason::RevisionMismatch.because(cause)));
         }
         Ok(())
@@ -180,18 +225,34 @@ impl<'a> Case<'a> {
             Some(id) => u32::try_from(id).map_err(|_out_of_range| {
                 Other::Refuse(
                     Reason::InvalidAnnotation
-                        .because(format!("istio-proxy securityContext.{field}: {id} is no id"))
+                        .because(format!(
+                            "istio-proxy securityContext.{field}: {id} is no id"
+                        ))
                         .remedy("correct the container"),
                 )
             }),
         };
         Ok(ProxyIdentity {
-            uid: id("runAsUser", proxy.security_context.run_as_user, redirect.proxy_uid)?,
-            gid: id("runAsGroup", proxy.security_context.run_as_group, redirect.proxy_gid)?,
+            uid: id(
+                "runAsUser",
+                proxy.security_context.run_as_user,
+                redirect.proxy_uid,
+            )?,
+            gid: id(
+                "runAsGroup",
+                proxy.security_context.run_as_group,
+                redirect.proxy_gid,
+            )?,
         })
     }
 
-    fn assemble(&mut self, proxy: &Container, mode: InterceptionMode, identity: ProxyIdentity, traffic: Traffic) -> Intent {
+    fn assemble(
+        &mut self,
+        proxy: &Container,
+        mode: InterceptionMode,
+        identity: ProxyIdentity,
+        traffic: Traffic,
+    ) -> Intent {
         self.inputs.extend(traffic.inputs);
         let redirect = &self.profile.spec.redirect;
         Intent {
@@ -215,27 +276,73 @@ impl<'a> Case<'a> {
     fn inputs(&mut self) {
         let mut note = |name: &str, value: Option<&str>, source| {
             if let Some(value) = value {
-                self.inputs.push(Input { name: name.into(), value: value.into(), source });
+                self.inputs.push(Input {
+                    name: name.into(),
+                    value: value.into(),
+                    source,
+                });
             }
         };
-        let of_profile = if self.profile.origin == ProfileOrigin::BuiltIn { Source::BuiltIn } else { Source::Profile };
+        let of_profile = if self.profile.origin == ProfileOrigin::BuiltIn {
+            Source::BuiltIn
+        } else {
+            Source::Profile
+        };
         note("profile", Some(&self.profile.name), of_profile);
         let redirect = &self.profile.spec.redirect;
-        note("enrollment.mode", Some(&format!("{:?}", self.profile.spec.enrolment.mode)), of_profile);
-        note("redirect.interfaces", Some(&format!("{:?}", redirect.interfaces)), of_profile);
-        note("redirect.ipFamilies", Some(&format!("{:?}", redirect.ip_families)), of_profile);
-        note("hostNetwork", self.pod.spec.host_network.then_some("true"), Source::Pod);
-        note(&format!("annotation {NETWORKS}"), self.pod.annotation(NETWORKS), Source::Pod);
-        for name in [label::ISTIO_INJECTION, label::REVISION, label::MAISTRA_MEMBER_OF, label::MAISTRA_IGNORE, label::ISTIO_ENV] {
-            note(&format!("label {name}"), self.namespace.metadata.labels.get(name).map(String::as_str), Source::Namespace);
+        note(
+            "enrollment.mode",
+            Some(&format!("{:?}", self.profile.spec.enrolment.mode)),
+            of_profile,
+        );
+        note(
+            "redirect.interfaces",
+            Some(&format!("{:?}", redirect.interfaces)),
+            of_profile,
+        );
+        note(
+            "redirect.ipFamilies",
+            Some(&format!("{:?}", redirect.ip_families)),
+            of_profile,
+        );
+        note(
+            "hostNetwork",
+            self.pod.spec.host_network.then_some("true"),
+            Source::Pod,
+        );
+        note(
+            &format!("annotation {NETWORKS}"),
+            self.pod.annotation(NETWORKS),
+            Source::Pod,
+        );
+        for name in [
+            label::ISTIO_INJECTION,
+            label::REVISION,
+            label::MAISTRA_MEMBER_OF,
+            label::MAISTRA_IGNORE,
+            label::ISTIO_ENV,
+        ] {
+            note(
+                &format!("label {name}"),
+                self.namespace.metadata.labels.get(name).map(String::as_str),
+                Source::Namespace,
+            );
         }
         for name in [label::INJECT, label::REVISION] {
             note(&format!("label {name}"), self.pod.label(name), Source::Pod);
         }
         for name in [label::INJECT, REVISION, INTERCEPTION_MODE] {
-            note(&format!("annotation {name}"), self.pod.annotation(name), Source::Pod);
+            note(
+                &format!("annotation {name}"),
+                self.pod.annotation(name),
+                Source::Pod,
+            );
         }
-        note(&format!("annotation {STATUS}"), self.pod.annotation(STATUS).map(|_| "present"), Source::Pod);
+        note(
+            &format!("annotation {STATUS}"),
+            self.pod.annotation(STATUS).map(|_| "present"),
+            Source::Pod,
+        );
         let Some(proxy) = self.pod.proxy() else {
             note("container istio-proxy", Some("absent"), Source::Pod);
             return;
@@ -243,25 +350,45 @@ impl<'a> Case<'a> {
         note("container istio-proxy", Some("present"), Source::Pod);
         note("istio-proxy type", proxy.proxy_type(), Source::Pod);
         for name in env::ALL {
-            note(&format!("istio-proxy env {name}"), proxy.env(name), Source::Pod);
+            note(
+                &format!("istio-proxy env {name}"),
+                proxy.env(name),
+                Source::Pod,
+            );
         }
-        for (name, id) in [("runAsUser", proxy.security_context.run_as_user), ("runAsGroup", proxy.security_context.run_as_group)] {
-            note(&format!("istio-proxy {name}"), id.map(|id| id.to_string()).as_deref(), Source::Pod);
+        for (name, id) in [
+            ("runAsUser", proxy.security_context.run_as_user),
+            ("runAsGroup", proxy.security_context.run_as_group),
+        ] {
+            note(
+                &format!("istio-proxy {name}"),
+                id.map(|id| id.to_string()).as_deref(),
+                Source::Pod,
+            );
         }
     }
 }
 
 /// The mode that the pod says, which must be the one that its sidecar was built for: a `NONE` that was added later is doubt, not a skip.
-fn interception_mode(said: Option<&str>, built_for: Option<&str>) -> Result<InterceptionMode, Other> {
+fn interception_mode(
+    said: Option<&str>,
+    built_for: Option<&str>,
+) -> Result<InterceptionMode, Other> {
     let invalid = |cause| Other::Refuse(Reason::InvalidAnnotation.because(cause));
     let mode = said.unwrap_or("REDIRECT");
     if let Some(built) = built_for.filter(|built| *built != mode) {
         let said = said.map_or_else(|| "absent".into(), quote);
-        return Err(invalid(format!("annotation {INTERCEPTION_MODE} is {said}, but the sidecar was built for {}", quote(built))));
+        return Err(invalid(format!(
+            "annotation {INTERCEPTION_MODE} is {said}, but the sidecar was built for {}",
+            quote(built)
+        )));
     }
     match mode {
         "REDIRECT" => Ok(InterceptionMode::Redirect),
         "TPROXY" => Ok(InterceptionMode::Tproxy),
-        other => Err(invalid(format!("annotation {INTERCEPTION_MODE}: {} is not REDIRECT, TPROXY or NONE", quote(other)))),
+        other => Err(invalid(format!(
+            "annotation {INTERCEPTION_MODE}: {} is not REDIRECT, TPROXY or NONE",
+            quote(other)
+        ))),
     }
 }

@@ -6,7 +6,12 @@ use super::{
 };
 
 /// Namespaces that Istio never injects.
-pub(super) const SYSTEM_NAMESPACES: [&str; 4] = ["kube-system", "kube-public", "kube-node-lease", "local-path-storage"];
+pub(super) const SYSTEM_NAMESPACES: [&str; 4] = [
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "local-path-storage",
+];
 
 /// Whether neither webhook labels nor the profile's rule keep this pod out of the mesh.
 pub(super) fn enrolled(rule: &Enrolment, namespace: &Namespace, pod: &Pod) -> bool {
@@ -38,7 +43,9 @@ pub(super) fn istio(rule: &Enrolment, namespace: &Namespace, pod: &Pod) -> bool 
 /// The namespace selector of OpenShift Service Mesh 2's webhook.
 pub(super) fn maistra(namespace: &Namespace) -> bool {
     let labels = &namespace.metadata.labels;
-    labels.get(MAISTRA_MEMBER_OF).is_some_and(|mesh| !mesh.is_empty())
+    labels
+        .get(MAISTRA_MEMBER_OF)
+        .is_some_and(|mesh| !mesh.is_empty())
         && !labels.contains_key(MAISTRA_IGNORE)
         && !labels.contains_key(ISTIO_ENV)
         && labels.get(ISTIO_INJECTION).map(String::as_str) != Some("disabled")
@@ -49,20 +56,38 @@ mod tests {
     use super::*;
 
     fn labels(text: &str) -> std::collections::BTreeMap<String, String> {
-        text.split(' ').filter_map(|l| l.split_once('=')).map(|(k, v)| (k.into(), v.into())).collect()
+        text.split(' ')
+            .filter_map(|l| l.split_once('='))
+            .map(|(k, v)| (k.into(), v.into()))
+            .collect()
     }
 
     #[test]
     fn istio_s_truth_table() {
         for (ns, pod, by_default, expected) in [
             ("", "sidecar.istio.io/inject=false", true, false),
-            ("istio-injection=enabled", "sidecar.istio.io/inject=false", false, false),
+            (
+                "istio-injection=enabled",
+                "sidecar.istio.io/inject=false",
+                false,
+                false,
+            ),
             ("istio-injection=enabled", "", false, true),
             ("istio-injection=enabled istio.io/rev=x", "", false, true),
-            ("istio-injection=disabled", "sidecar.istio.io/inject=true", true, false),
+            (
+                "istio-injection=disabled",
+                "sidecar.istio.io/inject=true",
+                true,
+                false,
+            ),
             ("istio-injection=Enabled", "", true, false),
             ("istio.io/rev=x", "", false, true),
-            ("istio.io/rev=x", "sidecar.istio.io/inject=maybe", false, true),
+            (
+                "istio.io/rev=x",
+                "sidecar.istio.io/inject=maybe",
+                false,
+                true,
+            ),
             ("", "istio.io/rev=y", false, true),
             ("", "sidecar.istio.io/inject=true", false, true),
             ("", "sidecar.istio.io/inject=True", true, false),
@@ -70,11 +95,19 @@ mod tests {
             ("", "", true, true),
             ("maistra.io/member-of=m", "", false, false),
         ] {
-            let rule = Enrolment { mode: EnrolmentMode::Istio, namespaces_by_default: by_default, ..Enrolment::default() };
+            let rule = Enrolment {
+                mode: EnrolmentMode::Istio,
+                namespaces_by_default: by_default,
+                ..Enrolment::default()
+            };
             let (mut n, mut p) = (Namespace::default(), Pod::default());
             n.metadata.labels = labels(ns);
             p.metadata.labels = labels(pod);
-            assert_eq!(enrolled(&rule, &n, &p), expected, "namespace {ns:?} pod {pod:?} by default {by_default}");
+            assert_eq!(
+                enrolled(&rule, &n, &p),
+                expected,
+                "namespace {ns:?} pod {pod:?} by default {by_default}"
+            );
         }
     }
 
@@ -84,7 +117,10 @@ mod tests {
             ("maistra.io/member-of=m", true),
             ("maistra.io/member-of=", false),
             ("istio-injection=enabled", false),
-            ("maistra.io/member-of=m maistra.io/ignore-namespace=ignore", false),
+            (
+                "maistra.io/member-of=m maistra.io/ignore-namespace=ignore",
+                false,
+            ),
             ("maistra.io/member-of=m istio-env=x", false),
             ("maistra.io/member-of=m istio-injection=disabled", false),
         ] {

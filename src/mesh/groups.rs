@@ -9,7 +9,10 @@ pub struct Groups(pub OwnerGroups);
 
 impl Default for Groups {
     fn default() -> Self {
-        Self(OwnerGroups { include: Selection::All, exclude: Vec::new() })
+        Self(OwnerGroups {
+            include: Selection::All,
+            exclude: Vec::new(),
+        })
     }
 }
 
@@ -29,14 +32,20 @@ impl<'de> Deserialize<'de> for Groups {
         }
         impl Default for Words {
             fn default() -> Self {
-                Self { include: vec![Word::Text("*".into())], exclude: Vec::new() }
+                Self {
+                    include: vec![Word::Text("*".into())],
+                    exclude: Vec::new(),
+                }
             }
         }
         const MOST: usize = 64; // as in Istio
         let gid = |word: &Word| match word {
             Word::Number(gid) => Ok(*gid),
             Word::Text(text) => text.parse().map_err(|_no_number: std::num::ParseIntError| {
-                de::Error::custom(format!("{} is no gid; write the number of the group", quote(text)))
+                de::Error::custom(format!(
+                    "{} is no gid; write the number of the group",
+                    quote(text)
+                ))
             }),
         };
         let gids = |words: &[Word]| match words.len() {
@@ -45,7 +54,14 @@ impl<'de> Deserialize<'de> for Groups {
         };
         let words = Words::deserialize(deserializer)?;
         let all = matches!(words.include.as_slice(), [Word::Text(star)] if star == "*");
-        let include = if all { Selection::All } else { Selection::Only(gids(&words.include)?) };
-        Ok(Self(OwnerGroups { include, exclude: gids(&words.exclude)? }))
+        let include = if all {
+            Selection::All
+        } else {
+            Selection::Only(gids(&words.include)?)
+        };
+        Ok(Self(OwnerGroups {
+            include,
+            exclude: gids(&words.exclude)?,
+        }))
     }
 }

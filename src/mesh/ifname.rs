@@ -29,8 +29,10 @@ impl IfName {
 
     /// A name that the kernel gave us; `None` if it could not be shown or quoted safely, or would be taken for a wildcard.
     pub fn of_kernel(name: &str) -> Option<Self> {
-        let sound =
-            (1..=15).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '/' | '+' | '*'));
+        let sound = (1..=15).contains(&name.len())
+            && name
+                .chars()
+                .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | '/' | '+' | '*'));
         sound.then(|| Self(name.to_owned()))
     }
 
@@ -46,8 +48,14 @@ impl FromStr for IfName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let grammar = text.starts_with(|c: char| c.is_ascii_alphabetic())
-            && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
-        if grammar && text.len() <= 15 { Ok(Self(text.to_owned())) } else { Err(format!("{} is no interface name", quote(text))) }
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+        if grammar && text.len() <= 15 {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("{} is no interface name", quote(text)))
+        }
     }
 }
 

@@ -61,7 +61,12 @@ pub struct ProxyPorts {
 
 impl Default for ProxyPorts {
     fn default() -> Self {
-        Self { outbound: 15001, inbound: 15006, tunnel: 15008, dns: 15053 }
+        Self {
+            outbound: 15001,
+            inbound: 15006,
+            tunnel: 15008,
+            dns: 15053,
+        }
     }
 }
 

@@ -24,12 +24,18 @@ pub use decide::{Decided, Decision, decide};
 pub use governance::governing;
 pub use groups::Groups;
 pub use ifname::IfName;
-pub use intent::{Backend, Inbound, Intent, InterceptionMode, Interfaces, IpFamilies, Outbound, OwnerGroups, ProxyIdentity, ProxyPorts};
+pub use intent::{
+    Backend, Inbound, Intent, InterceptionMode, Interfaces, IpFamilies, Outbound, OwnerGroups,
+    ProxyIdentity, ProxyPorts,
+};
 pub use layers::{Input, Source};
 pub use pod::{
-    Container, ContainerStatus, EnvVar, Metadata, Namespace, Pod, PodIp, PodSpec, PodStatus, SecurityContext, annotation, label,
+    Container, ContainerStatus, EnvVar, Metadata, Namespace, Pod, PodIp, PodSpec, PodStatus,
+    SecurityContext, annotation, label,
 };
-pub use profile::{AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect, Unreadable};
+pub use profile::{
+    AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect, Unreadable,
+};
 pub use settings::{DriftPolicy, EnrolmentMode, MissingSidecar, Placement, UnenrolledSidecar};
 pub use traffic::{Key, TrafficSettings};
 pub use values::Selection;

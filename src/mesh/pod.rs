@@ -37,7 +37,13 @@ pub(super) mod env {
     pub(crate) const DNS_CAPTURE: &str = "ISTIO_META_DNS_CAPTURE";
     pub(crate) const DUAL_STACK: &str = "ISTIO_DUAL_STACK";
     pub(crate) const INVALID_DROP: &str = "INVALID_DROP";
-    pub(crate) const ALL: [&str; 5] = [DISABLE_ENVOY, INTERCEPTION_MODE, DNS_CAPTURE, DUAL_STACK, INVALID_DROP];
+    pub(crate) const ALL: [&str; 5] = [
+        DISABLE_ENVOY,
+        INTERCEPTION_MODE,
+        DNS_CAPTURE,
+        DUAL_STACK,
+        INVALID_DROP,
+    ];
 }
 
 type Text = BTreeMap<String, String>;
@@ -69,9 +75,15 @@ pub struct Namespace {
 #[expect(missing_docs, reason = "the API's own names")]
 pub struct Metadata {
     pub name: String,
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
     pub namespace: String,
-    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_empty")]
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
     pub uid: String,
     #[serde(deserialize_with = "null_is_empty")]
     pub labels: Text,
@@ -150,7 +162,9 @@ pub struct ContainerStatus {
     pub container_id: String,
 }
 
-fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(deserializer: D) -> Result<T, D::Error> {
+fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -163,34 +177,54 @@ impl Pod {
     /// Drops all that does not decide, for who keeps many. What is decided on it stays the same.
     #[must_use]
     pub fn reduced(mut self) -> Self {
-        let read = |key: &str| key.contains("istio.io/") || [annotation::NETWORKS, annotation::CONFIG_HASH].contains(&key);
+        let read = |key: &str| {
+            key.contains("istio.io/")
+                || [annotation::NETWORKS, annotation::CONFIG_HASH].contains(&key)
+        };
         self.metadata.labels.retain(|key, _| read(key));
         self.metadata.annotations.retain(|key, _| read(key));
         if let Some(status) = self.metadata.annotations.get_mut(annotation::STATUS) {
             *status = String::new(); // that it is there says all
         }
-        for container in self.spec.init_containers.iter_mut().chain(&mut self.spec.containers) {
+        for container in self
+            .spec
+            .init_containers
+            .iter_mut()
+            .chain(&mut self.spec.containers)
+        {
             if container.name == PROXY {
                 container.args.truncate(2);
-                container.env.retain(|e| env::ALL.contains(&e.name.as_str()));
+                container
+                    .env
+                    .retain(|e| env::ALL.contains(&e.name.as_str()));
             } else {
-                *container = Container { name: std::mem::take(&mut container.name), ..Container::default() };
+                *container = Container {
+                    name: std::mem::take(&mut container.name),
+                    ..Container::default()
+                };
             }
             container.env.shrink_to_fit();
         }
         let has_run = self.has_run();
         self.status.init_container_statuses.clear();
-        self.status.container_statuses.retain(|c| has_run && !c.container_id.is_empty());
+        self.status
+            .container_statuses
+            .retain(|c| has_run && !c.container_id.is_empty());
         self.status.container_statuses.truncate(1);
         if has_run && self.status.container_statuses.is_empty() {
-            self.status.container_statuses.push(ContainerStatus { container_id: "an init container's".into() });
+            self.status.container_statuses.push(ContainerStatus {
+                container_id: "an init container's".into(),
+            });
         }
         self
     }
 
     /// All containers that Istio looks at: init containers first (a native sidecar is one), no ephemeral ones.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
-        self.spec.init_containers.iter().chain(&self.spec.containers)
+        self.spec
+            .init_containers
+            .iter()
+            .chain(&self.spec.containers)
     }
 
     /// The sidecar: the container named `istio-proxy`.
@@ -210,12 +244,15 @@ impl Pod {
 
     /// The value of `sidecar.istio.io/inject`: the label's if there is one, even empty, else the annotation's.
     pub fn inject(&self) -> Option<&str> {
-        self.label(label::INJECT).or_else(|| self.annotation(annotation::INJECT))
+        self.label(label::INJECT)
+            .or_else(|| self.annotation(annotation::INJECT))
     }
 
     /// The control plane revision that injected the pod: the annotation that the injector wrote, else the pod's label, else `default`.
     pub fn revision(&self) -> &str {
-        self.annotation(annotation::REVISION).or_else(|| self.label(label::REVISION)).unwrap_or("default")
+        self.annotation(annotation::REVISION)
+            .or_else(|| self.label(label::REVISION))
+            .unwrap_or("default")
     }
 
     /// Whether the pod's own labels ask for a sidecar.
@@ -226,7 +263,11 @@ impl Pod {
     /// Whether a container of it has run: then this sandbox replaces an earlier one, after a reboot for example.
     pub fn has_run(&self) -> bool {
         let status = &self.status;
-        status.init_container_statuses.iter().chain(&status.container_statuses).any(|c| !c.container_id.is_empty())
+        status
+            .init_container_statuses
+            .iter()
+            .chain(&status.container_statuses)
+            .any(|c| !c.container_id.is_empty())
     }
 
     /// Whether the runtime's UID names this incarnation. A static pod is known to the runtime by its manifest's hash, which its
@@ -242,12 +283,19 @@ impl Pod {
 impl Container {
     /// The literal value of a variable, the last one if it is given twice. `envFrom` and `$(VAR)` are not evaluated, as in Istio.
     pub fn env(&self, name: &str) -> Option<&str> {
-        self.env.iter().rev().find(|e| e.name == name).map(|e| e.value.as_str())
+        self.env
+            .iter()
+            .rev()
+            .find(|e| e.name == name)
+            .map(|e| e.value.as_str())
     }
 
     /// A boolean variable as Go's `ParseBool` reads it; anything else is false, as in Istio.
     pub fn env_flag(&self, name: &str) -> bool {
-        matches!(self.env(name), Some("1" | "t" | "T" | "true" | "TRUE" | "True"))
+        matches!(
+            self.env(name),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True")
+        )
     }
 
     /// The proxy's type, `sidecar` or `router`: the argument after `proxy`.
@@ -277,9 +325,13 @@ mod tests {
     fn a_static_pod_is_known_by_its_manifest_s_hash_only() {
         let mut pod = Pod::default();
         pod.metadata.uid = "mirror".into();
-        pod.metadata.annotations.insert("kubernetes.io/config.source".into(), "file".into());
+        pod.metadata
+            .annotations
+            .insert("kubernetes.io/config.source".into(), "file".into());
         assert!(pod.is_incarnation("mirror") && !pod.is_incarnation("hash"));
-        pod.metadata.annotations.insert(annotation::CONFIG_HASH.into(), "hash".into());
+        pod.metadata
+            .annotations
+            .insert(annotation::CONFIG_HASH.into(), "hash".into());
         assert!(pod.is_incarnation("hash"));
     }
 

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::{
-    Backend, DriftPolicy, EnrolmentMode, Groups, Interfaces, IpFamilies, Key, MissingSidecar, Placement, ProxyPorts, Selection,
-    TrafficSettings, UnenrolledSidecar, selector::Selector,
+    Backend, DriftPolicy, EnrolmentMode, Groups, Interfaces, IpFamilies, Key, MissingSidecar,
+    Placement, ProxyPorts, Selection, TrafficSettings, UnenrolledSidecar, selector::Selector,
 };
 use crate::reason::quote;
 
@@ -146,17 +146,26 @@ impl ProfileSpec {
 impl Profile {
     /// The profile of a node that has none and requires none.
     pub fn built_in() -> Self {
-        Self { name: "default".into(), origin: ProfileOrigin::BuiltIn, spec: ProfileSpec::default(), unreadable: None }
+        Self {
+            name: "default".into(),
+            origin: ProfileOrigin::BuiltIn,
+            spec: ProfileSpec::default(),
+            unreadable: None,
+        }
     }
 
     /// Reads a MeshProfile object from YAML.
     pub fn parse(yaml: &str, origin: ProfileOrigin) -> Result<Self, String> {
-        serde_yaml::from_str::<Object>(yaml).map_err(|e| e.to_string())?.profile(origin)
+        serde_yaml::from_str::<Object>(yaml)
+            .map_err(|e| e.to_string())?
+            .profile(origin)
     }
 
     /// Reads a MeshProfile object from JSON.
     pub fn from_json(json: &str, origin: ProfileOrigin) -> Result<Self, String> {
-        serde_json::from_str::<Object>(json).map_err(|e| e.to_string())?.profile(origin)
+        serde_json::from_str::<Object>(json)
+            .map_err(|e| e.to_string())?
+            .profile(origin)
     }
 
     /// Reads a MeshProfile of the cluster, whatever it says: an API server takes what another version of this program wrote. One that cannot
@@ -175,14 +184,27 @@ impl Profile {
         Self::from_json(json, origin.clone()).unwrap_or_else(|why| {
             let governs = serde_json::from_str::<Governs>(json);
             let governs_unknown = governs.is_err();
-            let spec = ProfileSpec { namespaces: governs.unwrap_or_default().spec.namespaces, ..ProfileSpec::default() };
-            Self { name: name.into(), origin, spec, unreadable: Some(Unreadable { why, governs_unknown }) }
+            let spec = ProfileSpec {
+                namespaces: governs.unwrap_or_default().spec.namespaces,
+                ..ProfileSpec::default()
+            };
+            Self {
+                name: name.into(),
+                origin,
+                spec,
+                unreadable: Some(Unreadable {
+                    why,
+                    governs_unknown,
+                }),
+            }
         })
     }
 
     /// Reads a MeshProfile object that was parsed already.
     pub fn from_value(value: serde_json::Value, origin: ProfileOrigin) -> Result<Self, String> {
-        serde_json::from_value::<Object>(value).map_err(|e| e.to_string())?.profile(origin)
+        serde_json::from_value::<Object>(value)
+            .map_err(|e| e.to_string())?
+            .profile(origin)
     }
 }
 
@@ -209,24 +231,47 @@ struct Meta {
 
 impl Object {
     fn profile(self, origin: ProfileOrigin) -> Result<Profile, String> {
-        if (self.api_version.as_str(), self.kind.as_str()) != ("meshoptin.dev/v1alpha1", "MeshProfile") {
-            return Err(format!("{} {} is not a meshoptin.dev/v1alpha1 MeshProfile", quote(&self.api_version), quote(&self.kind)));
+        if (self.api_version.as_str(), self.kind.as_str())
+            != ("meshoptin.dev/v1alpha1", "MeshProfile")
+        {
+            return Err(format!(
+                "{} {} is not a meshoptin.dev/v1alpha1 MeshProfile",
+                quote(&self.api_version),
+                quote(&self.kind)
+            ));
         }
         let redirect = &self.spec.redirect;
         if redirect.proxy_uid == 0 || redirect.proxy_gid == 0 {
-            return Err("spec.redirect: proxyUID and proxyGID must not be 0: root is never exempt".into());
+            return Err(
+                "spec.redirect: proxyUID and proxyGID must not be 0: root is never exempt".into(),
+            );
         }
-        let ProxyPorts { outbound, inbound, tunnel, dns } = redirect.ports;
+        let ProxyPorts {
+            outbound,
+            inbound,
+            tunnel,
+            dns,
+        } = redirect.ports;
         if [outbound, inbound, tunnel, dns].contains(&0) {
             return Err("spec.redirect.ports: 0 is no port".into());
         }
         if redirect.always_excluded_inbound_ports.len() > MOST_PORTS {
-            return Err(format!("spec.redirect.alwaysExcludedInboundPorts: more than {MOST_PORTS} entries"));
+            return Err(format!(
+                "spec.redirect.alwaysExcludedInboundPorts: more than {MOST_PORTS} entries"
+            ));
         }
         if !is_object_name(&self.spec.attachment.name) {
-            return Err(format!("spec.attachment.name: {} is no object's name", quote(&self.spec.attachment.name)));
+            return Err(format!(
+                "spec.attachment.name: {} is no object's name",
+                quote(&self.spec.attachment.name)
+            ));
         }
-        Ok(Profile { name: self.metadata.name, origin, spec: self.spec, unreadable: None })
+        Ok(Profile {
+            name: self.metadata.name,
+            origin,
+            spec: self.spec,
+            unreadable: None,
+        })
     }
 }
 
@@ -235,14 +280,19 @@ fn is_object_name(name: &str) -> bool {
     let label = |l: &str| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-');
     name.len() <= 253
         && name.split('.').all(label)
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
 }
 
 // === impl of the parts ===
 
 impl Default for AttachmentSpec {
     fn default() -> Self {
-        Self { name: "istio-cni".into(), placement: Placement::default() }
+        Self {
+            name: "istio-cni".into(),
+            placement: Placement::default(),
+        }
     }
 }
 
@@ -275,7 +325,8 @@ impl<'de> Deserialize<'de> for MayOverride {
             return Ok(Self::default());
         }
         let keys: Result<_, String> = words.iter().map(|w| w.parse()).collect();
-        keys.map(|k| Self(Selection::Only(k))).map_err(|e| de::Error::custom(format!("tenants.mayOverride: {e}")))
+        keys.map(|k| Self(Selection::Only(k)))
+            .map_err(|e| de::Error::custom(format!("tenants.mayOverride: {e}")))
     }
 }
 
@@ -284,8 +335,9 @@ mod tests {
     use super::*;
 
     fn spec(yaml: &str) -> Result<ProfileSpec, String> {
-        let object =
-            format!("apiVersion: meshoptin.dev/v1alpha1\nkind: MeshProfile\nmetadata: {{name: p, labels: {{a: b}}}}\nspec: {yaml}\n");
+        let object = format!(
+            "apiVersion: meshoptin.dev/v1alpha1\nkind: MeshProfile\nmetadata: {{name: p, labels: {{a: b}}}}\nspec: {yaml}\n"
+        );
         Profile::parse(&object, ProfileOrigin::BuiltIn).map(|p| p.spec)
     }
 
@@ -324,8 +376,14 @@ mod tests {
             ("{enrolment: {}}", "enrolment"),
             ("{enrollment: {mode: Any}}", "Any"),
             ("{redirect: {ports: {inbound: 70000}}}", "70000"),
-            ("{redirect: {traffic: {excludeOutboundPorts: x}}}", "excludeOutboundPorts"),
-            ("{redirect: {outboundOwnerGroups: {include: [wheel]}}}", "wheel"),
+            (
+                "{redirect: {traffic: {excludeOutboundPorts: x}}}",
+                "excludeOutboundPorts",
+            ),
+            (
+                "{redirect: {outboundOwnerGroups: {include: [wheel]}}}",
+                "wheel",
+            ),
             ("{tenants: {mayOverride: [everything]}}", "everything"),
             ("{redirect: {proxyGID: 0}}", "root is never exempt"),
             ("{attachment: {name: ../x}}", "no object's name"),
@@ -340,21 +398,51 @@ mod tests {
     #[test]
     fn one_of_the_cluster_that_cannot_be_read_still_governs_its_namespaces() {
         let read = |spec: &str| {
-            let json = format!(r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":"p"}},"spec":{spec}}}"#);
+            let json = format!(
+                r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":"p"}},"spec":{spec}}}"#
+            );
             Profile::of_cluster("p", &json, ProfileOrigin::BuiltIn)
         };
         assert!(read(r#"{"drift":"Repair"}"#).unreadable.is_none());
         let newer = read(r#"{"namespaces":{"matchLabels":{"a":"b"}},"fromTheFuture":1}"#);
-        assert!(newer.unreadable.is_some_and(|u| u.why.contains("fromTheFuture") && !u.governs_unknown));
-        assert!(newer.spec.selector().unwrap().matches(&[("a".into(), "b".into())].into()));
-        assert!(read(r#"{"namespaces":7}"#).unreadable.unwrap().governs_unknown);
+        assert!(
+            newer
+                .unreadable
+                .is_some_and(|u| u.why.contains("fromTheFuture") && !u.governs_unknown)
+        );
+        assert!(
+            newer
+                .spec
+                .selector()
+                .unwrap()
+                .matches(&[("a".into(), "b".into())].into())
+        );
+        assert!(
+            read(r#"{"namespaces":7}"#)
+                .unreadable
+                .unwrap()
+                .governs_unknown
+        );
     }
 
     #[test]
     fn tenants_may_set_only_what_is_listed() {
         let some = spec("{tenants: {mayOverride: [excludeOutboundPorts]}}").unwrap();
-        assert!(some.tenants_may_set(Key::ExcludeOutboundPorts) && !some.tenants_may_set(Key::ExcludeInterfaces));
-        let groups = spec("{redirect: {outboundOwnerGroups: {include: [5, '6']}}}").unwrap().redirect.outbound_owner_groups.0;
-        assert_eq!(groups, crate::mesh::OwnerGroups { include: Selection::Only(vec![5, 6]), exclude: vec![] });
+        assert!(
+            some.tenants_may_set(Key::ExcludeOutboundPorts)
+                && !some.tenants_may_set(Key::ExcludeInterfaces)
+        );
+        let groups = spec("{redirect: {outboundOwnerGroups: {include: [5, '6']}}}")
+            .unwrap()
+            .redirect
+            .outbound_owner_groups
+            .0;
+        assert_eq!(
+            groups,
+            crate::mesh::OwnerGroups {
+                include: Selection::Only(vec![5, 6]),
+                exclude: vec![]
+            }
+        );
     }
 }

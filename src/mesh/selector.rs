@@ -45,10 +45,19 @@ impl TryFrom<Text> for Selector {
         let expressions = text
             .match_expressions
             .into_iter()
-            .map(|e| LabelSelectorRequirement { key: e.key, operator: e.operator, values: (!e.values.is_empty()).then_some(e.values) })
+            .map(|e| LabelSelectorRequirement {
+                key: e.key,
+                operator: e.operator,
+                values: (!e.values.is_empty()).then_some(e.values),
+            })
             .collect();
-        let selector = LabelSelector { match_labels: Some(text.match_labels), match_expressions: Some(expressions) };
-        Parsed::try_from(selector).map(Self).map_err(|e| e.to_string())
+        let selector = LabelSelector {
+            match_labels: Some(text.match_labels),
+            match_expressions: Some(expressions),
+        };
+        Parsed::try_from(selector)
+            .map(Self)
+            .map_err(|e| e.to_string())
     }
 }
 
@@ -57,7 +66,10 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect()
     }
 
     #[test]
@@ -69,12 +81,19 @@ mod tests {
         assert!(selector.matches(&labels(&[("team", "a")])));
         assert!(!selector.matches(&labels(&[("team", "a"), ("env", "dev")])));
         assert!(!selector.matches(&labels(&[("team", "a"), ("x", "")])));
-        assert!(serde_json::from_str::<Selector>("{}").unwrap().selects_all());
+        assert!(
+            serde_json::from_str::<Selector>("{}")
+                .unwrap()
+                .selects_all()
+        );
     }
 
     #[test]
     fn a_misspelt_selector_does_not_select_everything() {
-        for bad in [r#"{"matchLabel":{"a":"b"}}"#, r#"{"matchExpressions":[{"key":"a","operator":"Is"}]}"#] {
+        for bad in [
+            r#"{"matchLabel":{"a":"b"}}"#,
+            r#"{"matchExpressions":[{"key":"a","operator":"Is"}]}"#,
+        ] {
             assert!(serde_json::from_str::<Selector>(bad).is_err(), "{bad}");
         }
     }

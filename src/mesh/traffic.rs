@@ -60,7 +60,10 @@ impl Key {
             Self::IncludeOutboundPorts => &["traffic.sidecar.istio.io/includeOutboundPorts"],
             Self::ExcludeOutboundPorts => &["traffic.sidecar.istio.io/excludeOutboundPorts"],
             Self::ExcludeInterfaces => &["traffic.sidecar.istio.io/excludeInterfaces"],
-            Self::RerouteVirtualInterfaces => &["istio.io/reroute-virtual-interfaces", "traffic.sidecar.istio.io/kubevirtInterfaces"],
+            Self::RerouteVirtualInterfaces => &[
+                "istio.io/reroute-virtual-interfaces",
+                "traffic.sidecar.istio.io/kubevirtInterfaces",
+            ],
         }
     }
 }
@@ -81,7 +84,13 @@ impl FromStr for Key {
         Self::ALL
             .into_iter()
             .find(|k| k.as_str() == text)
-            .ok_or_else(|| format!("{} is no traffic setting; there are {}", quote(text), comma(&Self::ALL)))
+            .ok_or_else(|| {
+                format!(
+                    "{} is no traffic setting; there are {}",
+                    quote(text),
+                    comma(&Self::ALL)
+                )
+            })
     }
 }
 
@@ -105,12 +114,16 @@ impl TrafficSettings {
         match key {
             Key::IncludeInboundPorts => self.include_inbound_ports = Some(selection(text, ports)?),
             Key::ExcludeInboundPorts => self.exclude_inbound_ports = Some(ports(text)?),
-            Key::IncludeOutboundIPRanges => self.include_outbound_ip_ranges = Some(selection(text, networks)?),
+            Key::IncludeOutboundIPRanges => {
+                self.include_outbound_ip_ranges = Some(selection(text, networks)?)
+            }
             Key::ExcludeOutboundIPRanges => self.exclude_outbound_ip_ranges = Some(networks(text)?),
             Key::IncludeOutboundPorts => self.include_outbound_ports = Some(ports(text)?),
             Key::ExcludeOutboundPorts => self.exclude_outbound_ports = Some(ports(text)?),
             Key::ExcludeInterfaces => self.exclude_interfaces = Some(interfaces(text)?),
-            Key::RerouteVirtualInterfaces => self.reroute_virtual_interfaces = Some(interfaces(text)?),
+            Key::RerouteVirtualInterfaces => {
+                self.reroute_virtual_interfaces = Some(interfaces(text)?)
+            }
         }
         Ok(())
     }
@@ -118,9 +131,14 @@ impl TrafficSettings {
     /// What this layer says of `key`, in the annotations' syntax.
     pub fn get(&self, key: Key) -> Option<String> {
         match key {
-            Key::IncludeInboundPorts => self.include_inbound_ports.as_ref().map(ToString::to_string),
+            Key::IncludeInboundPorts => {
+                self.include_inbound_ports.as_ref().map(ToString::to_string)
+            }
             Key::ExcludeInboundPorts => self.exclude_inbound_ports.as_deref().map(comma),
-            Key::IncludeOutboundIPRanges => self.include_outbound_ip_ranges.as_ref().map(ToString::to_string),
+            Key::IncludeOutboundIPRanges => self
+                .include_outbound_ip_ranges
+                .as_ref()
+                .map(ToString::to_string),
             Key::ExcludeOutboundIPRanges => self.exclude_outbound_ip_ranges.as_deref().map(comma),
             Key::IncludeOutboundPorts => self.include_outbound_ports.as_deref().map(comma),
             Key::ExcludeOutboundPorts => self.exclude_outbound_ports.as_deref().map(comma),
@@ -139,7 +157,9 @@ impl<'de> Deserialize<'de> for TrafficSettings {
             if settings.get(key).is_some() {
                 return Err(de::Error::custom(format!("traffic.{key} is given twice")));
             }
-            settings.set(key, &text).map_err(|e| de::Error::custom(format!("traffic.{key}: {e}")))?;
+            settings
+                .set(key, &text)
+                .map_err(|e| de::Error::custom(format!("traffic.{key}: {e}")))?;
         }
         Ok(settings)
     }
@@ -154,7 +174,10 @@ mod tests {
         let text = |k: Key| match k {
             Key::ExcludeInterfaces | Key::RerouteVirtualInterfaces => "net1,tap0",
             Key::IncludeOutboundIPRanges | Key::ExcludeOutboundIPRanges => "10.0.0.0/8,fd00::/64",
-            Key::IncludeInboundPorts | Key::ExcludeInboundPorts | Key::IncludeOutboundPorts | Key::ExcludeOutboundPorts => "1,22",
+            Key::IncludeInboundPorts
+            | Key::ExcludeInboundPorts
+            | Key::IncludeOutboundPorts
+            | Key::ExcludeOutboundPorts => "1,22",
         };
         let mut settings = TrafficSettings::default();
         for key in Key::ALL {
@@ -170,10 +193,18 @@ mod tests {
         for (json, part) in [
             (r#"{"excludeOutboundPort":"80"}"#, "excludeOutboundPort"),
             (r#"{"excludeOutboundPorts":80}"#, "expected a string"),
-            (r#"{"excludeOutboundPorts":"eighty"}"#, "traffic.excludeOutboundPorts: \"eighty\" is no port"),
-            (r#"{"kubevirtInterfaces":"a","rerouteVirtualInterfaces":"b"}"#, "given twice"),
+            (
+                r#"{"excludeOutboundPorts":"eighty"}"#,
+                "traffic.excludeOutboundPorts: \"eighty\" is no port",
+            ),
+            (
+                r#"{"kubevirtInterfaces":"a","rerouteVirtualInterfaces":"b"}"#,
+                "given twice",
+            ),
         ] {
-            let error = serde_json::from_str::<TrafficSettings>(json).unwrap_err().to_string();
+            let error = serde_json::from_str::<TrafficSettings>(json)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(part), "{json}: {error}");
         }
     }

@@ -58,26 +58,36 @@ fn first_format() -> u32 {
 impl Record {
     /// Writes it, in one step.
     pub fn write(&self) -> Result<(), Explanation> {
-        state::write(paths::ATTACHMENTS, &path(&self.container_id, &self.ifname), self)
+        state::write(
+            paths::ATTACHMENTS,
+            &path(&self.container_id, &self.ifname),
+            self,
+        )
     }
 }
 
 /// All records of this node. One that cannot be read is left out.
 pub fn all() -> Vec<Record> {
-    let mut paths: Vec<_> = files().filter(|p| name(p).is_some_and(|n| n.ends_with(EXTENSION))).collect();
+    let mut paths: Vec<_> = files()
+        .filter(|p| name(p).is_some_and(|n| n.ends_with(EXTENSION)))
+        .collect();
     paths.sort();
     paths.iter().filter_map(|p| load(p).ok()?).collect()
 }
 
 /// How many records cannot be read: of another version of this program, perhaps.
 pub fn unreadable() -> usize {
-    files().filter(|p| name(p).is_some_and(|n| n.ends_with(EXTENSION)) && load(p).is_err()).count()
+    files()
+        .filter(|p| name(p).is_some_and(|n| n.ends_with(EXTENSION)) && load(p).is_err())
+        .count()
 }
 
 /// The records of a container's attachments. One that cannot be read is left out: then the kernel's word counts alone.
 pub fn of_container(container_id: &str) -> Vec<Record> {
     let prefix = format!("{container_id}.");
-    let of_container = |path: &PathBuf| name(path).is_some_and(|n| n.starts_with(&prefix) && n.ends_with(EXTENSION));
+    let of_container = |path: &PathBuf| {
+        name(path).is_some_and(|n| n.starts_with(&prefix) && n.ends_with(EXTENSION))
+    };
     let records = files().filter(of_container).filter_map(|p| load(&p).ok()?);
     records.filter(|r| r.container_id == container_id).collect()
 }
@@ -104,18 +114,26 @@ pub fn sweep() {
     let gone = |path: &Path| {
         let text = read(path, Privacy::Private).ok().flatten();
         let place = text.and_then(|t| serde_json::from_str::<Place>(&t).ok());
-        place.is_some_and(|p| std::fs::symlink_metadata(p.netns).is_err_and(|e| e.kind() == ErrorKind::NotFound))
+        place.is_some_and(|p| {
+            std::fs::symlink_metadata(p.netns).is_err_and(|e| e.kind() == ErrorKind::NotFound)
+        })
     };
     let abandoned = |path: &Path| {
-        let written = std::fs::symlink_metadata(path).and_then(|m| m.modified()).ok();
-        written.and_then(|w| w.elapsed().ok()).is_some_and(|age| age > NO_LONGER_WRITTEN)
+        let written = std::fs::symlink_metadata(path)
+            .and_then(|m| m.modified())
+            .ok();
+        written
+            .and_then(|w| w.elapsed().ok())
+            .is_some_and(|age| age > NO_LONGER_WRITTEN)
     };
     if !state::is_private(Path::new(paths::ATTACHMENTS)) {
         return;
     }
     for path in files() {
         let Some(name) = name(&path) else { continue };
-        if (name.ends_with(EXTENSION) && gone(&path)) || (name.starts_with(state::UNFINISHED) && abandoned(&path)) {
+        if (name.ends_with(EXTENSION) && gone(&path))
+            || (name.starts_with(state::UNFINISHED) && abandoned(&path))
+        {
             std::fs::remove_file(&path).ok();
         }
     }
@@ -134,12 +152,19 @@ fn name(path: &Path) -> Option<&str> {
 }
 
 fn files() -> impl Iterator<Item = PathBuf> {
-    let entries = std::fs::read_dir(paths::ATTACHMENTS).ok().into_iter().flatten();
+    let entries = std::fs::read_dir(paths::ATTACHMENTS)
+        .ok()
+        .into_iter()
+        .flatten();
     entries.filter_map(|e| Some(e.ok()?.path()))
 }
 
 fn load(path: &Path) -> Result<Option<Record>, Explanation> {
-    let Some(text) = read(path, Privacy::Private)? else { return Ok(None) };
-    let broken = |e: serde_json::Error| Reason::Internal.because(format!("the record {} cannot be read: {e}", path.display()));
+    let Some(text) = read(path, Privacy::Private)? else {
+        return Ok(None);
+    };
+    let broken = |e: serde_json::Error| {
+        Reason::Internal.because(format!("the record {} cannot be read: {e}", path.display()))
+    };
     serde_json::from_str(&text).map(Some).map_err(broken)
 }

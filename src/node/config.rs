@@ -73,8 +73,12 @@ impl NodeConfig {
     }
 
     fn parse(yaml: &str) -> Result<Self, Explanation> {
-        let invalid = |why: String| Reason::NodeConfigInvalid.because(format!("{}: {why}", paths::CONFIG));
-        if yaml.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        let invalid =
+            |why: String| Reason::NodeConfigInvalid.because(format!("{}: {why}", paths::CONFIG));
+        if yaml
+            .lines()
+            .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+        {
             return Ok(Self::default());
         }
         let config: Self = serde_yaml::from_str(yaml).map_err(|e| invalid(e.to_string()))?;
@@ -82,8 +86,13 @@ impl NodeConfig {
             return Err(invalid("sources is empty".into()));
         }
         match &config.manifests {
-            Some(path) if !path.is_absolute() => Err(invalid(format!("manifests: {} is not an absolute path", path.display()))),
-            None if config.sources.contains(&SourceKind::Manifests) => Err(invalid("source manifests needs the key manifests".into())),
+            Some(path) if !path.is_absolute() => Err(invalid(format!(
+                "manifests: {} is not an absolute path",
+                path.display()
+            ))),
+            None if config.sources.contains(&SourceKind::Manifests) => {
+                Err(invalid("source manifests needs the key manifests".into()))
+            }
             Some(_) | None => Ok(config),
         }
     }
@@ -94,12 +103,18 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
     let number = |digits: &str| digits.parse::<u64>().ok();
     let parsed = match text.strip_suffix("ms").map(number) {
         Some(millis) => millis.map(Duration::from_millis),
-        None => text.strip_suffix('s').and_then(number).map(Duration::from_secs),
+        None => text
+            .strip_suffix('s')
+            .and_then(number)
+            .map(Duration::from_secs),
     };
     let bounds = Duration::from_millis(100)..=Duration::from_secs(60);
-    parsed
-        .filter(|d| bounds.contains(d))
-        .ok_or_else(|| de::Error::custom(format!("deadline: {} is no time from 100ms to 60s", quote(&text))))
+    parsed.filter(|d| bounds.contains(d)).ok_or_else(|| {
+        de::Error::custom(format!(
+            "deadline: {} is no time from 100ms to 60s",
+            quote(&text)
+        ))
+    })
 }
 
 fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<tracing::Level, D::Error> {
@@ -108,7 +123,10 @@ fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<tracing::Level, D
         "warn" => Ok(tracing::Level::WARN),
         "info" => Ok(tracing::Level::INFO),
         "debug" => Ok(tracing::Level::DEBUG),
-        other => Err(de::Error::custom(format!("logLevel: {} is not error, warn, info or debug", quote(other)))),
+        other => Err(de::Error::custom(format!(
+            "logLevel: {} is not error, warn, info or debug",
+            quote(other)
+        ))),
     }
 }
 
@@ -118,13 +136,25 @@ mod tests {
 
     #[test]
     fn absent_means_the_documented_defaults() {
-        assert_eq!(NodeConfig::parse("# nothing\n").unwrap(), NodeConfig::default());
         assert_eq!(
-            NodeConfig::parse("{sources: [agent, api], deadline: 15s, defaultProfile: BuiltIn, logLevel: info}").unwrap(),
+            NodeConfig::parse("# nothing\n").unwrap(),
             NodeConfig::default()
         );
-        let other = NodeConfig::parse("{sources: [manifests], manifests: /m, deadline: 500ms, nodeName: n}").unwrap();
-        assert_eq!((other.deadline, other.node_name.as_deref()), (Duration::from_millis(500), Some("n")));
+        assert_eq!(
+            NodeConfig::parse(
+                "{sources: [agent, api], deadline: 15s, defaultProfile: BuiltIn, logLevel: info}"
+            )
+            .unwrap(),
+            NodeConfig::default()
+        );
+        let other = NodeConfig::parse(
+            "{sources: [manifests], manifests: /m, deadline: 500ms, nodeName: n}",
+        )
+        .unwrap();
+        assert_eq!(
+            (other.deadline, other.node_name.as_deref()),
+            (Duration::from_millis(500), Some("n"))
+        );
     }
 
     #[test]
@@ -142,7 +172,10 @@ mod tests {
             ("{defaultProfile: None}", "None"),
         ] {
             let error = NodeConfig::parse(yaml).unwrap_err();
-            assert!(error.reason == Reason::NodeConfigInvalid && error.cause.contains(part), "{yaml}: {error}");
+            assert!(
+                error.reason == Reason::NodeConfigInvalid && error.cause.contains(part),
+                "{yaml}: {error}"
+            );
         }
     }
 }

@@ -29,8 +29,12 @@ pub struct Installed {
 impl Installed {
     /// Reads it; `None` where no agent was ever installed.
     pub fn load() -> Result<Option<Self>, Explanation> {
-        let Some(text) = read(Path::new(paths::INSTALLED), Privacy::Public)? else { return Ok(None) };
-        let broken = |e: serde_json::Error| Reason::NodeConfigInvalid.because(format!("{} cannot be read: {e}", paths::INSTALLED));
+        let Some(text) = read(Path::new(paths::INSTALLED), Privacy::Public)? else {
+            return Ok(None);
+        };
+        let broken = |e: serde_json::Error| {
+            Reason::NodeConfigInvalid.because(format!("{} cannot be read: {e}", paths::INSTALLED))
+        };
         serde_json::from_str(&text).map(Some).map_err(broken)
     }
 }

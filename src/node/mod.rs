@@ -10,5 +10,7 @@ mod trusted;
 
 pub use config::{DefaultProfile, NodeConfig, SourceKind};
 pub use installed::Installed;
-pub use profiles::{Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles, profiles, united};
+pub use profiles::{
+    Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles, profiles, united,
+};
 pub use trusted::{Privacy, list, read};

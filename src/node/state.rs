@@ -38,7 +38,9 @@ pub(super) const UNFINISHED: &str = ".new";
 pub fn write(into: &'static str, path: &Path, what: &impl Serialize) -> Result<(), Explanation> {
     let directory = directory(into)?;
     let write = || -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(directory)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempfile_in(directory)?;
         file.write_all(&serde_json::to_vec(what)?)?; // one system call
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
@@ -52,7 +54,12 @@ pub fn private(directory: &Path) -> Result<(), Explanation> {
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .and_then(|()| std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)));
+        .and_then(|()| {
+            std::fs::set_permissions(
+                directory,
+                std::os::unix::fs::PermissionsExt::from_mode(0o700),
+            )
+        });
     made.map_err(|e| unusable(directory, &e))
 }
 
@@ -61,21 +68,35 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Explanation
     let directory = path.parent().unwrap_or(Path::new("/"));
     let write = || -> io::Result<()> {
         let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(permissions).tempfile_in(directory)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .permissions(permissions)
+            .tempfile_in(directory)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
         File::open(directory)?.sync_all()
     };
-    write().map_err(|e| Reason::NodeConfigInvalid.because(format!("{} cannot be written: {e}", path.display())))
+    write().map_err(|e| {
+        Reason::NodeConfigInvalid.because(format!("{} cannot be written: {e}", path.display()))
+    })
 }
 
 /// A lock that ends with the process, if not before; `None` while somebody else has it.
 pub fn try_lock(into: &'static str, name: &str) -> Result<Option<Flock<File>>, Explanation> {
     let path = directory(into)?.join(name);
     let mut options = OpenOptions::new();
-    let file = options.create(true).write(true).truncate(false).mode(0o600).custom_flags(O_NOFOLLOW).open(&path);
-    match Flock::lock(file.map_err(|e| unusable(&path, &e))?, FlockArg::LockExclusiveNonblock) {
+    let file = options
+        .create(true)
+        .write(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(O_NOFOLLOW)
+        .open(&path);
+    match Flock::lock(
+        file.map_err(|e| unusable(&path, &e))?,
+        FlockArg::LockExclusiveNonblock,
+    ) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
         Err((_, errno)) => Err(unusable(&path, &errno.into())),
@@ -85,7 +106,8 @@ pub fn try_lock(into: &'static str, name: &str) -> Result<Option<Flock<File>>, E
 /// Whether state can be kept, without keeping any: there is none yet, or it is root's alone.
 pub fn check() -> Result<(), Explanation> {
     let run = Path::new(paths::RUN);
-    let sound = symlink_metadata(run).is_err_and(|e| e.kind() == ErrorKind::NotFound) || is_private(run);
+    let sound =
+        symlink_metadata(run).is_err_and(|e| e.kind() == ErrorKind::NotFound) || is_private(run);
     if sound { Ok(()) } else { Err(not_ours(run)) }
 }
 
@@ -95,12 +117,18 @@ pub fn is_private(path: &Path) -> bool {
 }
 
 fn not_ours(path: &Path) -> Explanation {
-    unusable(path, &io::Error::other("it is not a directory of root's alone"))
+    unusable(
+        path,
+        &io::Error::other("it is not a directory of root's alone"),
+    )
 }
 
 /// State that cannot be written.
 pub fn unusable(path: &Path, error: &io::Error) -> Explanation {
     Reason::NodeConfigInvalid
-        .because(format!("the directory {} cannot be used: {error}", path.display()))
+        .because(format!(
+            "the directory {} cannot be used: {error}",
+            path.display()
+        ))
         .remedy("make sure that it is root's alone (mode 0700) and writable")
 }

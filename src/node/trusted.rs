@@ -27,17 +27,23 @@ pub enum Privacy {
 
 /// The text of a file; `None` if it does not exist.
 pub fn read(path: &Path, privacy: Privacy) -> Result<Option<String>, Explanation> {
-    let Some(directory) = path.parent() else { return Ok(None) };
+    let Some(directory) = path.parent() else {
+        return Ok(None);
+    };
     if open(directory, O_DIRECTORY, privacy)?.is_none() {
         return Ok(None);
     }
-    let Some(file) = open(path, O_NONBLOCK, Privacy::Public)? else { return Ok(None) };
+    let Some(file) = open(path, O_NONBLOCK, Privacy::Public)? else {
+        return Ok(None);
+    };
     let metadata = file.metadata().map_err(|e| invalid(path, &e.to_string()))?;
     if !metadata.is_file() {
         return Err(invalid(path, "is not a regular file"));
     }
     let mut text = String::with_capacity(metadata.len().min(LARGEST) as usize + 1);
-    file.take(LARGEST + 1).read_to_string(&mut text).map_err(|e| invalid(path, &e.to_string()))?;
+    file.take(LARGEST + 1)
+        .read_to_string(&mut text)
+        .map_err(|e| invalid(path, &e.to_string()))?;
     if text.len() as u64 > LARGEST {
         return Err(invalid(path, &format!("is larger than {LARGEST} bytes")));
     }
@@ -50,8 +56,13 @@ pub fn list(directory: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Expla
         return Ok(Vec::new());
     }
     let wanted = |p: &PathBuf| {
-        let hidden = p.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
-        !hidden && p.extension().and_then(|e| e.to_str()).is_some_and(|e| extensions.contains(&e))
+        let hidden = p
+            .file_name()
+            .is_some_and(|n| n.as_encoded_bytes().starts_with(b"."));
+        !hidden
+            && p.extension()
+                .and_then(|e| e.to_str())
+                .is_some_and(|e| extensions.contains(&e))
     };
     let entries = std::fs::read_dir(directory).map_err(|e| invalid(directory, &e.to_string()))?;
     let mut files: Vec<_> = entries
@@ -61,28 +72,44 @@ pub fn list(directory: &Path, extensions: &[&str]) -> Result<Vec<PathBuf>, Expla
         .collect::<Result<_, _>>()
         .map_err(|e| invalid(directory, &e.to_string()))?;
     if files.len() > MOST_FILES {
-        return Err(invalid(directory, &format!("has more than {MOST_FILES} files")));
+        return Err(invalid(
+            directory,
+            &format!("has more than {MOST_FILES} files"),
+        ));
     }
     files.sort();
     Ok(files)
 }
 
 fn open(path: &Path, flags: i32, privacy: Privacy) -> Result<Option<File>, Explanation> {
-    let file = match OpenOptions::new().read(true).custom_flags(flags | O_NOFOLLOW).open(path) {
+    let file = match OpenOptions::new()
+        .read(true)
+        .custom_flags(flags | O_NOFOLLOW)
+        .open(path)
+    {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(invalid(path, &format!("cannot be opened: {error}"))),
     };
     let metadata = file.metadata().map_err(|e| invalid(path, &e.to_string()))?;
     if metadata.uid() != 0 {
-        return Err(invalid(path, &format!("belongs to uid {}, not to root", metadata.uid())));
+        return Err(invalid(
+            path,
+            &format!("belongs to uid {}, not to root", metadata.uid()),
+        ));
     }
     let forbidden = match privacy {
         Privacy::Public => 0o022,
         Privacy::Private => 0o077,
     };
     if metadata.mode() & forbidden != 0 {
-        return Err(invalid(path, &format!("has mode {:o}; others must not have {forbidden:o}", metadata.mode() & 0o7777)));
+        return Err(invalid(
+            path,
+            &format!(
+                "has mode {:o}; others must not have {forbidden:o}",
+                metadata.mode() & 0o7777
+            ),
+        ));
     }
     Ok(Some(file))
 }
@@ -109,12 +136,25 @@ mod tests {
         symlink(&path, &link).unwrap();
         assert!(read(&link, Privacy::Public).is_err(), "a link");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o620)).unwrap();
-        assert!(read(&path, Privacy::Public).unwrap_err().cause.contains("mode 620"));
+        assert!(
+            read(&path, Privacy::Public)
+                .unwrap_err()
+                .cause
+                .contains("mode 620")
+        );
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(read(&path, Privacy::Public).unwrap().is_some() && read(&path, Privacy::Private).is_err());
+        assert!(
+            read(&path, Privacy::Public).unwrap().is_some()
+                && read(&path, Privacy::Private).is_err()
+        );
         std::os::unix::fs::chown(&path, Some(1000), None).unwrap();
-        assert!(read(&path, Privacy::Public).unwrap_err().cause.contains("uid 1000"));
+        assert!(
+            read(&path, Privacy::Public)
+                .unwrap_err()
+                .cause
+                .contains("uid 1000")
+        );
         assert_eq!(list(dir.path(), &["yaml"]).unwrap().len(), 2);
         assert_eq!(list(&dir.path().join("none"), &["yaml"]).unwrap().len(), 0);
     }

@@ -21,17 +21,33 @@ pub struct Difference {
 impl Difference {
     /// Something should be there.
     pub fn missing(place: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self { place: place.into(), found: None, expected: Some(expected.into()) }
+        Self {
+            place: place.into(),
+            found: None,
+            expected: Some(expected.into()),
+        }
     }
 
     /// Something should not be there.
     pub fn extra(place: impl Into<String>, found: impl Into<String>) -> Self {
-        Self { place: place.into(), found: Some(found.into()), expected: None }
+        Self {
+            place: place.into(),
+            found: Some(found.into()),
+            expected: None,
+        }
     }
 
     /// Something is there in another's place.
-    pub fn changed(place: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self { place: place.into(), found: Some(found.into()), expected: Some(expected.into()) }
+    pub fn changed(
+        place: impl Into<String>,
+        found: impl Into<String>,
+        expected: impl Into<String>,
+    ) -> Self {
+        Self {
+            place: place.into(),
+            found: Some(found.into()),
+            expected: Some(expected.into()),
+        }
     }
 }
 
@@ -58,40 +74,70 @@ pub fn summary<T: fmt::Display>(differences: &[T]) -> Option<String> {
 
 /// All differences of meaning between the table that should be and what was found (`None`: no table at all).
 pub(super) fn tables(expected: &Table, found: Option<&Table>) -> Vec<Difference> {
-    let Some(found) = found else { return vec![Difference::missing("nftables", "table inet mesh-optin")] };
+    let Some(found) = found else {
+        return vec![Difference::missing("nftables", "table inet mesh-optin")];
+    };
     let by_name = |table: &Table, name: &str| table.chains.iter().position(|c| c.name == name);
     let mut out = Vec::new();
     if found.flags != expected.flags {
-        let dormant = if found.flags & DORMANT != 0 { " (dormant: none of its rules is in force)" } else { "" };
-        out.push(Difference::extra("table inet mesh-optin", format!("flags {:#x}{dormant}", found.flags)));
+        let dormant = if found.flags & DORMANT != 0 {
+            " (dormant: none of its rules is in force)"
+        } else {
+            ""
+        };
+        out.push(Difference::extra(
+            "table inet mesh-optin",
+            format!("flags {:#x}{dormant}", found.flags),
+        ));
     }
     for chain in &expected.chains {
         match by_name(found, &chain.name) {
             Some(at) => chains(chain, &found.chains[at], &mut out),
-            None => out.push(Difference::missing("table inet mesh-optin", format!("chain {}", chain.name))),
+            None => out.push(Difference::missing(
+                "table inet mesh-optin",
+                format!("chain {}", chain.name),
+            )),
         }
     }
-    let extra = found.chains.iter().filter(|c| by_name(expected, &c.name).is_none());
-    out.extend(extra.map(|c| Difference::extra("table inet mesh-optin", format!("chain {}", c.name))));
+    let extra = found
+        .chains
+        .iter()
+        .filter(|c| by_name(expected, &c.name).is_none());
+    out.extend(
+        extra.map(|c| Difference::extra("table inet mesh-optin", format!("chain {}", c.name))),
+    );
     out
 }
 
 fn chains(expected: &Chain, found: &Chain, out: &mut Vec<Difference>) {
     let place = format!("chain {}", expected.name);
     if expected.hook != found.hook {
-        let text = |c: &Chain| c.hook.as_ref().map_or_else(|| "no hook".to_owned(), ToString::to_string);
+        let text = |c: &Chain| {
+            c.hook
+                .as_ref()
+                .map_or_else(|| "no hook".to_owned(), ToString::to_string)
+        };
         out.push(Difference::changed(&place, text(found), text(expected)));
     }
     rules(&place, &expected.rules, &found.rules, out);
 }
 
 /// Differences of a chain's rules, by their position.
-pub(super) fn rules<T: PartialEq + fmt::Display>(chain: &str, expected: &[T], found: &[T], out: &mut Vec<Difference>) {
+pub(super) fn rules<T: PartialEq + fmt::Display>(
+    chain: &str,
+    expected: &[T],
+    found: &[T],
+    out: &mut Vec<Difference>,
+) {
     let text = |rule: Option<&T>| rule.map(ToString::to_string);
     for at in 0..expected.len().max(found.len()) {
         let (should, is) = (expected.get(at), found.get(at));
         if should != is {
-            out.push(Difference { place: format!("{chain}, rule {}", at + 1), found: text(is), expected: text(should) });
+            out.push(Difference {
+                place: format!("{chain}, rule {}", at + 1),
+                found: text(is),
+                expected: text(should),
+            });
         }
     }
 }
@@ -107,7 +153,12 @@ mod tests {
 
     #[test]
     fn each_change_is_one_difference() {
-        let table = Plan::new(&intent(&[], &[("INVALID_DROP", "true")]), &network(true, false)).unwrap().nftables();
+        let table = Plan::new(
+            &intent(&[], &[("INVALID_DROP", "true")]),
+            &network(true, false),
+        )
+        .unwrap()
+        .nftables();
         assert_eq!(tables(&table, Some(&table)), []);
         assert_eq!(tables(&table, None).len(), 1);
         let mut changes: Vec<(Table, &str)> = Vec::new();
@@ -119,9 +170,17 @@ mod tests {
         changed(r#""chain mangle-prerouting" is missing"#, &|t| {
             t.chains.remove(0);
         });
-        changed(r#""chain x" should not be there"#, &|t| t.chains.push(Chain { name: "x".into(), hook: None, rules: vec![] }));
+        changed(r#""chain x" should not be there"#, &|t| {
+            t.chains.push(Chain {
+                name: "x".into(),
+                hook: None,
+                rules: vec![],
+            })
+        });
         changed("dormant", &|t| t.flags = 1);
-        changed("priority -99", &|t| t.chains[0].hook.as_mut().unwrap().priority = -99);
+        changed("priority -99", &|t| {
+            t.chains[0].hook.as_mut().unwrap().priority = -99
+        });
         changed("is missing", &|t| {
             t.chains[0].rules.pop();
         });
@@ -129,11 +188,17 @@ mod tests {
             let r = t.chains[0].rules[0].clone();
             t.chains[0].rules.push(r);
         });
-        changed("instead of", &|t| t.chains[0].rules[0].statements = vec![Statement::Drop]);
+        changed("instead of", &|t| {
+            t.chains[0].rules[0].statements = vec![Statement::Drop]
+        });
         for (found, part) in changes {
             let differences = tables(&table, Some(&found));
             assert_eq!(differences.len(), 1, "{differences:?}");
-            assert!(differences[0].to_string().contains(part), "{} / {part}", differences[0]);
+            assert!(
+                differences[0].to_string().contains(part),
+                "{} / {part}",
+                differences[0]
+            );
         }
     }
 }

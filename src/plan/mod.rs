@@ -63,9 +63,22 @@ impl Plan {
         let (families, warnings) = families::captured(intent, network)?;
         let only_interfaces = match intent.interfaces {
             Interfaces::All => None,
-            Interfaces::Primary => Some(network.primary.iter().cloned().chain([IfName::lo()]).collect()),
+            Interfaces::Primary => Some(
+                network
+                    .primary
+                    .iter()
+                    .cloned()
+                    .chain([IfName::lo()])
+                    .collect(),
+            ),
         };
-        Ok(Self { intent: intent.clone(), families, ipv6_in_use: network.ipv6, only_interfaces, warnings })
+        Ok(Self {
+            intent: intent.clone(),
+            families,
+            ipv6_in_use: network.ipv6,
+            only_interfaces,
+            warnings,
+        })
     }
 
     /// The nftables form: one table for both families.
@@ -93,7 +106,9 @@ impl Plan {
     fn captures_loopback(&self) -> bool {
         match &self.intent.outbound.include_ranges {
             Selection::All => false,
-            Selection::Only(list) => list.iter().any(|n: &IpNet| n.addr().to_canonical().is_loopback()),
+            Selection::Only(list) => list
+                .iter()
+                .any(|n: &IpNet| n.addr().to_canonical().is_loopback()),
         }
     }
 }
@@ -101,17 +116,48 @@ impl Plan {
 #[cfg(test)]
 pub(crate) mod fixtures {
     use super::*;
-    use crate::mesh::{Attachment, Container, Decision, Metadata, Namespace, Pod, PodSpec, Profile, annotation, decide};
+    use crate::mesh::{
+        Attachment, Container, Decision, Metadata, Namespace, Pod, PodSpec, Profile, annotation,
+        decide,
+    };
 
     /// The Intent of a pod that Istio injected with these annotations and proxy environment.
     pub(crate) fn intent(annotations: &[(&str, &str)], env: &[(&str, &str)]) -> Intent {
-        let mut pod = Pod { metadata: Metadata::default(), spec: PodSpec::default(), ..Pod::default() };
-        pod.metadata.labels.insert("sidecar.istio.io/inject".into(), "true".into());
-        pod.metadata.annotations = annotations.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-        pod.metadata.annotations.insert(annotation::STATUS.into(), "{}".into());
-        let env = env.iter().map(|(k, v)| crate::mesh::EnvVar { name: (*k).into(), value: (*v).into() }).collect();
-        pod.spec.containers.push(Container { name: "istio-proxy".into(), env, ..Container::default() });
-        match decide(&pod, &Namespace::default(), &Profile::built_in(), &Attachment::default()).decision {
+        let mut pod = Pod {
+            metadata: Metadata::default(),
+            spec: PodSpec::default(),
+            ..Pod::default()
+        };
+        pod.metadata
+            .labels
+            .insert("sidecar.istio.io/inject".into(), "true".into());
+        pod.metadata.annotations = annotations
+            .iter()
+            .map(|(k, v)| ((*k).into(), (*v).into()))
+            .collect();
+        pod.metadata
+            .annotations
+            .insert(annotation::STATUS.into(), "{}".into());
+        let env = env
+            .iter()
+            .map(|(k, v)| crate::mesh::EnvVar {
+                name: (*k).into(),
+                value: (*v).into(),
+            })
+            .collect();
+        pod.spec.containers.push(Container {
+            name: "istio-proxy".into(),
+            env,
+            ..Container::default()
+        });
+        match decide(
+            &pod,
+            &Namespace::default(),
+            &Profile::built_in(),
+            &Attachment::default(),
+        )
+        .decision
+        {
             Decision::Redirect(intent) => *intent,
             Decision::Skip(e) | Decision::Refuse(e) => panic!("{e}"),
         }
@@ -119,7 +165,11 @@ pub(crate) mod fixtures {
 
     /// A pod network of these families, eth0 its only interface.
     pub(crate) fn network(ipv4: bool, ipv6: bool) -> PodNetwork {
-        PodNetwork { ipv4, ipv6, primary: [IfName::eth0()].into() }
+        PodNetwork {
+            ipv4,
+            ipv6,
+            primary: [IfName::eth0()].into(),
+        }
     }
 }
 
@@ -130,9 +180,17 @@ mod tests {
     #[test]
     fn only_interfaces_there_at_the_start_are_captured_with_primary() {
         let mut intent = intent(&[], &[]);
-        assert_eq!(Plan::new(&intent, &network(true, false)).unwrap().only_interfaces, None);
+        assert_eq!(
+            Plan::new(&intent, &network(true, false))
+                .unwrap()
+                .only_interfaces,
+            None
+        );
         intent.interfaces = Interfaces::Primary;
         let plan = Plan::new(&intent, &network(true, false)).unwrap();
-        assert_eq!(plan.only_interfaces.unwrap(), [IfName::eth0(), IfName::lo()].into());
+        assert_eq!(
+            plan.only_interfaces.unwrap(),
+            [IfName::eth0(), IfName::lo()].into()
+        );
     }
 }

@@ -36,7 +36,10 @@ impl Family {
     pub const fn passthrough(self) -> IpNet {
         match self {
             Self::Ipv4 => IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 6), 32)),
-            Self::Ipv6 => IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6), 128)),
+            Self::Ipv6 => IpNet::V6(Ipv6Net::new_assert(
+                Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6),
+                128,
+            )),
         }
     }
 

@@ -49,16 +49,28 @@ pub struct LocalRoute;
 impl Routing {
     /// What the plan needs.
     pub(super) fn of(plan: &Plan) -> Self {
-        let addresses = if plan.families.ipv6 { vec![Family::Ipv6.passthrough()] } else { vec![] };
+        let addresses = if plan.families.ipv6 {
+            vec![Family::Ipv6.passthrough()]
+        } else {
+            vec![]
+        };
         let intent = &plan.intent;
         // without inbound capture nothing is marked for delivery
-        if intent.mode == InterceptionMode::Redirect || intent.inbound.include == Selection::Only(vec![]) {
-            return Self { addresses, rules: vec![], routes: vec![] };
+        if intent.mode == InterceptionMode::Redirect
+            || intent.inbound.include == Selection::Only(vec![])
+        {
+            return Self {
+                addresses,
+                rules: vec![],
+                routes: vec![],
+            };
         }
         let families = || plan.families.captured();
         Self {
             addresses,
-            rules: families().map(|f| Entry::Ours(f, PolicyRule { priority: PRIORITY })).collect(),
+            rules: families()
+                .map(|f| Entry::Ours(f, PolicyRule { priority: PRIORITY }))
+                .collect(),
             routes: families().map(|f| Entry::Ours(f, LocalRoute)).collect(),
         }
     }
@@ -84,8 +96,22 @@ impl Routing {
         for address in missing.addresses.iter().filter(|a| counts(&Family::of(a))) {
             out.push(Difference::missing("lo", format!("address {address}")));
         }
-        differ("policy rules", &self.rules, &found.rules, &missing.rules, counts, &mut out);
-        differ("routes of table 133", &self.routes, &found.routes, &missing.routes, counts, &mut out);
+        differ(
+            "policy rules",
+            &self.rules,
+            &found.rules,
+            &missing.rules,
+            counts,
+            &mut out,
+        );
+        differ(
+            "routes of table 133",
+            &self.routes,
+            &found.routes,
+            &missing.routes,
+            counts,
+            &mut out,
+        );
         out
     }
 }
@@ -101,7 +127,12 @@ fn differ<T: PartialEq>(
     Entry<T>: fmt::Display,
 {
     let place = |entry: &Entry<T>| format!("{} {place}", entry.family());
-    out.extend(missing.iter().filter(|e| counts(&e.family())).map(|e| Difference::missing(place(e), e.to_string())));
+    out.extend(
+        missing
+            .iter()
+            .filter(|e| counts(&e.family()))
+            .map(|e| Difference::missing(place(e), e.to_string())),
+    );
     for (at, entry) in found.iter().enumerate() {
         let again = found[..at].contains(entry);
         if again || !expected.contains(entry) {
@@ -122,7 +153,11 @@ impl<T> Entry<T> {
 impl fmt::Display for Entry<PolicyRule> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ours(_, rule) => write!(f, "{}: from all fwmark {TPROXY_MARK:#x} lookup {TABLE}", rule.priority),
+            Self::Ours(_, rule) => write!(
+                f,
+                "{}: from all fwmark {TPROXY_MARK:#x} lookup {TABLE}",
+                rule.priority
+            ),
             Self::Other(_, what) => f.write_str(what),
         }
     }
@@ -162,28 +197,56 @@ mod tests {
     fn only_tproxy_with_inbound_capture_routes_and_each_family_does() {
         let tproxy = ("sidecar.istio.io/interceptionMode", "TPROXY");
         let none = ("traffic.sidecar.istio.io/includeInboundPorts", "");
-        for (annotations, dual, rules) in
-            [(vec![], true, 0), (vec![tproxy], false, 1), (vec![tproxy], true, 2), (vec![tproxy, none], true, 0)]
-        {
-            let intent = intent(&annotations, &[("ISTIO_DUAL_STACK", if dual { "true" } else { "false" })]);
+        for (annotations, dual, rules) in [
+            (vec![], true, 0),
+            (vec![tproxy], false, 1),
+            (vec![tproxy], true, 2),
+            (vec![tproxy, none], true, 0),
+        ] {
+            let intent = intent(
+                &annotations,
+                &[("ISTIO_DUAL_STACK", if dual { "true" } else { "false" })],
+            );
             let routing = Plan::new(&intent, &network(true, dual)).unwrap().routing();
-            assert_eq!((routing.rules.len(), routing.routes.len(), routing.addresses.len()), (rules, rules, usize::from(dual)));
+            assert_eq!(
+                (
+                    routing.rules.len(),
+                    routing.routes.len(),
+                    routing.addresses.len()
+                ),
+                (rules, rules, usize::from(dual))
+            );
         }
     }
 
     #[test]
     fn a_rule_twice_another_in_its_place_and_a_missing_one_are_differences() {
         let ours = |priority| Entry::Ours(Family::Ipv4, PolicyRule { priority });
-        let planned = Routing { rules: vec![ours(PRIORITY)], ..Routing::default() };
-        for (found, count) in [(vec![], 1), (vec![PRIORITY], 0), (vec![PRIORITY, PRIORITY], 1), (vec![1], 2), (vec![1, PRIORITY], 1)] {
-            let found = Routing { rules: found.into_iter().map(ours).collect(), ..Routing::default() };
+        let planned = Routing {
+            rules: vec![ours(PRIORITY)],
+            ..Routing::default()
+        };
+        for (found, count) in [
+            (vec![], 1),
+            (vec![PRIORITY], 0),
+            (vec![PRIORITY, PRIORITY], 1),
+            (vec![1], 2),
+            (vec![1, PRIORITY], 1),
+        ] {
+            let found = Routing {
+                rules: found.into_iter().map(ours).collect(),
+                ..Routing::default()
+            };
             assert_eq!(planned.compare(&found, true).len(), count, "{found:?}");
         }
     }
 
     #[test]
     fn what_ipv6_lacks_does_not_count_where_eth0_has_no_ipv6() {
-        let planned = Routing { addresses: vec![Family::Ipv6.passthrough()], ..Routing::default() };
+        let planned = Routing {
+            addresses: vec![Family::Ipv6.passthrough()],
+            ..Routing::default()
+        };
         assert_eq!(planned.compare(&Routing::default(), false), []);
         assert_eq!(planned.compare(&Routing::default(), true).len(), 1);
     }

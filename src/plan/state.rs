@@ -73,7 +73,10 @@ impl Plan {
             Rules::Nftables(_) => Vec::new(),
             Rules::Iptables(families) => {
                 let marks = self.intent.mode == InterceptionMode::Tproxy;
-                families.iter().flat_map(|found| ipt::in_front(&self.iptables(found.family), found, marks)).collect()
+                families
+                    .iter()
+                    .flat_map(|found| ipt::in_front(&self.iptables(found.family), found, marks))
+                    .collect()
             }
         }
     }
@@ -89,8 +92,12 @@ impl Plan {
     pub fn is_gutted(&self, found: &State) -> bool {
         match &found.rules {
             Rules::Nftables(None) => true,
-            Rules::Nftables(Some(table)) => table.flags != 0 || table.chains.iter().any(|c| c.rules.is_empty()),
-            Rules::Iptables(families) => families.is_empty() || families.iter().any(ipt::is_untouched),
+            Rules::Nftables(Some(table)) => {
+                table.flags != 0 || table.chains.iter().any(|c| c.rules.is_empty())
+            }
+            Rules::Iptables(families) => {
+                families.is_empty() || families.iter().any(ipt::is_untouched)
+            }
         }
     }
 
@@ -106,8 +113,14 @@ impl Plan {
             Rules::Iptables(families) => {
                 let of = |family| families.iter().find(|r| r.family == family);
                 // a kernel without IPv6 passes none
-                let counts = |family: &Family| *family == Family::Ipv4 || self.ipv6_in_use || of(*family).is_some();
-                self.families.captured().filter(counts).flat_map(|f| ipt::compare(&self.iptables(f), of(f))).collect()
+                let counts = |family: &Family| {
+                    *family == Family::Ipv4 || self.ipv6_in_use || of(*family).is_some()
+                };
+                self.families
+                    .captured()
+                    .filter(counts)
+                    .flat_map(|f| ipt::compare(&self.iptables(f), of(f)))
+                    .collect()
             }
         }
     }
@@ -126,7 +139,11 @@ pub struct Preempting {
 
 impl fmt::Display for Preempting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let but = if self.decides { "may decide before our rules do" } else { "comes before our rules, which still decide" };
+        let but = if self.decides {
+            "may decide before our rules do"
+        } else {
+            "comes before our rules, which still decide"
+        };
         write!(f, "{}: {:?} {but}", self.place, self.rule)
     }
 }

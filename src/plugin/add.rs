@@ -24,12 +24,27 @@ pub(super) fn add(
         None => (Reason::NotAPod.into(), None),
         Some(pod) => {
             let attachment = Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get()))?;
-            (Add { attached: &attached, attachment: &attachment, node: &node?, deadline }.answered(pod)?, Some(pod))
+            (
+                Add {
+                    attached: &attached,
+                    attachment: &attachment,
+                    node: &node?,
+                    deadline,
+                }
+                .answered(pod)?,
+                Some(pod),
+            )
         }
     };
     let (namespace, name) = pod.map_or(("", ""), |p| (&p.namespace, &p.name));
     let micros = deadline.passed().as_micros() as u64;
-    info!(namespace, name, reason = told.reason.as_str(), micros, "{told}");
+    info!(
+        namespace,
+        name,
+        reason = told.reason.as_str(),
+        micros,
+        "{told}"
+    );
     Ok(cni::success(config.version, config.prev_result.as_deref()))
 }
 
@@ -45,22 +60,46 @@ impl Add<'_> {
     /// What was done and why; an error where the pod must not start. Whoever answered for the pod is told.
     fn answered(&self, pod: &PodRef) -> Result<Explanation, Explanation> {
         let netns = Netns::open(&self.attached.netns)?;
-        let answered = source::look_up(self.node, pod, self.attachment.profile.as_deref(), self.deadline)?;
+        let answered = source::look_up(
+            self.node,
+            pod,
+            self.attachment.profile.as_deref(),
+            self.deadline,
+        )?;
         let (looked_up, mut warnings) = (self.deadline.passed(), Vec::new());
         let told = self.redirected(&netns, &answered, &mut warnings);
         for warning in &warnings {
-            warn!(namespace = pod.namespace, name = pod.name, reason = warning.reason.as_str(), "{warning}");
+            warn!(
+                namespace = pod.namespace,
+                name = pod.name,
+                reason = warning.reason.as_str(),
+                "{warning}"
+            );
         }
         if let Some(conversation) = answered.conversation {
             let outcome = told.as_ref().unwrap_or_else(|refusal| refusal).into();
-            let (warnings, apply) = (warnings.iter().map(Into::into).collect(), self.deadline.passed().saturating_sub(looked_up));
-            let report = Report { outcome, refused: told.is_err(), warnings, look_up: looked_up, apply };
+            let (warnings, apply) = (
+                warnings.iter().map(Into::into).collect(),
+                self.deadline.passed().saturating_sub(looked_up),
+            );
+            let report = Report {
+                outcome,
+                refused: told.is_err(),
+                warnings,
+                look_up: looked_up,
+                apply,
+            };
             conversation.report(Some(&report));
         }
         told
     }
 
-    fn redirected(&self, netns: &Netns, answered: &Answered, warnings: &mut Vec<Explanation>) -> Result<Explanation, Explanation> {
+    fn redirected(
+        &self,
+        netns: &Netns,
+        answered: &Answered,
+        warnings: &mut Vec<Explanation>,
+    ) -> Result<Explanation, Explanation> {
         let Found { pod, namespace } = &answered.found;
         let of_node; // where who answered knows none
         let profile = match &answered.profile {
@@ -76,7 +115,13 @@ impl Add<'_> {
             Decision::Skip(explanation) => Ok(explanation),
             Decision::Refuse(explanation) => Err(explanation),
             Decision::Redirect(intent) => {
-                let redirection = Redirection { attached: self.attached, pod, profile, intent: &intent, deadline: self.deadline };
+                let redirection = Redirection {
+                    attached: self.attached,
+                    pod,
+                    profile,
+                    intent: &intent,
+                    deadline: self.deadline,
+                };
                 let done = redirect(netns, &redirection)?;
                 warnings.extend(done.warnings);
                 Ok(done.reason.into())

@@ -16,11 +16,18 @@ use crate::{
 pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<String, Failure> {
     let attached = Attached::parse(environment)?;
     let record = attachments::get(&attached.container_id, &attached.ifname)?;
-    let Some(record) = record.filter(|r| r.done) else { return Ok(String::new()) };
+    let Some(record) = record.filter(|r| r.done) else {
+        return Ok(String::new());
+    };
     let found = verify(&record, &Netns::open(&attached.netns)?, deadline)?;
     let warn = |reason: Reason, what: Option<String>| {
         if let Some(warning) = what.map(|what| reason.because(what)) {
-            warn!(namespace = record.namespace, name = record.pod, reason = warning.reason.as_str(), "{warning}");
+            warn!(
+                namespace = record.namespace,
+                name = record.pod,
+                reason = warning.reason.as_str(),
+                "{warning}"
+            );
         }
     };
     warn(Reason::Preempted, summary(&found.in_front));

@@ -11,7 +11,10 @@ use crate::{
 pub(super) fn del(environment: &Environment) {
     if let Ok((container_id, ifname)) = Attached::record_key(environment)
         && let Ok(Some(record)) = attachments::get(&container_id, &ifname)
-        && is_gone(&netns_path(environment).unwrap_or_else(|| record.netns.clone()), &record)
+        && is_gone(
+            &netns_path(environment).unwrap_or_else(|| record.netns.clone()),
+            &record,
+        )
     {
         attachments::remove(&container_id, &ifname);
     }

@@ -30,11 +30,15 @@ const INCOMPATIBLE: u32 = 1;
 /// DEL always succeeds.
 pub fn run(environment: &Environment) -> ExitCode {
     let command = Command::parse(&environment.command);
-    let end = Ending { command, right: Right::default() };
+    let end = Ending {
+        command,
+        right: Right::default(),
+    };
     end.on_panic(Version::V1_1_0);
     let by_watchdog = end.clone();
     let watchdog = Watchdog::start(move |version| {
-        let late = "the call's input, the kernel or the node's disk kept us waiting until the deadline";
+        let late =
+            "the call's input, the kernel or the node's disk kept us waiting until the deadline";
         by_watchdog.now(version, &Reason::DeadlineExceeded.because(late));
     });
     // Multus's daemon may start us with a working directory outside of our root.
@@ -65,7 +69,10 @@ pub fn run(environment: &Environment) -> ExitCode {
                 reason = explanation.reason.as_str(),
                 "{explanation}"
             );
-            (cni::error(version, code, &explanation.to_string()), ExitCode::FAILURE)
+            (
+                cni::error(version, code, &explanation.to_string()),
+                ExitCode::FAILURE,
+            )
         }
     };
     end.right.take();
@@ -81,13 +88,19 @@ struct Failure {
 
 impl From<Explanation> for Failure {
     fn from(explanation: Explanation) -> Self {
-        Self { code: explanation.reason.cni_code(), explanation }
+        Self {
+            code: explanation.reason.cni_code(),
+            explanation,
+        }
     }
 }
 
 impl From<RequestError> for Failure {
     fn from(error: RequestError) -> Self {
-        Self { code: error.code, explanation: error.explanation }
+        Self {
+            code: error.code,
+            explanation: error.explanation,
+        }
     }
 }
 
@@ -104,17 +117,31 @@ fn answer(
     }
     let config = config?;
     let at_least = |oldest: Version, verb| {
-        let explanation = || Reason::InvalidRequest.because(format!("cniVersion {version} does not know {verb}"));
-        if version < oldest { Err(Failure { code: INCOMPATIBLE, explanation: explanation() }) } else { Ok(()) }
+        let explanation =
+            || Reason::InvalidRequest.because(format!("cniVersion {version} does not know {verb}"));
+        if version < oldest {
+            Err(Failure {
+                code: INCOMPATIBLE,
+                explanation: explanation(),
+            })
+        } else {
+            Ok(())
+        }
     };
     match command {
         Some(Command::Add) => add::add(environment, &config, node, deadline),
-        Some(verb @ Command::Check) => at_least(Version::V0_4_0, verb).and_then(|()| check::check(environment, deadline)),
+        Some(verb @ Command::Check) => {
+            at_least(Version::V0_4_0, verb).and_then(|()| check::check(environment, deadline))
+        }
         Some(verb @ Command::Status) => at_least(Version::V1_1_0, verb).and_then(|()| status(node)),
         Some(verb @ Command::Gc) => at_least(Version::V1_1_0, verb).map(|()| del::gc()),
         Some(Command::Version | Command::Del) | None => {
             let command = quote(&environment.command.to_string_lossy());
-            Err(Failure { code: 4, explanation: Reason::InvalidRequest.because(format!("CNI_COMMAND {command} is no CNI verb")) })
+            Err(Failure {
+                code: 4,
+                explanation: Reason::InvalidRequest
+                    .because(format!("CNI_COMMAND {command} is no CNI verb")),
+            })
         }
     }
 }
@@ -122,7 +149,11 @@ fn answer(
 fn read_stdin() -> Vec<u8> {
     let mut stdin = Vec::new();
     // one byte more than is allowed, so that too much is noticed; what cannot be read is not valid either
-    std::io::stdin().lock().take(cni::LARGEST_CONFIG as u64 + 1).read_to_end(&mut stdin).ok();
+    std::io::stdin()
+        .lock()
+        .take(cni::LARGEST_CONFIG as u64 + 1)
+        .read_to_end(&mut stdin)
+        .ok();
     stdin
 }
 
@@ -134,7 +165,12 @@ fn status(node: Result<NodeConfig, Explanation>) -> Result<String, Failure> {
         state::check()?;
         source::any_available(&node)
     };
-    ready().map(|()| String::new()).map_err(|explanation| Failure { code: NOT_AVAILABLE, explanation })
+    ready()
+        .map(|()| String::new())
+        .map_err(|explanation| Failure {
+            code: NOT_AVAILABLE,
+            explanation,
+        })
 }
 
 fn print(output: &str) {
@@ -156,9 +192,15 @@ impl Ending {
     fn on_panic(&self, version: Version) {
         let end = self.clone();
         std::panic::set_hook(Box::new(move |panic: &PanicHookInfo<'_>| {
-            let place = panic.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
+            let place = panic
+                .location()
+                .map(|l| format!(" at {}:{}", l.file(), l.line()))
+                .unwrap_or_default();
             let what = panic.payload_as_str().unwrap_or("unknown");
-            end.now(version, &Reason::Internal.because(format!("panic{place}: {what}")));
+            end.now(
+                version,
+                &Reason::Internal.because(format!("panic{place}: {what}")),
+            );
         }));
     }
 
@@ -168,7 +210,11 @@ impl Ending {
         if self.command == Some(Command::Del) {
             std::process::exit(0);
         }
-        print(&cni::error(version, explanation.reason.cni_code(), &explanation.to_string()));
+        print(&cni::error(
+            version,
+            explanation.reason.cni_code(),
+            &explanation.to_string(),
+        ));
         std::process::exit(1);
     }
 }
@@ -178,22 +224,43 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a panic ends its process, so this test runs itself in another")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a panic ends its process, so this test runs itself in another"
+    )]
     fn a_panic_becomes_a_cni_error() {
         const IN_THE_OTHER: &str = "MESH_OPTIN_TEST_PANIC";
         if std::env::var_os(IN_THE_OTHER).is_some() {
-            Ending { command: Some(Command::Add), right: Right::default() }.on_panic(Version::V1_0_0);
+            Ending {
+                command: Some(Command::Add),
+                right: Right::default(),
+            }
+            .on_panic(Version::V1_0_0);
             std::thread::scope(|scope| scope.spawn(|| panic!("on \"any\" thread\n")).join()).ok();
         }
         let mut process = std::process::Command::new(std::env::current_exe().unwrap());
-        process.args(["--exact", "plugin::tests::a_panic_becomes_a_cni_error", "--nocapture"]).env(IN_THE_OTHER, "1");
+        process
+            .args([
+                "--exact",
+                "plugin::tests::a_panic_becomes_a_cni_error",
+                "--nocapture",
+            ])
+            .env(IN_THE_OTHER, "1");
         let output = process.output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let stdout = String::from_utf8(output.stdout).unwrap();
         let json = stdout.lines().find(|l| l.contains("{\"")).unwrap();
-        let error: serde_json::Value = serde_json::from_str(&json[json.find("{\"").unwrap()..]).unwrap();
-        assert_eq!((&error["code"], &error["cniVersion"]), (&126.into(), &"1.0.0".into()));
+        let error: serde_json::Value =
+            serde_json::from_str(&json[json.find("{\"").unwrap()..]).unwrap();
+        assert_eq!(
+            (&error["code"], &error["cniVersion"]),
+            (&126.into(), &"1.0.0".into())
+        );
         let message = error["msg"].as_str().unwrap();
-        assert!(message.starts_with("Internal: panic at src/plugin/mod.rs:") && message.contains(r#"on "any" thread\n"#), "{message}");
+        assert!(
+            message.starts_with("Internal: panic at src/plugin/mod.rs:")
+                && message.contains(r#"on "any" thread\n"#),
+            "{message}"
+        );
     }
 }

@@ -46,7 +46,11 @@ impl Watchdog {
             }
         };
         // without it the waits that know the deadline still hold
-        thread::Builder::new().name("watchdog".into()).stack_size(128 << 10).spawn(watch).ok();
+        thread::Builder::new()
+            .name("watchdog".into())
+            .stack_size(128 << 10)
+            .spawn(watch)
+            .ok();
         Self(within)
     }
 
@@ -78,6 +82,9 @@ mod tests {
             right.take();
             took.send(()).unwrap();
         });
-        assert_eq!(wait.recv_timeout(Duration::from_millis(100)), Err(RecvTimeoutError::Timeout));
+        assert_eq!(
+            wait.recv_timeout(Duration::from_millis(100)),
+            Err(RecvTimeoutError::Timeout)
+        );
     }
 }

@@ -51,7 +51,10 @@ impl From<Failed> for Explanation {
 
 impl Attempt<'_> {
     /// By what an earlier ADD used, or the profile says; `Auto` falls back to iptables where the kernel has no nf_tables for this plan.
-    pub(super) fn by_backend(&self, earlier: Option<&Record>) -> Result<(Reason, Vec<Explanation>), Explanation> {
+    pub(super) fn by_backend(
+        &self,
+        earlier: Option<&Record>,
+    ) -> Result<(Reason, Vec<Explanation>), Explanation> {
         let backend = match earlier.map(|e| e.backend) {
             Some(Form::Nftables) => Backend::Nftables,
             Some(Form::Iptables | Form::IptablesNft | Form::IptablesLegacy) => Backend::Iptables,
@@ -61,7 +64,9 @@ impl Attempt<'_> {
             Backend::Nftables => Ok(self.by(&Carrier::Nftables, earlier)?),
             Backend::Iptables => self.by_iptables(),
             Backend::Auto => match self.by(&Carrier::Nftables, earlier) {
-                Err(Failed::Kernel(lacking @ KernelError::NoNfTables { .. })) => self.fall_back(&lacking),
+                Err(Failed::Kernel(lacking @ KernelError::NoNfTables { .. })) => {
+                    self.fall_back(&lacking)
+                }
                 other => Ok(other?),
             },
         }
@@ -73,7 +78,10 @@ impl Attempt<'_> {
         let _locked = lock(self.cookie, self.wanted.deadline)?;
         // what an ADD that had the lock has done
         let earlier = earlier(self.wanted, self.cookie)?;
-        let on_record = earlier.as_ref().map(|e| e.backend).filter(|form| *form != Form::Nftables);
+        let on_record = earlier
+            .as_ref()
+            .map(|e| e.backend)
+            .filter(|form| *form != Form::Nftables);
         Ok(self.by(&Carrier::Iptables(&tools, on_record), earlier.as_ref())?)
     }
 
@@ -81,18 +89,31 @@ impl Attempt<'_> {
         match self.by_iptables() {
             Ok((reason, mut warnings)) => {
                 let cause = format!("iptables is used: nf_tables cannot be ({lacking})");
-                warnings.push(Explanation { remedy: None, ..Reason::KernelUnsupported.because(cause) });
+                warnings.push(Explanation {
+                    remedy: None,
+                    ..Reason::KernelUnsupported.because(cause)
+                });
                 Ok((reason, warnings))
             }
             Err(explanation) => {
-                let cause = format!("{}; nf_tables cannot be used either: {lacking}", explanation.cause);
-                Err(Explanation { cause, ..explanation })
+                let cause = format!(
+                    "{}; nf_tables cannot be used either: {lacking}",
+                    explanation.cause
+                );
+                Err(Explanation {
+                    cause,
+                    ..explanation
+                })
             }
         }
     }
 
     /// Read, compare, apply, read back. Where somebody else was faster, another ADD perhaps, looks again.
-    fn by(&self, carrier: &Carrier<'_>, earlier: Option<&Record>) -> Result<(Reason, Vec<Explanation>), Failed> {
+    fn by(
+        &self,
+        carrier: &Carrier<'_>,
+        earlier: Option<&Record>,
+    ) -> Result<(Reason, Vec<Explanation>), Failed> {
         const ATTEMPTS: u32 = 5;
         let mut live = Live::open(carrier, self.interfaces, self.netns, self.wanted.deadline)?;
         let record = self.record(live.form());
@@ -100,7 +121,10 @@ impl Attempt<'_> {
             let mut found = live.read(self.plan)?;
             let already = self.plan.compare_rules(&found.rules).is_empty();
             if self.plan.compare(&found).is_empty() {
-                let done = Record { done: true, ..record.clone() };
+                let done = Record {
+                    done: true,
+                    ..record.clone()
+                };
                 if earlier != Some(&done) {
                     done.write()?;
                 }
@@ -111,8 +135,15 @@ impl Attempt<'_> {
                     made => found = made?,
                 }
             }
-            let reason = if already { Reason::AlreadyRedirected } else { Reason::Redirected };
-            return Ok((reason, self.in_front(&mut live, &found).into_iter().collect()));
+            let reason = if already {
+                Reason::AlreadyRedirected
+            } else {
+                Reason::Redirected
+            };
+            return Ok((
+                reason,
+                self.in_front(&mut live, &found).into_iter().collect(),
+            ));
         }
         Err(KernelError::Overtaken.into())
     }
@@ -123,7 +154,9 @@ impl Attempt<'_> {
         let found = live.read(self.plan)?;
         match summary(&self.plan.compare(&found)) {
             None => Ok(found),
-            Some(what) => Err(Reason::KernelRefused.because(format!("the redirection reads back differently: {what}")).into()),
+            Some(what) => Err(Reason::KernelRefused
+                .because(format!("the redirection reads back differently: {what}"))
+                .into()),
         }
     }
 
@@ -131,17 +164,25 @@ impl Attempt<'_> {
     fn in_front(&self, live: &mut Live<'_>, found: &State) -> Option<Explanation> {
         match live.in_front(self.plan, found) {
             Ok(in_front) => summary(&in_front).map(|what| Reason::Preempted.because(what)),
-            Err(error) => Some(Reason::Preempted.because(format!("what comes before the redirection cannot be told: {error}"))),
+            Err(error) => Some(Reason::Preempted.because(format!(
+                "what comes before the redirection cannot be told: {error}"
+            ))),
         }
     }
 
     /// Rules that are there already are the planned ones, or what an ADD that was killed left of them.
     fn no_conflict(&self, found: &State, earlier: Option<&Record>) -> Result<(), Explanation> {
         let conflict = |what: &str| {
-            let cause = format!("this network namespace already has other rules of ours or Istio's: {what}");
+            let cause = format!(
+                "this network namespace already has other rules of ours or Istio's: {what}"
+            );
             Err(Reason::ConflictingAttachment.because(cause))
         };
-        let extra = self.plan.compare_routing(&found.routing).into_iter().find(|d| d.expected.is_none());
+        let extra = self
+            .plan
+            .compare_routing(&found.routing)
+            .into_iter()
+            .find(|d| d.expected.is_none());
         if let Some(extra) = extra {
             return conflict(&extra.to_string());
         }
@@ -176,12 +217,18 @@ impl Attempt<'_> {
 /// Does `work` with its record written before and marked done after. Where it fails, what was on record before is again; with iptables
 /// a new one stays as not done, for what could not be undone.
 fn noted<T>(record: &Record, work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
-    let before = attachments::get(&record.container_id, &record.ifname).ok().flatten();
+    let before = attachments::get(&record.container_id, &record.ifname)
+        .ok()
+        .flatten();
     let before = before.filter(|r| r.netns_cookie == record.netns_cookie);
     record.write()?;
     let worked = work();
     match (&worked, before) {
-        (Ok(_), _) => Record { done: true, ..record.clone() }.write()?,
+        (Ok(_), _) => Record {
+            done: true,
+            ..record.clone()
+        }
+        .write()?,
         // if this fails too, what is on record says that it was not done
         (Err(_), Some(before)) => drop(before.write()),
         (Err(_), None) if record.backend != Form::Nftables => {}

@@ -19,7 +19,9 @@ pub(super) fn lock(cookie: u64, deadline: Deadline) -> Result<Flock<File>, Expla
             return Ok(lock);
         }
         if deadline.left().is_zero() {
-            return Err(Reason::DeadlineExceeded.because("another ADD is still making rules of iptables"));
+            return Err(
+                Reason::DeadlineExceeded.because("another ADD is still making rules of iptables")
+            );
         }
         std::thread::sleep(Duration::from_millis(2));
     }

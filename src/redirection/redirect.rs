@@ -30,7 +30,14 @@ pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explana
             None => interfaces.pod_network(wanted.intent.interfaces == Interfaces::Primary)?,
         };
         let plan = Plan::new(wanted.intent, &network)?;
-        let attempt = Attempt { netns, interfaces: &interfaces, wanted, plan: &plan, network, cookie };
+        let attempt = Attempt {
+            netns,
+            interfaces: &interfaces,
+            wanted,
+            plan: &plan,
+            network,
+            cookie,
+        };
         let (reason, mut warnings) = attempt.by_backend(earlier.as_ref())?;
         warnings.extend(plan.warnings);
         Ok(Done { reason, warnings })

@@ -22,9 +22,17 @@ impl Findings {
     /// What is wrong in a word; `None` where it is as it should be. What of somebody else lets packets go on to ours is not wrong.
     pub fn wrong(&self) -> Option<Reason> {
         if self.differences.is_empty() {
-            return self.in_front.iter().any(|p| p.decides).then_some(Reason::Preempted);
+            return self
+                .in_front
+                .iter()
+                .any(|p| p.decides)
+                .then_some(Reason::Preempted);
         }
-        Some(if self.outdated { Reason::Outdated } else { Reason::Drifted })
+        Some(if self.outdated {
+            Reason::Outdated
+        } else {
+            Reason::Drifted
+        })
     }
 }
 
@@ -39,7 +47,9 @@ pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
 /// Puts right what has changed, and says what is then found: what of somebody else is in front, or beside our rules, stays.
 pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
     // nf_tables refuses what was made for another state; with iptables an ADD must not be at it
-    let _locked = (record.backend != Form::Nftables).then(|| lock(record.netns_cookie, deadline)).transpose()?;
+    let _locked = (record.backend != Form::Nftables)
+        .then(|| lock(record.netns_cookie, deadline))
+        .transpose()?;
     within(record, netns, deadline, |live, plan| {
         let found = live.read(plan)?;
         if !plan.compare(&found).is_empty() {
@@ -52,11 +62,19 @@ pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
 
 fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) -> Findings {
     // what somebody else has put there must not keep us from what is ours
-    let in_front = live
-        .in_front(plan, found)
-        .unwrap_or_else(|error| vec![Preempting { place: "what comes before our rules".into(), rule: error.to_string(), decides: true }]);
+    let in_front = live.in_front(plan, found).unwrap_or_else(|error| {
+        vec![Preempting {
+            place: "what comes before our rules".into(),
+            rule: error.to_string(),
+            decides: true,
+        }]
+    });
     let outdated = record.format != FORMAT && !plan.is_gutted(found);
-    Findings { differences: plan.compare(found), in_front, outdated }
+    Findings {
+        differences: plan.compare(found),
+        in_front,
+        outdated,
+    }
 }
 
 /// Does `work` in the namespace of a record's attachment.
@@ -69,14 +87,22 @@ fn within<T: Send>(
     let plan = Plan::new(&record.intent, &record.network)?;
     let tools = match record.backend {
         Form::Nftables => None,
-        Form::Iptables | Form::IptablesNft | Form::IptablesLegacy => Some(tools(plan.families, deadline)?),
+        Form::Iptables | Form::IptablesNft | Form::IptablesLegacy => {
+            Some(tools(plan.families, deadline)?)
+        }
     };
     netns.run(|| {
         if cookie()? != record.netns_cookie {
-            return Err(Reason::NetnsInvalid.because("it is not the network namespace of this attachment's ADD"));
+            return Err(Reason::NetnsInvalid
+                .because("it is not the network namespace of this attachment's ADD"));
         }
         let interfaces = Interfaces::open(deadline)?;
-        let carrier = tools.as_ref().map_or(Carrier::Nftables, |tools| Carrier::Iptables(tools, Some(record.backend)));
-        work(&mut Live::open(&carrier, &interfaces, netns, deadline)?, &plan)
+        let carrier = tools.as_ref().map_or(Carrier::Nftables, |tools| {
+            Carrier::Iptables(tools, Some(record.backend))
+        });
+        work(
+            &mut Live::open(&carrier, &interfaces, netns, deadline)?,
+            &plan,
+        )
     })
 }

@@ -11,7 +11,9 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::{
     Found, delays,
-    wire::{self, Answer, Ask, Bypassing, Governed, LONGEST_ANSWER, LookUp, Question, Reply, Report},
+    wire::{
+        self, Answer, Ask, Bypassing, Governed, LONGEST_ANSWER, LookUp, Question, Reply, Report,
+    },
 };
 use crate::{
     cni::PodRef,
@@ -37,7 +39,12 @@ pub(super) struct Heard {
 
 /// Asks for a pod. While the agent is away, which is what an update or a restart looks like, it is asked again and again: until the
 /// deadline where nobody else can be asked.
-pub(super) fn look_up(pod: &PodRef, profile: Option<&str>, deadline: Deadline, is_last: bool) -> Result<Heard, Explanation> {
+pub(super) fn look_up(
+    pod: &PodRef,
+    profile: Option<&str>,
+    deadline: Deadline,
+    is_last: bool,
+) -> Result<Heard, Explanation> {
     let patience = if is_last { deadline } else { deadline.half() };
     let mut delays = delays(Duration::from_millis(5), Duration::from_millis(250));
     loop {
@@ -81,7 +88,10 @@ impl Conversation {
     pub fn report(mut self, report: Option<&Report>) {
         if let Ok(mut line) = serde_json::to_vec(&report) {
             line.push(b'\n');
-            self.0.set_nonblocking(true).and_then(|()| self.0.write_all(&line)).ok();
+            self.0
+                .set_nonblocking(true)
+                .and_then(|()| self.0.write_all(&line))
+                .ok();
         }
     }
 }
@@ -95,14 +105,34 @@ enum Silent {
 }
 
 fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<Heard, Silent> {
-    let PodRef { namespace, name, uid } = pod.clone();
+    let PodRef {
+        namespace,
+        name,
+        uid,
+    } = pod.clone();
     let millis = deadline.left().as_millis() as u64;
-    let ask = Ask::LookUp(LookUp { namespace, name, uid, profile: profile.map(Into::into), millis });
+    let ask = Ask::LookUp(LookUp {
+        namespace,
+        name,
+        uid,
+        profile: profile.map(Into::into),
+        millis,
+    });
     match converse(ask, deadline).map_err(Silent::Away)? {
         (Reply::Found(governed), conversation) => {
-            let Governed { pod, namespace, profile } = *governed;
-            let profile = profile.profile().map_err(|e| Silent::Away(format!("its profile cannot be read: {e}")))?;
-            Ok(Heard { found: Found { pod, namespace }, profile, conversation })
+            let Governed {
+                pod,
+                namespace,
+                profile,
+            } = *governed;
+            let profile = profile
+                .profile()
+                .map_err(|e| Silent::Away(format!("its profile cannot be read: {e}")))?;
+            Ok(Heard {
+                found: Found { pod, namespace },
+                profile,
+                conversation,
+            })
         }
         (Reply::Refused(refusal), _) => Err(Silent::Refused(refusal.into())),
         (Reply::Bypassing(_), _) => Err(Silent::Away("it answers something else".into())),
@@ -113,23 +143,38 @@ fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<He
 fn converse(ask: Ask, deadline: Deadline) -> Result<(Reply, Conversation), String> {
     let said = |e: std::io::Error| {
         let is_late = matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
-        if is_late { "it does not answer in time".to_owned() } else { e.to_string() }
+        if is_late {
+            "it does not answer in time".to_owned()
+        } else {
+            e.to_string()
+        }
     };
     is_root_s(Path::new(paths::RUN))?;
     let mut stream = connect().map_err(said)?;
     let within = Some(deadline.left().max(Duration::from_millis(1)));
-    stream.set_read_timeout(within).and_then(|()| stream.set_write_timeout(within)).map_err(said)?;
+    stream
+        .set_read_timeout(within)
+        .and_then(|()| stream.set_write_timeout(within))
+        .map_err(said)?;
     let mut line = serde_json::to_vec(&Question::new(ask)).map_err(|e| e.to_string())?;
     line.push(b'\n');
     stream.write_all(&line).map_err(said)?;
     line.clear();
-    BufReader::new(&stream).take(LONGEST_ANSWER as u64).read_until(b'\n', &mut line).map_err(said)?;
+    BufReader::new(&stream)
+        .take(LONGEST_ANSWER as u64)
+        .read_until(b'\n', &mut line)
+        .map_err(said)?;
     if line.is_empty() {
         return Err("it hung up".into());
     }
-    let answer: Answer = serde_json::from_slice(&line).map_err(|e| format!("its answer cannot be read: {e}"))?;
+    let answer: Answer =
+        serde_json::from_slice(&line).map_err(|e| format!("its answer cannot be read: {e}"))?;
     if !wire::is_spoken(answer.version) {
-        return Err(format!("it speaks version {}, we speak {}", answer.version, wire::VERSION));
+        return Err(format!(
+            "it speaks version {}, we speak {}",
+            answer.version,
+            wire::VERSION
+        ));
     }
     Ok((answer.reply, Conversation(stream)))
 }
@@ -148,11 +193,17 @@ pub(crate) fn connect() -> std::io::Result<UnixStream> {
 fn is_root_s(directory: &Path) -> Result<(), String> {
     match std::fs::symlink_metadata(directory) {
         Ok(_) if crate::node::state::is_private(directory) => Ok(()),
-        Ok(_) => Err(format!("{} is not a directory of root's alone", directory.display())),
+        Ok(_) => Err(format!(
+            "{} is not a directory of root's alone",
+            directory.display()
+        )),
         Err(e) => Err(format!("{}: {e}", directory.display())),
     }
 }
 
 fn unavailable(why: &str) -> Explanation {
-    Reason::AgentUnavailable.because(format!("the node agent does not answer on {}: {why}", paths::AGENT_SOCKET))
+    Reason::AgentUnavailable.because(format!(
+        "the node agent does not answer on {}: {why}",
+        paths::AGENT_SOCKET
+    ))
 }

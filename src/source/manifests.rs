@@ -57,19 +57,35 @@ impl PodSource for Directory<'_> {
     fn look_up(&self, asked: &PodRef, _deadline: Deadline) -> Result<Found, Explanation> {
         let (mut pod, mut namespace) = (None, None);
         for path in list(self.path, &EXTENSIONS)? {
-            let Some(text) = read(&path, Privacy::Public)? else { continue };
+            let Some(text) = read(&path, Privacy::Public)? else {
+                continue;
+            };
             for object in parse(&text, &path).map_err(|e| Reason::NodeConfigInvalid.because(e))? {
                 match object {
-                    Object::Pod(p) if p.metadata.namespace == asked.namespace && p.metadata.name == asked.name => pod = Some(*p),
-                    Object::Namespace(n) if n.metadata.name == asked.namespace => namespace = Some(n),
-                    Object::Pod(_) | Object::Namespace(_) | Object::Attachment(_) | Object::Profile(_) => {}
+                    Object::Pod(p)
+                        if p.metadata.namespace == asked.namespace
+                            && p.metadata.name == asked.name =>
+                    {
+                        pod = Some(*p)
+                    }
+                    Object::Namespace(n) if n.metadata.name == asked.namespace => {
+                        namespace = Some(n)
+                    }
+                    Object::Pod(_)
+                    | Object::Namespace(_)
+                    | Object::Attachment(_)
+                    | Object::Profile(_) => {}
                 }
             }
         }
-        let missing =
-            |what: String| Reason::PodNotFound.because(format!("{what} is not in {}", self.path.display())).remedy("add its manifest");
+        let missing = |what: String| {
+            Reason::PodNotFound
+                .because(format!("{what} is not in {}", self.path.display()))
+                .remedy("add its manifest")
+        };
         let pod = pod.ok_or_else(|| missing(format!("pod {}/{}", asked.namespace, asked.name)))?;
-        let namespace = namespace.ok_or_else(|| missing(format!("namespace {}", asked.namespace)))?;
+        let namespace =
+            namespace.ok_or_else(|| missing(format!("namespace {}", asked.namespace)))?;
         Ok(Found { pod, namespace })
     }
 }
@@ -85,36 +101,67 @@ pub fn parse(text: &str, path: &Path) -> Result<Vec<Object>, String> {
 }
 
 /// A file named `.json` is read as JSON: what that escapes (surrogate pairs) YAML does not take.
-fn documents<'a>(text: &'a str, path: &Path) -> Box<dyn Iterator<Item = Result<Value, String>> + 'a> {
+fn documents<'a>(
+    text: &'a str,
+    path: &Path,
+) -> Box<dyn Iterator<Item = Result<Value, String>> + 'a> {
     if path.extension().is_some_and(|e| e == "json") {
-        return Box::new(serde_json::Deserializer::from_str(text).into_iter().map(|d| d.map_err(|e| e.to_string())));
+        return Box::new(
+            serde_json::Deserializer::from_str(text)
+                .into_iter()
+                .map(|d| d.map_err(|e| e.to_string())),
+        );
     }
-    Box::new(serde_yaml::Deserializer::from_str(text).map(|d| Value::deserialize(d).map_err(|e| e.to_string())))
+    Box::new(
+        serde_yaml::Deserializer::from_str(text)
+            .map(|d| Value::deserialize(d).map_err(|e| e.to_string())),
+    )
 }
 
 fn collect(value: Value, path: &Path, into: &mut Vec<Object>) -> Result<(), String> {
     if value.is_null() {
         return Ok(()); // an empty document
     }
-    let kind = value.get("kind").and_then(Value::as_str).ok_or("there is no kind")?.to_owned();
+    let kind = value
+        .get("kind")
+        .and_then(Value::as_str)
+        .ok_or("there is no kind")?
+        .to_owned();
     let typed = |e: serde_json::Error| format!("{kind}: {e}");
     match kind.as_str() {
         "Pod" => into.push(Object::Pod(pod(value)?)),
-        "Namespace" => into.push(Object::Namespace(serde_json::from_value(value).map_err(typed)?)),
+        "Namespace" => into.push(Object::Namespace(
+            serde_json::from_value(value).map_err(typed)?,
+        )),
         "NetworkAttachmentDefinition" => into.push(Object::Attachment(attachment(value)?)),
-        "MeshProfile" => into.push(Object::Profile(Box::new(Profile::from_value(value, ProfileOrigin::File(PathBuf::from(path)))?))),
+        "MeshProfile" => into.push(Object::Profile(Box::new(Profile::from_value(
+            value,
+            ProfileOrigin::File(PathBuf::from(path)),
+        )?))),
         list if list.ends_with("List") => {
-            for mut item in value.get("items").and_then(Value::as_array).cloned().unwrap_or_default() {
+            for mut item in value
+                .get("items")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default()
+            {
                 if item.get("kind").is_none() {
                     item["kind"] = list.trim_end_matches("List").into(); // a typed list names the kind once
                 }
                 collect(item, path, into)?;
             }
         }
-        "Deployment" | "DeploymentConfig" | "ReplicaSet" | "StatefulSet" | "DaemonSet" | "Job" | "ReplicationController" => {
-            into.push(Object::Pod(template(&value, "/spec/template")?))
-        }
-        "CronJob" => into.push(Object::Pod(template(&value, "/spec/jobTemplate/spec/template")?)),
+        "Deployment"
+        | "DeploymentConfig"
+        | "ReplicaSet"
+        | "StatefulSet"
+        | "DaemonSet"
+        | "Job"
+        | "ReplicationController" => into.push(Object::Pod(template(&value, "/spec/template")?)),
+        "CronJob" => into.push(Object::Pod(template(
+            &value,
+            "/spec/jobTemplate/spec/template",
+        )?)),
         _ => {}
     }
     Ok(())
@@ -130,8 +177,15 @@ fn pod(value: Value) -> Result<Box<Pod>, String> {
 
 /// A workload's pod, under the workload's own name and namespace.
 fn template(workload: &Value, at: &str) -> Result<Box<Pod>, String> {
-    let mut pod = pod(workload.pointer(at).cloned().ok_or_else(|| format!("there is no {at}"))?)?;
-    let of_workload = |key: &str| workload.pointer(&format!("/metadata/{key}")).and_then(Value::as_str);
+    let mut pod = pod(workload
+        .pointer(at)
+        .cloned()
+        .ok_or_else(|| format!("there is no {at}"))?)?;
+    let of_workload = |key: &str| {
+        workload
+            .pointer(&format!("/metadata/{key}"))
+            .and_then(Value::as_str)
+    };
     pod.metadata.name = of_workload("name").unwrap_or_default().into();
     pod.metadata.namespace = of_workload("namespace").unwrap_or("default").into();
     Ok(pod)
@@ -141,7 +195,8 @@ fn attachment(value: Value) -> Result<AttachmentDefinition, String> {
     let text = |at: &str| value.pointer(at).and_then(Value::as_str).map(str::to_owned);
     Ok(AttachmentDefinition {
         namespace: text("/metadata/namespace").unwrap_or_else(|| "default".into()),
-        name: text("/metadata/name").ok_or("NetworkAttachmentDefinition: there is no metadata.name")?,
+        name: text("/metadata/name")
+            .ok_or("NetworkAttachmentDefinition: there is no metadata.name")?,
         config: text("/spec/config").filter(|c| !c.trim().is_empty()),
     })
 }
@@ -154,7 +209,9 @@ mod tests {
         let name = |o: Object| match o {
             Object::Pod(p) => format!("pod {}/{}", p.metadata.namespace, p.metadata.name),
             Object::Namespace(n) => format!("namespace {}", n.metadata.name),
-            Object::Attachment(a) => format!("nad {}/{} {}", a.namespace, a.name, a.config.is_some()),
+            Object::Attachment(a) => {
+                format!("nad {}/{} {}", a.namespace, a.name, a.config.is_some())
+            }
             Object::Profile(p) => format!("profile {}", p.name),
         };
         parse(text, Path::new("f.yaml")).map(|o| o.into_iter().map(name).collect())
@@ -185,13 +242,24 @@ spec: {jobTemplate: {spec: {template: {metadata: {labels: {x: "y"}}, spec: {cont
 "#;
         assert_eq!(
             kinds(text).unwrap(),
-            ["namespace a", "pod default/l", "pod default/p", "pod a/nightly", "nad a/mesh true", "profile gold"]
+            [
+                "namespace a",
+                "pod default/l",
+                "pod default/p",
+                "pod a/nightly",
+                "nad a/mesh true",
+                "profile gold"
+            ]
         );
     }
 
     #[test]
     fn json_is_json() {
-        let objects = parse(r#"{"kind":"Namespace","metadata":{"name":"n","labels":{"a":"\ud83d\ude00"}}}"#, Path::new("n.json")).unwrap();
+        let objects = parse(
+            r#"{"kind":"Namespace","metadata":{"name":"n","labels":{"a":"\ud83d\ude00"}}}"#,
+            Path::new("n.json"),
+        )
+        .unwrap();
         assert!(matches!(&objects[..], [Object::Namespace(n)] if n.metadata.labels["a"] == "😀"));
         assert!(parse("kind: Namespace", Path::new("n.json")).is_err());
     }
@@ -199,14 +267,26 @@ spec: {jobTemplate: {spec: {template: {metadata: {labels: {x: "y"}}, spec: {cont
     #[test]
     fn what_is_wrong_is_placed() {
         for (text, part) in [
-            ("kind: Pod\nmetadata: {labels: {a: true}}", "document 1: Pod: invalid type: boolean"),
-            ("kind: Namespace\n---\nfoo: bar", "document 2: there is no kind"),
+            (
+                "kind: Pod\nmetadata: {labels: {a: true}}",
+                "document 1: Pod: invalid type: boolean",
+            ),
+            (
+                "kind: Namespace\n---\nfoo: bar",
+                "document 2: there is no kind",
+            ),
             ("kind: Deployment", "there is no /spec/template"),
             ("a: [", "document 1"),
-            ("{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: p}, spec: {x: 1}}", "unknown field `x`"),
+            (
+                "{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: p}, spec: {x: 1}}",
+                "unknown field `x`",
+            ),
         ] {
             let error = kinds(text).unwrap_err();
-            assert!(error.starts_with("f.yaml") && error.contains(part), "{text}: {error}");
+            assert!(
+                error.starts_with("f.yaml") && error.contains(part),
+                "{text}: {error}"
+            );
         }
     }
 }

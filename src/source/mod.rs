@@ -46,7 +46,12 @@ pub struct Answered {
 
 /// Asks the node's sources in order, for a pod whose attachment may name a profile. The next one is asked only where one is away, never
 /// where one has answered; each but the last has half of the time that is left.
-pub fn look_up(config: &NodeConfig, pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<Answered, Explanation> {
+pub fn look_up(
+    config: &NodeConfig,
+    pod: &PodRef,
+    profile: Option<&str>,
+    deadline: Deadline,
+) -> Result<Answered, Explanation> {
     let mut away = None;
     for (at, kind) in config.sources.iter().enumerate() {
         let is_last = !config.sources[at + 1..].iter().any(|next| next.is_there());
@@ -71,7 +76,9 @@ pub fn any_available(config: &NodeConfig) -> Result<(), Explanation> {
             SourceKind::Agent => agent::listens(),
             SourceKind::Api => api::Api::credential()?.is_some(),
             SourceKind::Manifests => match &config.manifests {
-                Some(directory) => list(directory, &manifests::EXTENSIONS).map(|_| directory.is_dir())?,
+                Some(directory) => {
+                    list(directory, &manifests::EXTENSIONS).map(|_| directory.is_dir())?
+                }
                 None => false,
             },
         };
@@ -93,8 +100,16 @@ fn ask(
     let within = if is_last { deadline } else { deadline.half() };
     let found = match kind {
         SourceKind::Agent => {
-            let agent::Heard { found, profile, conversation } = agent::look_up(pod, profile, deadline, is_last)?;
-            return Ok(Answered { found, profile: Some(profile), conversation: Some(conversation) });
+            let agent::Heard {
+                found,
+                profile,
+                conversation,
+            } = agent::look_up(pod, profile, deadline, is_last)?;
+            return Ok(Answered {
+                found,
+                profile: Some(profile),
+                conversation: Some(conversation),
+            });
         }
         SourceKind::Api => match api::Api::credential()? {
             Some(credential) => api::Api::new(credential).look_up(pod, within)?,
@@ -105,7 +120,11 @@ fn ask(
             None => return Err(Reason::NoSource.into()),
         },
     };
-    Ok(Answered { found, profile: None, conversation: None })
+    Ok(Answered {
+        found,
+        profile: None,
+        conversation: None,
+    })
 }
 
 impl SourceKind {
@@ -120,28 +139,49 @@ impl SourceKind {
 
 /// How long to wait before each further attempt, without end: growing, and not the same for everybody.
 pub(crate) fn delays(first: Duration, longest: Duration) -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default().with_min_delay(first).with_max_delay(longest).with_jitter().without_max_times().build()
+    ExponentialBuilder::default()
+        .with_min_delay(first)
+        .with_max_delay(longest)
+        .with_jitter()
+        .without_max_times()
+        .build()
 }
 
 /// Neither of the usual sources was ever installed.
-const NOBODY: &str = "there is neither a node agent nor an API credential in /var/lib/mesh-optin/api";
+const NOBODY: &str =
+    "there is neither a node agent nor an API credential in /var/lib/mesh-optin/api";
 
 /// Whether another source may know more.
 fn has_failed(reason: Reason) -> bool {
-    matches!(reason, Reason::AgentUnavailable | Reason::ApiUnreachable | Reason::DeadlineExceeded)
+    matches!(
+        reason,
+        Reason::AgentUnavailable | Reason::ApiUnreachable | Reason::DeadlineExceeded
+    )
 }
 
 /// The runtime's UID must be the pod's: names are used again. So must be the node, where ours is known.
 fn is_the_one(found: &Found, asked: &PodRef, config: &NodeConfig) -> Result<(), Explanation> {
-    let PodRef { namespace, name, uid } = asked;
+    let PodRef {
+        namespace,
+        name,
+        uid,
+    } = asked;
     if let Some(uid) = uid.as_deref().filter(|uid| !found.pod.is_incarnation(uid)) {
-        let cause = format!("pod {namespace}/{name} has UID {}, the runtime asks for {uid}", found.pod.metadata.uid);
+        let cause = format!(
+            "pod {namespace}/{name} has UID {}, the runtime asks for {uid}",
+            found.pod.metadata.uid
+        );
         return Err(Reason::PodUidMismatch.because(cause));
     }
-    if let Some(node) = config.node_name.as_deref().filter(|node| *node != found.pod.spec.node_name) {
-        return Err(
-            Reason::WrongNode.because(format!("pod {namespace}/{name} is bound to node {:?}, this is {node:?}", found.pod.spec.node_name))
-        );
+    if let Some(node) = config
+        .node_name
+        .as_deref()
+        .filter(|node| *node != found.pod.spec.node_name)
+    {
+        return Err(Reason::WrongNode.because(format!(
+            "pod {namespace}/{name} is bound to node {:?}, this is {node:?}",
+            found.pod.spec.node_name
+        )));
     }
     Ok(())
 }
@@ -155,10 +195,20 @@ mod tests {
         let mut pod = Pod::default();
         pod.metadata.uid = "new".into();
         pod.spec.node_name = "n1".into();
-        let found = Found { pod, namespace: Namespace::default() };
-        let asked = |uid: Option<&str>| PodRef { namespace: "a".into(), name: "b".into(), uid: uid.map(Into::into) };
+        let found = Found {
+            pod,
+            namespace: Namespace::default(),
+        };
+        let asked = |uid: Option<&str>| PodRef {
+            namespace: "a".into(),
+            name: "b".into(),
+            uid: uid.map(Into::into),
+        };
         let check = |uid, node: Option<&str>| {
-            let config = NodeConfig { node_name: node.map(Into::into), ..NodeConfig::default() };
+            let config = NodeConfig {
+                node_name: node.map(Into::into),
+                ..NodeConfig::default()
+            };
             is_the_one(&found, &asked(uid), &config).map_err(|e| e.reason)
         };
         assert_eq!(check(Some("new"), Some("n1")), Ok(()));

@@ -135,14 +135,21 @@ pub struct Report {
 impl Question {
     /// In our version.
     pub fn new(ask: Ask) -> Self {
-        Self { version: VERSION, ask }
+        Self {
+            version: VERSION,
+            ask,
+        }
     }
 }
 
 impl LookUp {
     /// The pod, as the runtime names it.
     pub fn pod(&self) -> PodRef {
-        PodRef { namespace: self.namespace.clone(), name: self.name.clone(), uid: self.uid.clone() }
+        PodRef {
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+        }
     }
 }
 
@@ -161,17 +168,31 @@ impl From<&Explanation> for Refusal {
         /// More of a text is never shown, in characters.
         const SHOWN: usize = 500;
         let shown = |text: &str| text.chars().take(SHOWN).collect();
-        let Explanation { reason, cause, remedy } = explanation;
-        Self { reason: reason.to_string(), cause: shown(cause), remedy: remedy.as_deref().map(shown) }
+        let Explanation {
+            reason,
+            cause,
+            remedy,
+        } = explanation;
+        Self {
+            reason: reason.to_string(),
+            cause: shown(cause),
+            remedy: remedy.as_deref().map(shown),
+        }
     }
 }
 
 impl From<Refusal> for Explanation {
     fn from(refusal: Refusal) -> Self {
         match Reason::from_code(&refusal.reason) {
-            Some(reason) => Self { reason, cause: refusal.cause, remedy: refusal.remedy.map(Into::into) },
+            Some(reason) => Self {
+                reason,
+                cause: refusal.cause,
+                remedy: refusal.remedy.map(Into::into),
+            },
             // of an agent that is newer than we are
-            None => Reason::AgentUnavailable.because(format!("{}: {}", refusal.reason, refusal.cause)),
+            None => {
+                Reason::AgentUnavailable.because(format!("{}: {}", refusal.reason, refusal.cause))
+            }
         }
     }
 }
@@ -186,27 +207,56 @@ mod tests {
             let sent = reason.because("this");
             assert_eq!(Explanation::from(Refusal::from(&sent)), sent);
         }
-        let newer = Refusal { reason: "FromTheFuture".into(), cause: "that".into(), remedy: None };
+        let newer = Refusal {
+            reason: "FromTheFuture".into(),
+            cause: "that".into(),
+            remedy: None,
+        };
         let read = Explanation::from(newer);
-        assert_eq!((read.reason, read.cause.as_str()), (Reason::AgentUnavailable, "FromTheFuture: that"));
+        assert_eq!(
+            (read.reason, read.cause.as_str()),
+            (Reason::AgentUnavailable, "FromTheFuture: that")
+        );
     }
 
     #[test]
     fn this_version_and_the_one_before_are_spoken() {
         assert!(is_spoken(VERSION) && !is_spoken(VERSION + 1) && !is_spoken(0));
-        let look_up = LookUp { namespace: "a".into(), name: "b".into(), uid: None, profile: None, millis: 5 };
+        let look_up = LookUp {
+            namespace: "a".into(),
+            name: "b".into(),
+            uid: None,
+            profile: None,
+            millis: 5,
+        };
         let line = serde_json::to_string(&Question::new(Ask::LookUp(look_up))).unwrap();
-        assert_eq!(line, r#"{"version":1,"ask":{"lookUp":{"namespace":"a","name":"b","millis":5}}}"#);
-        assert_eq!(serde_json::to_string(&Question::new(Ask::Bypassing {})).unwrap(), r#"{"version":1,"ask":{"bypassing":{}}}"#);
+        assert_eq!(
+            line,
+            r#"{"version":1,"ask":{"lookUp":{"namespace":"a","name":"b","millis":5}}}"#
+        );
+        assert_eq!(
+            serde_json::to_string(&Question::new(Ask::Bypassing {})).unwrap(),
+            r#"{"version":1,"ask":{"bypassing":{}}}"#
+        );
     }
 
     #[test]
     fn profiles_arrive_as_they_were_written() {
         let object = r#"{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{"name":"p"},"spec":{"revisions":["r"]}}"#;
-        let sent =
-            WireProfile { origin: ProfileOrigin::File("/p.yaml".into()), object: Some(RawValue::from_string(object.into()).unwrap()) };
-        let read: WireProfile = serde_json::from_str(&serde_json::to_string(&sent).unwrap()).unwrap();
+        let sent = WireProfile {
+            origin: ProfileOrigin::File("/p.yaml".into()),
+            object: Some(RawValue::from_string(object.into()).unwrap()),
+        };
+        let read: WireProfile =
+            serde_json::from_str(&serde_json::to_string(&sent).unwrap()).unwrap();
         let profile = read.profile().unwrap();
-        assert_eq!((profile.name.as_str(), profile.spec.revisions[0].as_str(), profile.origin), ("p", "r", sent.origin));
+        assert_eq!(
+            (
+                profile.name.as_str(),
+                profile.spec.revisions[0].as_str(),
+                profile.origin
+            ),
+            ("p", "r", sent.origin)
+        );
     }
 }

@@ -1,6 +1,11 @@
 //! The node agent on a node of the lab, with a real kube-apiserver and the rights that deploy/ gives it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking"
+)]
 
 mod absence;
 mod answering;
@@ -26,7 +31,11 @@ use support::{
 };
 
 const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
-const V4: PodNet = PodNet { v4: true, v6: false, net1: false };
+const V4: PodNet = PodNet {
+    v4: true,
+    v6: false,
+    net1: false,
+};
 
 /// Shared by the tests that leave it as it is; each has a node of its own name.
 fn cluster() -> &'static Cluster {

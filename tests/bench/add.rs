@@ -46,7 +46,10 @@ fn main() -> ExitCode {
         return floor::run(netns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     #[allow(clippy::disallowed_methods, reason = "the benchmark's one knob")]
-    let runs = std::env::var("RUNS").ok().and_then(|r| r.parse().ok()).unwrap_or(60);
+    let runs = std::env::var("RUNS")
+        .ok()
+        .and_then(|r| r.parse().ok())
+        .unwrap_or(60);
     let cluster = prepare_cluster();
     on_node(|node| measure(node, &cluster, runs));
     ExitCode::SUCCESS
@@ -87,24 +90,45 @@ fn measure(node: &Node, cluster: &Cluster, runs: usize) {
     let (pod, namespace) = data("defaults");
     let manifests_args = cni_args(&pod);
     node.manifests(&[pod, namespace]);
-    let api_args = cni_args(&cluster.request("GET", "/api/v1/namespaces/team-a/pods/defaults", &json!({})).unwrap());
+    let api_args = cni_args(
+        &cluster
+            .request("GET", "/api/v1/namespaces/team-a/pods/defaults", &json!({}))
+            .unwrap(),
+    );
     credential(node, cluster);
     std::fs::copy(std::env::current_exe().unwrap(), node.path("floor")).unwrap();
-    let binary = std::fs::metadata(env!("CARGO_BIN_EXE_mesh-optin")).unwrap().len();
+    let binary = std::fs::metadata(env!("CARGO_BIN_EXE_mesh-optin"))
+        .unwrap()
+        .len();
     let agent = Agent::start(node, cluster, "node-1", &[]).ready();
     agent.reaches("mesh_optin_cached_namespaces", 1.0);
-    eprintln!("making {} pods ...", runs * KINDS + AT_ONCE * CROWDS.len() + KINDS);
+    eprintln!(
+        "making {} pods ...",
+        runs * KINDS + AT_ONCE * CROWDS.len() + KINDS
+    );
     let mut pods = Pods { node, made: 0 };
-    let args = |kind| if matches!(kind, Kind::Api | Kind::Agent) { api_args.as_str() } else { &manifests_args };
-    let peaks =
-        Kind::ALL.map(|(kind, _)| (kind != Kind::Floor).then(|| peak_memory(node, cluster, kind, &pods.next(), args(kind), agent.pid)));
+    let args = |kind| {
+        if matches!(kind, Kind::Api | Kind::Agent) {
+            api_args.as_str()
+        } else {
+            &manifests_args
+        }
+    };
+    let peaks = Kind::ALL.map(|(kind, _)| {
+        (kind != Kind::Floor)
+            .then(|| peak_memory(node, cluster, kind, &pods.next(), args(kind), agent.pid))
+    });
     let netns: Vec<[String; KINDS]> = (0..runs).map(|_| Kind::ALL.map(|_| pods.next())).collect();
-    let crowds = CROWDS.map(|_| ()).map(|()| (0..AT_ONCE).map(|_| pods.next()).collect::<Vec<_>>());
+    let crowds = CROWDS
+        .map(|_| ())
+        .map(|()| (0..AT_ONCE).map(|_| pods.next()).collect::<Vec<_>>());
     let root = node.path("");
     inside(&cluster.netns, || {
         // of this thread and its children only: it has a mount namespace, so a root, of its own
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).unwrap();
-        chroot(&root).and_then(|()| nix::unistd::chdir("/")).unwrap();
+        chroot(&root)
+            .and_then(|()| nix::unistd::chdir("/"))
+            .unwrap();
         let mut samples: [Vec<Sample>; KINDS] = Default::default();
         for of_run in &netns {
             for (at, (kind, _)) in Kind::ALL.into_iter().enumerate() {
@@ -124,17 +148,38 @@ fn measure(node: &Node, cluster: &Cluster, runs: usize) {
     });
 }
 
-fn report(runs: usize, binary: u64, samples: &[Vec<Sample>; KINDS], peaks: &[Option<u64>; KINDS], crowd: &[Duration]) {
+fn report(
+    runs: usize,
+    binary: u64,
+    samples: &[Vec<Sample>; KINDS],
+    peaks: &[Option<u64>; KINDS],
+    crowd: &[Duration],
+) {
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
-    let floor = (median(&samples[0], |s| s.wall), median(&samples[0], |s| s.cpu));
-    println!("\nmedians of {runs} runs in turn        wall     x floor    CPU      x floor   peak RSS");
+    let floor = (
+        median(&samples[0], |s| s.wall),
+        median(&samples[0], |s| s.cpu),
+    );
+    println!(
+        "\nmedians of {runs} runs in turn        wall     x floor    CPU      x floor   peak RSS"
+    );
     for ((kind, name), (samples, peak)) in Kind::ALL.into_iter().zip(samples.iter().zip(peaks)) {
         let (wall, cpu) = (median(samples, |s| s.wall), median(samples, |s| s.cpu));
         let peak = peak.map_or_else(String::new, |kib| format!("{:.1} MB", kib as f64 / 1e3));
         let ratio = |a: Duration, b: Duration| {
-            if kind == Kind::Floor { String::new() } else { format!("{:.2}", a.as_secs_f64() / b.as_secs_f64()) }
+            if kind == Kind::Floor {
+                String::new()
+            } else {
+                format!("{:.2}", a.as_secs_f64() / b.as_secs_f64())
+            }
         };
-        println!("{name:28} {:8.2} ms {:>8} {:8.2} ms {:>8}   {peak:>8}", ms(wall), ratio(wall, floor.0), ms(cpu), ratio(cpu, floor.1));
+        println!(
+            "{name:28} {:8.2} ms {:>8} {:8.2} ms {:>8}   {peak:>8}",
+            ms(wall),
+            ratio(wall, floor.0),
+            ms(cpu),
+            ratio(cpu, floor.1)
+        );
     }
     let [floor, manifests, agent] = [0, 1, 2].map(|at| ms(crowd[at]));
     println!(
@@ -154,15 +199,32 @@ fn configure(kind: Kind) {
     std::fs::write("/etc/mesh-optin/node.yaml", kind.node_yaml()).unwrap();
 }
 
-#[allow(clippy::disallowed_methods, reason = "a runtime calls plugins as processes")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a runtime calls plugins as processes"
+)]
 fn command(kind: Kind, netns: &str, args: &str) -> Command {
-    let mut command = Command::new(if kind == Kind::Floor { "/floor" } else { "/mesh-optin" });
-    command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()); // the root has no /dev/null
+    let mut command = Command::new(if kind == Kind::Floor {
+        "/floor"
+    } else {
+        "/mesh-optin"
+    });
+    command
+        .env_clear()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped()); // the root has no /dev/null
     if kind == Kind::Floor {
         command.args(["floor", netns]);
     } else {
         let id = netns.rsplit('/').next().unwrap();
-        command.envs([("CNI_COMMAND", "ADD"), ("CNI_CONTAINERID", id), ("CNI_NETNS", netns), ("CNI_IFNAME", "net1"), ("CNI_ARGS", args)]);
+        command.envs([
+            ("CNI_COMMAND", "ADD"),
+            ("CNI_CONTAINERID", id),
+            ("CNI_NETNS", netns),
+            ("CNI_IFNAME", "net1"),
+            ("CNI_ARGS", args),
+        ]);
     }
     command
 }
@@ -171,13 +233,20 @@ fn sample(kind: Kind, netns: &str, args: &str) -> Sample {
     let cpu = || {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
         let micros = |t: nix::sys::time::TimeVal| t.tv_sec() * 1_000_000 + t.tv_usec();
-        Duration::from_micros((micros(usage.user_time()) + micros(usage.system_time())).try_into().unwrap())
+        Duration::from_micros(
+            (micros(usage.user_time()) + micros(usage.system_time()))
+                .try_into()
+                .unwrap(),
+        )
     };
     let (before, started) = (cpu(), Instant::now());
     let mut child = command(kind, netns, args).spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), CONFIG.as_bytes()).ok();
     assert!(child.wait().unwrap().success());
-    Sample { wall: started.elapsed(), cpu: cpu() - before }
+    Sample {
+        wall: started.elapsed(),
+        cpu: cpu() - before,
+    }
 }
 
 fn at_once(kind: Kind, netns: &[String], args: &str) -> Duration {
@@ -197,7 +266,14 @@ fn at_once(kind: Kind, netns: &[String], args: &str) -> Duration {
 }
 
 /// `VmHWM` in KiB, read while strace holds the process at its exit.
-fn peak_memory(node: &Node, cluster: &Cluster, kind: Kind, netns: &str, args: &str, agent: Pid) -> u64 {
+fn peak_memory(
+    node: &Node,
+    cluster: &Cluster,
+    kind: Kind,
+    netns: &str,
+    args: &str,
+    agent: Pid,
+) -> u64 {
     let (root, trace) = (node.path(""), node.path("trace"));
     node.write("etc/mesh-optin/node.yaml", kind.node_yaml());
     let script = format!(
@@ -227,14 +303,23 @@ fn high_water_mark(agent: Pid) -> u64 {
     let of = |pid: std::ffi::OsString| {
         // the agent has the same name
         let status = std::fs::read_to_string(format!("/proc/{}/status", pid.display())).ok()?;
-        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).map(str::trim);
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|l| l.strip_prefix(name))
+                .map(str::trim)
+        };
         if field("Name:")? == "mesh-optin" && pid != agent.to_string().as_str() {
             field("VmHWM:")?.trim_end_matches(" kB").parse().ok()
         } else {
             None
         }
     };
-    std::fs::read_dir("/proc").unwrap().filter_map(|e| of(e.ok()?.file_name())).max().unwrap_or(0)
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| of(e.ok()?.file_name()))
+        .max()
+        .unwrap_or(0)
 }
 
 /// Pods with an eth0 and nothing else.
@@ -258,5 +343,9 @@ fn prepare_cluster() -> Cluster {
 }
 
 fn credential(node: &Node, cluster: &Cluster) {
-    node.credential(SERVER, &cluster.file("ca.crt"), &cluster.token("mesh-optin", "node"));
+    node.credential(
+        SERVER,
+        &cluster.file("ca.crt"),
+        &cluster.token("mesh-optin", "node"),
+    );
 }

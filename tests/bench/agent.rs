@@ -28,8 +28,16 @@ fn main() {
     eprintln!("starting kube-apiserver ...");
     let cluster = Cluster::start();
     cluster.apply_rbac();
-    (0..NAMESPACES).for_each(|n| cluster.namespace(&format!("bench-{n}"), &json!({"istio-injection": "enabled"})));
-    println!("\n{:>6}  {:>9}  {:>9}  {:>22}", "pods", "RSS", "peak RSS", "CPU at rest");
+    (0..NAMESPACES).for_each(|n| {
+        cluster.namespace(
+            &format!("bench-{n}"),
+            &json!({"istio-injection": "enabled"}),
+        )
+    });
+    println!(
+        "\n{:>6}  {:>9}  {:>9}  {:>22}",
+        "pods", "RSS", "peak RSS", "CPU at rest"
+    );
     for pods in [30, 250, 2500] {
         on_node(|node| {
             let name = format!("node-{pods}");
@@ -42,7 +50,12 @@ fn main() {
             std::thread::sleep(REST);
             let at_rest = (cpu(agent.pid) - before).as_secs_f64() / REST.as_secs_f64();
             let memory = |field| status(agent.pid, field) as f64 / 1e3;
-            println!("{pods:6}  {:6.1} MB  {:6.1} MB  {:16.3} % core", memory("VmRSS:"), memory("VmHWM:"), at_rest * 100.0);
+            println!(
+                "{pods:6}  {:6.1} MB  {:6.1} MB  {:16.3} % core",
+                memory("VmRSS:"),
+                memory("VmHWM:"),
+                at_rest * 100.0
+            );
             if pods == CHURN {
                 churn(&cluster, &name, &agent);
             }
@@ -52,10 +65,16 @@ fn main() {
 
 /// Deletes and creates every pod of a node once.
 fn churn(cluster: &Cluster, name: &str, agent: &Agent) {
-    let (requests, before, started) = (cluster.requests_of(USER).len(), cpu(agent.pid), Instant::now());
+    let (requests, before, started) = (
+        cluster.requests_of(USER).len(),
+        cpu(agent.pid),
+        Instant::now(),
+    );
     for n in 0..CHURN {
         let path = format!("/api/v1/namespaces/{}/pods/{name}-{n}", namespace(n));
-        cluster.request("DELETE", &path, &json!({"gracePeriodSeconds": 0})).unwrap();
+        cluster
+            .request("DELETE", &path, &json!({"gracePeriodSeconds": 0}))
+            .unwrap();
         create(cluster, name, n..n + 1);
     }
     let took = started.elapsed();
@@ -76,14 +95,21 @@ fn namespace(n: usize) -> String {
 
 fn create(cluster: &Cluster, node: &str, range: std::ops::Range<usize>) {
     let (mut pod, _) = data("defaults");
-    pod["metadata"].as_object_mut().unwrap().retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
+    pod["metadata"]
+        .as_object_mut()
+        .unwrap()
+        .retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
     (pod["status"], pod["spec"]["nodeName"]) = (json!({}), json!(node));
     std::thread::scope(|scope| {
-        for half in [range.start..range.start.midpoint(range.end), range.start.midpoint(range.end)..range.end] {
+        for half in [
+            range.start..range.start.midpoint(range.end),
+            range.start.midpoint(range.end)..range.end,
+        ] {
             let mut pod = pod.clone();
             scope.spawn(move || {
                 for n in half {
-                    (pod["metadata"]["name"], pod["metadata"]["namespace"]) = (json!(format!("{node}-{n}")), json!(namespace(n)));
+                    (pod["metadata"]["name"], pod["metadata"]["namespace"]) =
+                        (json!(format!("{node}-{n}")), json!(namespace(n)));
                     cluster.create(&format!("/api/v1/namespaces/{}/pods", namespace(n)), &pod);
                 }
             });
@@ -101,7 +127,17 @@ fn status(pid: Pid, field: &str) -> u64 {
 /// CPU time of it by now.
 fn cpu(pid: Pid) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    let fields: Vec<u64> = stat.rsplit(") ").next().unwrap().split(' ').skip(11).take(2).map(|f| f.parse().unwrap()).collect();
-    let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK).unwrap().unwrap();
+    let fields: Vec<u64> = stat
+        .rsplit(") ")
+        .next()
+        .unwrap()
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|f| f.parse().unwrap())
+        .collect();
+    let hertz = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
+        .unwrap()
+        .unwrap();
     Duration::from_secs_f64(fields.iter().sum::<u64>() as f64 / hertz as f64)
 }

@@ -2,61 +2,88 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Scenario, alone, are_redirected, enrolled, is_redirected, support::stack_pod::Pod, together};
+use crate::{
+    Scenario, alone, are_redirected, enrolled, is_redirected, support::stack_pod::Pod, together,
+};
 
 /// As long as the deletion of some pods may take on a loaded machine.
 const SECONDS: Duration = Duration::from_secs(20);
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    together("a pod whose network namespace is gone already is deleted, and so is its record", |s| {
-        enrolled(s, "netns-gone");
-        let pod = Pod::new("netns-gone", "web", "mesh");
-        is_redirected(s, &pod);
-        let path = s.netns(&pod);
-        s.cluster.enter(&["umount", "--lazy", &path]);
-        s.cluster.enter(&["rm", &path]);
-        assert!(s.delete(&pod) < SECONDS);
-        s.has_no_record(&pod);
-    }),
-    alone("pods are deleted while the API credential and the node's configuration are broken", |s| {
-        enrolled(s, "del");
-        let pods: Vec<_> = (0..10).map(|n| Pod::new("del", &format!("p{n}"), "mesh")).collect();
-        are_redirected(s, &pods);
-        let took = s.while_changed("/etc/mesh-optin/node.yaml", Some("["), || {
-            s.while_changed("/var/lib/mesh-optin/api/token", Some("nonsense"), || s.delete_all(&pods))
-        });
-        assert!(took < SECONDS, "{took:?}");
-    }),
-    alone("without an API server a deleted pod's sandbox ends within seconds, and the pod when it is back", |s| {
-        enrolled(s, "no-api");
-        let pod = Pod::new("no-api", "web", "mesh").ends_after(3);
-        is_redirected(s, &pod);
-        let netns = s.path(&s.netns(&pod));
-        s.mark_deleted(&pod);
-        std::thread::sleep(Duration::from_secs(1)); // kubelet knows of it
-        let took = s.without_api_server(|| {
+    together(
+        "a pod whose network namespace is gone already is deleted, and so is its record",
+        |s| {
+            enrolled(s, "netns-gone");
+            let pod = Pod::new("netns-gone", "web", "mesh");
+            is_redirected(s, &pod);
+            let path = s.netns(&pod);
+            s.cluster.enter(&["umount", "--lazy", &path]);
+            s.cluster.enter(&["rm", &path]);
+            assert!(s.delete(&pod) < SECONDS);
+            s.has_no_record(&pod);
+        },
+    ),
+    alone(
+        "pods are deleted while the API credential and the node's configuration are broken",
+        |s| {
+            enrolled(s, "del");
+            let pods: Vec<_> = (0..10)
+                .map(|n| Pod::new("del", &format!("p{n}"), "mesh"))
+                .collect();
+            are_redirected(s, &pods);
+            let took = s.while_changed("/etc/mesh-optin/node.yaml", Some("["), || {
+                s.while_changed("/var/lib/mesh-optin/api/token", Some("nonsense"), || {
+                    s.delete_all(&pods)
+                })
+            });
+            assert!(took < SECONDS, "{took:?}");
+        },
+    ),
+    alone(
+        "without an API server a deleted pod's sandbox ends within seconds, and the pod when it is back",
+        |s| {
+            enrolled(s, "no-api");
+            let pod = Pod::new("no-api", "web", "mesh").ends_after(3);
+            is_redirected(s, &pod);
+            let netns = s.path(&s.netns(&pod));
+            s.mark_deleted(&pod);
+            std::thread::sleep(Duration::from_secs(1)); // kubelet knows of it
+            let took = s.without_api_server(|| {
+                let started = Instant::now();
+                // the runtime removes it once DEL has succeeded
+                assert!(
+                    s.wait_for(|| (!netns.exists()).then_some(())).is_some(),
+                    "the network namespace is still there"
+                );
+                started.elapsed()
+            });
             let started = Instant::now();
-            // the runtime removes it once DEL has succeeded
-            assert!(s.wait_for(|| (!netns.exists()).then_some(())).is_some(), "the network namespace is still there");
-            started.elapsed()
-        });
-        let started = Instant::now();
-        assert!(s.wait_for(|| s.get(&pod).is_none().then_some(())).is_some(), "the pod is not gone");
-        s.note(format!(
+            assert!(
+                s.wait_for(|| s.get(&pod).is_none().then_some(())).is_some(),
+                "the pod is not gone"
+            );
+            s.note(format!(
             "without the API server a sandbox ended after {:.1} s (3 s of them its application's), the pod {:.1} s after it was back",
             took.as_secs_f32(),
             started.elapsed().as_secs_f32()
         ));
-        assert!(took < SECONDS && started.elapsed() < SECONDS);
-    }),
+            assert!(took < SECONDS && started.elapsed() < SECONDS);
+        },
+    ),
     alone("50 pods at once are redirected, and deleted at once", |s| {
         enrolled(s, "fifty");
-        let pods: Vec<_> = (0..50).map(|n| Pod::new("fifty", &format!("p{n}"), "mesh")).collect();
+        let pods: Vec<_> = (0..50)
+            .map(|n| Pod::new("fifty", &format!("p{n}"), "mesh"))
+            .collect();
         let started = Instant::now();
         are_redirected(s, &pods);
         let up = started.elapsed();
         let took = s.delete_all(&pods);
-        s.note(format!("50 pods ran after {:.1} s, and were gone {:.1} s after their deletion", up.as_secs_f32(), took.as_secs_f32()));
+        s.note(format!(
+            "50 pods ran after {:.1} s, and were gone {:.1} s after their deletion",
+            up.as_secs_f32(),
+            took.as_secs_f32()
+        ));
         assert!(took < Duration::from_secs(40), "{took:?}");
         // a record goes with its network namespace's end, whenever a later call looks
         let last = Pod::new("fifty", "last", "mesh");

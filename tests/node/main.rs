@@ -1,6 +1,10 @@
 //! On the real stack: kube-apiserver, kubelet, containerd, and Multus thin and thick call the program as on any node.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 mod agent;
 mod deleting;
@@ -35,15 +39,30 @@ struct Scenario {
 }
 
 const fn together(name: &'static str, run: fn(&Stack)) -> Scenario {
-    Scenario { name, run, alone: false, thick_only: false }
+    Scenario {
+        name,
+        run,
+        alone: false,
+        thick_only: false,
+    }
 }
 
 const fn alone(name: &'static str, run: fn(&Stack)) -> Scenario {
-    Scenario { name, run, alone: true, thick_only: false }
+    Scenario {
+        name,
+        run,
+        alone: true,
+        thick_only: false,
+    }
 }
 
 const fn with_daemon(name: &'static str, run: fn(&Stack)) -> Scenario {
-    Scenario { name, run, alone: false, thick_only: true }
+    Scenario {
+        name,
+        run,
+        alone: false,
+        thick_only: true,
+    }
 }
 
 const SCENARIOS: [&[Scenario]; 7] = [
@@ -76,19 +95,32 @@ fn all(multus: &'static str) {
         let started = Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(|| (scenarios[at].run)(&stack)));
         let took = started.elapsed();
-        outcomes.lock().unwrap()[at] = if ended.is_ok() { Outcome::Passed(took) } else { Outcome::Failed(took) };
+        outcomes.lock().unwrap()[at] = if ended.is_ok() {
+            Outcome::Passed(took)
+        } else {
+            Outcome::Failed(took)
+        };
     };
     #[allow(clippy::disallowed_methods, reason = "for who works on one of them")]
     let wanted = std::env::var("SCENARIO").unwrap_or_default();
-    let possible = |at: &usize| (stack.thick || !scenarios[*at].thick_only) && scenarios[*at].name.contains(&wanted);
-    let (alone, together): (Vec<_>, Vec<_>) = (0..scenarios.len()).filter(possible).partition(|at| scenarios[*at].alone);
-    assert!(!alone.is_empty() || !together.is_empty() || !stack.thick, "there is no scenario {wanted:?}");
+    let possible = |at: &usize| {
+        (stack.thick || !scenarios[*at].thick_only) && scenarios[*at].name.contains(&wanted)
+    };
+    let (alone, together): (Vec<_>, Vec<_>) = (0..scenarios.len())
+        .filter(possible)
+        .partition(|at| scenarios[*at].alone);
+    assert!(
+        !alone.is_empty() || !together.is_empty() || !stack.thick,
+        "there is no scenario {wanted:?}"
+    );
     let queue = Mutex::new(together.into_iter());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 loop {
-                    let Some(at) = queue.lock().unwrap().next() else { return };
+                    let Some(at) = queue.lock().unwrap().next() else {
+                        return;
+                    };
                     run(at);
                 }
             });
@@ -96,8 +128,11 @@ fn all(multus: &'static str) {
     });
     alone.into_iter().for_each(run);
     let outcomes = outcomes.into_inner().unwrap();
-    let mut table =
-        format!("\n{multus} Multus: up in {:.1} s, all scenarios in {:.1} s\n", up.as_secs_f32(), (started.elapsed() - up).as_secs_f32());
+    let mut table = format!(
+        "\n{multus} Multus: up in {:.1} s, all scenarios in {:.1} s\n",
+        up.as_secs_f32(),
+        (started.elapsed() - up).as_secs_f32()
+    );
     for (scenario, outcome) in scenarios.iter().zip(&outcomes) {
         let outcome = match outcome {
             Outcome::Passed(took) => format!("ok      {:5.1} s", took.as_secs_f32()),
@@ -112,7 +147,10 @@ fn all(multus: &'static str) {
     }
     // not by print!, which is shown of failing tests alone
     std::io::stdout().write_all(table.as_bytes()).unwrap();
-    assert!(!outcomes.iter().any(|o| matches!(o, Outcome::Failed(_))), "{table}");
+    assert!(
+        !outcomes.iter().any(|o| matches!(o, Outcome::Failed(_))),
+        "{table}"
+    );
 }
 
 #[test]
@@ -127,16 +165,30 @@ fn on_a_node_with_thick_multus() {
 
 /// A namespace that Istio injects, with our attachment.
 fn enrolled(stack: &Stack, name: &str) {
-    stack.cluster.namespace(name, &json!({"istio-injection": "enabled"}));
+    stack
+        .cluster
+        .namespace(name, &json!({"istio-injection": "enabled"}));
     stack.attachment(name, "mesh", Some(CONFIG));
 }
 
 /// Its connections, out and in, land at the sidecar, which knows where they were to go.
 fn lands_at_the_sidecar(stack: &Stack, pod: &Pod) {
     stack.running(pod);
-    let (out, inside, ip) = (stack.answered(pod), stack.answered_inside(pod), stack.ip(pod));
-    assert!(out.starts_with("15001 203.0.113.7:80 "), "{}: {out}", pod.name);
-    assert!(inside.starts_with(&format!("15006 {ip}:8080 ")), "{}: {inside}", pod.name);
+    let (out, inside, ip) = (
+        stack.answered(pod),
+        stack.answered_inside(pod),
+        stack.ip(pod),
+    );
+    assert!(
+        out.starts_with("15001 203.0.113.7:80 "),
+        "{}: {out}",
+        pod.name
+    );
+    assert!(
+        inside.starts_with(&format!("15006 {ip}:8080 ")),
+        "{}: {inside}",
+        pod.name
+    );
 }
 
 fn is_redirected(stack: &Stack, pod: &Pod) {
@@ -153,7 +205,11 @@ fn are_redirected(stack: &Stack, pods: &[Pod]) {
 fn is_left_alone(stack: &Stack, pod: &Pod) {
     stack.create(pod);
     stack.running(pod);
-    let (out, inside, ip) = (stack.answered(pod), stack.answered_inside(pod), stack.ip(pod));
+    let (out, inside, ip) = (
+        stack.answered(pod),
+        stack.answered_inside(pod),
+        stack.ip(pod),
+    );
     assert!(out.starts_with("80 203.0.113.7:80 "), "{out}");
     assert!(inside.starts_with(&format!("8080 {ip}:8080 ")), "{inside}");
     assert!(stack.records(pod).is_empty());

@@ -15,144 +15,242 @@ use crate::{
 };
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    together("a NAD in the pod's own namespace redirects it, out and in", |s| {
-        enrolled(s, "own");
-        let pod = Pod::new("own", "web", "mesh");
-        is_redirected(s, &pod);
-        assert!(s.delete(&pod) < Duration::from_secs(20));
-    }),
+    together(
+        "a NAD in the pod's own namespace redirects it, out and in",
+        |s| {
+            enrolled(s, "own");
+            let pod = Pod::new("own", "web", "mesh");
+            is_redirected(s, &pod);
+            assert!(s.delete(&pod) < Duration::from_secs(20));
+        },
+    ),
     together("a pod opts in by its namespace", |s| {
-        s.cluster.namespace("by-namespace", &json!({"istio.io/rev": "stable"}));
+        s.cluster
+            .namespace("by-namespace", &json!({"istio.io/rev": "stable"}));
         s.attachment("by-namespace", "mesh", Some(CONFIG));
         is_redirected(s, &Pod::new("by-namespace", "web", "mesh"));
     }),
     together("a workload opts in in a plain namespace", |s| {
         s.cluster.namespace("workload", &json!({}));
         s.attachment("workload", "mesh", Some(CONFIG));
-        is_redirected(s, &Pod::new("workload", "web", "mesh").label("sidecar.istio.io/inject", "true"));
+        is_redirected(
+            s,
+            &Pod::new("workload", "web", "mesh").label("sidecar.istio.io/inject", "true"),
+        );
     }),
     together("an opted-out pod is left alone", |s| {
         enrolled(s, "out");
-        is_left_alone(s, &Pod::new("out", "web", "mesh").label("sidecar.istio.io/inject", "false"));
+        is_left_alone(
+            s,
+            &Pod::new("out", "web", "mesh").label("sidecar.istio.io/inject", "false"),
+        );
     }),
     together("a pod that is not enrolled is left alone", |s| {
         s.cluster.namespace("plain", &json!({}));
         s.attachment("plain", "mesh", Some(CONFIG));
         is_left_alone(s, &Pod::new("plain", "web", "mesh").without_sidecar());
     }),
-    together("the NAD default/istio-cni without a spec finds the node's configuration, across namespaces", |s| {
-        s.cluster.namespace("injected", &json!({"istio-injection": "enabled"}));
-        let conf = r#"{"cniVersion":"1.1.0","name":"istio-cni","type":"istio-cni"}"#;
-        s.write("/mnt/cni/confdir/istio-cni.conf", conf);
-        s.attachment("default", "istio-cni", None);
-        is_redirected(s, &Pod::new("injected", "web", "default/istio-cni"));
-    }),
-    together("a member of an OpenShift Service Mesh 2 mesh is redirected by its own NAD", |s| {
-        s.cluster.namespace("member", &json!({"maistra.io/member-of": "mesh-system"}));
-        let conf = r#"{"cniVersion":"1.1.0","name":"v2-6-istio-cni","type":"v2-6-istio-cni"}"#;
-        s.write("/mnt/cni/confdir/v2-6-istio-cni.conf", conf);
-        s.attachment("member", "v2-6-istio-cni", None);
-        is_redirected(s, &Pod::new("member", "web", "v2-6-istio-cni"));
-    }),
-    together("named first, last and twice, and between macvlan interfaces, it redirects once", |s| {
-        enrolled(s, "many");
-        let macvlan = |name: &str| format!(r#"{{"cniVersion":"1.0.0","name":"{name}","type":"macvlan","master":"node0","ipam":{{}}}}"#);
-        for name in ["mac-a", "mac-b"] {
-            s.attachment("many", name, Some(&macvlan(name)));
-        }
-        let orders = [("first", "mesh,mac-a"), ("last", "mac-a,mac-b,mesh"), ("twice", "mesh,mesh"), ("between", "mac-a,mesh,mac-b")];
-        are_redirected(s, &orders.map(|(name, networks)| Pod::new("many", name, networks)));
-    }),
-    together("the JSON form with an interface's odd name and cni-args redirects", |s| {
-        enrolled(s, "json");
-        let networks = |interface: &str| {
-            let args = json!({"meshOptin": {"profile": "other"}, "x": [1, {"y": null}]});
-            json!([{"name": "mesh", "namespace": "json", "interface": interface, "cni-args": args}]).to_string()
-        };
-        are_redirected(s, &["mesh0", "a.b_c-d@é\"$"].map(|name| Pod::new("json", &format!("pod-{}", name.len()), &networks(name))));
-    }),
-    together("a static pod is redirected, though its mirror has another UID", |s| {
-        enrolled(s, "static");
-        let mut pod = Pod::new("static", "web", "mesh");
-        let file = s.path("/mnt/manifests/web.json");
-        std::fs::write(s.path("/mnt/web.json"), pod.manifest().to_string()).unwrap();
-        std::fs::rename(s.path("/mnt/web.json"), &file).unwrap();
-        pod.name = "web-node1".into(); // kubelet's name for it
-        lands_at_the_sidecar(s, &pod);
-        let (mirror, records) = (s.get(&pod).unwrap(), s.records(&pod));
-        assert!(mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string(), "{mirror}");
-        assert_eq!(records[0]["uid"], mirror["metadata"]["uid"], "{records:?}");
-        std::fs::remove_file(file).unwrap();
-        let gone = || (s.get(&pod).is_none() && s.records(&pod).is_empty()).then_some(());
-        assert!(s.wait_for(gone).is_some(), "{:?}", s.records(&pod));
-    }),
-    with_daemon("hot-plugged through the daemon it redirects a running pod; its DEL succeeds", |s| {
-        enrolled(s, "hot");
-        let pod = Pod::new("hot", "web", "");
-        is_left_alone(s, &pod);
-        delegate(s, "ADD", &pod);
-        let redirected = || s.answered(&pod).starts_with("15001 203.0.113.7:80 ").then_some(());
-        assert!(s.wait_for(redirected).is_some(), "{}", s.answered(&pod));
-        assert!(s.answered_inside(&pod).starts_with("15006 "));
-        delegate(s, "DEL", &pod);
-        assert!(s.answered_inside(&pod).starts_with("15006 "), "while the pod lives it stays redirected");
-        assert!(s.delete(&pod) < Duration::from_secs(20));
-    }),
-    together("pods are redirected while the program is replaced by rename again and again", |s| {
-        enrolled(s, "replaced");
-        let (program, new) = (s.path("/mnt/cni/bin/mesh-optin"), s.path("/mnt/mesh-optin.new"));
-        let done = AtomicBool::new(false);
-        let replaced = std::thread::scope(|scope| {
-            let replacing = scope.spawn(|| {
-                let mut replaced = 0;
-                while !done.load(Ordering::Relaxed) {
-                    std::fs::copy(env!("CARGO_BIN_EXE_mesh-optin"), &new).unwrap();
-                    std::fs::rename(&new, &program).unwrap();
-                    replaced += 1;
-                }
-                replaced
+    together(
+        "the NAD default/istio-cni without a spec finds the node's configuration, across namespaces",
+        |s| {
+            s.cluster
+                .namespace("injected", &json!({"istio-injection": "enabled"}));
+            let conf = r#"{"cniVersion":"1.1.0","name":"istio-cni","type":"istio-cni"}"#;
+            s.write("/mnt/cni/confdir/istio-cni.conf", conf);
+            s.attachment("default", "istio-cni", None);
+            is_redirected(s, &Pod::new("injected", "web", "default/istio-cni"));
+        },
+    ),
+    together(
+        "a member of an OpenShift Service Mesh 2 mesh is redirected by its own NAD",
+        |s| {
+            s.cluster
+                .namespace("member", &json!({"maistra.io/member-of": "mesh-system"}));
+            let conf = r#"{"cniVersion":"1.1.0","name":"v2-6-istio-cni","type":"v2-6-istio-cni"}"#;
+            s.write("/mnt/cni/confdir/v2-6-istio-cni.conf", conf);
+            s.attachment("member", "v2-6-istio-cni", None);
+            is_redirected(s, &Pod::new("member", "web", "v2-6-istio-cni"));
+        },
+    ),
+    together(
+        "named first, last and twice, and between macvlan interfaces, it redirects once",
+        |s| {
+            enrolled(s, "many");
+            let macvlan = |name: &str| {
+                format!(
+                    r#"{{"cniVersion":"1.0.0","name":"{name}","type":"macvlan","master":"node0","ipam":{{}}}}"#
+                )
+            };
+            for name in ["mac-a", "mac-b"] {
+                s.attachment("many", name, Some(&macvlan(name)));
+            }
+            let orders = [
+                ("first", "mesh,mac-a"),
+                ("last", "mac-a,mac-b,mesh"),
+                ("twice", "mesh,mesh"),
+                ("between", "mac-a,mesh,mac-b"),
+            ];
+            are_redirected(
+                s,
+                &orders.map(|(name, networks)| Pod::new("many", name, networks)),
+            );
+        },
+    ),
+    together(
+        "the JSON form with an interface's odd name and cni-args redirects",
+        |s| {
+            enrolled(s, "json");
+            let networks = |interface: &str| {
+                let args = json!({"meshOptin": {"profile": "other"}, "x": [1, {"y": null}]});
+                json!([{"name": "mesh", "namespace": "json", "interface": interface, "cni-args": args}]).to_string()
+            };
+            are_redirected(
+                s,
+                &["mesh0", "a.b_c-d@é\"$"]
+                    .map(|name| Pod::new("json", &format!("pod-{}", name.len()), &networks(name))),
+            );
+        },
+    ),
+    together(
+        "a static pod is redirected, though its mirror has another UID",
+        |s| {
+            enrolled(s, "static");
+            let mut pod = Pod::new("static", "web", "mesh");
+            let file = s.path("/mnt/manifests/web.json");
+            std::fs::write(s.path("/mnt/web.json"), pod.manifest().to_string()).unwrap();
+            std::fs::rename(s.path("/mnt/web.json"), &file).unwrap();
+            pod.name = "web-node1".into(); // kubelet's name for it
+            lands_at_the_sidecar(s, &pod);
+            let (mirror, records) = (s.get(&pod).unwrap(), s.records(&pod));
+            assert!(
+                mirror["metadata"]["annotations"]["kubernetes.io/config.mirror"].is_string(),
+                "{mirror}"
+            );
+            assert_eq!(records[0]["uid"], mirror["metadata"]["uid"], "{records:?}");
+            std::fs::remove_file(file).unwrap();
+            let gone = || (s.get(&pod).is_none() && s.records(&pod).is_empty()).then_some(());
+            assert!(s.wait_for(gone).is_some(), "{:?}", s.records(&pod));
+        },
+    ),
+    with_daemon(
+        "hot-plugged through the daemon it redirects a running pod; its DEL succeeds",
+        |s| {
+            enrolled(s, "hot");
+            let pod = Pod::new("hot", "web", "");
+            is_left_alone(s, &pod);
+            delegate(s, "ADD", &pod);
+            let redirected = || {
+                s.answered(&pod)
+                    .starts_with("15001 203.0.113.7:80 ")
+                    .then_some(())
+            };
+            assert!(s.wait_for(redirected).is_some(), "{}", s.answered(&pod));
+            assert!(s.answered_inside(&pod).starts_with("15006 "));
+            delegate(s, "DEL", &pod);
+            assert!(
+                s.answered_inside(&pod).starts_with("15006 "),
+                "while the pod lives it stays redirected"
+            );
+            assert!(s.delete(&pod) < Duration::from_secs(20));
+        },
+    ),
+    together(
+        "pods are redirected while the program is replaced by rename again and again",
+        |s| {
+            enrolled(s, "replaced");
+            let (program, new) = (
+                s.path("/mnt/cni/bin/mesh-optin"),
+                s.path("/mnt/mesh-optin.new"),
+            );
+            let done = AtomicBool::new(false);
+            let replaced = std::thread::scope(|scope| {
+                let replacing = scope.spawn(|| {
+                    let mut replaced = 0;
+                    while !done.load(Ordering::Relaxed) {
+                        std::fs::copy(env!("CARGO_BIN_EXE_mesh-optin"), &new).unwrap();
+                        std::fs::rename(&new, &program).unwrap();
+                        replaced += 1;
+                    }
+                    replaced
+                });
+                let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    are_redirected(
+                        s,
+                        &std::array::from_fn::<_, 8, _>(|n| {
+                            Pod::new("replaced", &format!("p{n}"), "mesh")
+                        }),
+                    );
+                }));
+                done.store(true, Ordering::Relaxed);
+                ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                replacing.join().unwrap()
             });
-            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                are_redirected(s, &std::array::from_fn::<_, 8, _>(|n| Pod::new("replaced", &format!("p{n}"), "mesh")));
-            }));
-            done.store(true, Ordering::Relaxed);
-            ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            replacing.join().unwrap()
-        });
-        assert!(replaced > 8, "{replaced}");
-    }),
+            assert!(replaced > 8, "{replaced}");
+        },
+    ),
     together("a forged prevResult is trusted in nothing", |s| {
-        s.cluster.namespace("forged", &json!({"istio-injection": "enabled"}));
+        s.cluster
+            .namespace("forged", &json!({"istio-injection": "enabled"}));
         let forged = r#"{"cniVersion":"1.0.0","name":"m","type":"mesh-optin","prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"/proc/1/ns/net"}],"ips":[{"address":"192.0.2.1/24","interface":0}]}}"#;
         s.attachment("forged", "mesh", Some(forged));
         is_redirected(s, &Pod::new("forged", "web", "mesh"));
     }),
-    together("a pod that is deleted and made anew under its name is redirected again", |s| {
-        enrolled(s, "again");
-        let pod = Pod::new("again", "web", "mesh");
-        for _ in 0..2 {
+    together(
+        "a pod that is deleted and made anew under its name is redirected again",
+        |s| {
+            enrolled(s, "again");
+            let pod = Pod::new("again", "web", "mesh");
+            for _ in 0..2 {
+                is_redirected(s, &pod);
+                s.delete(&pod);
+            }
+        },
+    ),
+    together(
+        "pods whose NAD is deleted keep their redirection and can be deleted",
+        |s| {
+            enrolled(s, "gone");
+            let pod = Pod::new("gone", "web", "mesh");
             is_redirected(s, &pod);
-            s.delete(&pod);
-        }
-    }),
-    together("pods whose NAD is deleted keep their redirection and can be deleted", |s| {
-        enrolled(s, "gone");
-        let pod = Pod::new("gone", "web", "mesh");
-        is_redirected(s, &pod);
-        s.cluster.request("DELETE", "/apis/k8s.cni.cncf.io/v1/namespaces/gone/network-attachment-definitions/mesh", &json!({})).unwrap();
-        assert!(s.answered_inside(&pod).starts_with("15006 "));
-        assert!(s.delete(&pod) < Duration::from_secs(30));
-    }),
+            s.cluster
+                .request(
+                    "DELETE",
+                    "/apis/k8s.cni.cncf.io/v1/namespaces/gone/network-attachment-definitions/mesh",
+                    &json!({}),
+                )
+                .unwrap();
+            assert!(s.answered_inside(&pod).starts_with("15006 "));
+            assert!(s.delete(&pod) < Duration::from_secs(30));
+        },
+    ),
 ];
 
 /// Asks Multus's daemon for our delegate, as controllers that hot-plug do; fails the test if it fails.
 fn delegate(s: &Stack, verb: &str, pod: &Pod) {
-    let uid = s.get(pod).unwrap()["metadata"]["uid"].as_str().unwrap().to_owned();
-    let args = format!("K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={uid}", pod.namespace, pod.name);
+    let uid = s.get(pod).unwrap()["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let args = format!(
+        "K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={uid}",
+        pod.namespace, pod.name
+    );
     let env = json!({"CNI_COMMAND": verb, "CNI_CONTAINERID": "hotplug", "CNI_NETNS": s.netns(pod), "CNI_IFNAME": "net1", "CNI_ARGS": args});
     let body = json!({"env": env, "config": STANDARD.encode(CONFIG)}).to_string();
     let socket = s.path("/mnt/socket/multus.sock");
-    let answer =
-        run("curl", &["-sS", "-w", "%{http_code}", "--unix-socket", socket.to_str().unwrap(), "-d", "@-", "http://multus/delegate"], &body);
+    let answer = run(
+        "curl",
+        &[
+            "-sS",
+            "-w",
+            "%{http_code}",
+            "--unix-socket",
+            socket.to_str().unwrap(),
+            "-d",
+            "@-",
+            "http://multus/delegate",
+        ],
+        &body,
+    );
     assert!(answer.ends_with("200"), "{verb}: {answer}");
 }

@@ -20,7 +20,12 @@ use super::{
 
 /// The port on which the agent of a node serves its probes: the nodes of the tests share the cluster's network namespace.
 fn listen_port(node: &str) -> String {
-    (20_000 + node.bytes().fold(0u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into())) % 10_000).to_string()
+    (20_000
+        + node
+            .bytes()
+            .fold(0u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()))
+            % 10_000)
+        .to_string()
 }
 
 /// An agent that runs; it ends with this.
@@ -34,15 +39,33 @@ pub struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// Starts it for a node of this name, with these further arguments; its service account is that of deploy/.
     pub fn start(node: &Node, cluster: &'a Cluster, name: &str, args: &[&str]) -> Self {
-        for (file, text) in [("token", cluster.token("mesh-optin", "agent")), ("ca.crt", cluster.file("ca.crt"))] {
+        for (file, text) in [
+            ("token", cluster.token("mesh-optin", "agent")),
+            ("ca.crt", cluster.file("ca.crt")),
+        ] {
             node.write(&format!("account/{file}"), &text);
         }
         for directory in ["opt/cni/bin", "etc/cni/multus/net.d"] {
             std::fs::create_dir_all(node.path(directory)).unwrap();
         }
         let (listen_port, port) = (listen_port(name), SERVER.rsplit(':').next().unwrap());
-        let mut command = node.command("/mesh-optin", &["agent", "--node", name, "--api-server", "127.0.0.1", "--api-port", port]);
-        command.args(["--account", "/account", "--probe-port", &listen_port]).args(args).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut command = node.command(
+            "/mesh-optin",
+            &[
+                "agent",
+                "--node",
+                name,
+                "--api-server",
+                "127.0.0.1",
+                "--api-port",
+                port,
+            ],
+        );
+        command
+            .args(["--account", "/account", "--probe-port", &listen_port])
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let (send, receive) = mpsc::channel();
         let netns = cluster.another_handle();
         let held = std::thread::spawn(move || {
@@ -53,14 +76,23 @@ impl<'a> Agent<'a> {
             })
         });
         let pid = Pid::from_raw(receive.recv().unwrap().cast_signed());
-        Self { cluster, pid, listen_port, held: Some(held) }
+        Self {
+            cluster,
+            pid,
+            listen_port,
+            held: Some(held),
+        }
     }
 
     /// Waits until it is ready.
     pub fn ready(self) -> Self {
         let started = Instant::now();
         while self.get("/readyz") != "ready\n" {
-            assert!(started.elapsed() < Duration::from_secs(20), "{}", self.get("/readyz"));
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "{}",
+                self.get("/readyz")
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         self
@@ -69,13 +101,17 @@ impl<'a> Agent<'a> {
     /// What one of its paths answers; empty where nothing does.
     pub fn get(&self, path: &str) -> String {
         let url = format!("http://127.0.0.1:{}{path}", self.listen_port);
-        inside(&self.cluster.netns, || super::try_run("curl", &["-s", "-m", "5", &url], "").unwrap_or_default())
+        inside(&self.cluster.netns, || {
+            super::try_run("curl", &["-s", "-m", "5", &url], "").unwrap_or_default()
+        })
     }
 
     /// The value of a metric, 0 where it is not there yet.
     pub fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics");
-        let line = text.lines().find_map(|l| l.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')));
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
 
@@ -83,7 +119,11 @@ impl<'a> Agent<'a> {
     pub fn reaches(&self, name: &str, value: f64) {
         let started = Instant::now();
         while self.metric(name) < value {
-            assert!(started.elapsed() < Duration::from_secs(20), "{name} does not reach {value}:\n{}", self.get("/metrics"));
+            assert!(
+                started.elapsed() < Duration::from_secs(20),
+                "{name} does not reach {value}:\n{}",
+                self.get("/metrics")
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -105,7 +145,11 @@ impl Drop for Agent<'_> {
             kill(self.pid, Signal::SIGKILL).ok();
             let log = held.join();
             if std::thread::panicking() {
-                std::io::Write::write_all(&mut std::io::stderr(), log.unwrap_or_default().as_bytes()).ok();
+                std::io::Write::write_all(
+                    &mut std::io::stderr(),
+                    log.unwrap_or_default().as_bytes(),
+                )
+                .ok();
             }
         }
     }
@@ -119,16 +163,35 @@ impl Cluster {
 
     /// Reasons and types of a pod's events by now, of its present incarnation.
     pub fn events_of(&self, pod: &Value) -> Vec<(String, String)> {
-        let list = self.request("GET", "/apis/events.k8s.io/v1/namespaces/team-a/events", &Value::Null).unwrap();
+        let list = self
+            .request(
+                "GET",
+                "/apis/events.k8s.io/v1/namespaces/team-a/events",
+                &Value::Null,
+            )
+            .unwrap();
         let of_pod = |event: &&Value| event["regarding"]["uid"] == pod["metadata"]["uid"];
-        let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
-        list["items"].as_array().unwrap().iter().filter(of_pod).map(|e| (text(e, "reason"), text(e, "type"))).collect()
+        let text =
+            |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(of_pod)
+            .map(|e| (text(e, "reason"), text(e, "type")))
+            .collect()
     }
 }
 
 /// An ADD on a node in the cluster's network.
 pub fn add(node: &Node, cluster: &Cluster, netns: &str, args: &str) -> Call {
-    add_with(node, cluster, netns, args, r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#)
+    add_with(
+        node,
+        cluster,
+        netns,
+        args,
+        r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#,
+    )
 }
 
 /// The same with this configuration.

@@ -58,7 +58,11 @@ impl Cluster {
     /// Brings it up; fails the test if it does not come up.
     pub fn start_as(mode: &'static str) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("test-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "test-{}-{}",
+            std::process::id(),
+            STARTED.fetch_add(1, Ordering::Relaxed)
+        );
         let (send, receive) = mpsc::channel();
         let stack = name.clone();
         // The thread stays: with it, or with the test program, it is taken down.
@@ -66,7 +70,10 @@ impl Cluster {
             #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
             let mut up = Command::new("setpriv");
             up.args(["--pdeathsig", "TERM", &script("up"), mode]);
-            up.env("STACK", stack).env("PROGRAM", env!("CARGO_BIN_EXE_mesh-optin")).stdin(Stdio::null()).stdout(Stdio::null());
+            up.env("STACK", stack)
+                .env("PROGRAM", env!("CARGO_BIN_EXE_mesh-optin"))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
             let mut up = up.spawn().unwrap();
             send.send(Pid::from_raw(up.id().cast_signed())).unwrap();
             up.wait().unwrap()
@@ -78,18 +85,33 @@ impl Cluster {
                 break Pid::from_raw(init.parse().unwrap());
             }
             assert!(!ended.is_finished(), "{mode} ended: {:?}", ended.join());
-            assert!(started.elapsed() < Duration::from_secs(900), "{mode} does not come up");
+            assert!(
+                started.elapsed() < Duration::from_secs(900),
+                "{mode} does not come up"
+            );
             std::thread::sleep(Duration::from_millis(50));
         };
         let netns = Netns::open(format!("/proc/{init}/ns/net").as_ref()).unwrap();
         let root = PathBuf::from(format!("/proc/{init}/root"));
-        Self { netns, directory: root.join("mnt"), root, name, up, init, ended }
+        Self {
+            netns,
+            directory: root.join("mnt"),
+            root,
+            name,
+            up,
+            init,
+            ended,
+        }
     }
 
     /// Runs a program there.
     pub fn enter(&self, args: &[&str]) -> String {
         let stack = format!("STACK={}", self.name);
-        run("env", &[&[stack.as_str(), &script("enter")], args].concat(), "")
+        run(
+            "env",
+            &[&[stack.as_str(), &script("enter")], args].concat(),
+            "",
+        )
     }
 
     /// Its network, for a thread that outlasts a borrow.
@@ -109,7 +131,8 @@ impl Cluster {
 
     /// A merge patch.
     pub fn patch(&self, path: &str, body: &Value) {
-        self.request_of("application/merge-patch+json", "PATCH", path, body).unwrap_or_else(|e| panic!("{path}: {e}"));
+        self.request_of("application/merge-patch+json", "PATCH", path, body)
+            .unwrap_or_else(|e| panic!("{path}: {e}"));
     }
 
     /// A request as admin; the error is the API server's.
@@ -117,7 +140,13 @@ impl Cluster {
         self.request_of("application/json", method, path, body)
     }
 
-    fn request_of(&self, content: &str, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
+    fn request_of(
+        &self,
+        content: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, Value> {
         let content = format!("Content-Type: {content}");
         let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
         let mut args = vec!["-sS", "--cacert", ca.to_str().unwrap(), "-X", method];
@@ -126,39 +155,61 @@ impl Cluster {
             args.extend(["-d", "@-"]);
         }
         args.push(&url);
-        let answer: Value = serde_json::from_str(&inside(&self.netns, || run("curl", &args, &body.to_string()))).unwrap();
-        if answer["status"] == "Failure" { Err(answer) } else { Ok(answer) }
+        let answer: Value = serde_json::from_str(&inside(&self.netns, || {
+            run("curl", &args, &body.to_string())
+        }))
+        .unwrap();
+        if answer["status"] == "Failure" {
+            Err(answer)
+        } else {
+            Ok(answer)
+        }
     }
 
     /// How many requests of this user the API server has answered: verb and path of each, watches when they end.
     pub fn requests_of(&self, user: &str) -> Vec<String> {
         let of_user = |line: &str| {
             let event: Value = serde_json::from_str(line).ok()?;
-            (event["user"]["username"] == user)
-                .then(|| format!("{} {}", event["verb"].as_str().unwrap(), event["requestURI"].as_str().unwrap()))
+            (event["user"]["username"] == user).then(|| {
+                format!(
+                    "{} {}",
+                    event["verb"].as_str().unwrap(),
+                    event["requestURI"].as_str().unwrap()
+                )
+            })
         };
         self.file("audit.log").lines().filter_map(of_user).collect()
     }
 
     /// Creates an object.
     pub fn create(&self, path: &str, body: &Value) -> Value {
-        self.request("POST", path, body).unwrap_or_else(|e| panic!("{path}: {e}"))
+        self.request("POST", path, body)
+            .unwrap_or_else(|e| panic!("{path}: {e}"))
     }
 
     /// A namespace with what the controller manager would put into it.
     pub fn namespace(&self, name: &str, labels: &Value) {
-        self.create("/api/v1/namespaces", &json!({"metadata": {"name": name, "labels": labels}}));
+        self.create(
+            "/api/v1/namespaces",
+            &json!({"metadata": {"name": name, "labels": labels}}),
+        );
         self.service_account(name, "default");
     }
 
     pub fn service_account(&self, namespace: &str, name: &str) {
-        self.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts"), &json!({"metadata": {"name": name}}));
+        self.create(
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
+            &json!({"metadata": {"name": name}}),
+        );
     }
 
     /// The service accounts and rights of deploy/: the agent's, and the host's, which may only get pods and namespaces.
     pub fn apply_rbac(&self) {
         for file in ["base/accounts.yaml", "kubernetes/rbac.yaml"] {
-            self.apply(&std::fs::read_to_string(format!("{}/deploy/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap());
+            self.apply(
+                &std::fs::read_to_string(format!("{}/deploy/{file}", env!("CARGO_MANIFEST_DIR")))
+                    .unwrap(),
+            );
         }
     }
 
@@ -166,7 +217,12 @@ impl Cluster {
     pub fn patch_rbac_away(&self, kind: &str) {
         let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/mesh-optin-agent";
         let role = self.request("GET", path, &Value::Null).unwrap();
-        let rules = role["rules"].as_array().unwrap().iter().filter(|rule| rule["resources"][0] != kind).collect::<Vec<_>>();
+        let rules = role["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|rule| rule["resources"][0] != kind)
+            .collect::<Vec<_>>();
         self.patch(path, &json!({"rules": rules}));
     }
 
@@ -182,15 +238,27 @@ impl Cluster {
     }
 
     /// The same with changes.
-    pub fn create_changed_pod(&self, file: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
+    pub fn create_changed_pod(
+        &self,
+        file: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Value {
         self.create_changed_pod_in("team-a", file, name, change)
     }
 
     /// The same in another namespace.
-    pub fn create_changed_pod_in(&self, namespace: &str, file: &str, name: &str, change: impl FnOnce(&mut Value)) -> Value {
+    pub fn create_changed_pod_in(
+        &self,
+        namespace: &str,
+        file: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Value {
         let (mut pod, _) = data(file);
         let metadata = pod["metadata"].as_object_mut().unwrap();
-        metadata.retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
+        metadata
+            .retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
         (metadata["name"], metadata["namespace"]) = (json!(name), json!(namespace));
         pod["status"] = json!({});
         change(&mut pod);
@@ -200,13 +268,19 @@ impl Cluster {
     /// A token for a service account.
     pub fn token(&self, namespace: &str, name: &str) -> String {
         let request = json!({"spec": {"expirationSeconds": 3600}});
-        let answer = self.create(&format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"), &request);
+        let answer = self.create(
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"),
+            &request,
+        );
         answer["status"]["token"].as_str().unwrap().to_owned()
     }
 
     /// Its pid as we see it.
     fn apiserver(&self) -> Pid {
-        self.process(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "kube-apiserver"))
+        self.process(|pid| {
+            std::fs::read_to_string(format!("/proc/{pid}/comm"))
+                .is_ok_and(|name| name.trim() == "kube-apiserver")
+        })
     }
 
     /// The first process there that it is true for.
@@ -217,7 +291,10 @@ impl Cluster {
                 if is(pid) {
                     return Pid::from_raw(pid.parse().unwrap());
                 }
-                pids.push(std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default());
+                pids.push(
+                    std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))
+                        .unwrap_or_default(),
+                );
             }
         }
         panic!("there is no such process")

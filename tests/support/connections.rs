@@ -50,7 +50,10 @@ impl Listeners {
             });
             wait.recv().unwrap();
         });
-        Self { stop, ended: Mutex::new(ended) }
+        Self {
+            stop,
+            ended: Mutex::new(ended),
+        }
     }
 
     /// Soon.
@@ -76,15 +79,29 @@ impl Sockets {
             let tcp = socket(Domain::IPV6, Type::STREAM);
             tcp.set_reuse_address(true).unwrap();
             tcp.set_ip_transparent_v6(true).unwrap(); // as Envoy's listeners are in TPROXY mode
-            tcp.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)).into()).unwrap();
+            tcp.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, *port)).into())
+                .unwrap();
             tcp.listen(64).unwrap();
             sockets.push((tcp, *port));
             // each at its own address, so that an answer comes from where the datagram went
             for address in addresses {
-                let udp = socket(if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 }, Type::DGRAM);
+                let udp = socket(
+                    if address.is_ipv4() {
+                        Domain::IPV4
+                    } else {
+                        Domain::IPV6
+                    },
+                    Type::DGRAM,
+                );
                 // an address that the kernel is still making may be bound then
-                if address.is_ipv4() { udp.set_ip_transparent_v4(true) } else { udp.set_ip_transparent_v6(true) }.unwrap();
-                udp.bind(&SocketAddr::from((*address, *port)).into()).unwrap();
+                if address.is_ipv4() {
+                    udp.set_ip_transparent_v4(true)
+                } else {
+                    udp.set_ip_transparent_v6(true)
+                }
+                .unwrap();
+                udp.bind(&SocketAddr::from((*address, *port)).into())
+                    .unwrap();
                 sockets.push((udp, *port));
             }
         }
@@ -93,7 +110,11 @@ impl Sockets {
 
     fn serve(&self, stop: &AtomicBool) {
         while !stop.load(Ordering::Relaxed) {
-            let mut polled: Vec<_> = self.sockets.iter().map(|(s, _)| PollFd::new(s.as_fd(), PollFlags::POLLIN)).collect();
+            let mut polled: Vec<_> = self
+                .sockets
+                .iter()
+                .map(|(s, _)| PollFd::new(s.as_fd(), PollFlags::POLLIN))
+                .collect();
             poll(&mut polled, PollTimeout::from(200u8)).unwrap();
             let ready: Vec<_> = polled.iter().map(|p| p.any() == Some(true)).collect();
             for ((socket, port), _) in self.sockets.iter().zip(ready).filter(|(_, ready)| *ready) {
@@ -113,8 +134,18 @@ impl Sockets {
 /// All of this thread's namespace.
 fn addresses() -> Vec<IpAddr> {
     let list = run("ip", &["-o", "addr"], "");
-    let address = |line: &str| line.split_whitespace().nth(3)?.split('/').next()?.parse().ok();
-    list.lines().filter_map(address).filter(|a: &IpAddr| !matches!(a, IpAddr::V6(a) if a.is_unicast_link_local())).collect()
+    let address = |line: &str| {
+        line.split_whitespace()
+            .nth(3)?
+            .split('/')
+            .next()?
+            .parse()
+            .ok()
+    };
+    list.lines()
+        .filter_map(address)
+        .filter(|a: &IpAddr| !matches!(a, IpAddr::V6(a) if a.is_unicast_link_local()))
+        .collect()
 }
 
 /// What this thread does, it does as this user.
@@ -145,7 +176,13 @@ pub struct Probe {
 
 impl Probe {
     pub fn tcp(owner: Owner, to: SocketAddr) -> Self {
-        Self { owner, udp: false, from: None, mark: 0, to }
+        Self {
+            owner,
+            udp: false,
+            from: None,
+            mark: 0,
+            to,
+        }
     }
 
     /// Where it lands, from this thread's namespace: who answered, or the kind of failure.
@@ -167,7 +204,11 @@ impl Probe {
             socket.set_mark(self.mark)?;
         }
         if let Some(from) = self.from {
-            if from.is_ipv4() { socket.set_ip_transparent_v4(true) } else { socket.set_ip_transparent_v6(true) }?;
+            if from.is_ipv4() {
+                socket.set_ip_transparent_v4(true)
+            } else {
+                socket.set_ip_transparent_v6(true)
+            }?;
             socket.bind(&from.into())?;
         }
         socket.connect_timeout(&self.to.into(), PATIENCE)?;

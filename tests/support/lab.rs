@@ -40,10 +40,19 @@ pub struct Owner {
     pub gid: u32,
 }
 
-pub const APP: Owner = Owner { uid: 1000, gid: 1000 };
-pub const PROXY: Owner = Owner { uid: 1337, gid: 1337 };
+pub const APP: Owner = Owner {
+    uid: 1000,
+    gid: 1000,
+};
+pub const PROXY: Owner = Owner {
+    uid: 1337,
+    gid: 1337,
+};
 pub const PROXY_UID: Owner = Owner { uid: 1337, gid: 0 };
-pub const PROXY_GID: Owner = Owner { uid: 1000, gid: 1337 };
+pub const PROXY_GID: Owner = Owner {
+    uid: 1000,
+    gid: 1337,
+};
 
 /// A node of its own.
 pub struct Node {
@@ -61,27 +70,45 @@ pub fn on_node<T: Send>(work: impl FnOnce(&Node) -> T + Send) -> T {
             run("ip", &["link", "set", "lo", "up"], "");
             work(&Node::new())
         });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
 /// Moves this thread into mount and network namespaces of its own.
 pub fn new_namespaces() {
-    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("tests need root: namespaces of their own");
+    unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+        .expect("tests need root: namespaces of their own");
     mount_("", "/", "", MsFlags::MS_REC | MsFlags::MS_PRIVATE);
 }
 
 impl Node {
     fn new() -> Self {
         mount_("tmpfs", OWN_DIRECTORY, "tmpfs", MsFlags::empty());
-        let node = Self { root: OWN_DIRECTORY.into() };
+        let node = Self {
+            root: OWN_DIRECTORY.into(),
+        };
         for dir in ["proc", "run/netns", "etc/mesh-optin", "manifests"] {
             std::fs::create_dir_all(node.path(dir)).unwrap();
         }
-        mount_("/proc", node.path("proc").to_str().unwrap(), "", MsFlags::MS_BIND | MsFlags::MS_REC);
+        mount_(
+            "/proc",
+            node.path("proc").to_str().unwrap(),
+            "",
+            MsFlags::MS_BIND | MsFlags::MS_REC,
+        );
         std::fs::write(node.path("mesh-optin"), "").unwrap();
-        mount_(env!("CARGO_BIN_EXE_mesh-optin"), node.path("mesh-optin").to_str().unwrap(), "", MsFlags::MS_BIND);
-        node.write("etc/mesh-optin/node.yaml", "{sources: [manifests], manifests: /manifests, deadline: 5s}");
+        mount_(
+            env!("CARGO_BIN_EXE_mesh-optin"),
+            node.path("mesh-optin").to_str().unwrap(),
+            "",
+            MsFlags::MS_BIND,
+        );
+        node.write(
+            "etc/mesh-optin/node.yaml",
+            "{sources: [manifests], manifests: /manifests, deadline: 5s}",
+        );
         node
     }
 
@@ -111,7 +138,12 @@ impl Node {
         }
         for libraries in ["usr/lib", "usr/lib64"] {
             std::fs::create_dir_all(self.path(libraries)).unwrap();
-            mount_(&format!("/{libraries}"), self.path(libraries).to_str().unwrap(), "", MsFlags::MS_BIND);
+            mount_(
+                &format!("/{libraries}"),
+                self.path(libraries).to_str().unwrap(),
+                "",
+                MsFlags::MS_BIND,
+            );
         }
         for directory in ["lib", "lib64"] {
             std::os::unix::fs::symlink(format!("usr/{directory}"), self.path(directory)).unwrap();
@@ -124,9 +156,20 @@ impl Node {
         std::fs::create_dir_all(self.path("usr/sbin")).unwrap();
         for variant in variants {
             let program = format!("xtables-{variant}-multi");
-            std::fs::copy(format!("/usr/sbin/{program}"), self.path("usr/sbin").join(&program)).unwrap();
-            for (prefix, verb) in [("iptables", "save"), ("iptables", "restore"), ("ip6tables", "save"), ("ip6tables", "restore")] {
-                let link = self.path("usr/sbin").join(format!("{prefix}-{variant}-{verb}"));
+            std::fs::copy(
+                format!("/usr/sbin/{program}"),
+                self.path("usr/sbin").join(&program),
+            )
+            .unwrap();
+            for (prefix, verb) in [
+                ("iptables", "save"),
+                ("iptables", "restore"),
+                ("ip6tables", "save"),
+                ("ip6tables", "restore"),
+            ] {
+                let link = self
+                    .path("usr/sbin")
+                    .join(format!("{prefix}-{variant}-{verb}"));
                 std::os::unix::fs::symlink(&program, link).unwrap();
             }
         }
@@ -137,7 +180,11 @@ impl Node {
         for (name, text) in [("server", server), ("ca.crt", ca), ("token", token)] {
             self.write(&format!("var/lib/mesh-optin/api/{name}"), text);
         }
-        std::fs::set_permissions(self.path("var/lib/mesh-optin/api"), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+        std::fs::set_permissions(
+            self.path("var/lib/mesh-optin/api"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .unwrap();
     }
 
     /// The program in its root, with nothing in the environment.
@@ -146,10 +193,18 @@ impl Node {
     }
 
     /// The same of any program in the node's root.
-    #[allow(clippy::disallowed_methods, reason = "a runtime calls plugins as processes")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a runtime calls plugins as processes"
+    )]
     pub fn command(&self, program: &str, args: &[&str]) -> Command {
         let mut command = Command::new("/usr/sbin/chroot");
-        command.arg(&self.root).arg(program).args(args).env_clear().stdin(Stdio::null());
+        command
+            .arg(&self.root)
+            .arg(program)
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::null());
         command
     }
 
@@ -157,7 +212,12 @@ impl Node {
     pub fn call(&self, verb: &str, netns: &str, cni_args: &str, config: &str) -> Call {
         self.call_with(
             verb,
-            &[("CNI_NETNS", netns), ("CNI_ARGS", cni_args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net1")],
+            &[
+                ("CNI_NETNS", netns),
+                ("CNI_ARGS", cni_args),
+                ("CNI_CONTAINERID", "c0ffee"),
+                ("CNI_IFNAME", "net1"),
+            ],
             config.as_bytes(),
         )
     }
@@ -165,8 +225,14 @@ impl Node {
     /// A CNI call with exactly this environment.
     pub fn call_with(&self, verb: &str, env: &[(&str, &str)], stdin: &[u8]) -> Call {
         let mut command = self.program(&[]);
-        command.env("CNI_COMMAND", verb).env("CNI_PATH", "/opt/cni/bin").envs(env.iter().copied());
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .env("CNI_COMMAND", verb)
+            .env("CNI_PATH", "/opt/cni/bin")
+            .envs(env.iter().copied());
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // a DEL reads nothing
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin).ok();
@@ -183,22 +249,40 @@ impl Node {
         let world = self.new_netns(&format!("{name}-world"));
         let pod_path = self.netns_path(name);
         let pod_path = pod_path.to_str().unwrap();
-        let (mut in_world, mut in_pod) = (vec!["link set lo up".to_owned()], vec!["link set lo up".to_owned()]);
-        for address in ["10.96.0.10/32", "93.184.216.34/32", "fd00:96::10/128", "2606:2800::1/128"] {
+        let (mut in_world, mut in_pod) = (
+            vec!["link set lo up".to_owned()],
+            vec!["link set lo up".to_owned()],
+        );
+        for address in [
+            "10.96.0.10/32",
+            "93.184.216.34/32",
+            "fd00:96::10/128",
+            "2606:2800::1/128",
+        ] {
             in_world.push(format!("addr add {address} dev lo"));
         }
         let mut wire = |nic: &str, peer: &str, v4: Option<&str>, v6: Option<&str>| {
-            in_world.push(format!("link add {peer} type veth peer name {nic} netns {pod_path}"));
+            in_world.push(format!(
+                "link add {peer} type veth peer name {nic} netns {pod_path}"
+            ));
             in_world.push(format!("link set {peer} up"));
             in_pod.push(format!("link set {nic} up"));
-            for (net, length) in [(v4.map(|n| format!("{n}.")), 24), (v6.map(|n| format!("{n}::")), 64)] {
+            for (net, length) in [
+                (v4.map(|n| format!("{n}.")), 24),
+                (v6.map(|n| format!("{n}::")), 64),
+            ] {
                 let Some(net) = net else { continue };
                 let nodad = if length == 64 { " nodad" } else { "" };
                 in_world.push(format!("addr add {net}1/{length} dev {peer}{nodad}"));
                 in_pod.push(format!("addr add {net}5/{length} dev {nic}{nodad}"));
             }
         };
-        wire("eth0", "w0", net.v4.then_some("10.244.0"), net.v6.then_some("fd00:244"));
+        wire(
+            "eth0",
+            "w0",
+            net.v4.then_some("10.244.0"),
+            net.v6.then_some("fd00:244"),
+        );
         if net.net1 {
             wire("net1", "w1", Some("172.30.0"), Some("fd00:30"));
         }
@@ -215,7 +299,12 @@ impl Node {
             Listeners::start(&pod, "pod", PROXY, &PROXY_PORTS),
             Listeners::start(&pod, "pod", APP, &POD_PORTS),
         ];
-        PodLab { netns: format!("/run/netns/{name}"), pod, world, listeners }
+        PodLab {
+            netns: format!("/run/netns/{name}"),
+            pod,
+            world,
+            listeners,
+        }
     }
 
     /// A network namespace with a path, for the plugin below `/run/netns`.
@@ -225,7 +314,12 @@ impl Node {
         std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).unwrap();
-                mount_("/proc/thread-self/ns/net", path.to_str().unwrap(), "", MsFlags::MS_BIND);
+                mount_(
+                    "/proc/thread-self/ns/net",
+                    path.to_str().unwrap(),
+                    "",
+                    MsFlags::MS_BIND,
+                );
             });
             thread.join().unwrap();
         });
@@ -240,20 +334,33 @@ impl Node {
     }
 
     /// A network namespace of other users, as of a pod with `hostUsers: false`: its user 0 is `first` outside.
-    #[allow(clippy::disallowed_methods, reason = "a user namespace needs a process")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a user namespace needs a process"
+    )]
     pub fn new_netns_of_users(&self, name: &str, first: u32) -> Netns {
         let path = self.netns_path(name);
         std::fs::write(&path, "").unwrap();
-        let mut holder =
-            Command::new("unshare").args(["--user", "--net", "--kill-child", "--fork", "cat"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut holder = Command::new("unshare")
+            .args(["--user", "--net", "--kill-child", "--fork", "cat"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
         let proc = |file: &str| format!("/proc/{}/{file}", holder.id());
-        while std::fs::read_link(proc("ns/net")).unwrap() == std::fs::read_link("/proc/thread-self/ns/net").unwrap() {
+        while std::fs::read_link(proc("ns/net")).unwrap()
+            == std::fs::read_link("/proc/thread-self/ns/net").unwrap()
+        {
             std::thread::yield_now();
         }
         for map in ["uid_map", "gid_map"] {
             std::fs::write(proc(map), format!("0 {first} 65536")).unwrap();
         }
-        mount_(&proc("ns/net"), path.to_str().unwrap(), "", MsFlags::MS_BIND);
+        mount_(
+            &proc("ns/net"),
+            path.to_str().unwrap(),
+            "",
+            MsFlags::MS_BIND,
+        );
         drop(holder.stdin.take()); // cat ends
         holder.wait().unwrap();
         Netns::open(&path).unwrap()
@@ -275,23 +382,42 @@ pub struct Call {
 impl Call {
     pub fn of(output: Output) -> Self {
         let text = |bytes| String::from_utf8(bytes).expect("text");
-        Self { code: output.status.code().expect("not killed"), stdout: text(output.stdout), stderr: text(output.stderr) }
+        Self {
+            code: output.status.code().expect("not killed"),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
     }
 
     /// The `msg` and `code` of a CNI error.
     pub fn error(&self) -> (String, u64) {
         assert_eq!(self.code, 1, "{self:?}");
-        let error: serde_json::Value = serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
+        let error: serde_json::Value =
+            serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {self:?}"));
         // an independent reader of the protocol understands it as well
-        let independent: rscni_types::types::ErrorResult = serde_json::from_str(&self.stdout).unwrap();
-        assert_eq!(serde_json::to_value(independent).unwrap()["msg"], error["msg"]);
-        (error["msg"].as_str().unwrap().to_owned(), error["code"].as_u64().unwrap())
+        let independent: rscni_types::types::ErrorResult =
+            serde_json::from_str(&self.stdout).unwrap();
+        assert_eq!(
+            serde_json::to_value(independent).unwrap()["msg"],
+            error["msg"]
+        );
+        (
+            error["msg"].as_str().unwrap().to_owned(),
+            error["code"].as_u64().unwrap(),
+        )
     }
 
     /// The reason that the log gives.
     pub fn logged_reason(&self) -> String {
-        let last = self.stderr.lines().last().unwrap_or_else(|| panic!("no log: {self:?}"));
-        serde_json::from_str::<serde_json::Value>(last).unwrap()["reason"].as_str().unwrap().to_owned()
+        let last = self
+            .stderr
+            .lines()
+            .last()
+            .unwrap_or_else(|| panic!("no log: {self:?}"));
+        serde_json::from_str::<serde_json::Value>(last).unwrap()["reason"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 }
 
@@ -354,7 +480,11 @@ fn ip_batch(netns: &Netns, lines: &[String]) {
 
 /// The probe that istio-validation makes: as the proxy, from the loopback address to the passthrough address.
 pub fn validation_probe(pod: &PodLab, proxy: Owner, v6: bool) -> String {
-    let (from, to) = if v6 { ("[::1]:0", "[::6]:15002") } else { ("127.0.0.1:0", "127.0.0.6:15002") };
+    let (from, to) = if v6 {
+        ("[::1]:0", "[::6]:15002")
+    } else {
+        ("127.0.0.1:0", "127.0.0.6:15002")
+    };
     let address = |text: &str| text.parse::<SocketAddr>().unwrap();
     dial_from(&pod.pod, proxy, Some(address(from)), address(to))
 }
@@ -364,11 +494,23 @@ fn dial(netns: &Netns, owner: Owner, to: &str) -> String {
 }
 
 fn dial_from(netns: &Netns, owner: Owner, from: Option<SocketAddr>, to: SocketAddr) -> String {
-    inside(netns, || Probe { from, ..Probe::tcp(owner, to) }.landing())
+    inside(netns, || {
+        Probe {
+            from,
+            ..Probe::tcp(owner, to)
+        }
+        .landing()
+    })
 }
 
 pub fn mount_(source: &str, target: &str, kind: &str, flags: MsFlags) {
     let some = |text: &'_ str| (!text.is_empty()).then(|| text.to_owned());
-    mount(some(source).as_deref(), Path::new(target), some(kind).as_deref(), flags, None::<&str>)
-        .unwrap_or_else(|e| panic!("mount {source} on {target}: {e}"));
+    mount(
+        some(source).as_deref(),
+        Path::new(target),
+        some(kind).as_deref(),
+        flags,
+        None::<&str>,
+    )
+    .unwrap_or_else(|e| panic!("mount {source} on {target}: {e}"));
 }

@@ -6,10 +6,26 @@ use super::{
 };
 
 pub const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
-pub const V4: PodNet = PodNet { v4: true, v6: false, net1: false };
-pub const V6: PodNet = PodNet { v4: false, v6: true, net1: false };
-pub const BOTH: PodNet = PodNet { v4: true, v6: true, net1: false };
-pub const V4_NET1: PodNet = PodNet { v4: true, v6: false, net1: true };
+pub const V4: PodNet = PodNet {
+    v4: true,
+    v6: false,
+    net1: false,
+};
+pub const V6: PodNet = PodNet {
+    v4: false,
+    v6: true,
+    net1: false,
+};
+pub const BOTH: PodNet = PodNet {
+    v4: true,
+    v6: true,
+    net1: false,
+};
+pub const V4_NET1: PodNet = PodNet {
+    v4: true,
+    v6: false,
+    net1: true,
+};
 
 /// Redirects the pod that CNI_ARGS name.
 pub fn redirected(node: &Node, args: &str, net: PodNet) -> PodLab {
@@ -20,8 +36,9 @@ pub fn redirected(node: &Node, args: &str, net: PodNet) -> PodLab {
 }
 
 pub fn profile(node: &Node, redirect: &str) {
-    let yaml =
-        format!("{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: default}}, spec: {{redirect: {redirect}}}}}");
+    let yaml = format!(
+        "{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: default}}, spec: {{redirect: {redirect}}}}}"
+    );
     node.write("etc/mesh-optin/profiles/default.yaml", &yaml);
 }
 
@@ -42,11 +59,24 @@ pub fn inbound(lab: &PodLab, expected: &[(&str, &str)]) {
 /// A pod that needs all that there is to make: dual-stack, in TPROXY mode, with DNS. Its CNI_ARGS.
 pub fn given_everything(node: &Node, backend: &str) -> String {
     profile(node, &format!("{{backend: {backend}}}"));
-    given_with(node, "tproxy", &[], &[("ISTIO_DUAL_STACK", "true"), ("ISTIO_META_DNS_CAPTURE", "true")])
+    given_with(
+        node,
+        "tproxy",
+        &[],
+        &[
+            ("ISTIO_DUAL_STACK", "true"),
+            ("ISTIO_META_DNS_CAPTURE", "true"),
+        ],
+    )
 }
 
 /// Every redirection of the node is as it should be.
 pub fn verified(node: &Node) {
     let verify = node.program(&["verify", "--all"]).output().unwrap();
-    assert_eq!(verify.status.code(), Some(0), "{}", String::from_utf8_lossy(&verify.stdout));
+    assert_eq!(
+        verify.status.code(),
+        Some(0),
+        "{}",
+        String::from_utf8_lossy(&verify.stdout)
+    );
 }

@@ -12,13 +12,21 @@ impl Limited {
         let root = Path::new("/sys/fs/cgroup");
         let version2 = root.join("cgroup.controllers").exists();
         let name = format!("mesh-optin-test-{}", std::process::id());
-        let path = if version2 { root.join(name) } else { root.join("memory").join(name) };
+        let path = if version2 {
+            root.join(name)
+        } else {
+            root.join("memory").join(name)
+        };
         if version2 {
             std::fs::write(root.join("cgroup.subtree_control"), "+memory").unwrap();
         }
         std::fs::create_dir(&path).unwrap();
         let limited = Self { path, version2 };
-        std::fs::write(limited.file("memory.max", "memory.limit_in_bytes"), bytes.to_string()).unwrap();
+        std::fs::write(
+            limited.file("memory.max", "memory.limit_in_bytes"),
+            bytes.to_string(),
+        )
+        .unwrap();
         limited
     }
 
@@ -29,13 +37,22 @@ impl Limited {
 
     /// What is charged now.
     pub fn used(&self) -> u64 {
-        std::fs::read_to_string(self.file("memory.current", "memory.usage_in_bytes")).unwrap().trim().parse().unwrap()
+        std::fs::read_to_string(self.file("memory.current", "memory.usage_in_bytes"))
+            .unwrap()
+            .trim()
+            .parse()
+            .unwrap()
     }
 
     /// How many processes the kernel has killed because there was no more.
     pub fn killed(&self) -> u64 {
-        let text = std::fs::read_to_string(self.file("memory.events", "memory.oom_control")).unwrap();
-        text.lines().find_map(|l| l.strip_prefix("oom_kill ")).unwrap().parse().unwrap()
+        let text =
+            std::fs::read_to_string(self.file("memory.events", "memory.oom_control")).unwrap();
+        text.lines()
+            .find_map(|l| l.strip_prefix("oom_kill "))
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 
     fn file(&self, of_2: &str, of_1: &str) -> PathBuf {

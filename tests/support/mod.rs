@@ -1,5 +1,9 @@
 //! What several test programs need. Every test lives in namespaces of its own, held by its threads, so that nothing can outlast it.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test program uses a part of it"
+)]
 
 pub mod agent;
 pub mod cluster;
@@ -17,17 +21,22 @@ use std::{
     process::{Command, Stdio},
 };
 
-use mesh_optin::mesh::{Attachment, Container, Decision, EnvVar, Intent, Namespace, Pod, Profile, annotation, decide};
+use mesh_optin::mesh::{
+    Attachment, Container, Decision, EnvVar, Intent, Namespace, Pod, Profile, annotation, decide,
+};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs `work` in a network namespace of its own.
 pub fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            unshare(CloneFlags::CLONE_NEWNET).expect("tests need root: a network namespace of their own");
+            unshare(CloneFlags::CLONE_NEWNET)
+                .expect("tests need root: a network namespace of their own");
             work()
         });
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
 }
 
@@ -37,7 +46,10 @@ pub fn run(program: &str, args: &[&str], stdin: &str) -> String {
 }
 
 /// The same; the error is what the program said.
-#[allow(clippy::disallowed_methods, reason = "the independent witnesses are programs")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the independent witnesses are programs"
+)]
 pub fn try_run(program: &str, args: &[&str], stdin: &str) -> Result<String, String> {
     let mut child = Command::new(program)
         .args(args)
@@ -47,20 +59,46 @@ pub fn try_run(program: &str, args: &[&str], stdin: &str) -> Result<String, Stri
         .spawn()
         .unwrap_or_else(|e| panic!("{program} is needed (tests/run installs it): {e}"));
     // one that fails early reads nothing
-    child.stdin.take().expect("piped").write_all(stdin.as_bytes()).ok();
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(stdin.as_bytes())
+        .ok();
     let output = child.wait_with_output().expect("started");
     let text = |bytes| String::from_utf8(bytes).expect("text");
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+    if output.status.success() {
+        Ok(text(output.stdout))
+    } else {
+        Err(text(output.stderr))
+    }
 }
 
 /// A pod as Istio's injector makes it, with these annotations and proxy variables.
 pub fn injected(annotations: &[(&str, &str)], env: &[(&str, &str)]) -> Pod {
     let mut pod = Pod::default();
-    pod.metadata.labels.insert("sidecar.istio.io/inject".into(), "true".into());
-    pod.metadata.annotations = annotations.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
-    pod.metadata.annotations.insert(annotation::STATUS.into(), "{}".into());
-    let env = env.iter().map(|(k, v)| EnvVar { name: (*k).into(), value: (*v).into() }).collect();
-    pod.spec.containers.push(Container { name: "istio-proxy".into(), env, ..Container::default() });
+    pod.metadata
+        .labels
+        .insert("sidecar.istio.io/inject".into(), "true".into());
+    pod.metadata.annotations = annotations
+        .iter()
+        .map(|(k, v)| ((*k).into(), (*v).into()))
+        .collect();
+    pod.metadata
+        .annotations
+        .insert(annotation::STATUS.into(), "{}".into());
+    let env = env
+        .iter()
+        .map(|(k, v)| EnvVar {
+            name: (*k).into(),
+            value: (*v).into(),
+        })
+        .collect();
+    pod.spec.containers.push(Container {
+        name: "istio-proxy".into(),
+        env,
+        ..Container::default()
+    });
     pod
 }
 

@@ -6,7 +6,11 @@ use super::lab::Node;
 
 /// A pod of tests/data/pods and its namespace.
 pub fn data(name: &str) -> (Value, Value) {
-    let text = std::fs::read_to_string(format!("{}/tests/data/pods/{name}.json", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let text = std::fs::read_to_string(format!(
+        "{}/tests/data/pods/{name}.json",
+        env!("CARGO_MANIFEST_DIR")
+    ))
+    .unwrap();
     let mut data: Value = serde_json::from_str(&text).unwrap();
     (data["pod"].take(), data["namespace"].take())
 }
@@ -17,14 +21,25 @@ pub fn given(node: &Node, name: &str) -> String {
 }
 
 /// The same with other annotations and proxy variables.
-pub fn given_with(node: &Node, name: &str, annotations: &[(&str, &str)], env: &[(&str, &str)]) -> String {
+pub fn given_with(
+    node: &Node,
+    name: &str,
+    annotations: &[(&str, &str)],
+    env: &[(&str, &str)],
+) -> String {
     let (mut pod, namespace) = data(name);
     for (key, value) in annotations {
         pod["metadata"]["annotations"][*key] = json!(value);
     }
-    let proxy = pod["spec"]["containers"].as_array_mut().unwrap().iter_mut().find(|c| c["name"] == "istio-proxy");
+    let proxy = pod["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|c| c["name"] == "istio-proxy");
     if let Some(proxy) = proxy {
-        let variables = env.iter().map(|(name, value)| json!({"name": name, "value": value}));
+        let variables = env
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}));
         proxy["env"].as_array_mut().unwrap().extend(variables);
     }
     let args = cni_args(&pod);

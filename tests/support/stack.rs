@@ -36,7 +36,12 @@ pub struct Stack {
 impl Stack {
     /// Brings it up with the program and its credential installed.
     pub fn start(multus: &'static str) -> Self {
-        Self { cluster: Cluster::start_as(multus), thick: multus == "thick", imported: Mutex::default(), notes: Mutex::default() }
+        Self {
+            cluster: Cluster::start_as(multus),
+            thick: multus == "thick",
+            imported: Mutex::default(),
+            notes: Mutex::default(),
+        }
     }
 
     /// Says what was measured, below the table.
@@ -89,8 +94,11 @@ impl Stack {
 
     /// Does `work` while the API server refuses every connection, as if there were none.
     pub fn without_api_server<T>(&self, work: impl FnOnce() -> T) -> T {
-        let nft = |commands: &str| inside(&self.cluster.netns, || run("nft", &["-f", "-"], commands));
-        nft("table inet down { chain input { type filter hook input priority 0; tcp dport 6443 reject with tcp reset; }; }");
+        let nft =
+            |commands: &str| inside(&self.cluster.netns, || run("nft", &["-f", "-"], commands));
+        nft(
+            "table inet down { chain input { type filter hook input priority 0; tcp dport 6443 reject with tcp reset; }; }",
+        );
         let done = catch_unwind(AssertUnwindSafe(work));
         nft("delete table inet down");
         done.unwrap_or_else(|panic| resume_unwind(panic))
@@ -99,23 +107,48 @@ impl Stack {
     /// Every file of ours on the node, and what it says, but the records and locks that come and go with pods.
     pub fn own_files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         fn add(path: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
-            for path in std::fs::read_dir(path).into_iter().flatten().map(|e| e.unwrap().path()) {
-                if path.is_dir() { add(&path, files) } else { drop(files.insert(path.clone(), std::fs::read(&path).unwrap_or_default())) }
+            for path in std::fs::read_dir(path)
+                .into_iter()
+                .flatten()
+                .map(|e| e.unwrap().path())
+            {
+                if path.is_dir() {
+                    add(&path, files)
+                } else {
+                    drop(files.insert(path.clone(), std::fs::read(&path).unwrap_or_default()))
+                }
             }
         }
         let mut files = BTreeMap::new();
-        for directory in ["/etc/mesh-optin", "/var/lib/mesh-optin", "/run/mesh-optin", "/etc/cni", "/mnt/cni/bin"] {
+        for directory in [
+            "/etc/mesh-optin",
+            "/var/lib/mesh-optin",
+            "/run/mesh-optin",
+            "/etc/cni",
+            "/mnt/cni/bin",
+        ] {
             add(&self.path(directory), &mut files);
         }
-        files.retain(|path, _| !path.parent().is_some_and(|p| p.ends_with("attachments") || p.ends_with("slots")));
+        files.retain(|path, _| {
+            !path
+                .parent()
+                .is_some_and(|p| p.ends_with("attachments") || p.ends_with("slots"))
+        });
         files
     }
 
     /// The records of a pod's attachments.
     pub fn records(&self, pod: &Pod) -> Vec<Value> {
-        let files = std::fs::read_dir(self.path("/run/mesh-optin/attachments")).into_iter().flatten().flatten();
-        let records = files.filter_map(|file| serde_json::from_str::<Value>(&std::fs::read_to_string(file.path()).ok()?).ok());
-        records.filter(|r| r["namespace"] == pod.namespace.as_str() && r["pod"] == pod.name.as_str()).collect()
+        let files = std::fs::read_dir(self.path("/run/mesh-optin/attachments"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let records = files.filter_map(|file| {
+            serde_json::from_str::<Value>(&std::fs::read_to_string(file.path()).ok()?).ok()
+        });
+        records
+            .filter(|r| r["namespace"] == pod.namespace.as_str() && r["pod"] == pod.name.as_str())
+            .collect()
     }
 
     /// Waits until there is none: the runtime's last DEL may come when the pod is gone already.
@@ -129,25 +162,38 @@ impl Stack {
         let address = format!(" {}/", self.ip(pod));
         let of_pod = |path: &PathBuf| {
             let netns = Netns::open(path).ok()?;
-            inside(&netns, || run("ip", &["-4", "addr"], "")).contains(&address).then_some(())
+            inside(&netns, || run("ip", &["-4", "addr"], ""))
+                .contains(&address)
+                .then_some(())
         };
-        let mut all = std::fs::read_dir(self.path("/run/netns")).unwrap().map(|e| e.unwrap().path());
-        let found = all.find(|path| of_pod(path).is_some()).unwrap_or_else(|| panic!("no network namespace has{address}"));
-        format!("/run/netns/{}", found.file_name().unwrap().to_str().unwrap())
+        let mut all = std::fs::read_dir(self.path("/run/netns"))
+            .unwrap()
+            .map(|e| e.unwrap().path());
+        let found = all
+            .find(|path| of_pod(path).is_some())
+            .unwrap_or_else(|| panic!("no network namespace has{address}"));
+        format!(
+            "/run/netns/{}",
+            found.file_name().unwrap().to_str().unwrap()
+        )
     }
 
     /// A NetworkAttachmentDefinition; without a configuration it is looked up on the node by its name.
     pub fn attachment(&self, namespace: &str, name: &str, config: Option<&str>) {
         let spec = config.map_or(json!({}), |c| json!({"config": c}));
-        let path = format!("/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions");
-        let body =
-            json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "metadata": {"name": name}, "spec": spec});
+        let path = format!(
+            "/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions"
+        );
+        let body = json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "metadata": {"name": name}, "spec": spec});
         self.cluster.create(&path, &body);
     }
 
     /// Creates a pod bound to the node.
     pub fn create(&self, pod: &Pod) {
-        self.cluster.create(&format!("/api/v1/namespaces/{}/pods", pod.namespace), &pod.manifest());
+        self.cluster.create(
+            &format!("/api/v1/namespaces/{}/pods", pod.namespace),
+            &pod.manifest(),
+        );
     }
 
     /// The pod as the API server has it.
@@ -159,47 +205,81 @@ impl Stack {
     pub fn running(&self, pod: &Pod) {
         let runs = self.wait_for(|| {
             let found = self.get(pod)?;
-            let all = found["status"]["containerStatuses"].as_array()?.iter().all(|c| c["state"]["running"].is_object());
+            let all = found["status"]["containerStatuses"]
+                .as_array()?
+                .iter()
+                .all(|c| c["state"]["running"].is_object());
             (found["status"]["phase"] == "Running" && all).then_some(())
         });
-        assert!(runs.is_some(), "{}/{} does not run: {:?}", pod.namespace, pod.name, self.events(pod));
+        assert!(
+            runs.is_some(),
+            "{}/{} does not run: {:?}",
+            pod.namespace,
+            pod.name,
+            self.events(pod)
+        );
     }
 
     /// Waits until an event says why it does not start.
     pub fn refused(&self, pod: &Pod) -> String {
         // what was created a moment ago the daemon may not have seen yet; kubelet tries again
-        let is_ours = |message: &str| !message.contains("cannot find a network-attachment-definition");
+        let is_ours =
+            |message: &str| !message.contains("cannot find a network-attachment-definition");
         let refusal = || {
             let mut events = self.events(pod).into_iter();
-            events.find(|(reason, message)| reason == "FailedCreatePodSandBox" && is_ours(message)).map(|(_, message)| message)
+            events
+                .find(|(reason, message)| reason == "FailedCreatePodSandBox" && is_ours(message))
+                .map(|(_, message)| message)
         };
-        self.wait_for(refusal).unwrap_or_else(|| panic!("{}/{} is not refused", pod.namespace, pod.name))
+        self.wait_for(refusal)
+            .unwrap_or_else(|| panic!("{}/{} is not refused", pod.namespace, pod.name))
     }
 
     /// Reasons and messages of its events.
     pub fn events(&self, pod: &Pod) -> Vec<(String, String)> {
-        let list = self.cluster.request("GET", &format!("/api/v1/namespaces/{}/events", pod.namespace), &json!(null)).unwrap();
-        let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        let list = self
+            .cluster
+            .request(
+                "GET",
+                &format!("/api/v1/namespaces/{}/events", pod.namespace),
+                &json!(null),
+            )
+            .unwrap();
+        let text =
+            |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
         let of_pod = |event: &&Value| event["involvedObject"]["name"] == pod.name.as_str();
-        list["items"].as_array().unwrap().iter().filter(of_pod).map(|e| (text(e, "reason"), text(e, "message"))).collect()
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(of_pod)
+            .map(|e| (text(e, "reason"), text(e, "message")))
+            .collect()
     }
 
     /// What a container has printed.
     pub fn log(&self, pod: &Pod, container: &str) -> String {
         let of_pod = format!("{}_{}_", pod.namespace, pod.name);
-        let pods = std::fs::read_dir(self.cluster.directory.join("pods")).into_iter().flatten().flatten();
+        let pods = std::fs::read_dir(self.cluster.directory.join("pods"))
+            .into_iter()
+            .flatten()
+            .flatten();
         let logs = pods.filter(|p| p.file_name().to_string_lossy().starts_with(&of_pod));
-        logs.filter_map(|p| std::fs::read_to_string(p.path().join(container).join("0.log")).ok()).collect()
+        logs.filter_map(|p| std::fs::read_to_string(p.path().join(container).join("0.log")).ok())
+            .collect()
     }
 
     /// What answered the application's last connection to the world: the port, the original destination, and whom it saw.
     pub fn answered(&self, pod: &Pod) -> String {
         let last = || {
             let log = self.log(pod, "app");
-            let line = log.lines().rfind(|l| !l.contains(" error ") && l.split(' ').count() > 6)?;
+            let line = log
+                .lines()
+                .rfind(|l| !l.contains(" error ") && l.split(' ').count() > 6)?;
             Some(line.split(' ').skip(4).collect::<Vec<_>>().join(" "))
         };
-        self.wait_for(last).unwrap_or_else(|| panic!("no answer: {}", self.log(pod, "app")))
+        self.wait_for(last)
+            .unwrap_or_else(|| panic!("no answer: {}", self.log(pod, "app")))
     }
 
     /// What answers a connection from the node to the application's port, likewise.
@@ -209,13 +289,21 @@ impl Stack {
             let mut text = String::new();
             let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok()?;
             stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
-            stream.read_to_string(&mut text).ok().filter(|_| !text.is_empty()).map(|_| text)
+            stream
+                .read_to_string(&mut text)
+                .ok()
+                .filter(|_| !text.is_empty())
+                .map(|_| text)
         };
-        self.wait_for(|| inside(&self.cluster.netns, ask)).unwrap_or_else(|| panic!("{to} does not answer"))
+        self.wait_for(|| inside(&self.cluster.netns, ask))
+            .unwrap_or_else(|| panic!("{to} does not answer"))
     }
 
     pub fn ip(&self, pod: &Pod) -> String {
-        self.get(pod).unwrap()["status"]["podIP"].as_str().unwrap().to_owned()
+        self.get(pod).unwrap()["status"]["podIP"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Deletes it and waits until it is gone; how long that took.
@@ -228,25 +316,52 @@ impl Stack {
         let started = Instant::now();
         pods.iter().for_each(|pod| self.mark_deleted(pod));
         for pod in pods {
-            assert!(self.wait_for(|| self.get(pod).is_none().then_some(())).is_some(), "{} is not gone", pod.name);
+            assert!(
+                self.wait_for(|| self.get(pod).is_none().then_some(()))
+                    .is_some(),
+                "{} is not gone",
+                pod.name
+            );
         }
         started.elapsed()
     }
 
     /// Deletes all pods there are, and waits until they are gone.
     pub fn delete_every_pod(&self) {
-        let all = || self.cluster.request("GET", "/api/v1/pods", &json!(null)).unwrap()["items"].as_array().unwrap().clone();
+        let all = || {
+            self.cluster
+                .request("GET", "/api/v1/pods", &json!(null))
+                .unwrap()["items"]
+                .as_array()
+                .unwrap()
+                .clone()
+        };
         let text = |pod: &Value, field: &str| pod["metadata"][field].as_str().unwrap().to_owned();
         for pod in all() {
-            self.cluster.request("DELETE", &Pod::new(&text(&pod, "namespace"), &text(&pod, "name"), "").path(), &json!({})).ok();
+            self.cluster
+                .request(
+                    "DELETE",
+                    &Pod::new(&text(&pod, "namespace"), &text(&pod, "name"), "").path(),
+                    &json!({}),
+                )
+                .ok();
         }
         let gone = self.wait_for(|| all().is_empty().then_some(()));
-        assert!(gone.is_some(), "{:?}", all().iter().map(|pod| text(pod, "name")).collect::<Vec<_>>());
+        assert!(
+            gone.is_some(),
+            "{:?}",
+            all()
+                .iter()
+                .map(|pod| text(pod, "name"))
+                .collect::<Vec<_>>()
+        );
     }
 
     /// Deletes it, without waiting.
     pub fn mark_deleted(&self, pod: &Pod) {
-        self.cluster.request("DELETE", &pod.path(), &json!({})).unwrap();
+        self.cluster
+            .request("DELETE", &pod.path(), &json!({}))
+            .unwrap();
     }
 
     pub fn wait_for<T>(&self, what: impl Fn() -> Option<T>) -> Option<T> {

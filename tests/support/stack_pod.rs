@@ -72,7 +72,11 @@ impl Pod {
             json!({"name": name, "image": "stack.test/app:1", "imagePullPolicy": "Never", "args": args,
                    "securityContext": {"runAsUser": uid, "runAsGroup": uid}})
         };
-        let mut app = stand_in("app", 1000, &["serve", &Self::PORT.to_string(), "dial", WORLD]);
+        let mut app = stand_in(
+            "app",
+            1000,
+            &["serve", &Self::PORT.to_string(), "dial", WORLD],
+        );
         if self.grace > 0 {
             app["lifecycle"] = json!({"preStop": {"sleep": {"seconds": self.grace}}});
         }

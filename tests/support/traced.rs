@@ -26,22 +26,52 @@ pub struct Sent {
 /// An ADD. `inject` as strace takes it, such as `socket:error=EPERM:when=3` (of each thread the third); one for each system call.
 pub fn traced_add(node: &Node, netns: &str, args: &str, config: &str, inject: &[String]) -> Traced {
     node.install_libraries();
-    std::fs::copy("/usr/bin/strace", node.path("strace")).expect("strace is needed (tests/run installs it)");
+    std::fs::copy("/usr/bin/strace", node.path("strace"))
+        .expect("strace is needed (tests/run installs it)");
     // programs that it starts are left alone from there on
-    let mut command = node.command("/strace", &["-f", "-b", "execve", "-qq", "-e", "write=all", "-o", "/trace"]);
+    let mut command = node.command(
+        "/strace",
+        &[
+            "-f",
+            "-b",
+            "execve",
+            "-qq",
+            "-e",
+            "write=all",
+            "-o",
+            "/trace",
+        ],
+    );
     for inject in inject {
         command.args(["-e", &format!("inject={inject}")]);
     }
     command.arg("/mesh-optin");
-    command.envs([("CNI_COMMAND", "ADD"), ("CNI_NETNS", netns), ("CNI_ARGS", args), ("CNI_CONTAINERID", "c0ffee"), ("CNI_IFNAME", "net1")]);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.envs([
+        ("CNI_COMMAND", "ADD"),
+        ("CNI_NETNS", netns),
+        ("CNI_ARGS", args),
+        ("CNI_CONTAINERID", "c0ffee"),
+        ("CNI_IFNAME", "net1"),
+    ]);
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), config.as_bytes()).ok();
     // strace ends as what it traces ended
     let output = child.wait_with_output().unwrap();
     let killed = output.status.signal() == Some(9);
-    let lines = std::fs::read_to_string(node.path("trace")).unwrap().lines().map(str::to_owned).collect();
-    Traced { killed, call: (!killed).then(|| Call::of(output)), lines }
+    let lines = std::fs::read_to_string(node.path("trace"))
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    Traced {
+        killed,
+        call: (!killed).then(|| Call::of(output)),
+        lines,
+    }
 }
 
 impl Traced {
@@ -49,30 +79,41 @@ impl Traced {
     pub fn calls(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::<(&str, &str), usize>::new();
         for line in self.lines.iter().filter(|l| !l.starts_with(' ')) {
-            let Some((thread, call)) = line.split_once(' ') else { continue };
-            if let Some((name, _)) =
-                call.trim_start().split_once('(').filter(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
+            let Some((thread, call)) = line.split_once(' ') else {
+                continue;
+            };
+            if let Some((name, _)) = call
+                .trim_start()
+                .split_once('(')
+                .filter(|(name, _)| name.chars().all(|c| c.is_alphanumeric() || c == '_'))
             {
                 *counts.entry((name, thread)).or_default() += 1;
             }
         }
         let mut most = BTreeMap::new();
         for ((name, _), count) in counts {
-            most.entry(name).and_modify(|n: &mut usize| *n = count.max(*n)).or_insert(count);
+            most.entry(name)
+                .and_modify(|n: &mut usize| *n = count.max(*n))
+                .or_insert(count);
         }
         most
     }
 
     /// The programs that were started.
     pub fn programs(&self) -> Vec<&str> {
-        self.lines.iter().filter_map(|l| l.split_once("execve(\"")?.1.split('"').next()).collect()
+        self.lines
+            .iter()
+            .filter_map(|l| l.split_once("execve(\"")?.1.split('"').next())
+            .collect()
     }
 
     /// Of the first call whose line has these words: the how manieth of its name and thread it was.
     pub fn nth(&self, name: &str, words: &str) -> usize {
         let mut counts = BTreeMap::<&str, usize>::new();
-        let of_name =
-            self.lines.iter().filter_map(|l| l.split_once(' ').filter(|(_, call)| call.trim_start().starts_with(&format!("{name}("))));
+        let of_name = self.lines.iter().filter_map(|l| {
+            l.split_once(' ')
+                .filter(|(_, call)| call.trim_start().starts_with(&format!("{name}(")))
+        });
         for (thread, call) in of_name {
             let count = counts.entry(thread).and_modify(|n| *n += 1).or_insert(1);
             if call.contains(words) {
@@ -84,13 +125,19 @@ impl Traced {
 
     /// Everything that was sent.
     pub fn sent(&self) -> Vec<Sent> {
-        let (mut sends, mut receives) = (BTreeMap::<&str, usize>::new(), BTreeMap::<&str, usize>::new());
+        let (mut sends, mut receives) = (
+            BTreeMap::<&str, usize>::new(),
+            BTreeMap::<&str, usize>::new(),
+        );
         let (mut out, mut last) = (Vec::<Sent>::new(), false);
         for line in &self.lines {
             if let Some(dump) = line.strip_prefix(" | ") {
                 if last {
                     let hexadecimal = dump.get(6..55).unwrap_or_default().split_whitespace();
-                    out.last_mut().unwrap().bytes.extend(hexadecimal.map(|h| u8::from_str_radix(h, 16).unwrap()));
+                    out.last_mut()
+                        .unwrap()
+                        .bytes
+                        .extend(hexadecimal.map(|h| u8::from_str_radix(h, 16).unwrap()));
                 }
                 continue;
             }
@@ -98,7 +145,11 @@ impl Traced {
             last = call.trim_start().starts_with("sendto(");
             if last {
                 let nth = *sends.entry(thread).and_modify(|n| *n += 1).or_insert(1);
-                out.push(Sent { nth, answered: receives.get(thread).copied().unwrap_or_default() + 1, bytes: vec![] });
+                out.push(Sent {
+                    nth,
+                    answered: receives.get(thread).copied().unwrap_or_default() + 1,
+                    bytes: vec![],
+                });
             } else if call.trim_start().starts_with("recvfrom(") {
                 receives.entry(thread).and_modify(|n| *n += 1).or_insert(1);
             }
@@ -115,7 +166,11 @@ impl Sent {
     pub fn with(&self, at: usize, bytes: &[u8]) -> String {
         let changed: Vec<u8> = self.bytes[..at].iter().chain(bytes).copied().collect();
         assert!(changed.len() <= MOST);
-        format!("sendto:poke_enter=@arg2={}:when={}", hexadecimal(&changed), self.nth)
+        format!(
+            "sendto:poke_enter=@arg2={}:when={}",
+            hexadecimal(&changed),
+            self.nth
+        )
     }
 
     /// The injection that makes the kernel's refusal of it the refusal of one of its parts, a netlink message that has `words`.
@@ -128,9 +183,20 @@ impl Sent {
                 // NLMSG_ERROR with the header of the message that it is about; as long as that about the first one, which the kernel refused
                 let header = &message[..16];
                 let first = u32::from_ne_bytes(self.bytes[..4].try_into().unwrap());
-                let answer =
-                    [&(first + 20).to_ne_bytes()[..], &[2, 0, 0, 1], &header[8..12], &[0; 4], &(-errno).to_ne_bytes(), header].concat();
-                return format!("recvfrom:poke_exit=@arg2={}:when={}", hexadecimal(&answer), self.answered);
+                let answer = [
+                    &(first + 20).to_ne_bytes()[..],
+                    &[2, 0, 0, 1],
+                    &header[8..12],
+                    &[0; 4],
+                    &(-errno).to_ne_bytes(),
+                    header,
+                ]
+                .concat();
+                return format!(
+                    "recvfrom:poke_exit=@arg2={}:when={}",
+                    hexadecimal(&answer),
+                    self.answered
+                );
             }
             rest = others;
         }

@@ -12,15 +12,23 @@ pub(super) fn types(cache: &Path) -> (BTreeSet<String>, Option<String>) {
         Err(error) if error.kind() == ErrorKind::NotFound => return (types, None), // Multus has not been here
         Err(error) => return (types, Some(format!("{}: {error}", cache.display()))),
     };
-    for file in entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.is_file()) {
+    for file in entries
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| p.is_file())
+    {
         let read = match std::fs::read(&file) {
             Err(error) if error.kind() == ErrorKind::NotFound => continue, // its DEL has just come
             other => other.map_err(|e| e.to_string()),
         };
-        match read.and_then(|text| serde_json::from_slice::<Vec<Delegate>>(&text).map_err(|e| e.to_string())) {
+        match read.and_then(|text| {
+            serde_json::from_slice::<Vec<Delegate>>(&text).map_err(|e| e.to_string())
+        }) {
             Ok(delegates) => {
-                let plugins =
-                    delegates.into_iter().flat_map(|d| d.conf.into_iter().chain(d.conf_list.plugins.into_iter().flatten().flatten()));
+                let plugins = delegates.into_iter().flat_map(|d| {
+                    d.conf
+                        .into_iter()
+                        .chain(d.conf_list.plugins.into_iter().flatten().flatten())
+                });
                 types.extend(plugins.map(|p| p.kind).filter(|kind| !kind.is_empty()));
             }
             Err(why) => unread = Some(format!("{}: {why}", file.display())),
@@ -32,8 +40,14 @@ pub(super) fn types(cache: &Path) -> (BTreeSet<String>, Option<String>) {
 /// Those of them that Istio's or OpenShift Service Mesh's plugin had. What tenants write is cached as well, so the form is strict.
 pub(super) fn old_names(types: &BTreeSet<String>) -> impl Iterator<Item = &String> {
     let is_version = |v: &str| (1..=2).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit());
-    let of_service_mesh = move |name: &str| name.strip_prefix("v2-").and_then(|n| n.strip_suffix("-istio-cni")).is_some_and(is_version);
-    types.iter().filter(move |name| *name == "istio-cni" || of_service_mesh(name))
+    let of_service_mesh = move |name: &str| {
+        name.strip_prefix("v2-")
+            .and_then(|n| n.strip_suffix("-istio-cni"))
+            .is_some_and(is_version)
+    };
+    types
+        .iter()
+        .filter(move |name| *name == "istio-cni" || of_service_mesh(name))
 }
 
 /// A delegate as Multus keeps it: `types.DelegateNetConf`.
@@ -70,7 +84,10 @@ mod tests {
         let (types, unread) = types(dir.path());
         assert_eq!(unread, None);
         assert_eq!(types.len(), 4);
-        assert_eq!(old_names(&types).collect::<Vec<_>>(), ["istio-cni", "v2-6-istio-cni"]);
+        assert_eq!(
+            old_names(&types).collect::<Vec<_>>(),
+            ["istio-cni", "v2-6-istio-cni"]
+        );
     }
 
     #[test]

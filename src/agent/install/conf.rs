@@ -33,7 +33,10 @@ pub(super) fn path(directory: &Path, name: &str) -> PathBuf {
 
 /// What it holds.
 pub(super) fn text(name: &str) -> String {
-    format!("{}\n", json!({"cniVersion": "1.1.0", "name": name, "type": "mesh-optin"}))
+    format!(
+        "{}\n",
+        json!({"cniVersion": "1.1.0", "name": name, "type": "mesh-optin"})
+    )
 }
 
 impl Confs {
@@ -45,7 +48,10 @@ impl Confs {
             if let Some(reverts) = self.ours.get_mut(&path) {
                 reverts.retain(|at| at.elapsed() < TRUCE);
                 if reverts.len() >= FIGHTS {
-                    let cause = format!("somebody else has changed {} again and again: it is left as it is", path.display());
+                    let cause = format!(
+                        "somebody else has changed {} again and again: it is left as it is",
+                        path.display()
+                    );
                     return Err(Reason::NodeConfigInvalid
                         .because(cause)
                         .remedy("remove the other installer, such as Istio's CNI DaemonSet"));
@@ -65,11 +71,17 @@ impl Confs {
             other => {
                 let cause = match other {
                     Some(kind) => {
-                        format!("another file of {} named {name:?} comes first: Multus takes type {}", directory.display(), quote(&kind))
+                        format!(
+                            "another file of {} named {name:?} comes first: Multus takes type {}",
+                            directory.display(),
+                            quote(&kind)
+                        )
                     }
                     None => format!("{} is gone again", path.display()),
                 };
-                Err(Reason::NodeConfigInvalid.because(cause).remedy("remove that file"))
+                Err(Reason::NodeConfigInvalid
+                    .because(cause)
+                    .remedy("remove that file"))
             }
         }
     }
@@ -87,20 +99,34 @@ pub(super) fn remove(path: &Path) {
 /// one ends the search.
 pub(super) fn found(directory: &Path, name: &str) -> Result<Option<String>, Explanation> {
     let entries = std::fs::read_dir(directory).map_err(|e| state::unusable(directory, &e))?;
-    let mut files: Vec<_> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| !p.is_dir()).collect();
-    files.retain(|f| f.extension().and_then(|e| e.to_str()).is_some_and(|e| ["conf", "json", "conflist"].contains(&e)));
+    let mut files: Vec<_> = entries
+        .filter_map(|e| Some(e.ok()?.path()))
+        .filter(|p| !p.is_dir())
+        .collect();
+    files.retain(|f| {
+        f.extension()
+            .and_then(|e| e.to_str())
+            .is_some_and(|e| ["conf", "json", "conflist"].contains(&e))
+    });
     files.sort();
     for file in files {
-        let read = std::fs::read(&file).map_err(|e| e.to_string()).and_then(|bytes| {
-            let conf: Conf = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-            conf.kind(file.extension().is_some_and(|e| e == "conflist"))
-        });
+        let read = std::fs::read(&file)
+            .map_err(|e| e.to_string())
+            .and_then(|bytes| {
+                let conf: Conf = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
+                conf.kind(file.extension().is_some_and(|e| e == "conflist"))
+            });
         match read {
             Ok((of, kind)) if of == name => return Ok(Some(kind)),
             Ok(_other) => {}
             Err(why) => {
-                let cause = format!("{} keeps Multus from finding {name:?}: {why}", file.display());
-                return Err(Reason::NodeConfigInvalid.because(cause).remedy("correct or remove that file"));
+                let cause = format!(
+                    "{} keeps Multus from finding {name:?}: {why}",
+                    file.display()
+                );
+                return Err(Reason::NodeConfigInvalid
+                    .because(cause)
+                    .remedy("correct or remove that file"));
             }
         }
     }
@@ -127,7 +153,15 @@ struct Plugin {
 impl Conf {
     /// Its name, and the type that it names.
     fn kind(self, is_list: bool) -> Result<(String, String), String> {
-        let kind = if is_list { self.plugins.into_iter().next().map(|p| p.kind).unwrap_or_default() } else { self.kind };
+        let kind = if is_list {
+            self.plugins
+                .into_iter()
+                .next()
+                .map(|p| p.kind)
+                .unwrap_or_default()
+        } else {
+            self.kind
+        };
         match (is_list, self.name.is_empty(), kind.is_empty()) {
             (true, true, _) => Err("it has no name".into()),
             (_, _, true) => Err("it has no type".into()),
@@ -146,24 +180,48 @@ mod tests {
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         let mut confs = Confs::default();
         assert!(confs.ensure(dir.path(), "istio-cni").unwrap(), "written");
-        assert!(!confs.ensure(dir.path(), "istio-cni").unwrap(), "it is there");
+        assert!(
+            !confs.ensure(dir.path(), "istio-cni").unwrap(),
+            "it is there"
+        );
         write("z-broken.conf", "{");
-        assert!(confs.ensure(dir.path(), "istio-cni").is_ok(), "what comes later is never read");
+        assert!(
+            confs.ensure(dir.path(), "istio-cni").is_ok(),
+            "what comes later is never read"
+        );
         write("a-broken.conf", r#"{"name":"a"}"#);
         let error = confs.ensure(dir.path(), "istio-cni").unwrap_err();
-        assert!(error.cause.contains("a-broken.conf") && error.cause.contains("no type"), "{error}");
+        assert!(
+            error.cause.contains("a-broken.conf") && error.cause.contains("no type"),
+            "{error}"
+        );
         std::fs::remove_file(dir.path().join("a-broken.conf")).unwrap();
-        write("b.conflist", r#"{"name":"istio-cni","plugins":[{"type":"other"}]}"#);
-        assert!(confs.ensure(dir.path(), "istio-cni").unwrap_err().cause.contains(r#"type "other""#));
+        write(
+            "b.conflist",
+            r#"{"name":"istio-cni","plugins":[{"type":"other"}]}"#,
+        );
+        assert!(
+            confs
+                .ensure(dir.path(), "istio-cni")
+                .unwrap_err()
+                .cause
+                .contains(r#"type "other""#)
+        );
     }
 
     #[test]
     fn somebody_who_changes_it_twice_is_told_of_and_not_fought() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut confs, theirs) = (Confs::default(), r#"{"name":"istio-cni","type":"istio-cni"}"#);
+        let (mut confs, theirs) = (
+            Confs::default(),
+            r#"{"name":"istio-cni","type":"istio-cni"}"#,
+        );
         let revert = || std::fs::write(path(dir.path(), "istio-cni"), theirs).unwrap();
         revert();
-        assert!(confs.ensure(dir.path(), "istio-cni").unwrap(), "what was there before us is replaced");
+        assert!(
+            confs.ensure(dir.path(), "istio-cni").unwrap(),
+            "what was there before us is replaced"
+        );
         for _ in 0..2 {
             revert();
             assert!(confs.ensure(dir.path(), "istio-cni").unwrap());
@@ -172,12 +230,21 @@ mod tests {
         for _ in 0..3 {
             let error = confs.ensure(dir.path(), "istio-cni").unwrap_err();
             assert!(error.cause.contains("again and again"), "{error}");
-            assert_eq!(std::fs::read_to_string(path(dir.path(), "istio-cni")).unwrap(), theirs);
+            assert_eq!(
+                std::fs::read_to_string(path(dir.path(), "istio-cni")).unwrap(),
+                theirs
+            );
         }
         std::fs::write(path(dir.path(), "istio-cni"), text("istio-cni")).unwrap();
-        assert!(!confs.ensure(dir.path(), "istio-cni").unwrap(), "they gave in");
+        assert!(
+            !confs.ensure(dir.path(), "istio-cni").unwrap(),
+            "they gave in"
+        );
         revert();
-        assert!(confs.ensure(dir.path(), "istio-cni").is_err(), "for a moment only");
+        assert!(
+            confs.ensure(dir.path(), "istio-cni").is_err(),
+            "for a moment only"
+        );
     }
 
     #[test]
@@ -186,7 +253,13 @@ mod tests {
         let (mut confs, place) = (Confs::default(), dir.path().join("net.d"));
         std::fs::write(&place, "no directory").unwrap();
         for _ in 0..5 {
-            assert!(confs.ensure(&place, "istio-cni").unwrap_err().cause.contains("net.d"));
+            assert!(
+                confs
+                    .ensure(&place, "istio-cni")
+                    .unwrap_err()
+                    .cause
+                    .contains("net.d")
+            );
         }
         std::fs::remove_file(&place).unwrap();
         assert!(confs.ensure(&place, "istio-cni").unwrap());

@@ -43,7 +43,10 @@ struct Known {
 
 impl Installer {
     pub(super) fn new(args: Install) -> Self {
-        Self { args, known: Mutex::default() }
+        Self {
+            args,
+            known: Mutex::default(),
+        }
     }
 
     pub(super) fn args(&self) -> &Install {
@@ -56,12 +59,19 @@ impl Installer {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let wrong = match lock() {
             Ok(None) => return None,
-            Ok(Some(_alone)) => Pass { args: &self.args, metrics, wrong: vec![] }.all(&mut known, profiles),
+            Ok(Some(_alone)) => Pass {
+                args: &self.args,
+                metrics,
+                wrong: vec![],
+            }
+            .all(&mut known, profiles),
             Err(error) => vec![error],
         };
         let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
         if told != known.wrong {
-            wrong.iter().for_each(|e| warn!(reason = e.reason.as_str(), "{e}"));
+            wrong
+                .iter()
+                .for_each(|e| warn!(reason = e.reason.as_str(), "{e}"));
             known.wrong = told;
         }
         Some(wrong)
@@ -72,7 +82,9 @@ impl Installer {
     pub(super) async fn keep_token(&self, cluster: &Cluster, node: &str, metrics: &Metrics) {
         /// Before a renewal that failed is tried again.
         const PAUSE: Duration = Duration::from_secs(60);
-        let Some(account) = &self.args.host_account else { return std::future::pending().await };
+        let Some(account) = &self.args.host_account else {
+            return std::future::pending().await;
+        };
         // the first one anew: the account or the Node may be another since
         let (mut is_first, mut told) = (true, String::new());
         loop {
@@ -80,7 +92,9 @@ impl Installer {
             let mut pause = self.args.install_period;
             let kept = match kept {
                 Some(kept) => Ok((kept, false)),
-                None => token::renew(cluster, node, account).await.map(|kept| (kept, true)),
+                None => token::renew(cluster, node, account)
+                    .await
+                    .map(|kept| (kept, true)),
             };
             match kept {
                 Ok((kept, is_new)) => {
@@ -88,7 +102,10 @@ impl Installer {
                     metrics.host_token_left(kept.left.as_secs() as i64);
                     if is_new {
                         metrics.installed("token", true);
-                        info!(seconds = kept.left.as_secs(), "the host's token was renewed");
+                        info!(
+                            seconds = kept.left.as_secs(),
+                            "the host's token was renewed"
+                        );
                     }
                 }
                 Err(error) => {
@@ -96,7 +113,10 @@ impl Installer {
                     metrics.installed("token", false);
                     let text = error.to_string();
                     if text != told {
-                        warn!(reason = error.reason.as_str(), "the host's credential: {error}");
+                        warn!(
+                            reason = error.reason.as_str(),
+                            "the host's credential: {error}"
+                        );
                         told = text;
                     }
                 }
@@ -141,14 +161,28 @@ impl Pass<'_> {
         let of_profiles = profiles.attachment_names();
         self.wrong.extend(of_profiles.as_ref().err().cloned());
         let (of_profiles, are_all_known) = of_profiles.unwrap_or_default();
-        let names: BTreeSet<_> = of_profiles.into_iter().chain(self.args.attachments.iter().cloned()).collect();
+        let names: BTreeSet<_> = of_profiles
+            .into_iter()
+            .chain(self.args.attachments.iter().cloned())
+            .collect();
         let (types, unread) = cached::types(&self.args.multus_cache_dir);
-        let old: BTreeSet<PathBuf> = cached::old_names(&types).map(|name| bin.join(name)).collect();
+        let old: BTreeSet<PathBuf> = cached::old_names(&types)
+            .map(|name| bin.join(name))
+            .collect();
         let digest = known.program.digest()?;
         let mut installed = before.clone();
-        (installed.version, installed.cache, installed.uninstalled) = (VERSION.into(), self.args.multus_cache_dir.clone(), false);
-        installed.confs.extend(names.iter().map(|name| conf::path(&self.args.multus_conf_dir, name)));
-        installed.programs.extend(std::iter::once(&main).chain(&old).map(|path| (path.clone(), digest.clone())));
+        (installed.version, installed.cache, installed.uninstalled) =
+            (VERSION.into(), self.args.multus_cache_dir.clone(), false);
+        installed.confs.extend(
+            names
+                .iter()
+                .map(|name| conf::path(&self.args.multus_conf_dir, name)),
+        );
+        installed.programs.extend(
+            std::iter::once(&main)
+                .chain(&old)
+                .map(|path| (path.clone(), digest.clone())),
+        );
         // on record before it is there: what was put anywhere can be removed
         write(&installed, &before)?;
         let recorded = installed.clone();
@@ -167,14 +201,20 @@ impl Pass<'_> {
         }
         match unread {
             None => remove_programs(&mut installed, &main, &old),
-            Some(why) => debug!("which plugins sandboxes still need cannot be told, none is removed: {why}"),
+            Some(why) => {
+                debug!("which plugins sandboxes still need cannot be told, none is removed: {why}")
+            }
         }
         for name in &names {
             let put = known.confs.ensure(&self.args.multus_conf_dir, name);
             self.told("conf", &conf::path(&self.args.multus_conf_dir, name), put);
         }
         if are_all_known {
-            let is_needed = |path: &PathBuf| names.iter().any(|name| conf::path(&self.args.multus_conf_dir, name) == *path);
+            let is_needed = |path: &PathBuf| {
+                names
+                    .iter()
+                    .any(|name| conf::path(&self.args.multus_conf_dir, name) == *path)
+            };
             installed.confs.retain(|path| {
                 let stays = is_needed(path);
                 if !stays {
@@ -188,7 +228,11 @@ impl Pass<'_> {
 
     /// What a newer version has put there is its own; that it is there is everybody's concern.
     fn look_at_newer(&mut self, installed: &Installed) {
-        let missing = installed.programs.keys().chain(&installed.confs).find(|path| !path.exists());
+        let missing = installed
+            .programs
+            .keys()
+            .chain(&installed.confs)
+            .find(|path| !path.exists());
         let wrong = match missing {
             _ if installed.uninstalled => Some(Reason::Uninstalled.into()),
             Some(path) => Some(Reason::NodeConfigInvalid.because(format!(
@@ -237,14 +281,22 @@ fn write(installed: &Installed, there: &Installed) -> Result<(), Explanation> {
     if installed == there {
         return Ok(());
     }
-    let json = serde_json::to_vec(installed).map_err(|e| Reason::Internal.because(e.to_string()))?;
+    let json =
+        serde_json::to_vec(installed).map_err(|e| Reason::Internal.because(e.to_string()))?;
     state::private(paths::LIB.as_ref())?;
     state::replace(paths::INSTALLED.as_ref(), &json, 0o644)
 }
 
 /// By their numbers; what is no version is older than any.
 fn is_newer(version: &str, than: &str) -> bool {
-    let numbers = |version: &str| -> Option<Vec<u64>> { version.split(['-', '+']).next()?.split('.').map(|n| n.parse().ok()).collect() };
+    let numbers = |version: &str| -> Option<Vec<u64>> {
+        version
+            .split(['-', '+'])
+            .next()?
+            .split('.')
+            .map(|n| n.parse().ok())
+            .collect()
+    };
     numbers(version) > numbers(than)
 }
 
@@ -255,6 +307,11 @@ mod tests {
     #[test]
     fn versions_compare_by_their_numbers() {
         assert!(is_newer("0.10.0", "0.9.9") && is_newer("1.0.0", "0.9.9"));
-        assert!(!is_newer("0.9.9", "0.9.9") && !is_newer("", "0.1.0") && !is_newer("x", "0.1.0") && !is_newer("0.1.0-rc.1", "0.1.0"));
+        assert!(
+            !is_newer("0.9.9", "0.9.9")
+                && !is_newer("", "0.1.0")
+                && !is_newer("x", "0.1.0")
+                && !is_newer("0.1.0-rc.1", "0.1.0")
+        );
     }
 }

@@ -31,7 +31,8 @@ impl Program {
     /// A digest of this program.
     pub(super) fn digest(&mut self) -> Result<String, Explanation> {
         if self.ours.is_none() {
-            let failed = |e: io::Error| Reason::Internal.because(format!("reading {OURSELVES}: {e}"));
+            let failed =
+                |e: io::Error| Reason::Internal.because(format!("reading {OURSELVES}: {e}"));
             self.ours = Some(digest(Path::new(OURSELVES)).map_err(failed)?);
         }
         Ok(self.ours.clone().unwrap_or_default())
@@ -54,7 +55,11 @@ impl Program {
 
 /// Gives the program, which is at `path`, another name beside it; whether that had to be done. `recorded`: of what we put there before. What
 /// somebody else has put there is theirs: `None`.
-pub(super) fn also(path: &Path, name: &Path, recorded: Option<&String>) -> Result<Option<bool>, Explanation> {
+pub(super) fn also(
+    path: &Path,
+    name: &Path,
+    recorded: Option<&String>,
+) -> Result<Option<bool>, Explanation> {
     let inode = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.ino());
     let there = inode(name);
     if there.is_some() && there == inode(path) {
@@ -63,7 +68,9 @@ pub(super) fn also(path: &Path, name: &Path, recorded: Option<&String>) -> Resul
     if there.is_some() && !is_recorded(name, recorded) {
         return Ok(None);
     }
-    link(path, name).map(|()| Some(true)).map_err(|e| failed(name, &e))
+    link(path, name)
+        .map(|()| Some(true))
+        .map_err(|e| failed(name, &e))
 }
 
 /// Whether a file is what we have put there.
@@ -72,11 +79,16 @@ pub(super) fn is_recorded(path: &Path, recorded: Option<&String>) -> bool {
 }
 
 fn failed(path: &Path, error: &io::Error) -> Explanation {
-    Reason::NodeConfigInvalid.because(format!("the program cannot be put at {}: {error}", path.display()))
+    Reason::NodeConfigInvalid.because(format!(
+        "the program cannot be put at {}: {error}",
+        path.display()
+    ))
 }
 
 fn stamp(path: &Path) -> Option<Stamp> {
-    let m = std::fs::symlink_metadata(path).ok().filter(|m| m.is_file() && m.mode() & 0o777 == 0o755)?;
+    let m = std::fs::symlink_metadata(path)
+        .ok()
+        .filter(|m| m.is_file() && m.mode() & 0o777 == 0o755)?;
     Some((m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
 }
 
@@ -99,7 +111,10 @@ fn digest(path: &Path) -> io::Result<String> {
 fn put(path: &Path) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mode = std::fs::Permissions::from_mode(0o755);
-    let mut file = tempfile::Builder::new().prefix(UNFINISHED).permissions(mode.clone()).tempfile_in(directory)?;
+    let mut file = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .permissions(mode.clone())
+        .tempfile_in(directory)?;
     io::copy(&mut File::open(OURSELVES)?, file.as_file_mut())?;
     file.as_file().set_permissions(mode)?; // whatever the umask
     file.as_file().sync_all()?;
@@ -108,7 +123,9 @@ fn put(path: &Path) -> io::Result<()> {
 }
 
 fn link(path: &Path, name: &Path) -> io::Result<()> {
-    let directory = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(name.parent().unwrap_or(Path::new("/")))?;
+    let directory = tempfile::Builder::new()
+        .prefix(UNFINISHED)
+        .tempdir_in(name.parent().unwrap_or(Path::new("/")))?;
     let unfinished = directory.path().join(NAME);
     std::fs::hard_link(path, &unfinished)?;
     std::fs::rename(unfinished, name)
@@ -127,10 +144,21 @@ mod tests {
         assert!(program.ensure(&path).unwrap() && !program.ensure(&path).unwrap());
         let after = std::fs::metadata(&path).unwrap();
         assert!(after.ino() != before && after.mode() & 0o777 == 0o755);
-        assert!(!Program::default().ensure(&path).unwrap(), "another agent finds it right");
-        std::fs::OpenOptions::new().append(true).open(&path).and_then(|mut f| io::Write::write_all(&mut f, b"x")).unwrap();
+        assert!(
+            !Program::default().ensure(&path).unwrap(),
+            "another agent finds it right"
+        );
+        std::fs::OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .and_then(|mut f| io::Write::write_all(&mut f, b"x"))
+            .unwrap();
         assert!(program.ensure(&path).unwrap(), "somebody changed it");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left beside it");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            1,
+            "nothing is left beside it"
+        );
     }
 
     #[test]
@@ -144,12 +172,20 @@ mod tests {
         assert_eq!(also(&path, &name, None).unwrap(), Some(false));
         std::fs::remove_file(&path).unwrap();
         program.ensure(&path).unwrap();
-        assert_eq!(also(&path, &name, Some(&ours)).unwrap(), Some(true), "as after an update");
+        assert_eq!(
+            also(&path, &name, Some(&ours)).unwrap(),
+            Some(true),
+            "as after an update"
+        );
         std::fs::remove_file(&name).unwrap();
         std::fs::write(&name, "Istio's own").unwrap();
         assert_eq!(also(&path, &name, Some(&ours)).unwrap(), None);
         assert!(!is_recorded(&name, Some(&ours)) && is_recorded(&path, Some(&ours)));
         assert_eq!(std::fs::read_to_string(&name).unwrap(), "Istio's own");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left beside them");
+        assert_eq!(
+            std::fs::read_dir(dir.path()).unwrap().count(),
+            2,
+            "nothing is left beside them"
+        );
     }
 }

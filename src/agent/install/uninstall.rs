@@ -12,22 +12,40 @@ use crate::{
 
 /// All in one go; an error where something must stay for now.
 pub(in crate::agent) fn uninstall() -> Result<(), Explanation> {
-    let running = |cause: &str| Reason::NodeConfigInvalid.because(cause).remedy("delete the agent's DaemonSet first");
+    let running = |cause: &str| {
+        Reason::NodeConfigInvalid
+            .because(cause)
+            .remedy("delete the agent's DaemonSet first")
+    };
     if connect().map_or_else(|e| e.kind() == ErrorKind::WouldBlock, |_| true) {
-        return Err(running("the agent of this node runs, and would put everything back"));
+        return Err(running(
+            "the agent of this node runs, and would put everything back",
+        ));
     }
     let _alone = lock()?.ok_or_else(|| running("an agent is installing"))?;
-    let Some(before) = Installed::load()? else { return Ok(()) }; // nothing is here
-    write(&Installed { uninstalled: true, ..before.clone() }, &before)?;
+    let Some(before) = Installed::load()? else {
+        return Ok(());
+    }; // nothing is here
+    write(
+        &Installed {
+            uninstalled: true,
+            ..before.clone()
+        },
+        &before,
+    )?;
     remove_directory(Path::new(paths::API));
     remove_directory(Path::new(paths::PROFILES_SNAPSHOT));
     if let Some(needed) = needed(&before) {
         let cause = format!("{needed}: the program stays, answers DEL and refuses ADD");
-        return Err(Reason::Uninstalled.because(cause).remedy("delete the pods that name the attachment, then run this again"));
+        return Err(Reason::Uninstalled
+            .because(cause)
+            .remedy("delete the pods that name the attachment, then run this again"));
     }
     before.confs.iter().for_each(|path| conf::remove(path));
     for (path, digest) in &before.programs {
-        if path.file_name().is_some_and(|name| name == program::NAME) || program::is_recorded(path, Some(digest)) {
+        if path.file_name().is_some_and(|name| name == program::NAME)
+            || program::is_recorded(path, Some(digest))
+        {
             std::fs::remove_file(path).ok();
         }
     }
@@ -45,13 +63,29 @@ fn needed(installed: &Installed) -> Option<String> {
             "whether a sandbox of this node still names the program cannot be told (remove what no sandbox needs: {why})"
         ));
     }
-    let name = |path: &Path| path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-    let named: Vec<_> = installed.programs.keys().map(|p| name(p)).filter(|name| types.contains(name)).collect();
+    let name = |path: &Path| {
+        path.file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let named: Vec<_> = installed
+        .programs
+        .keys()
+        .map(|p| name(p))
+        .filter(|name| types.contains(name))
+        .collect();
     if !named.is_empty() {
-        return Some(format!("sandboxes of this node still name {}", named.join(", ")));
+        return Some(format!(
+            "sandboxes of this node still name {}",
+            named.join(", ")
+        ));
     }
     let lives = attachments::all().into_iter().find(|r| r.netns.exists())?;
-    Some(format!("pod {}/{} is still redirected", lives.namespace, lives.pod))
+    Some(format!(
+        "pod {}/{} is still redirected",
+        lives.namespace, lives.pod
+    ))
 }
 
 fn remove_directory(path: &Path) {

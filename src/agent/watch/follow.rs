@@ -57,9 +57,30 @@ struct Meta {
 
 impl From<Text> for Object {
     fn from(text: Text) -> Self {
-        let Meta { name, namespace, uid, resource_version, labels, annotations, deletion_timestamp } = text.metadata;
-        let metadata = ObjectMeta { name, namespace, uid, resource_version, labels, annotations, ..ObjectMeta::default() };
-        Self { metadata, is_deleted: deletion_timestamp.is_some(), spec: text.spec, status: text.status }
+        let Meta {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            labels,
+            annotations,
+            deletion_timestamp,
+        } = text.metadata;
+        let metadata = ObjectMeta {
+            name,
+            namespace,
+            uid,
+            resource_version,
+            labels,
+            annotations,
+            ..ObjectMeta::default()
+        };
+        Self {
+            metadata,
+            is_deleted: deletion_timestamp.is_some(),
+            spec: text.spec,
+            status: text.status,
+        }
     }
 }
 
@@ -89,7 +110,14 @@ impl Object {
 
     /// Its metadata.
     pub(super) fn metadata(self) -> Metadata {
-        let ObjectMeta { name, namespace, uid, labels, annotations, .. } = self.metadata;
+        let ObjectMeta {
+            name,
+            namespace,
+            uid,
+            labels,
+            annotations,
+            ..
+        } = self.metadata;
         Metadata {
             name: name.unwrap_or_default(),
             namespace: namespace.unwrap_or_default(),
@@ -112,20 +140,41 @@ pub(in crate::agent) enum Heard {
 
 /// A kind of the API.
 pub(in crate::agent) fn kind(group: &str, version: &str, kind: &str, plural: &str) -> ApiResource {
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    ApiResource { group: group.into(), version: version.into(), api_version, kind: kind.into(), plural: plural.into() }
+    let api_version = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    ApiResource {
+        group: group.into(),
+        version: version.into(),
+        api_version,
+        kind: kind.into(),
+        plural: plural.into(),
+    }
 }
 
 /// How the objects of a kind are listed and watched.
 fn config(kind: &ApiResource, selector: Option<String>) -> watcher::Config {
-    let config = watcher::Config { field_selector: selector, ..watcher::Config::default() };
+    let config = watcher::Config {
+        field_selector: selector,
+        ..watcher::Config::default()
+    };
     if kind.plural == "pods" {
         // `resourceVersion=0` without a limit, as kubelet lists its pods: from the API server's memory, by its index of nodes. With a
         // limit kube leaves the version out, and older API servers read the pods of the whole cluster from etcd. Memory may lag behind:
         // whoever reads the cache compares UIDs.
-        watcher::Config { list_semantic: ListSemantic::Any, page_size: None, ..config }
+        watcher::Config {
+            list_semantic: ListSemantic::Any,
+            page_size: None,
+            ..config
+        }
     } else {
-        watcher::Config { list_semantic: ListSemantic::MostRecent, page_size: Some(PAGE), ..config }
+        watcher::Config {
+            list_semantic: ListSemantic::MostRecent,
+            page_size: Some(PAGE),
+            ..config
+        }
     }
 }
 
@@ -137,7 +186,10 @@ struct Pauses {
 
 impl Pauses {
     fn new() -> Self {
-        Self { next: Box::new(delays(FIRST_PAUSE, LONGEST_PAUSE)), failed: Instant::now() }
+        Self {
+            next: Box::new(delays(FIRST_PAUSE, LONGEST_PAUSE)),
+            failed: Instant::now(),
+        }
     }
 
     /// How long to wait after a failure now.
@@ -160,7 +212,10 @@ pub(in crate::agent) async fn follow(
     metrics: &Metrics,
     each: &mut (dyn FnMut(Heard) + Send),
 ) {
-    let mut events = pin!(watcher(Api::<Object>::all_with(client, kind), config(kind, selector)));
+    let mut events = pin!(watcher(
+        Api::<Object>::all_with(client, kind),
+        config(kind, selector)
+    ));
     let mut pauses = Pauses::new();
     let mut failure: Option<String> = None;
     while let Some(event) = events.next().await {
@@ -175,7 +230,9 @@ pub(in crate::agent) async fn follow(
                 each(Heard::Event(event));
                 continue;
             }
-            Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) if status.code == 404 => {
+            Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
+                if status.code == 404 =>
+            {
                 each(Heard::Unknown);
                 "the cluster does not know them".to_owned()
             }
@@ -233,11 +290,15 @@ mod tests {
     use http::{Request, Response};
     use kube::client::Body;
 
-    const POD_LIST: &str = r#"{"apiVersion":"v1","kind":"PodList","metadata":{"resourceVersion":"7"},"items":[]}"#;
+    const POD_LIST: &str =
+        r#"{"apiVersion":"v1","kind":"PodList","metadata":{"resourceVersion":"7"},"items":[]}"#;
 
     /// Follows pods for a while of virtual time. The API server answers the nth request with this status and body. Gives when each request
     /// came, and what it asked for.
-    async fn requests(seconds: u64, answer: fn(usize, &str) -> (u16, &'static str)) -> Vec<(Duration, String)> {
+    async fn requests(
+        seconds: u64,
+        answer: fn(usize, &str) -> (u16, &'static str),
+    ) -> Vec<(Duration, String)> {
         let (started, asked) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
         let seen = asked.clone();
         let server = tower::service_fn(move |request: Request<Body>| {
@@ -245,18 +306,31 @@ mod tests {
             let mut asked = seen.lock().unwrap();
             let (status, body) = answer(asked.len(), &uri);
             asked.push((started.elapsed(), uri));
-            std::future::ready(Ok::<_, Infallible>(Response::builder().status(status).body(Body::from(body.as_bytes().to_vec())).unwrap()))
+            std::future::ready(Ok::<_, Infallible>(
+                Response::builder()
+                    .status(status)
+                    .body(Body::from(body.as_bytes().to_vec()))
+                    .unwrap(),
+            ))
         });
         let (kind, metrics) = (kind("", "v1", "Pod", "pods"), Metrics::new());
         let selector = Some("spec.nodeName=n1".to_owned());
         let client = Client::new(server, "default");
-        tokio::time::timeout(Duration::from_secs(seconds), follow(client, &kind, selector, &metrics, &mut |_| {})).await.unwrap_err();
+        tokio::time::timeout(
+            Duration::from_secs(seconds),
+            follow(client, &kind, selector, &metrics, &mut |_| {}),
+        )
+        .await
+        .unwrap_err();
         let asked = asked.lock().unwrap();
         asked.clone()
     }
 
     fn gaps(requests: &[(Duration, String)]) -> Vec<Duration> {
-        requests.windows(2).map(|pair| pair[1].0 - pair[0].0).collect()
+        requests
+            .windows(2)
+            .map(|pair| pair[1].0 - pair[0].0)
+            .collect()
     }
 
     #[tokio::test(start_paused = true)]
@@ -270,9 +344,16 @@ mod tests {
             };
             for (n, gap) in gaps(&requests).into_iter().enumerate() {
                 let pause = LONGEST_PAUSE.min(FIRST_PAUSE * (1 << n.min(10)));
-                assert!(pause <= gap && gap <= 2 * pause + Duration::from_millis(10), "{status}: pause {n} is {gap:?}");
+                assert!(
+                    pause <= gap && gap <= 2 * pause + Duration::from_millis(10),
+                    "{status}: pause {n} is {gap:?}"
+                );
             }
-            assert!((8..=14).contains(&requests.len()), "{status}: {} lists in five minutes", requests.len());
+            assert!(
+                (8..=14).contains(&requests.len()),
+                "{status}: {} lists in five minutes",
+                requests.len()
+            );
         }
     }
 
@@ -286,8 +367,15 @@ mod tests {
         };
         let gaps = gaps(&requests(200, answer).await);
         assert!(gaps[5] >= Duration::from_secs(16), "{gaps:?}");
-        assert!(gaps[6] < Duration::from_millis(10), "the watch follows the list: {gaps:?}");
-        assert!((FIRST_PAUSE..=2 * FIRST_PAUSE).contains(&gaps[7].saturating_sub(Duration::from_millis(1))), "{gaps:?}");
+        assert!(
+            gaps[6] < Duration::from_millis(10),
+            "the watch follows the list: {gaps:?}"
+        );
+        assert!(
+            (FIRST_PAUSE..=2 * FIRST_PAUSE)
+                .contains(&gaps[7].saturating_sub(Duration::from_millis(1))),
+            "{gaps:?}"
+        );
         assert!(gaps[8] >= 2 * FIRST_PAUSE, "{gaps:?}");
     }
 
@@ -305,9 +393,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pods_are_listed_from_the_api_server_s_memory() {
-        let requests = requests(5, |_, uri| if uri.contains("watch=true") { (500, "") } else { (200, POD_LIST) }).await;
+        let requests = requests(5, |_, uri| {
+            if uri.contains("watch=true") {
+                (500, "")
+            } else {
+                (200, POD_LIST)
+            }
+        })
+        .await;
         let list = &requests[0].1;
-        assert!(list.contains("resourceVersion=0") && list.contains("fieldSelector=spec.nodeName%3Dn1"), "{list}");
+        assert!(
+            list.contains("resourceVersion=0") && list.contains("fieldSelector=spec.nodeName%3Dn1"),
+            "{list}"
+        );
         assert!(!list.contains("limit="), "{list}");
     }
 }

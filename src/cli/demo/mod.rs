@@ -43,7 +43,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 }
 
 fn start() -> Result<Exit, Failure> {
-    let status = part(Part::Node, 0).status().map_err(|e| Failure::failed(format!("starting the demo's node: {e}")))?;
+    let status = part(Part::Node, 0)
+        .status()
+        .map_err(|e| Failure::failed(format!("starting the demo's node: {e}")))?;
     match status.code() {
         Some(0) => Ok(Exit::Done),
         _ => Ok(Exit::Failed), // it has said why
@@ -51,19 +53,27 @@ fn start() -> Result<Exit, Failure> {
 }
 
 /// This program in another part, with nothing in its environment.
-#[expect(clippy::disallowed_methods, reason = "the demo's processes are the one exception")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the demo's processes are the one exception"
+)]
 fn part(part: Part, uid: u32) -> Command {
     let mut command = Command::new("/proc/self/exe");
     let name = match part {
         Part::Node => "node",
         Part::Pod => "pod",
     };
-    command.args(["demo", "--part", name, "--uid", &uid.to_string()]).env_clear();
+    command
+        .args(["demo", "--part", name, "--uid", &uid.to_string()])
+        .env_clear();
     command
 }
 
 /// The plugin, called as Multus calls it.
-#[expect(clippy::disallowed_methods, reason = "the demo's processes are the one exception")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the demo's processes are the one exception"
+)]
 fn plugin() -> Command {
     let mut command = Command::new("/mesh-optin");
     command.env_clear();

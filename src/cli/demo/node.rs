@@ -23,7 +23,8 @@ use crate::{
 };
 
 /// A host of the world (RFC 5737).
-pub(super) const WORLD: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)), 80);
+pub(super) const WORLD: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10)), 80);
 /// The application's uid in its pod.
 const APPLICATION_UID: u32 = 1000;
 /// The sidecar's.
@@ -57,7 +58,13 @@ impl Node {
         };
         let (application, address, (reason, message)) = start(APPLICATION_UID, number * 2)?;
         let (sidecar, _, _) = start(SIDECAR_UID, number * 2 + 1)?;
-        Ok(Pod { address, application, sidecar, reason, message })
+        Ok(Pod {
+            address,
+            application,
+            sidecar,
+            reason,
+            message,
+        })
     }
 }
 
@@ -94,15 +101,29 @@ impl Pod {
 
     /// The rules that the kernel has for the pod.
     pub(super) fn rules(&self) -> Result<Option<Table>, Failure> {
-        Ok(self.application.netns()?.run(|| Nftables::open(patience())?.read())?)
+        Ok(self
+            .application
+            .netns()?
+            .run(|| Nftables::open(patience())?.read())?)
     }
 }
 
 /// Gives a pod eth0, and a way to the world.
 fn wire(interfaces: &Interfaces, number: u8, process: &PodProcess) -> Result<Ipv4Addr, Failure> {
-    let (gateway, address) = (Ipv4Addr::new(10, 244, number, 1), Ipv4Addr::new(10, 244, number, 2));
-    let in_subnet = |ip| Ipv4Net::new(ip, 24).map(IpNet::V4).map_err(|e| Failure::failed(e.to_string()));
-    let (ours, theirs, name) = (in_subnet(gateway)?, in_subnet(address)?, format!("pod{number}"));
+    let (gateway, address) = (
+        Ipv4Addr::new(10, 244, number, 1),
+        Ipv4Addr::new(10, 244, number, 2),
+    );
+    let in_subnet = |ip| {
+        Ipv4Net::new(ip, 24)
+            .map(IpNet::V4)
+            .map_err(|e| Failure::failed(e.to_string()))
+    };
+    let (ours, theirs, name) = (
+        in_subnet(gateway)?,
+        in_subnet(address)?,
+        format!("pod{number}"),
+    );
     let netns = process.netns()?;
     interfaces.add_veth(&name, "eth0", &netns)?;
     interfaces.configure(&name, ours)?;
@@ -119,8 +140,10 @@ fn wire(interfaces: &Interfaces, number: u8, process: &PodProcess) -> Result<Ipv
 fn call(workload: &Workload, container_id: &str, netns: &str) -> Result<(String, String), Failure> {
     let failed = |what: String| Failure::failed(format!("calling the plugin: {what}"));
     let metadata = &workload.pod.metadata;
-    let args =
-        format!("IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}", metadata.namespace, metadata.name, metadata.uid);
+    let args = format!(
+        "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
+        metadata.namespace, metadata.name, metadata.uid
+    );
     let mut child = plugin()
         .envs([
             ("CNI_COMMAND", "ADD"),
@@ -135,20 +158,31 @@ fn call(workload: &Workload, container_id: &str, netns: &str) -> Result<(String,
         .spawn()
         .map_err(|e| failed(e.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(workload.config.as_bytes()).map_err(|e| failed(e.to_string()))?;
+        stdin
+            .write_all(workload.config.as_bytes())
+            .map_err(|e| failed(e.to_string()))?;
     }
-    let output = child.wait_with_output().map_err(|e| failed(e.to_string()))?;
+    let output = child
+        .wait_with_output()
+        .map_err(|e| failed(e.to_string()))?;
     if !output.status.success() {
-        return Err(failed(String::from_utf8_lossy(&output.stdout).trim().to_owned()));
+        return Err(failed(
+            String::from_utf8_lossy(&output.stdout).trim().to_owned(),
+        ));
     }
     // the log's last line says what was done
     let log = String::from_utf8_lossy(&output.stderr);
-    let line: serde_json::Value =
-        serde_json::from_str(log.lines().last().unwrap_or_default()).map_err(|e| failed(format!("{e}: {log}")))?;
+    let line: serde_json::Value = serde_json::from_str(log.lines().last().unwrap_or_default())
+        .map_err(|e| failed(format!("{e}: {log}")))?;
     let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
     let sentence = text("message");
-    let cause = sentence.strip_prefix(&format!("{}: ", text("reason"))).unwrap_or(&sentence);
-    Ok((text("reason"), cause.split("; ").next().unwrap_or_default().to_owned()))
+    let cause = sentence
+        .strip_prefix(&format!("{}: ", text("reason")))
+        .unwrap_or(&sentence);
+    Ok((
+        text("reason"),
+        cause.split("; ").next().unwrap_or_default().to_owned(),
+    ))
 }
 
 impl From<KernelError> for Failure {

@@ -24,7 +24,10 @@ pub(super) fn run(uid: u32) -> Result<Exit, Failure> {
     let network = nix::sched::unshare(CloneFlags::CLONE_NEWNET);
     network.map_err(|e| Failure::failed(format!("making a pod's network namespace: {e}")))?;
     for port in [APPLICATION, 15001, 15006] {
-        listen(SocketAddr::from(([0, 0, 0, 0], port)), format!("pod:{port}"))?;
+        listen(
+            SocketAddr::from(([0, 0, 0, 0], port)),
+            format!("pod:{port}"),
+        )?;
     }
     reply("ready");
     for line in std::io::stdin().lock().lines().map_while(Result::ok) {
@@ -35,12 +38,15 @@ pub(super) fn run(uid: u32) -> Result<Exit, Failure> {
 
 fn reply(line: &str) {
     let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}").and_then(|()| stdout.flush()).ok();
+    writeln!(stdout, "{line}")
+        .and_then(|()| stdout.flush())
+        .ok();
 }
 
 /// Answers every connection with `name`, on a thread that ends with the process.
 pub(super) fn listen(address: SocketAddr, name: String) -> Result<(), Failure> {
-    let listener = TcpListener::bind(address).map_err(|e| Failure::failed(format!("listening on {address}: {e}")))?;
+    let listener = TcpListener::bind(address)
+        .map_err(|e| Failure::failed(format!("listening on {address}: {e}")))?;
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             stream.write_all(name.as_bytes()).ok();
@@ -72,9 +78,19 @@ impl PodProcess {
     /// Starts one with this uid.
     pub(super) fn start(uid: u32) -> Result<Self, Failure> {
         let failed = |what: String| Failure::failed(format!("starting a pod's process: {what}"));
-        let mut child = part(Part::Pod, uid).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(|e| failed(e.to_string()))?;
-        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else { return Err(failed("it has no pipes".into())) };
-        let mut process = Self { child, stdin, stdout: std::io::BufReader::new(stdout) };
+        let mut child = part(Part::Pod, uid)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|e| failed(e.to_string()))?;
+        let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(failed("it has no pipes".into()));
+        };
+        let mut process = Self {
+            child,
+            stdin,
+            stdout: std::io::BufReader::new(stdout),
+        };
         match process.line()?.as_str() {
             "ready" => Ok(process),
             other => Err(failed(format!("it says {other:?}"))),
@@ -93,7 +109,8 @@ impl PodProcess {
 
     /// Who answers it at an address.
     pub(super) fn dial(&mut self, to: SocketAddr) -> Result<String, Failure> {
-        writeln!(self.stdin, "{to}").map_err(|e| Failure::failed(format!("asking a pod's process: {e}")))?;
+        writeln!(self.stdin, "{to}")
+            .map_err(|e| Failure::failed(format!("asking a pod's process: {e}")))?;
         self.line()
     }
 
@@ -102,7 +119,9 @@ impl PodProcess {
         match self.stdout.read_line(&mut line) {
             Ok(0) => Err(Failure::failed("a pod's process ended early")),
             Ok(_) => Ok(line.trim_end().to_owned()),
-            Err(error) => Err(Failure::failed(format!("reading from a pod's process: {error}"))),
+            Err(error) => Err(Failure::failed(format!(
+                "reading from a pod's process: {error}"
+            ))),
         }
     }
 }

@@ -18,15 +18,34 @@ pub(super) fn play() -> Result<Exit, Failure> {
         let landings = pod.connect()?;
         let redirected = pod.reason == "Redirected";
         all_right &= landings.are_right(redirected);
-        let (colour, metadata) = (if redirected { Colour::Green } else { Colour::Yellow }, &workload.pod.metadata);
-        let name = coloured(&format!("{}/{}", metadata.namespace, metadata.name), Colour::Bold);
-        say(&format!("Pod {name}: {} ({})\n{}\n", coloured(&pod.reason, colour), pod.message, table(&landings.rows())));
+        let (colour, metadata) = (
+            if redirected {
+                Colour::Green
+            } else {
+                Colour::Yellow
+            },
+            &workload.pod.metadata,
+        );
+        let name = coloured(
+            &format!("{}/{}", metadata.namespace, metadata.name),
+            Colour::Bold,
+        );
+        say(&format!(
+            "Pod {name}: {} ({})\n{}\n",
+            coloured(&pod.reason, colour),
+            pod.message,
+            table(&landings.rows())
+        ));
         if redirected && shown.is_none() {
-            shown = pod.rules()?.map(|rules| (format!("{}/{}", metadata.namespace, metadata.name), rules));
+            shown = pod
+                .rules()?
+                .map(|rules| (format!("{}/{}", metadata.namespace, metadata.name), rules));
         }
     }
     if let Some((name, rules)) = shown {
-        say(&format!("The rules of {name}, read back from the kernel:\n{rules}\n"));
+        say(&format!(
+            "The rules of {name}, read back from the kernel:\n{rules}\n"
+        ));
     }
     let seconds = started.elapsed().as_secs_f32();
     if all_right {
@@ -45,14 +64,30 @@ impl Landings {
         let row = |who: &str, to: String, landed: &str| [who.to_owned(), to, meaning(landed)];
         [
             row("CONNECTION", "TO".into(), "LANDED AT"),
-            row("out, as the application (uid 1000)", WORLD.to_string(), &self.out_of_application),
-            row("in, from the world", "the pod's port 8080".into(), &self.into_pod),
-            row("out, as the sidecar (uid 1337)", WORLD.to_string(), &self.out_of_sidecar),
+            row(
+                "out, as the application (uid 1000)",
+                WORLD.to_string(),
+                &self.out_of_application,
+            ),
+            row(
+                "in, from the world",
+                "the pod's port 8080".into(),
+                &self.into_pod,
+            ),
+            row(
+                "out, as the sidecar (uid 1337)",
+                WORLD.to_string(),
+                &self.out_of_sidecar,
+            ),
         ]
     }
 
     fn are_right(&self, redirected: bool) -> bool {
-        let (out, into) = if redirected { ("pod:15001", "pod:15006") } else { ("world", "pod:8080") };
+        let (out, into) = if redirected {
+            ("pod:15001", "pod:15006")
+        } else {
+            ("world", "pod:8080")
+        };
         self.out_of_application == out && self.into_pod == into && self.out_of_sidecar == "world"
     }
 }

@@ -11,8 +11,14 @@ use crate::{
 };
 
 const EXAMPLES: [(&str, &str); 2] = [
-    ("examples/opt-in-by-namespace.yaml", include_str!("../../../examples/opt-in-by-namespace.yaml")),
-    ("examples/opt-in-by-workload.yaml", include_str!("../../../examples/opt-in-by-workload.yaml")),
+    (
+        "examples/opt-in-by-namespace.yaml",
+        include_str!("../../../examples/opt-in-by-namespace.yaml"),
+    ),
+    (
+        "examples/opt-in-by-workload.yaml",
+        include_str!("../../../examples/opt-in-by-workload.yaml"),
+    ),
 ];
 
 /// A workload of the examples as a pod that Istio's injector has seen.
@@ -28,9 +34,23 @@ pub(super) fn workloads() -> Result<Vec<Workload>, Failure> {
     let mut workloads = Vec::new();
     for (path, text) in EXAMPLES {
         let objects = parse(text, Path::new(path)).map_err(Failure::failed)?;
-        let namespace = objects.iter().find_map(|o| if let Object::Namespace(n) = o { Some(n) } else { None });
-        let config = objects.iter().find_map(|o| if let Object::Attachment(a) = o { a.config.clone() } else { None });
-        let (Some(namespace), Some(config)) = (namespace, config) else { return Err(Failure::failed(format!("{path} is incomplete"))) };
+        let namespace = objects.iter().find_map(|o| {
+            if let Object::Namespace(n) = o {
+                Some(n)
+            } else {
+                None
+            }
+        });
+        let config = objects.iter().find_map(|o| {
+            if let Object::Attachment(a) = o {
+                a.config.clone()
+            } else {
+                None
+            }
+        });
+        let (Some(namespace), Some(config)) = (namespace, config) else {
+            return Err(Failure::failed(format!("{path} is incomplete")));
+        };
         write("Namespace", &namespace.metadata.name, &json!(namespace))?;
         for object in &objects {
             if let Object::Pod(pod) = object {
@@ -42,16 +62,29 @@ pub(super) fn workloads() -> Result<Vec<Workload>, Failure> {
 }
 
 /// The pod as the injector and the API server would leave it: the source never assumes.
-fn workload(template: &Pod, namespace: &Namespace, profile: &Profile, config: &str) -> Result<Workload, Failure> {
+fn workload(
+    template: &Pod,
+    namespace: &Namespace,
+    profile: &Profile,
+    config: &str,
+) -> Result<Workload, Failure> {
     let mut pod = assume_injected(template, namespace, profile).unwrap_or_else(|| template.clone());
     pod.metadata.uid = format!("demo-{}", pod.metadata.name);
-    write("Pod", &format!("{}-{}", pod.metadata.namespace, pod.metadata.name), &json!(pod))?;
-    Ok(Workload { pod, config: config.to_owned() })
+    write(
+        "Pod",
+        &format!("{}-{}", pod.metadata.namespace, pod.metadata.name),
+        &json!(pod),
+    )?;
+    Ok(Workload {
+        pod,
+        config: config.to_owned(),
+    })
 }
 
 fn write(kind: &str, name: &str, object: &serde_json::Value) -> Result<(), Failure> {
     let mut object = object.clone();
     object["kind"] = json!(kind);
     let path = format!("/manifests/{}-{name}.json", kind.to_lowercase());
-    std::fs::write(&path, object.to_string()).map_err(|e| Failure::failed(format!("writing {path}: {e}")))
+    std::fs::write(&path, object.to_string())
+        .map_err(|e| Failure::failed(format!("writing {path}: {e}")))
 }

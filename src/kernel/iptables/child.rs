@@ -42,7 +42,9 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     /// For this thread, which is in `netns` and ends with its work.
     pub(super) fn of(netns: &Netns) -> Result<Self, KernelError> {
-        let user_namespace = netns.foreign_user_namespace().map_err(|e| KernelError::of_errno("finding the netns's user namespace", e))?;
+        let user_namespace = netns
+            .foreign_user_namespace()
+            .map_err(|e| KernelError::of_errno("finding the netns's user namespace", e))?;
         hide_name_services();
         Ok(Self { user_namespace })
     }
@@ -54,8 +56,13 @@ pub(super) fn hide_name_services() {
         return;
     }
     let none = None::<&str>;
-    let private = || unshare(CloneFlags::CLONE_NEWNS).and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none));
-    private().and_then(|()| mount(Some("/dev/null"), NSSWITCH, none, MsFlags::MS_BIND, none)).ok();
+    let private = || {
+        unshare(CloneFlags::CLONE_NEWNS)
+            .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
+    };
+    private()
+        .and_then(|()| mount(Some("/dev/null"), NSSWITCH, none, MsFlags::MS_BIND, none))
+        .ok();
 }
 
 /// A program to run.
@@ -71,7 +78,10 @@ pub(super) struct Child<'a> {
 impl Child<'_> {
     /// Runs it; what it wrote to stdout.
     pub(super) fn output(&self) -> Result<String, KernelError> {
-        let users = self.writes_in.and_then(|s| s.user_namespace.as_ref()).map_or("", |_| " in the pod's user namespace");
+        let users = self
+            .writes_in
+            .and_then(|s| s.user_namespace.as_ref())
+            .map_or("", |_| " in the pod's user namespace");
         let doing = || format!("running {}{users}", self.program.display());
         let mut process = self.spawn().map_err(|e| KernelError::of_io(doing(), &e))?;
         let ended = self.read(&mut process);
@@ -80,14 +90,18 @@ impl Child<'_> {
             killpg(Pid::from_raw(process.id().cast_signed()), Signal::SIGKILL).ok();
             process.wait().ok();
         }
-        let (status, stdout, stderr) = ended.map_err(|errno| KernelError::of_errno(doing(), errno))?;
+        let (status, stdout, stderr) =
+            ended.map_err(|errno| KernelError::of_errno(doing(), errno))?;
         if status.success() {
             return Ok(stdout);
         }
         Err(self.failure(status, &stderr))
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the one place that starts programs: iptables is one")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that starts programs: iptables is one"
+    )]
     fn spawn(&self) -> std::io::Result<Process> {
         let mut stdin = File::from(memfd_create("stdin", MFdFlags::MFD_CLOEXEC)?);
         stdin.write_all(self.stdin.as_bytes())?;
@@ -96,8 +110,16 @@ impl Child<'_> {
         command.args(self.args).env_clear().process_group(0);
         // a lock of this namespace's own, from iptables 1.8.6 on: the host's is held by others, and is not ours to hold
         command.env("XTABLES_LOCKFILE", "/proc/self/ns/net");
-        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        as_child_of(&mut command, self.writes_in.and_then(|s| s.user_namespace.as_ref()).map(AsFd::as_fd));
+        command
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        as_child_of(
+            &mut command,
+            self.writes_in
+                .and_then(|s| s.user_namespace.as_ref())
+                .map(AsFd::as_fd),
+        );
         command.spawn()
     }
 
@@ -106,15 +128,26 @@ impl Child<'_> {
         let (mut stdout, mut stderr) = (process.stdout.take(), process.stderr.take());
         let (mut out, mut err) = (Vec::new(), Vec::new());
         loop {
-            let open: Vec<_> = [stdout.as_ref().map(AsFd::as_fd), stderr.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
+            let open: Vec<_> = [
+                stdout.as_ref().map(AsFd::as_fd),
+                stderr.as_ref().map(AsFd::as_fd),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
             if open.is_empty() {
                 break;
             }
-            let mut polled: Vec<_> = open.into_iter().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            let mut polled: Vec<_> = open
+                .into_iter()
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+                .collect();
             let left = self.deadline.left();
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
             match poll(&mut polled, timeout) {
-                Ok(0) if left.is_zero() || self.deadline.left().is_zero() => return Err(Errno::ETIMEDOUT),
+                Ok(0) if left.is_zero() || self.deadline.left().is_zero() => {
+                    return Err(Errno::ETIMEDOUT);
+                }
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -129,7 +162,10 @@ impl Child<'_> {
         }
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         loop {
-            match process.try_wait().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))? {
+            match process
+                .try_wait()
+                .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))?
+            {
                 Some(status) => return Ok((status, text(out), text(err))),
                 None if self.deadline.left().is_zero() => return Err(Errno::ETIMEDOUT),
                 None => std::thread::sleep(Duration::from_micros(200)), // it has closed its output: it is about to end
@@ -139,16 +175,35 @@ impl Child<'_> {
 
     fn failure(&self, status: ExitStatus, stderr: &str) -> KernelError {
         // iptables-nft begins with its name and version
-        let lines = stderr.lines().map(|l| l.split_once("(nf_tables): ").map_or(l, |(_, said)| said).trim()).filter(|l| !l.is_empty());
+        let lines = stderr
+            .lines()
+            .map(|l| {
+                l.split_once("(nf_tables): ")
+                    .map_or(l, |(_, said)| said)
+                    .trim()
+            })
+            .filter(|l| !l.is_empty());
         let said = lines.take(2).collect::<Vec<_>>().join("; ");
         let failed = || self.stdin.lines().nth(line_number(stderr)?.checked_sub(1)?);
         // a chain is there since it was looked for; the legacy program says no more than the line
-        if said.contains("already exists") || said.contains("File exists") || failed().is_some_and(|line| line.starts_with("-N ")) {
+        if said.contains("already exists")
+            || said.contains("File exists")
+            || failed().is_some_and(|line| line.starts_with("-N "))
+        {
             return KernelError::Overtaken;
         }
-        let at = failed().map(|line| format!(" at {line:?}")).unwrap_or_default();
+        let at = failed()
+            .map(|line| format!(" at {line:?}"))
+            .unwrap_or_default();
         let doing = format!("{}{at} ({status})", self.program.display());
-        let (what, lower) = (if said.is_empty() { "it says nothing".to_owned() } else { said }, stderr.to_lowercase());
+        let (what, lower) = (
+            if said.is_empty() {
+                "it says nothing".to_owned()
+            } else {
+                said
+            },
+            stderr.to_lowercase(),
+        );
         const LACKING: [&str; 9] = [
             "no chain/target/match by that name",
             "does not exist",
@@ -161,10 +216,16 @@ impl Child<'_> {
             "unknown option",
         ];
         if lower.contains("xtables lock") {
-            KernelError::Timeout { doing: format!("{doing}: {what}") }
+            KernelError::Timeout {
+                doing: format!("{doing}: {what}"),
+            }
         } else {
             let lacking = LACKING.iter().any(|l| lower.contains(l));
-            KernelError::Tool { doing, what, lacking }
+            KernelError::Tool {
+                doing,
+                what,
+                lacking,
+            }
         }
     }
 }
@@ -172,13 +233,24 @@ impl Child<'_> {
 /// Reads what there is; whether there may be more.
 fn more(from: &mut Option<impl Read>, into: &mut Vec<u8>) -> Result<bool, Errno> {
     let mut buffer = [0; 16 << 10];
-    let read = from.as_mut().map_or(Ok(0), |f| f.read(&mut buffer)).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))?;
+    let read = from
+        .as_mut()
+        .map_or(Ok(0), |f| f.read(&mut buffer))
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))?;
     into.extend_from_slice(&buffer[..read]);
-    if into.len() > LARGEST { Err(Errno::EMSGSIZE) } else { Ok(read > 0) }
+    if into.len() > LARGEST {
+        Err(Errno::EMSGSIZE)
+    } else {
+        Ok(read > 0)
+    }
 }
 
 /// The line of the input that a restore complains about: `line 12 failed`, `line 12: RULE_APPEND failed`.
 fn line_number(stderr: &str) -> Option<usize> {
     let after = &stderr[stderr.find("line ")? + "line ".len()..];
-    after.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    after
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
 }

@@ -48,13 +48,21 @@ impl Tools {
         in_new_netns(|| {
             hide_name_services();
             let of = |prefix| Found::find(prefix, directories, deadline);
-            Ok(Self { ipv4: of("iptables")?, ipv6: of("ip6tables")? })
+            Ok(Self {
+                ipv4: of("iptables")?,
+                ipv6: of("ip6tables")?,
+            })
         })
     }
 
     /// What to use in a namespace of which nothing is on record. `holds_rules`: whether the legacy tables there hold a rule.
-    pub(super) fn choose(&self, holds_rules: impl FnOnce() -> Result<bool, KernelError>) -> Result<Form, KernelError> {
-        let Found { legacy, nft, plain, .. } = &self.ipv4;
+    pub(super) fn choose(
+        &self,
+        holds_rules: impl FnOnce() -> Result<bool, KernelError>,
+    ) -> Result<Form, KernelError> {
+        let Found {
+            legacy, nft, plain, ..
+        } = &self.ipv4;
         Ok(match (legacy, nft, plain) {
             (Some(_), _, _) if holds_rules()? => Form::IptablesLegacy,
             (_, Some(_), _) => Form::IptablesNft,
@@ -77,9 +85,19 @@ impl Tools {
 
     /// Whether every program that was found is still there, and there is one for each of these families.
     pub fn serve(&self, mut families: impl Iterator<Item = Family>) -> bool {
-        let tools = |f: &Found| [&f.legacy, &f.nft, &f.plain].into_iter().flatten().cloned().collect::<Vec<_>>();
+        let tools = |f: &Found| {
+            [&f.legacy, &f.nft, &f.plain]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect::<Vec<_>>()
+        };
         let there = |t: &Tool| t.save.exists() && t.restore.exists();
-        [&self.ipv4, &self.ipv6].into_iter().flat_map(tools).all(|t| there(&t)) && families.all(|f| !tools(self.found(f)).is_empty())
+        [&self.ipv4, &self.ipv6]
+            .into_iter()
+            .flat_map(tools)
+            .all(|t| there(&t))
+            && families.all(|f| !tools(self.found(f)).is_empty())
     }
 
     fn found(&self, family: Family) -> &Found {
@@ -90,12 +108,19 @@ impl Tools {
     }
 
     fn missing(&self, family: Family) -> KernelError {
-        KernelError::NoIptables { family, why: self.found(family).not.clone() }
+        KernelError::NoIptables {
+            family,
+            why: self.found(family).not.clone(),
+        }
     }
 }
 
 impl Found {
-    fn find(prefix: &str, directories: &[PathBuf], deadline: Deadline) -> Result<Self, KernelError> {
+    fn find(
+        prefix: &str,
+        directories: &[PathBuf],
+        deadline: Deadline,
+    ) -> Result<Self, KernelError> {
         let (mut missing, mut not) = (Vec::new(), Vec::new());
         let mut tool = |name: String| match Tool::find(&name, directories, deadline) {
             Ok(Some(tool)) => Ok(Some(tool)),
@@ -109,26 +134,67 @@ impl Found {
             }
             Err(none) => Err(none),
         };
-        let (legacy, nft, plain) = (tool(format!("{prefix}-legacy"))?, tool(format!("{prefix}-nft"))?, tool(prefix.to_owned())?);
+        let (legacy, nft, plain) = (
+            tool(format!("{prefix}-legacy"))?,
+            tool(format!("{prefix}-nft"))?,
+            tool(prefix.to_owned())?,
+        );
         if !missing.is_empty() {
-            let places: Vec<_> = directories.iter().map(|d| d.display().to_string()).collect();
-            not.push(format!("there is no {} in {}", missing.join(", no "), places.join(":")));
+            let places: Vec<_> = directories
+                .iter()
+                .map(|d| d.display().to_string())
+                .collect();
+            not.push(format!(
+                "there is no {} in {}",
+                missing.join(", no "),
+                places.join(":")
+            ));
         }
-        Ok(Self { legacy, nft, plain, not: not.join("; ") })
+        Ok(Self {
+            legacy,
+            nft,
+            plain,
+            not: not.join("; "),
+        })
     }
 }
 
 impl Tool {
     /// `None` if it is not there; [`KernelError::Tool`] if it does not work.
-    fn find(name: &str, directories: &[PathBuf], deadline: Deadline) -> Result<Option<Self>, KernelError> {
-        let there = |program| directories.iter().map(|d| d.join(format!("{name}-{program}"))).find(|p| p.is_file());
-        let (Some(save), Some(restore)) = (there("save"), there("restore")) else { return Ok(None) };
-        let run = |program: &Path, args: &[&str], stdin: &str| Child { program, args, stdin, writes_in: None, deadline }.output();
+    fn find(
+        name: &str,
+        directories: &[PathBuf],
+        deadline: Deadline,
+    ) -> Result<Option<Self>, KernelError> {
+        let there = |program| {
+            directories
+                .iter()
+                .map(|d| d.join(format!("{name}-{program}")))
+                .find(|p| p.is_file())
+        };
+        let (Some(save), Some(restore)) = (there("save"), there("restore")) else {
+            return Ok(None);
+        };
+        let run = |program: &Path, args: &[&str], stdin: &str| {
+            Child {
+                program,
+                args,
+                stdin,
+                writes_in: None,
+                deadline,
+            }
+            .output()
+        };
         let version = match run(&save, &["--version"], "") {
             Err(KernelError::Tool { .. }) => String::new(), // one so old that it cannot tell is legacy
             other => other?,
         };
-        let tool = Self { save, restore, nft: version.contains("nf_tables"), version: parse_version(&version) };
+        let tool = Self {
+            save,
+            restore,
+            nft: version.contains("nf_tables"),
+            version: parse_version(&version),
+        };
         match run(&tool.restore, &[], PROBE) {
             Err(KernelError::Overtaken) => Ok(Some(tool)),
             other => other.map(|_| Some(tool)),
@@ -143,8 +209,14 @@ impl Tool {
 
 /// The first `v<digits>.<digits>.<digits>`; 0.0.0 if there is none.
 fn parse_version(text: &str) -> (u32, u32, u32) {
-    let numbers = text.split_whitespace().find_map(|w| w.strip_prefix('v').filter(|v| v.starts_with(|c: char| c.is_ascii_digit())));
-    let mut numbers = numbers.unwrap_or_default().split('.').map(|n| n.parse().unwrap_or(0));
+    let numbers = text.split_whitespace().find_map(|w| {
+        w.strip_prefix('v')
+            .filter(|v| v.starts_with(|c: char| c.is_ascii_digit()))
+    });
+    let mut numbers = numbers
+        .unwrap_or_default()
+        .split('.')
+        .map(|n| n.parse().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     (next(), next(), next())
 }
@@ -155,23 +227,45 @@ mod tests {
 
     #[test]
     fn versions_are_read_as_the_programs_write_them() {
-        assert_eq!(parse_version("iptables-save v1.8.9 (nf_tables)\n"), (1, 8, 9));
+        assert_eq!(
+            parse_version("iptables-save v1.8.9 (nf_tables)\n"),
+            (1, 8, 9)
+        );
         assert_eq!(parse_version("iptables v1.6"), (1, 6, 0));
         assert_eq!(parse_version("unrecognized option '--version'"), (0, 0, 0));
     }
 
     #[test]
     fn legacy_is_chosen_only_where_it_holds_rules_or_nothing_else_works() {
-        let tool = |is: bool| is.then(|| Tool { save: "/".into(), restore: "/".into(), nft: false, version: (1, 8, 0) });
+        let tool = |is: bool| {
+            is.then(|| Tool {
+                save: "/".into(),
+                restore: "/".into(),
+                nft: false,
+                version: (1, 8, 0),
+            })
+        };
         let choose = |legacy, nft, plain, holds_rules| {
-            let found = Found { legacy: tool(legacy), nft: tool(nft), plain: tool(plain), not: "there is no x in /sbin".into() };
-            let tools = Tools { ipv4: found.clone(), ipv6: found };
+            let found = Found {
+                legacy: tool(legacy),
+                nft: tool(nft),
+                plain: tool(plain),
+                not: "there is no x in /sbin".into(),
+            };
+            let tools = Tools {
+                ipv4: found.clone(),
+                ipv6: found,
+            };
             tools.choose(|| Ok(holds_rules)).map_err(|e| e.to_string())
         };
         assert_eq!(choose(true, true, true, true), Ok(Form::IptablesLegacy));
         assert_eq!(choose(true, true, true, false), Ok(Form::IptablesNft));
         assert_eq!(choose(true, false, true, false), Ok(Form::Iptables));
         assert_eq!(choose(true, false, false, false), Ok(Form::IptablesLegacy));
-        assert!(choose(false, false, false, true).unwrap_err().contains("there is no x in /sbin"));
+        assert!(
+            choose(false, false, false, true)
+                .unwrap_err()
+                .contains("there is no x in /sbin")
+        );
     }
 }

@@ -2,8 +2,8 @@ use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM
 use netlink_packet_netfilter::{
     NetfilterMessageInner, NetfilterProtoFamily,
     nftables::{
-        ChainAttribute, ChainMessage, Hook as HookAttribute, InetHookNumber, NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute,
-        TableFlags, TableMessage,
+        ChainAttribute, ChainMessage, Hook as HookAttribute, InetHookNumber, NfTablesMessage,
+        RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
     },
     none::ControlMessage,
 };
@@ -41,20 +41,37 @@ enum Step {
 
 impl Batch {
     /// In the place of what was found. `generation`: refuse it unless this is still the tables' generation.
-    pub(super) fn of(table: &Table, found: Option<&Table>, generation: Option<u32>, first: u32) -> Self {
+    pub(super) fn of(
+        table: &Table,
+        found: Option<&Table>,
+        generation: Option<u32>,
+        first: u32,
+    ) -> Self {
         // a base chain that stays lets no new connection through; one that is deleted and made anew does, even within a transaction
         let stays = found.is_some_and(|found| has_same_chains(table, found));
-        let flags = if stays { NLM_F_CREATE } else { NLM_F_CREATE | NLM_F_EXCL };
+        let flags = if stays {
+            NLM_F_CREATE
+        } else {
+            NLM_F_CREATE | NLM_F_EXCL
+        };
         let mut messages = Vec::new();
         if found.is_some() && !stays {
-            messages.push((Step::Clearing, NfTablesMessage::DeleteTable(TableMessage { attributes: vec![of_table()] }), 0));
+            messages.push((
+                Step::Clearing,
+                NfTablesMessage::DeleteTable(TableMessage {
+                    attributes: vec![of_table()],
+                }),
+                0,
+            ));
         }
         messages.push((Step::Table, new_table(), flags));
         for (at, chain) in table.chains.iter().enumerate() {
             messages.push((Step::Chain(at), new_chain(chain), flags));
         }
         if stays {
-            let all = RuleMessage { attributes: vec![RuleAttribute::Table(TABLE.into())] };
+            let all = RuleMessage {
+                attributes: vec![RuleAttribute::Table(TABLE.into())],
+            };
             messages.push((Step::Clearing, NfTablesMessage::DeleteRule(all), 0));
         }
         let mut encoder = Encoder::default();
@@ -70,12 +87,27 @@ impl Batch {
                     RuleAttribute::Chain(chain.name.clone()),
                     RuleAttribute::Expressions(expressions),
                 ];
-                messages.push((step, NfTablesMessage::NewRule(RuleMessage { attributes }), NLM_F_CREATE | NLM_F_APPEND));
+                messages.push((
+                    step,
+                    NfTablesMessage::NewRule(RuleMessage { attributes }),
+                    NLM_F_CREATE | NLM_F_APPEND,
+                ));
             }
         }
-        let (mut bytes, mut sequence, mut steps) = (Vec::with_capacity(8192), first, Vec::with_capacity(messages.len()));
+        let (mut bytes, mut sequence, mut steps) = (
+            Vec::with_capacity(8192),
+            first,
+            Vec::with_capacity(messages.len()),
+        );
         let control = |bytes: &mut Vec<u8>, inner: ControlMessage, sequence| {
-            push(bytes, NetfilterProtoFamily::Unspec, SUBSYSTEM, NetfilterMessageInner::from(inner), 0, sequence);
+            push(
+                bytes,
+                NetfilterProtoFamily::Unspec,
+                SUBSYSTEM,
+                NetfilterMessageInner::from(inner),
+                0,
+                sequence,
+            );
         };
         control(&mut bytes, begin(generation), sequence);
         let count = messages.len();
@@ -83,15 +115,29 @@ impl Batch {
             sequence += 1;
             steps.push(step);
             let ack = if at + 1 == count { NLM_F_ACK } else { 0 };
-            push(&mut bytes, NetfilterProtoFamily::Inet, 0, message.into(), flags | ack, sequence);
+            push(
+                &mut bytes,
+                NetfilterProtoFamily::Inet,
+                0,
+                message.into(),
+                flags | ack,
+                sequence,
+            );
         }
         control(&mut bytes, ControlMessage::BatchEnd, sequence + 1);
-        Self { bytes, first, last: sequence, steps }
+        Self {
+            bytes,
+            first,
+            last: sequence,
+            steps,
+        }
     }
 
     /// What the message with this sequence number was doing.
     pub(super) fn describe(&self, table: &Table, sequence: u32) -> String {
-        let step = sequence.checked_sub(self.first + 1).and_then(|at| self.steps.get(at as usize));
+        let step = sequence
+            .checked_sub(self.first + 1)
+            .and_then(|at| self.steps.get(at as usize));
         match step {
             None => "sending the nf_tables transaction".into(),
             Some(Step::Clearing) => format!("clearing table inet {TABLE}"),
@@ -99,7 +145,11 @@ impl Batch {
             Some(Step::Chain(at)) => format!("adding chain {}", table.chains[*at].name),
             Some(Step::Rule(chain, at)) => {
                 let chain = &table.chains[*chain];
-                format!("adding to chain {} the rule {:?}", chain.name, chain.rules[*at].to_string())
+                format!(
+                    "adding to chain {} the rule {:?}",
+                    chain.name,
+                    chain.rules[*at].to_string()
+                )
             }
         }
     }
@@ -110,14 +160,26 @@ fn begin(generation: Option<u32>) -> ControlMessage {
         None => ControlMessage::BatchBegin,
         Some(generation) => ControlMessage::Other {
             message_type: NFNL_MSG_BATCH_BEGIN,
-            attributes: vec![DefaultNla::new(NFNL_BATCH_GENID, generation.to_be_bytes().to_vec())],
+            attributes: vec![DefaultNla::new(
+                NFNL_BATCH_GENID,
+                generation.to_be_bytes().to_vec(),
+            )],
         },
     }
 }
 
 /// Whether rules are all that may differ.
 fn has_same_chains(table: &Table, found: &Table) -> bool {
-    let frame = |table: &Table| (table.flags, table.chains.iter().map(|c| (c.name.clone(), c.hook.clone())).collect::<Vec<_>>());
+    let frame = |table: &Table| {
+        (
+            table.flags,
+            table
+                .chains
+                .iter()
+                .map(|c| (c.name.clone(), c.hook.clone()))
+                .collect::<Vec<_>>(),
+        )
+    };
     frame(table) == frame(found)
 }
 
@@ -131,7 +193,10 @@ fn new_table() -> NfTablesMessage {
 }
 
 fn new_chain(chain: &Chain) -> NfTablesMessage {
-    let mut attributes = vec![ChainAttribute::Table(TABLE.into()), ChainAttribute::Name(chain.name.clone())];
+    let mut attributes = vec![
+        ChainAttribute::Table(TABLE.into()),
+        ChainAttribute::Name(chain.name.clone()),
+    ];
     if let Some(hook) = &chain.hook {
         attributes.push(ChainAttribute::Hook(hook_attributes(hook)));
         attributes.push(ChainAttribute::Type(chain_type(&hook.kind).into()));
@@ -146,7 +211,10 @@ fn hook_attributes(hook: &Hook) -> Vec<HookAttribute> {
         HookPoint::Output => InetHookNumber::LocalOut,
         HookPoint::Other(number) => InetHookNumber::Other(number),
     };
-    vec![HookAttribute::Number(number.into()), HookAttribute::Priority(hook.priority.cast_unsigned())]
+    vec![
+        HookAttribute::Number(number.into()),
+        HookAttribute::Priority(hook.priority.cast_unsigned()),
+    ]
 }
 
 fn chain_type(kind: &ChainType) -> &str {

@@ -2,8 +2,9 @@
 
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey, NfTablesMessage,
-    Operator, Payload, Register, SetAttribute, SetDescription, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute,
+    Lookup, Meta, MetaKey, NfTablesMessage, Operator, Payload, Register, SetAttribute,
+    SetDescription, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
     SetFlags, SetMessage, Verdict as Code, VerdictAttribute,
 };
 
@@ -47,14 +48,21 @@ pub(super) struct Encoder {
 impl Encoder {
     /// The messages that make the rule's sets, which must come before it, and its expressions.
     pub(super) fn rule(&mut self, rule: &Rule) -> (Vec<NfTablesMessage>, Encoded) {
-        let mut out = RuleEncoder { encoder: self, messages: vec![], expressions: vec![] };
+        let mut out = RuleEncoder {
+            encoder: self,
+            messages: vec![],
+            expressions: vec![],
+        };
         for condition in &rule.matches {
             out.condition(condition);
         }
         for statement in &rule.statements {
             out.statement(statement);
         }
-        (out.messages, out.expressions.into_iter().map(Into::into).collect())
+        (
+            out.messages,
+            out.expressions.into_iter().map(Into::into).collect(),
+        )
     }
 }
 
@@ -81,17 +89,36 @@ impl RuleEncoder<'_> {
                     }],
                 );
             }
-            Match::Interface { direction, not, names } => {
+            Match::Interface {
+                direction,
+                not,
+                names,
+            } => {
                 self.load_meta(match direction {
                     Direction::In => MetaKey::Iifname,
                     Direction::Out => MetaKey::Oifname,
                 });
-                self.one_of(*not, INTERFACE, names.iter().map(|n| Element::key(n.padded())).collect());
+                self.one_of(
+                    *not,
+                    INTERFACE,
+                    names.iter().map(|n| Element::key(n.padded())).collect(),
+                );
             }
-            Match::Address { side, not, networks } => self.address(*side, *not, networks),
+            Match::Address {
+                side,
+                not,
+                networks,
+            } => self.address(*side, *not, networks),
             Match::Port { side, not, ports } => {
                 self.load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, port_offset(*side), 2);
-                self.one_of(*not, SERVICE, ports.iter().map(|p| Element::key(p.to_be_bytes())).collect());
+                self.one_of(
+                    *not,
+                    SERVICE,
+                    ports
+                        .iter()
+                        .map(|p| Element::key(p.to_be_bytes()))
+                        .collect(),
+                );
             }
             Match::SocketUser(uid) => {
                 self.load_meta(MetaKey::SocketUserId);
@@ -99,7 +126,11 @@ impl RuleEncoder<'_> {
             }
             Match::SocketGroup(gids) => {
                 self.load_meta(MetaKey::SocketGroupId);
-                self.one_of(false, GROUP, gids.iter().map(|g| Element::key(g.to_ne_bytes())).collect());
+                self.one_of(
+                    false,
+                    GROUP,
+                    gids.iter().map(|g| Element::key(g.to_ne_bytes())).collect(),
+                );
             }
             Match::CtState(state) => {
                 self.load_ct(NFT_CT_STATE);
@@ -124,14 +155,23 @@ impl RuleEncoder<'_> {
             Statement::Return => code(Code::Return),
             Statement::Accept => code(Code::Other(NF_ACCEPT)),
             Statement::Drop => code(Code::Other(NF_DROP)),
-            Statement::Jump(chain) => vec![VerdictAttribute::Code(Code::Jump), VerdictAttribute::Chain(chain.clone())],
+            Statement::Jump(chain) => vec![
+                VerdictAttribute::Code(Code::Jump),
+                VerdictAttribute::Chain(chain.clone()),
+            ],
             Statement::Redirect(port) => {
                 self.immediate(R1, DataAttribute::Value(port.to_be_bytes().to_vec()));
                 return self.other("redir", &[(NFTA_REDIR_REG_PROTO_MIN, R1.into())]);
             }
             Statement::Tproxy(family, port) => {
                 self.immediate(R1, DataAttribute::Value(port.to_be_bytes().to_vec()));
-                return self.other("tproxy", &[(NFTA_TPROXY_FAMILY, nfproto(*family).into()), (NFTA_TPROXY_REG_PORT, R1.into())]);
+                return self.other(
+                    "tproxy",
+                    &[
+                        (NFTA_TPROXY_FAMILY, nfproto(*family).into()),
+                        (NFTA_TPROXY_REG_PORT, R1.into()),
+                    ],
+                );
             }
             Statement::SetMark(mark) => {
                 self.immediate(R1, DataAttribute::Value(mark.to_ne_bytes().to_vec()));
@@ -155,7 +195,10 @@ impl RuleEncoder<'_> {
     }
 
     fn immediate(&mut self, register: Register, data: DataAttribute) {
-        self.expressions.push(Expressions::Immediate(vec![Immediate::DestinationRegister(register), Immediate::Data(data)]));
+        self.expressions.push(Expressions::Immediate(vec![
+            Immediate::DestinationRegister(register),
+            Immediate::Data(data),
+        ]));
     }
 
     fn address(&mut self, side: Side, not: bool, networks: &Networks) {
@@ -164,14 +207,22 @@ impl RuleEncoder<'_> {
         let one = match networks {
             Networks::V4(list) => {
                 if let [n] = list.as_slice() {
-                    Some((n.addr().octets().to_vec(), n.netmask().octets().to_vec(), n.prefix_len() == 32))
+                    Some((
+                        n.addr().octets().to_vec(),
+                        n.netmask().octets().to_vec(),
+                        n.prefix_len() == 32,
+                    ))
                 } else {
                     None
                 }
             }
             Networks::V6(list) => {
                 if let [n] = list.as_slice() {
-                    Some((n.addr().octets().to_vec(), n.netmask().octets().to_vec(), n.prefix_len() == 128))
+                    Some((
+                        n.addr().octets().to_vec(),
+                        n.netmask().octets().to_vec(),
+                        n.prefix_len() == 128,
+                    ))
                 } else {
                     None
                 }
@@ -221,15 +272,20 @@ impl RuleEncoder<'_> {
             }
             ListAttribute::Element(attributes)
         };
-        self.messages.push(NfTablesMessage::NewSetElement(SetElementMessage {
-            attributes: vec![
-                SetElementList::Table(TABLE.into()),
-                SetElementList::Set(ANONYMOUS.into()),
-                SetElementList::SetId(id),
-                SetElementList::Elements(elements.into_iter().map(element).collect()),
-            ],
-        }));
-        let mut attributes = vec![Lookup::Set(ANONYMOUS.into()), Lookup::SourceRegister(R1), Lookup::SetId(id)];
+        self.messages
+            .push(NfTablesMessage::NewSetElement(SetElementMessage {
+                attributes: vec![
+                    SetElementList::Table(TABLE.into()),
+                    SetElementList::Set(ANONYMOUS.into()),
+                    SetElementList::SetId(id),
+                    SetElementList::Elements(elements.into_iter().map(element).collect()),
+                ],
+            }));
+        let mut attributes = vec![
+            Lookup::Set(ANONYMOUS.into()),
+            Lookup::SourceRegister(R1),
+            Lookup::SetId(id),
+        ];
         if not {
             attributes.push(Lookup::Flags(NFT_LOOKUP_F_INV));
         }
@@ -237,11 +293,17 @@ impl RuleEncoder<'_> {
     }
 
     fn load_meta(&mut self, key: MetaKey) {
-        self.expressions.push(Expressions::Meta(vec![Meta::Key(key), Meta::DestinationRegister(R1)]));
+        self.expressions.push(Expressions::Meta(vec![
+            Meta::Key(key),
+            Meta::DestinationRegister(R1),
+        ]));
     }
 
     fn set_meta(&mut self, key: MetaKey) {
-        self.expressions.push(Expressions::Meta(vec![Meta::Key(key), Meta::SourceRegister(R1)]));
+        self.expressions.push(Expressions::Meta(vec![
+            Meta::Key(key),
+            Meta::SourceRegister(R1),
+        ]));
     }
 
     fn load_ct(&mut self, key: u32) {
@@ -272,14 +334,28 @@ impl RuleEncoder<'_> {
     }
 
     fn compare(&mut self, not: bool, value: Vec<u8>) {
-        let op = if not { Operator::NotEqual } else { Operator::Equal };
-        self.expressions.push(Expressions::Cmp(vec![Cmp::SourceRegister(R1), Cmp::Op(op), Cmp::Data(DataAttribute::Value(value))]));
+        let op = if not {
+            Operator::NotEqual
+        } else {
+            Operator::Equal
+        };
+        self.expressions.push(Expressions::Cmp(vec![
+            Cmp::SourceRegister(R1),
+            Cmp::Op(op),
+            Cmp::Data(DataAttribute::Value(value)),
+        ]));
     }
 
     /// An expression whose attributes are numbers and which the packet crate does not know.
     fn other(&mut self, name: &str, attributes: &[(u16, u32)]) {
-        let attributes = attributes.iter().map(|(kind, value)| DefaultNla::new(*kind, value.to_be_bytes().to_vec())).collect();
-        self.expressions.push(Expressions::Other { expression_type: name.into(), attributes });
+        let attributes = attributes
+            .iter()
+            .map(|(kind, value)| DefaultNla::new(*kind, value.to_be_bytes().to_vec()))
+            .collect();
+        self.expressions.push(Expressions::Other {
+            expression_type: name.into(),
+            attributes,
+        });
     }
 
     /// What was read from a kernel and is not ours is never written: the kernel refuses an expression of no name.

@@ -1,5 +1,8 @@
 //! Somebody else's base chains that packets may meet before ours, and what they may decide.
-#![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown goes on")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the packet crate's enums are open, and what is unknown goes on"
+)]
 
 use std::collections::BTreeSet;
 
@@ -7,8 +10,9 @@ use netlink_packet_core::{DefaultNla, Nla};
 use netlink_packet_netfilter::{
     NetfilterProtoFamily,
     nftables::{
-        ChainMessage, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, NfTablesMessage, Payload,
-        RuleAttribute, RuleMessage, TableAttribute, TableMessage, Verdict, VerdictAttribute,
+        ChainMessage, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute,
+        Lookup, Meta, NfTablesMessage, Payload, RuleAttribute, RuleMessage, TableAttribute,
+        TableMessage, Verdict, VerdictAttribute,
     },
 };
 
@@ -45,19 +49,39 @@ struct Foreign {
 }
 
 /// What comes before the plan's chains, by hook and priority: at the same priority it may. What `form` itself makes is left out.
-pub(super) fn in_front(socket: &mut Socket, plan: &Plan, form: Form) -> Result<Vec<Preempting>, KernelError> {
+pub(super) fn in_front(
+    socket: &mut Socket,
+    plan: &Plan,
+    form: Form,
+) -> Result<Vec<Preempting>, KernelError> {
     let any = NetfilterProtoFamily::Unspec;
-    let chains = socket.dump(any, "listing chains", NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))?;
+    let chains = socket.dump(
+        any,
+        "listing chains",
+        NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }),
+    )?;
     let ours = plan.nftables();
-    let latest =
-        |hook: &Hook| ours.chains.iter().filter_map(|c| c.hook.as_ref()).filter(|h| h.point == hook.point).map(|h| h.priority).max();
+    let latest = |hook: &Hook| {
+        ours.chains
+            .iter()
+            .filter_map(|c| c.hook.as_ref())
+            .filter(|h| h.point == hook.point)
+            .map(|h| h.priority)
+            .max()
+    };
     let mut foreign: Vec<_> = chains.into_iter().filter_map(base_chain).collect();
     foreign.retain(|c| !c.is_made_by(form) && c.sees(plan.families.ipv6));
-    foreign.retain(|c| c.is_early() || latest(&c.hook).is_some_and(|latest| c.hook.priority <= latest));
+    foreign.retain(|c| {
+        c.is_early() || latest(&c.hook).is_some_and(|latest| c.hook.priority <= latest)
+    });
     if foreign.is_empty() {
         return Ok(Vec::new());
     }
-    let tables = socket.dump(any, "listing tables", NfTablesMessage::GetTable(TableMessage { attributes: vec![] }))?;
+    let tables = socket.dump(
+        any,
+        "listing tables",
+        NfTablesMessage::GetTable(TableMessage { attributes: vec![] }),
+    )?;
     let marks = plan.intent.mode == InterceptionMode::Tproxy;
     let mut out = Vec::new();
     for chain in foreign.iter().filter(|c| !c.is_dormant(&tables)) {
@@ -71,19 +95,26 @@ pub(super) fn has_chains_of_istio(socket: &mut Socket) -> Result<bool, KernelErr
     let all = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
     let chains = socket.dump(NetfilterProtoFamily::Unspec, "listing chains", all)?;
     let of_istio = |(_, object): (NetfilterProtoFamily, NfTablesMessage)| match object {
-        NfTablesMessage::NewChain(message) => {
-            chain(message).is_some_and(|(table, chain)| chain.name.starts_with("ISTIO_") || table.starts_with("istio-proxy"))
-        }
+        NfTablesMessage::NewChain(message) => chain(message).is_some_and(|(table, chain)| {
+            chain.name.starts_with("ISTIO_") || table.starts_with("istio-proxy")
+        }),
         _ => false,
     };
     Ok(chains.into_iter().any(of_istio))
 }
 
 fn base_chain((family, object): (NetfilterProtoFamily, NfTablesMessage)) -> Option<Foreign> {
-    let NfTablesMessage::NewChain(message) = object else { return None };
+    let NfTablesMessage::NewChain(message) = object else {
+        return None;
+    };
     let (table, chain) = chain(message)?;
     let hook = chain.hook.clone()?;
-    Some(Foreign { family, table, chain, hook })
+    Some(Foreign {
+        family,
+        table,
+        chain,
+        hook,
+    })
 }
 
 impl Foreign {
@@ -95,8 +126,10 @@ impl Foreign {
             Form::Nftables => self.family == NetfilterProtoFamily::Inet && self.table == TABLE,
             Form::IptablesLegacy => false,
             Form::IptablesNft | Form::Iptables => {
-                let ip = [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6].contains(&self.family);
-                ip && TABLES.contains(&self.table.as_str()) && CHAINS.contains(&self.chain.name.as_str())
+                let ip =
+                    [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6].contains(&self.family);
+                ip && TABLES.contains(&self.table.as_str())
+                    && CHAINS.contains(&self.chain.name.as_str())
             }
         }
     }
@@ -104,7 +137,9 @@ impl Foreign {
     /// Whether it sees packets that we capture.
     fn sees(&self, ipv6: bool) -> bool {
         match self.family {
-            NetfilterProtoFamily::IPv4 | NetfilterProtoFamily::Inet | NetfilterProtoFamily::NetDev => true,
+            NetfilterProtoFamily::IPv4
+            | NetfilterProtoFamily::Inet
+            | NetfilterProtoFamily::NetDev => true,
             NetfilterProtoFamily::IPv6 => ipv6,
             _ => false,
         }
@@ -117,11 +152,22 @@ impl Foreign {
 
     /// Whether its table is asleep.
     fn is_dormant(&self, tables: &Objects) -> bool {
-        let named = |message: &TableMessage| message.attributes.iter().any(|a| matches!(a, TableAttribute::Name(n) if *n == self.table));
-        let asleep =
-            |message: &TableMessage| message.attributes.iter().any(|a| matches!(a, TableAttribute::Flags(f) if f.bits() & DORMANT != 0));
+        let named = |message: &TableMessage| {
+            message
+                .attributes
+                .iter()
+                .any(|a| matches!(a, TableAttribute::Name(n) if *n == self.table))
+        };
+        let asleep = |message: &TableMessage| {
+            message
+                .attributes
+                .iter()
+                .any(|a| matches!(a, TableAttribute::Flags(f) if f.bits() & DORMANT != 0))
+        };
         tables.iter().any(|(family, object)| match object {
-            NfTablesMessage::NewTable(message) => *family == self.family && named(message) && asleep(message),
+            NfTablesMessage::NewTable(message) => {
+                *family == self.family && named(message) && asleep(message)
+            }
             _ => false,
         })
     }
@@ -131,28 +177,50 @@ impl Foreign {
             true => self.decision(socket, marks)?,
             false => Some(("policy drop".to_owned(), true)),
         };
-        let Some((rule, decides)) = decision else { return Ok(None) };
+        let Some((rule, decides)) = decision else {
+            return Ok(None);
+        };
         let family = match self.family {
             NetfilterProtoFamily::IPv4 => "ip",
             NetfilterProtoFamily::IPv6 => "ip6",
             NetfilterProtoFamily::NetDev => "netdev",
             _ => "inet",
         };
-        let place = format!("table {family} {}, chain {} ({})", self.table, self.chain.name, self.hook);
-        Ok(Some(Preempting { place, rule, decides }))
+        let place = format!(
+            "table {family} {}, chain {} ({})",
+            self.table, self.chain.name, self.hook
+        );
+        Ok(Some(Preempting {
+            place,
+            rule,
+            decides,
+        }))
     }
 
     /// The first thing in the chain, or in those that it leads to, that decides on a packet; else what ends its way through this table.
     /// Each chain is looked at once, however many jumps lead to it.
-    fn decision(&self, socket: &mut Socket, marks: bool) -> Result<Option<(String, bool)>, KernelError> {
+    fn decision(
+        &self,
+        socket: &mut Socket,
+        marks: bool,
+    ) -> Result<Option<(String, bool)>, KernelError> {
         let (mut seen, mut left) = (BTreeSet::new(), vec![self.chain.name.clone()]);
         let mut ends = None;
         while let Some(chain) = left.pop() {
             if !seen.insert(chain.clone()) {
                 continue;
             }
-            let of_chain = RuleMessage { attributes: vec![RuleAttribute::Table(self.table.clone()), RuleAttribute::Chain(chain)] };
-            let rules = socket.dump(self.family, "listing rules", NfTablesMessage::GetRule(of_chain))?;
+            let of_chain = RuleMessage {
+                attributes: vec![
+                    RuleAttribute::Table(self.table.clone()),
+                    RuleAttribute::Chain(chain),
+                ],
+            };
+            let rules = socket.dump(
+                self.family,
+                "listing rules",
+                NfTablesMessage::GetRule(of_chain),
+            )?;
             for expression in rules.iter().flat_map(|(_, object)| expressions(object)) {
                 match what(expression, marks) {
                     What::GoesOn => {}
@@ -167,9 +235,25 @@ impl Foreign {
 }
 
 fn expressions(object: &NfTablesMessage) -> impl Iterator<Item = &Vec<ExpressionAttribute>> {
-    let attributes = if let NfTablesMessage::NewRule(rule) = object { rule.attributes.as_slice() } else { &[] };
-    let lists = attributes.iter().filter_map(|a| if let RuleAttribute::Expressions(list) = a { Some(list) } else { None });
-    lists.flatten().filter_map(|e| if let ListAttribute::Element(attributes) = e { Some(attributes) } else { None })
+    let attributes = if let NfTablesMessage::NewRule(rule) = object {
+        rule.attributes.as_slice()
+    } else {
+        &[]
+    };
+    let lists = attributes.iter().filter_map(|a| {
+        if let RuleAttribute::Expressions(list) = a {
+            Some(list)
+        } else {
+            None
+        }
+    });
+    lists.flatten().filter_map(|e| {
+        if let ListAttribute::Element(attributes) = e {
+            Some(attributes)
+        } else {
+            None
+        }
+    })
 }
 
 /// What an expression does with a packet, seen from our chains.
@@ -182,36 +266,77 @@ enum What {
 }
 
 fn what(attributes: &[ExpressionAttribute], marks: bool) -> What {
-    let name = attributes.iter().find_map(|a| if let ExpressionAttribute::Name(name) = a { Some(name.as_str()) } else { None });
-    let data = attributes.iter().find_map(|a| if let ExpressionAttribute::Data(data) = a { Some(data) } else { None });
+    let name = attributes.iter().find_map(|a| {
+        if let ExpressionAttribute::Name(name) = a {
+            Some(name.as_str())
+        } else {
+            None
+        }
+    });
+    let data = attributes.iter().find_map(|a| {
+        if let ExpressionAttribute::Data(data) = a {
+            Some(data)
+        } else {
+            None
+        }
+    });
     let decides = |what: &str| What::Decides(what.to_owned());
     match (name.unwrap_or_default(), data) {
         (_, Some(Expressions::Immediate(attributes))) => {
-            let verdict = |a: &Immediate| if let Immediate::Data(DataAttribute::Verdict(v)) = a { Some(of_verdict(v)) } else { None };
+            let verdict = |a: &Immediate| {
+                if let Immediate::Data(DataAttribute::Verdict(v)) = a {
+                    Some(of_verdict(v))
+                } else {
+                    None
+                }
+            };
             attributes.iter().find_map(verdict).unwrap_or(What::GoesOn)
         }
         // its elements may be any verdict
         (_, Some(Expressions::Lookup(attributes))) => {
-            if attributes.iter().any(|a| matches!(a, Lookup::DestinationRegister(_))) {
+            if attributes
+                .iter()
+                .any(|a| matches!(a, Lookup::DestinationRegister(_)))
+            {
                 decides("a map")
             } else {
                 What::GoesOn
             }
         }
-        (_, Some(Expressions::Meta(attributes))) if attributes.iter().any(|a| matches!(a, Meta::SourceRegister(_))) => {
+        (_, Some(Expressions::Meta(attributes)))
+            if attributes
+                .iter()
+                .any(|a| matches!(a, Meta::SourceRegister(_))) =>
+        {
             if marks {
                 decides("meta set")
             } else {
                 What::GoesOn
             }
         }
-        (_, Some(Expressions::Payload(attributes))) if attributes.iter().any(|a| matches!(a, Payload::SourceRegister(_))) => {
+        (_, Some(Expressions::Payload(attributes)))
+            if attributes
+                .iter()
+                .any(|a| matches!(a, Payload::SourceRegister(_))) =>
+        {
             decides("a change of the packet")
         }
-        ("ct", Some(Expressions::Other { attributes, .. })) if attributes.iter().any(|a| a.kind() == NFTA_CT_SREG) => decides("ct set"),
-        (name @ ("redir" | "nat" | "masq" | "tproxy" | "notrack" | "reject" | "queue" | "synproxy" | "fwd"), _) => decides(name),
+        ("ct", Some(Expressions::Other { attributes, .. }))
+            if attributes.iter().any(|a| a.kind() == NFTA_CT_SREG) =>
+        {
+            decides("ct set")
+        }
+        (
+            name @ ("redir" | "nat" | "masq" | "tproxy" | "notrack" | "reject" | "queue"
+            | "synproxy" | "fwd"),
+            _,
+        ) => decides(name),
         ("target", Some(Expressions::Other { attributes, .. })) => {
-            let target = attributes.iter().find(|a| a.kind() == NFTA_TARGET_NAME).map(text).unwrap_or_default();
+            let target = attributes
+                .iter()
+                .find(|a| a.kind() == NFTA_TARGET_NAME)
+                .map(text)
+                .unwrap_or_default();
             match target.as_str() {
                 "MARK" | "CONNMARK" if !marks => What::GoesOn,
                 harmless if HARMLESS.contains(&harmless) => What::GoesOn,
@@ -223,8 +348,20 @@ fn what(attributes: &[ExpressionAttribute], marks: bool) -> What {
 }
 
 fn of_verdict(attributes: &[VerdictAttribute]) -> What {
-    let chain = attributes.iter().find_map(|a| if let VerdictAttribute::Chain(chain) = a { Some(chain.clone()) } else { None });
-    let code = attributes.iter().find_map(|a| if let VerdictAttribute::Code(code) = a { Some(*code) } else { None });
+    let chain = attributes.iter().find_map(|a| {
+        if let VerdictAttribute::Chain(chain) = a {
+            Some(chain.clone())
+        } else {
+            None
+        }
+    });
+    let code = attributes.iter().find_map(|a| {
+        if let VerdictAttribute::Code(code) = a {
+            Some(*code)
+        } else {
+            None
+        }
+    });
     match (code, chain) {
         (_, Some(chain)) => What::LeadsTo(chain),
         // back to the caller, or to the policy, which accepts
@@ -238,5 +375,7 @@ fn of_verdict(attributes: &[VerdictAttribute]) -> What {
 fn text(attribute: &DefaultNla) -> String {
     let mut bytes = vec![0; attribute.value_len()];
     attribute.emit_value(&mut bytes);
-    String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned()
+    String::from_utf8_lossy(&bytes)
+        .trim_end_matches('\0')
+        .to_owned()
 }

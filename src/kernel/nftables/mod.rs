@@ -27,7 +27,10 @@ pub struct Nftables {
 impl Nftables {
     /// Opens a socket in this thread's namespace.
     pub fn open(deadline: Deadline) -> Result<Self, KernelError> {
-        Ok(Self { socket: Socket::open(deadline)?, generation: None })
+        Ok(Self {
+            socket: Socket::open(deadline)?,
+            generation: None,
+        })
     }
 
     /// Our table as the kernel has it, in the plan's own types; `None` if there is none.
@@ -59,7 +62,10 @@ impl Nftables {
         match self.socket.transact(&batch.bytes, batch.first, batch.last) {
             Ok(()) => Ok(()),
             Err((_, Errno::EEXIST | Errno::ERESTART)) => Err(KernelError::Overtaken),
-            Err((sequence, errno)) => Err(KernelError::of_nf_tables(batch.describe(table, sequence), errno)),
+            Err((sequence, errno)) => Err(KernelError::of_nf_tables(
+                batch.describe(table, sequence),
+                errno,
+            )),
         }
     }
 

@@ -1,11 +1,15 @@
 //! The kernel's table, chains and sets; [`super::decode`] reads the rules.
-#![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown is never ours")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the packet crate's enums are open, and what is unknown is never ours"
+)]
 
 use netlink_packet_netfilter::NetfilterProtoFamily::Inet;
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, GenAttribute, GenMessage, Hook as HookAttribute, HookNumber, InetHookNumber,
-    ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementFlags, SetElementList,
-    SetElementMessage, SetFlags, SetMessage, TableAttribute, TableMessage,
+    ChainAttribute, ChainMessage, DataAttribute, GenAttribute, GenMessage, Hook as HookAttribute,
+    HookNumber, InetHookNumber, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage,
+    SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
+    SetFlags, SetMessage, TableAttribute, TableMessage,
 };
 
 use super::{
@@ -21,19 +25,39 @@ use crate::{
 /// Reads our table, and the generation that it is of: several dumps, which belong together if that is the same before and after.
 pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>), KernelError> {
     let generation = read_generation(socket)?;
-    let name = TableMessage { attributes: vec![TableAttribute::Name(TABLE.into())] };
-    let Some(NfTablesMessage::NewTable(message)) = socket.get("looking for the table", NfTablesMessage::GetTable(name))? else {
+    let name = TableMessage {
+        attributes: vec![TableAttribute::Name(TABLE.into())],
+    };
+    let Some(NfTablesMessage::NewTable(message)) =
+        socket.get("looking for the table", NfTablesMessage::GetTable(name))?
+    else {
         return Ok((generation, None));
     };
-    let flags = message.attributes.iter().find_map(|a| if let TableAttribute::Flags(flags) = a { Some(flags.bits()) } else { None });
+    let flags = message.attributes.iter().find_map(|a| {
+        if let TableAttribute::Flags(flags) = a {
+            Some(flags.bits())
+        } else {
+            None
+        }
+    });
     let sets = read_sets(socket)?;
     let mut chains = Vec::new();
-    for (_, object) in socket.dump(Inet, "listing chains", NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }))? {
+    for (_, object) in socket.dump(
+        Inet,
+        "listing chains",
+        NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }),
+    )? {
         if let NfTablesMessage::NewChain(message) = object {
-            chains.extend(chain(message).filter(|(table, _)| table == TABLE).map(|(_, chain)| chain));
+            chains.extend(
+                chain(message)
+                    .filter(|(table, _)| table == TABLE)
+                    .map(|(_, chain)| chain),
+            );
         }
     }
-    let of_table = RuleMessage { attributes: vec![RuleAttribute::Table(TABLE.into())] };
+    let of_table = RuleMessage {
+        attributes: vec![RuleAttribute::Table(TABLE.into())],
+    };
     for (_, object) in socket.dump(Inet, "listing rules", NfTablesMessage::GetRule(of_table))? {
         if let NfTablesMessage::NewRule(message) = object
             && let Some((name, rule)) = rule(&message, &sets)
@@ -46,23 +70,41 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
         return Err(KernelError::Changing);
     }
     chains.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((generation, Some(Table { flags: flags.unwrap_or_default(), chains })))
+    Ok((
+        generation,
+        Some(Table {
+            flags: flags.unwrap_or_default(),
+            chains,
+        }),
+    ))
 }
 
 fn read_generation(socket: &mut Socket) -> Result<Option<u32>, KernelError> {
-    let Some(NfTablesMessage::NewGen(message)) =
-        socket.get("reading the generation", NfTablesMessage::GetGen(GenMessage { attributes: vec![] }))?
+    let Some(NfTablesMessage::NewGen(message)) = socket.get(
+        "reading the generation",
+        NfTablesMessage::GetGen(GenMessage { attributes: vec![] }),
+    )?
     else {
         return Ok(None);
     };
-    Ok(message.attributes.iter().find_map(|a| if let GenAttribute::Id(id) = a { Some(*id) } else { None }))
+    Ok(message.attributes.iter().find_map(|a| {
+        if let GenAttribute::Id(id) = a {
+            Some(*id)
+        } else {
+            None
+        }
+    }))
 }
 
 fn read_sets(socket: &mut Socket) -> Result<Sets, KernelError> {
-    let of_table = SetMessage { attributes: vec![SetAttribute::Table(TABLE.into())] };
+    let of_table = SetMessage {
+        attributes: vec![SetAttribute::Table(TABLE.into())],
+    };
     let mut sets = Sets::new();
     for (_, object) in socket.dump(Inet, "listing sets", NfTablesMessage::GetSet(of_table))? {
-        let NfTablesMessage::NewSet(message) = object else { continue };
+        let NfTablesMessage::NewSet(message) = object else {
+            continue;
+        };
         let (mut name, mut flags) = (None, SetFlags::empty());
         for attribute in message.attributes {
             match attribute {
@@ -72,10 +114,21 @@ fn read_sets(socket: &mut Socket) -> Result<Sets, KernelError> {
             }
         }
         let Some(name) = name else { continue };
-        let of_set = SetElementMessage { attributes: vec![SetElementList::Table(TABLE.into()), SetElementList::Set(name.clone())] };
+        let of_set = SetElementMessage {
+            attributes: vec![
+                SetElementList::Table(TABLE.into()),
+                SetElementList::Set(name.clone()),
+            ],
+        };
         let mut elements = Some(Vec::new());
-        for (_, object) in socket.dump(Inet, "listing the elements of a set", NfTablesMessage::GetSetElement(of_set))? {
-            let NfTablesMessage::NewSetElement(message) = object else { continue };
+        for (_, object) in socket.dump(
+            Inet,
+            "listing the elements of a set",
+            NfTablesMessage::GetSetElement(of_set),
+        )? {
+            let NfTablesMessage::NewSetElement(message) = object else {
+                continue;
+            };
             for attribute in message.attributes {
                 if let (SetElementList::Elements(list), Some(all)) = (attribute, &mut elements) {
                     match list.into_iter().map(element).collect::<Option<Vec<_>>>() {
@@ -97,12 +150,19 @@ fn read_sets(socket: &mut Socket) -> Result<Sets, KernelError> {
 
 /// An element of nothing but a key, perhaps the end of an interval.
 fn element(attribute: ListAttribute<SetElementAttribute>) -> Option<Element> {
-    let ListAttribute::Element(attributes) = attribute else { return None };
-    let mut out = Element { key: vec![], interval_end: false };
+    let ListAttribute::Element(attributes) = attribute else {
+        return None;
+    };
+    let mut out = Element {
+        key: vec![],
+        interval_end: false,
+    };
     for attribute in attributes {
         match attribute {
             SetElementAttribute::Key(DataAttribute::Value(key)) => out.key = key,
-            SetElementAttribute::Flags(flags) if flags == SetElementFlags::IntervalEnd => out.interval_end = true,
+            SetElementAttribute::Flags(flags) if flags == SetElementFlags::IntervalEnd => {
+                out.interval_end = true
+            }
             SetElementAttribute::Flags(flags) if flags.is_empty() => {}
             _ => return None,
         }
@@ -124,15 +184,26 @@ pub(super) fn chain(message: ChainMessage) -> Option<(String, Chain)> {
         }
     }
     let hook = hook.map(|attributes| hook_of(attributes, kind, policy));
-    Some((table?, Chain { name: name?, hook, rules: vec![] }))
+    Some((
+        table?,
+        Chain {
+            name: name?,
+            hook,
+            rules: vec![],
+        },
+    ))
 }
 
 fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) -> Hook {
     let (mut point, mut priority) = (HookPoint::Other(u32::MAX), 0);
     for attribute in attributes {
         match attribute {
-            HookAttribute::Number(HookNumber::Inet(InetHookNumber::PreRouting)) => point = HookPoint::Prerouting,
-            HookAttribute::Number(HookNumber::Inet(InetHookNumber::LocalOut)) => point = HookPoint::Output,
+            HookAttribute::Number(HookNumber::Inet(InetHookNumber::PreRouting)) => {
+                point = HookPoint::Prerouting
+            }
+            HookAttribute::Number(HookNumber::Inet(InetHookNumber::LocalOut)) => {
+                point = HookPoint::Output
+            }
             HookAttribute::Number(number) => point = HookPoint::Other(number.into()),
             HookAttribute::Priority(p) => priority = p.cast_signed(),
             _ => {}
@@ -144,5 +215,10 @@ fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) ->
         Some("route") => ChainType::Route,
         other => ChainType::Other(other.unwrap_or_default().into()),
     };
-    Hook { kind, point, priority, accepts: policy == 1 }
+    Hook {
+        kind,
+        point,
+        priority,
+        accepts: policy == 1,
+    }
 }

@@ -36,11 +36,31 @@ impl KeyType {
 }
 
 /// Numbers of `enum datatypes` in nftables' include/datatype.h.
-pub(super) const IPV4: KeyType = KeyType { number: 7, length: 4, byte_order: 2 };
-pub(super) const IPV6: KeyType = KeyType { number: 8, length: 16, byte_order: 2 };
-pub(super) const SERVICE: KeyType = KeyType { number: 13, length: 2, byte_order: 2 };
-pub(super) const GROUP: KeyType = KeyType { number: 25, length: 4, byte_order: 1 };
-pub(super) const INTERFACE: KeyType = KeyType { number: 41, length: 16, byte_order: 1 };
+pub(super) const IPV4: KeyType = KeyType {
+    number: 7,
+    length: 4,
+    byte_order: 2,
+};
+pub(super) const IPV6: KeyType = KeyType {
+    number: 8,
+    length: 16,
+    byte_order: 2,
+};
+pub(super) const SERVICE: KeyType = KeyType {
+    number: 13,
+    length: 2,
+    byte_order: 2,
+};
+pub(super) const GROUP: KeyType = KeyType {
+    number: 25,
+    length: 4,
+    byte_order: 1,
+};
+pub(super) const INTERFACE: KeyType = KeyType {
+    number: 41,
+    length: 16,
+    byte_order: 1,
+};
 
 /// An element: a key, or the first key behind an interval.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +71,10 @@ pub(super) struct Element {
 
 impl Element {
     pub(super) fn key(key: impl Into<Vec<u8>>) -> Self {
-        Self { key: key.into(), interval_end: false }
+        Self {
+            key: key.into(),
+            interval_end: false,
+        }
     }
 }
 
@@ -59,12 +82,30 @@ impl Element {
 pub(super) fn intervals(networks: &Networks) -> (KeyType, Vec<Element>) {
     match networks {
         Networks::V4(list) => {
-            let ranges = list.iter().map(|n| (n.network().to_bits().into(), n.broadcast().to_bits().into()));
-            (IPV4, elements(merge(ranges), |a: u128| Ipv4Addr::from_bits(a as u32).octets().to_vec(), u128::from(u32::MAX)))
+            let ranges = list
+                .iter()
+                .map(|n| (n.network().to_bits().into(), n.broadcast().to_bits().into()));
+            (
+                IPV4,
+                elements(
+                    merge(ranges),
+                    |a: u128| Ipv4Addr::from_bits(a as u32).octets().to_vec(),
+                    u128::from(u32::MAX),
+                ),
+            )
         }
         Networks::V6(list) => {
-            let ranges = list.iter().map(|n| (n.network().to_bits(), n.broadcast().to_bits()));
-            (IPV6, elements(merge(ranges), |a: u128| Ipv6Addr::from_bits(a).octets().to_vec(), u128::MAX))
+            let ranges = list
+                .iter()
+                .map(|n| (n.network().to_bits(), n.broadcast().to_bits()));
+            (
+                IPV6,
+                elements(
+                    merge(ranges),
+                    |a: u128| Ipv6Addr::from_bits(a).octets().to_vec(),
+                    u128::MAX,
+                ),
+            )
         }
     }
 }
@@ -80,12 +121,19 @@ fn merge(ranges: impl Iterator<Item = (u128, u128)>) -> Vec<(u128, u128)> {
     merged
 }
 
-fn elements(ranges: Vec<(u128, u128)>, key: impl Fn(u128) -> Vec<u8>, highest: u128) -> Vec<Element> {
+fn elements(
+    ranges: Vec<(u128, u128)>,
+    key: impl Fn(u128) -> Vec<u8>,
+    highest: u128,
+) -> Vec<Element> {
     let mut out = Vec::with_capacity(ranges.len() * 2);
     for (start, end) in ranges {
         out.push(Element::key(key(start)));
         if end != highest {
-            out.push(Element { key: key(end + 1), interval_end: true });
+            out.push(Element {
+                key: key(end + 1),
+                interval_end: true,
+            });
         }
     }
     out
@@ -96,8 +144,15 @@ pub(super) fn networks(mut elements: Vec<Element>) -> Option<Networks> {
     // at the same key, the end of one interval comes before the start of the next
     elements.sort_by(|a, b| a.key.cmp(&b.key).then(b.interval_end.cmp(&a.interval_end)));
     let length = elements.first()?.key.len();
-    let value = |key: &[u8]| key.iter().fold(0u128, |all, byte| all << 8 | u128::from(*byte));
-    let highest = if length == 4 { u128::from(u32::MAX) } else { u128::MAX };
+    let value = |key: &[u8]| {
+        key.iter()
+            .fold(0u128, |all, byte| all << 8 | u128::from(*byte))
+    };
+    let highest = if length == 4 {
+        u128::from(u32::MAX)
+    } else {
+        u128::MAX
+    };
     let (mut ranges, mut open) = (Vec::new(), None);
     for element in elements.iter().filter(|e| e.key.len() == length) {
         match (open, element.interval_end) {
@@ -113,12 +168,19 @@ pub(super) fn networks(mut elements: Vec<Element>) -> Option<Networks> {
     ranges.extend(open.map(|start| (start, highest)));
     match length {
         4 => {
-            let subnets =
-                |(start, end): &(u128, u128)| Ipv4Subnets::new(Ipv4Addr::from_bits(*start as u32), Ipv4Addr::from_bits(*end as u32), 0);
+            let subnets = |(start, end): &(u128, u128)| {
+                Ipv4Subnets::new(
+                    Ipv4Addr::from_bits(*start as u32),
+                    Ipv4Addr::from_bits(*end as u32),
+                    0,
+                )
+            };
             Networks::v4(&ranges.iter().flat_map(subnets).collect::<Vec<Ipv4Net>>())
         }
         16 => {
-            let subnets = |(start, end): &(u128, u128)| Ipv6Subnets::new(Ipv6Addr::from_bits(*start), Ipv6Addr::from_bits(*end), 0);
+            let subnets = |(start, end): &(u128, u128)| {
+                Ipv6Subnets::new(Ipv6Addr::from_bits(*start), Ipv6Addr::from_bits(*end), 0)
+            };
             Networks::v6(&ranges.iter().flat_map(subnets).collect::<Vec<Ipv6Net>>())
         }
         _ => None,
@@ -133,10 +195,25 @@ mod tests {
 
     #[test]
     fn touching_networks_are_one_interval_and_the_last_has_no_end() {
-        let networks =
-            Networks::v4(&["10.0.1.0/24".parse().unwrap(), "10.0.2.0/24".parse().unwrap(), "240.0.0.0/4".parse().unwrap()]).unwrap();
-        let keys: Vec<_> = intervals(&networks).1.into_iter().map(|e| (e.key, e.interval_end)).collect();
-        assert_eq!(keys, [(vec![10, 0, 1, 0], false), (vec![10, 0, 3, 0], true), (vec![240, 0, 0, 0], false)]);
+        let networks = Networks::v4(&[
+            "10.0.1.0/24".parse().unwrap(),
+            "10.0.2.0/24".parse().unwrap(),
+            "240.0.0.0/4".parse().unwrap(),
+        ])
+        .unwrap();
+        let keys: Vec<_> = intervals(&networks)
+            .1
+            .into_iter()
+            .map(|e| (e.key, e.interval_end))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                (vec![10, 0, 1, 0], false),
+                (vec![10, 0, 3, 0], true),
+                (vec![240, 0, 0, 0], false)
+            ]
+        );
     }
 
     proptest! {

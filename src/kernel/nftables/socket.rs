@@ -1,9 +1,15 @@
-#![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the packet crate's enums are open"
+)]
 
 use std::os::fd::AsFd;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
-use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, nftables::NfTablesMessage};
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
+    nftables::NfTablesMessage,
+};
 use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_NETFILTER};
 use nix::{
     errno::Errno,
@@ -32,11 +38,17 @@ pub(super) struct Socket {
 
 impl Socket {
     pub(super) fn open(deadline: Deadline) -> Result<Self, KernelError> {
-        let error = |e: std::io::Error| KernelError::of_nf_tables("opening a nf_tables socket", errno(&e));
+        let error =
+            |e: std::io::Error| KernelError::of_nf_tables("opening a nf_tables socket", errno(&e));
         let mut netlink = Netlink::new(NETLINK_NETFILTER).map_err(error)?;
         netlink.bind_auto().map_err(error)?;
         netlink.connect(&SocketAddr::new(0, 0)).map_err(error)?;
-        Ok(Self { netlink, deadline, sequence: 0, buffer: Vec::with_capacity(BUFFER) })
+        Ok(Self {
+            netlink,
+            deadline,
+            sequence: 0,
+            buffer: Vec::with_capacity(BUFFER),
+        })
     }
 
     pub(super) fn next_sequence(&mut self) -> u32 {
@@ -46,9 +58,16 @@ impl Socket {
 
     /// Sends a batch whose messages have the sequence numbers `first..=last`. Only the last asks for an acknowledgement; an error comes by
     /// itself, with its message's number.
-    pub(super) fn transact(&mut self, batch: &[u8], first: u32, last: u32) -> Result<(), (u32, Errno)> {
+    pub(super) fn transact(
+        &mut self,
+        batch: &[u8],
+        first: u32,
+        last: u32,
+    ) -> Result<(), (u32, Errno)> {
         self.sequence = last;
-        self.netlink.send(batch, 0).map_err(|e| (first, errno(&e)))?;
+        self.netlink
+            .send(batch, 0)
+            .map_err(|e| (first, errno(&e)))?;
         loop {
             for message in self.receive().map_err(|e| (first, e))? {
                 let sequence = message.header.sequence_number;
@@ -64,7 +83,11 @@ impl Socket {
     }
 
     /// Asks for one object; `None` if there is none.
-    pub(super) fn get(&mut self, doing: &'static str, request: NfTablesMessage) -> Result<Option<NfTablesMessage>, KernelError> {
+    pub(super) fn get(
+        &mut self,
+        doing: &'static str,
+        request: NfTablesMessage,
+    ) -> Result<Option<NfTablesMessage>, KernelError> {
         match self.request(NetfilterProtoFamily::Inet, request, NLM_F_ACK) {
             Ok(objects) => Ok(objects.into_iter().next().map(|(_, object)| object)),
             // EINVAL is what nfnetlink answers for a subsystem that nobody registered: a transaction will say so as well
@@ -109,14 +132,22 @@ impl Socket {
                 }
                 consistent &= message.header.flags & NLM_F_DUMP_INTR == 0;
                 match message.payload {
-                    NetlinkPayload::InnerMessage(NetfilterMessage { header, inner: NetfilterMessageInner::NfTables(object), .. }) => {
+                    NetlinkPayload::InnerMessage(NetfilterMessage {
+                        header,
+                        inner: NetfilterMessageInner::NfTables(object),
+                        ..
+                    }) => {
                         if objects.len() == MOST {
                             return Err(Errno::E2BIG);
                         }
                         objects.push((header.family, object));
                     }
-                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(Errno::from_raw(-error.raw_code())),
-                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if consistent => return Ok(objects),
+                    NetlinkPayload::Error(error) if error.code.is_some() => {
+                        return Err(Errno::from_raw(-error.raw_code()));
+                    }
+                    NetlinkPayload::Error(_) | NetlinkPayload::Done(_) if consistent => {
+                        return Ok(objects);
+                    }
                     NetlinkPayload::Error(_) | NetlinkPayload::Done(_) => return Err(INCONSISTENT),
                     _ => {}
                 }
@@ -129,7 +160,11 @@ impl Socket {
         loop {
             self.buffer.clear();
             // what was asked is mostly answered by now
-            match self.netlink.recv(&mut self.buffer, MSG_DONTWAIT).map_err(|e| errno(&e)) {
+            match self
+                .netlink
+                .recv(&mut self.buffer, MSG_DONTWAIT)
+                .map_err(|e| errno(&e))
+            {
                 Err(Errno::EAGAIN) => self.wait()?,
                 Err(Errno::EINTR) => {}
                 other => break other.map(|_| ())?,
@@ -137,7 +172,8 @@ impl Socket {
         }
         let (mut rest, mut messages) = (&self.buffer[..], Vec::new());
         while !rest.is_empty() {
-            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest).map_err(|_undecodable| Errno::EBADMSG)?;
+            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
+                .map_err(|_undecodable| Errno::EBADMSG)?;
             let length = (message.header.length as usize).next_multiple_of(4);
             messages.push(message);
             rest = rest.get(length..).unwrap_or_default();
@@ -149,7 +185,10 @@ impl Socket {
     fn wait(&self) -> Result<(), Errno> {
         let left = self.deadline.left();
         let mut polled = [PollFd::new(self.netlink.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+        match poll(
+            &mut polled,
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        ) {
             Ok(0) if self.deadline.left().is_zero() => Err(Errno::ETIMEDOUT),
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(errno) => Err(errno),
@@ -166,8 +205,9 @@ pub(super) fn push(
     flags: u16,
     sequence: u32,
 ) {
-    let mut message: NetlinkMessage<NetfilterMessage> =
-        NetlinkMessage::from(NetfilterMessage::new(NetfilterHeader::new(family, 0, resource), inner));
+    let mut message: NetlinkMessage<NetfilterMessage> = NetlinkMessage::from(
+        NetfilterMessage::new(NetfilterHeader::new(family, 0, resource), inner),
+    );
     message.header.flags = NLM_F_REQUEST | flags;
     message.header.sequence_number = sequence;
     message.finalize();
@@ -177,5 +217,7 @@ pub(super) fn push(
 }
 
 fn errno(error: &std::io::Error) -> Errno {
-    error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw)
+    error
+        .raw_os_error()
+        .map_or(Errno::UnknownErrno, Errno::from_raw)
 }

@@ -5,14 +5,19 @@ use super::{Chain, OURS, Rule, Ruleset, Table, TableName, Target};
 use crate::plan::{Difference, Preempting, compare::rules};
 
 /// Targets that let a packet go on as it was.
-pub const HARMLESS: [&str; 9] = ["(none)", "LOG", "NFLOG", "TRACE", "TCPMSS", "TOS", "DSCP", "CLASSIFY", "CHECKSUM"];
+pub const HARMLESS: [&str; 9] = [
+    "(none)", "LOG", "NFLOG", "TRACE", "TCPMSS", "TOS", "DSCP", "CLASSIFY", "CHECKSUM",
+];
 
 /// All differences of meaning (`None`: the family has no tables).
 pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
     let mut out = Vec::new();
     for name in TableName::ALL {
         let place = format!("{} table {}", expected.family, name.as_str());
-        let none = Table { name, chains: vec![] };
+        let none = Table {
+            name,
+            chains: vec![],
+        };
         let expected = expected.table(name).unwrap_or(&none);
         let found = found.and_then(|f| f.table(name)).unwrap_or(&none);
         tables(&place, expected, found, &mut out);
@@ -27,13 +32,34 @@ fn tables(place: &str, expected: &Table, found: &Table, out: &mut Vec<Difference
             continue;
         };
         if live.policy != chain.policy {
-            let text = |c: &Chain| c.policy.as_ref().map_or_else(|| "no policy".to_owned(), |p| format!("policy {p}"));
-            out.push(Difference::changed(format!("{place}, chain {}", chain.name), text(live), text(chain)));
+            let text = |c: &Chain| {
+                c.policy
+                    .as_ref()
+                    .map_or_else(|| "no policy".to_owned(), |p| format!("policy {p}"))
+            };
+            out.push(Difference::changed(
+                format!("{place}, chain {}", chain.name),
+                text(live),
+                text(chain),
+            ));
         }
-        let live: Vec<Rule> = if is_ours(live) { live.rules.clone() } else { ours(Some(chain), live).cloned().collect() };
-        rules(&format!("{place}, chain {}", chain.name), &chain.rules, &live, out);
+        let live: Vec<Rule> = if is_ours(live) {
+            live.rules.clone()
+        } else {
+            ours(Some(chain), live).cloned().collect()
+        };
+        rules(
+            &format!("{place}, chain {}", chain.name),
+            &chain.rules,
+            &live,
+            out,
+        );
     }
-    for live in found.chains.iter().filter(|c| expected.chain(&c.name).is_none()) {
+    for live in found
+        .chains
+        .iter()
+        .filter(|c| expected.chain(&c.name).is_none())
+    {
         if is_ours(live) {
             out.push(Difference::extra(place, format!("chain {}", live.name)));
         }
@@ -44,7 +70,11 @@ fn tables(place: &str, expected: &Table, found: &Table, out: &mut Vec<Difference
 
 /// Whether the namespace has nothing of ours.
 pub fn is_untouched(found: &Ruleset) -> bool {
-    found.tables.iter().flat_map(|t| &t.chains).all(|c| !is_ours(c) && ours(None, c).next().is_none())
+    found
+        .tables
+        .iter()
+        .flat_map(|t| &t.chains)
+        .all(|c| !is_ours(c) && ours(None, c).next().is_none())
 }
 
 /// Whether it is one of our chains.
@@ -56,7 +86,11 @@ pub(super) fn is_ours(chain: &Chain) -> bool {
 /// the last are ours: somebody else's were there before.
 pub(super) fn ours<'a>(planned: Option<&Chain>, live: &'a Chain) -> impl Iterator<Item = &'a Rule> {
     let are = are_ours(planned, live);
-    live.rules.iter().zip(are).filter(|(_, ours)| *ours).map(|(rule, _)| rule)
+    live.rules
+        .iter()
+        .zip(are)
+        .filter(|(_, ours)| *ours)
+        .map(|(rule, _)| rule)
 }
 
 fn are_ours(planned: Option<&Chain>, live: &Chain) -> Vec<bool> {
@@ -80,20 +114,57 @@ fn are_ours(planned: Option<&Chain>, live: &Chain) -> Vec<bool> {
 pub fn in_front(expected: &Ruleset, found: &Ruleset, marks: bool) -> Vec<Preempting> {
     let mut out = Vec::new();
     for table in &found.tables {
-        for chain in table.chains.iter().filter(|c| ["PREROUTING", "OUTPUT"].contains(&c.name.as_str())) {
-            let place = || format!("{} table {}, chain {}", found.family, table.name.as_str(), chain.name);
-            let planned = expected.table(table.name).and_then(|t| t.chain(&chain.name));
+        for chain in table
+            .chains
+            .iter()
+            .filter(|c| ["PREROUTING", "OUTPUT"].contains(&c.name.as_str()))
+        {
+            let place = || {
+                format!(
+                    "{} table {}, chain {}",
+                    found.family,
+                    table.name.as_str(),
+                    chain.name
+                )
+            };
+            let planned = expected
+                .table(table.name)
+                .and_then(|t| t.chain(&chain.name));
             let are_ours = are_ours(planned, chain);
             // where we have none, packets go on to the tables in which we have some, if they are let
-            let end = are_ours.iter().rposition(|ours| *ours).unwrap_or(if planned.is_none() { chain.rules.len() } else { 0 });
-            for (rule, _) in chain.rules[..end].iter().zip(&are_ours).filter(|(_, ours)| !**ours) {
-                let goes_on = planned.is_none() && matches!(rule.target, Target::Accept | Target::Return);
+            let end = are_ours
+                .iter()
+                .rposition(|ours| *ours)
+                .unwrap_or(if planned.is_none() {
+                    chain.rules.len()
+                } else {
+                    0
+                });
+            for (rule, _) in chain.rules[..end]
+                .iter()
+                .zip(&are_ours)
+                .filter(|(_, ours)| !**ours)
+            {
+                let goes_on =
+                    planned.is_none() && matches!(rule.target, Target::Accept | Target::Return);
                 if decides(&rule.target, marks) {
-                    out.push(Preempting { place: place(), rule: rule.to_string(), decides: !goes_on });
+                    out.push(Preempting {
+                        place: place(),
+                        rule: rule.to_string(),
+                        decides: !goes_on,
+                    });
                 }
             }
-            if let Some(policy) = chain.policy.as_ref().filter(|p| planned.is_none() && *p != "ACCEPT") {
-                out.push(Preempting { place: place(), rule: format!("policy {policy}"), decides: true });
+            if let Some(policy) = chain
+                .policy
+                .as_ref()
+                .filter(|p| planned.is_none() && *p != "ACCEPT")
+            {
+                out.push(Preempting {
+                    place: place(),
+                    rule: format!("policy {policy}"),
+                    decides: true,
+                });
             }
         }
     }
@@ -103,10 +174,12 @@ pub fn in_front(expected: &Ruleset, found: &Ruleset, marks: bool) -> Vec<Preempt
 /// Whether a target may keep a packet from the rules that follow, or change what they look at.
 fn decides(target: &Target, marks: bool) -> bool {
     match target {
-        Target::Jump(what) | Target::Other(what) => match what.split(' ').next().unwrap_or_default() {
-            "MARK" | "CONNMARK" => marks,
-            name => !HARMLESS.contains(&name),
-        },
+        Target::Jump(what) | Target::Other(what) => {
+            match what.split(' ').next().unwrap_or_default() {
+                "MARK" | "CONNMARK" => marks,
+                name => !HARMLESS.contains(&name),
+            }
+        }
         Target::SetMark(_) | Target::SaveMark | Target::RestoreMark => marks,
         Target::Return | Target::Accept | Target::Drop | Target::Goto(_) => true,
         Target::Redirect(_) | Target::Tproxy(..) | Target::SetZone(_) => true,
@@ -124,16 +197,31 @@ mod tests {
     };
 
     fn planned() -> Ruleset {
-        let annotations = [("sidecar.istio.io/interceptionMode", "TPROXY"), ("traffic.sidecar.istio.io/excludeInterfaces", "net1")];
-        Plan::new(&intent(&annotations, &[("INVALID_DROP", "1")]), &network(true, false)).unwrap().iptables(Family::Ipv4)
+        let annotations = [
+            ("sidecar.istio.io/interceptionMode", "TPROXY"),
+            ("traffic.sidecar.istio.io/excludeInterfaces", "net1"),
+        ];
+        Plan::new(
+            &intent(&annotations, &[("INVALID_DROP", "1")]),
+            &network(true, false),
+        )
+        .unwrap()
+        .iptables(Family::Ipv4)
     }
 
     /// As a kernel would dump it.
     fn dump(rules: &Ruleset, edit: impl Fn(String) -> String) -> Ruleset {
         let mut text = String::new();
         for table in &rules.tables {
-            text += &format!("*{}\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [3:4]\n", table.name.as_str());
-            table.chains.iter().filter(|c| c.policy.is_none()).for_each(|c| text += &format!(":{} - [0:0]\n", c.name));
+            text += &format!(
+                "*{}\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [3:4]\n",
+                table.name.as_str()
+            );
+            table
+                .chains
+                .iter()
+                .filter(|c| c.policy.is_none())
+                .for_each(|c| text += &format!(":{} - [0:0]\n", c.name));
             text += &format!("{table}COMMIT\n");
         }
         parse(rules.family, &edit(text))
@@ -144,17 +232,28 @@ mod tests {
         let rules = planned();
         let whole = dump(&rules, |t| t);
         assert_eq!(compare(&rules, Some(&whole)), []);
-        let lines: Vec<String> = rules.tables.iter().flat_map(|t| t.to_string().lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+        let lines: Vec<String> = rules
+            .tables
+            .iter()
+            .flat_map(|t| t.to_string().lines().map(str::to_owned).collect::<Vec<_>>())
+            .collect();
         for line in &lines {
-            for edited in [String::new(), format!("{line}\n{line}\n"), format!("{line} --more 1\n")] {
+            for edited in [
+                String::new(),
+                format!("{line}\n{line}\n"),
+                format!("{line} --more 1\n"),
+            ] {
                 let live = dump(&rules, |t| t.replacen(&format!("{line}\n"), &edited, 1));
                 // one more of a rule in a built-in chain may be somebody else's
-                let found = compare(&rules, Some(&live)).len() + in_front(&rules, &live, true).len();
+                let found =
+                    compare(&rules, Some(&live)).len() + in_front(&rules, &live, true).len();
                 assert_ne!(found, 0, "{line} -> {edited}");
             }
         }
         assert!(lines.len() > 25);
-        let other = |from: &str, to: &str| compare(&rules, Some(&dump(&rules, |t| t.replacen(from, to, 1))));
+        let other = |from: &str, to: &str| {
+            compare(&rules, Some(&dump(&rules, |t| t.replacen(from, to, 1))))
+        };
         assert_eq!(other(":OUTPUT ACCEPT", ":OUTPUT DROP").len(), 1);
         assert_eq!(other("COMMIT", ":ISTIO_X - [0:0]\nCOMMIT").len(), 1);
         assert_ne!(compare(&rules, None), []);
@@ -166,20 +265,37 @@ mod tests {
         let live = dump(&rules, |t| {
             let front = "-A OUTPUT -p tcp -j ACCEPT\n-A OUTPUT -j LOG\n-A OUTPUT -p udp -g MINE\n";
             let t = t.replacen("-A OUTPUT", &format!("{front}-A OUTPUT"), 1);
-            t.replace("COMMIT", "-A OUTPUT -j DROP\n:MINE - [0:0]\n-A MINE -j DROP\nCOMMIT")
+            t.replace(
+                "COMMIT",
+                "-A OUTPUT -j DROP\n:MINE - [0:0]\n-A MINE -j DROP\nCOMMIT",
+            )
         });
         assert_eq!(compare(&rules, Some(&live)), []);
-        let front: Vec<_> = in_front(&rules, &live, true).into_iter().map(|p| p.rule).collect();
+        let front: Vec<_> = in_front(&rules, &live, true)
+            .into_iter()
+            .map(|p| p.rule)
+            .collect();
         assert_eq!(front, ["-p tcp -j ACCEPT", "-p udp -g MINE"]);
-        assert!(!is_untouched(&live) && is_untouched(&parse(Family::Ipv4, "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j DROP\nCOMMIT\n")));
+        assert!(
+            !is_untouched(&live)
+                && is_untouched(&parse(
+                    Family::Ipv4,
+                    "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -j DROP\nCOMMIT\n"
+                ))
+        );
     }
 
     #[test]
     fn a_replacement_deletes_our_rules_only() {
         let rules = planned();
-        let live = dump(&rules, |t| t.replacen("-A OUTPUT", "-A OUTPUT -j FOREIGN\n-A OUTPUT", 1));
+        let live = dump(&rules, |t| {
+            t.replacen("-A OUTPUT", "-A OUTPUT -j FOREIGN\n-A OUTPUT", 1)
+        });
         for text in [replacement(&rules, &live), removal(&rules, &live)] {
-            assert!(!text.contains("FOREIGN") && text.contains("-D OUTPUT -o net1 -j RETURN\n"), "{text}");
+            assert!(
+                !text.contains("FOREIGN") && text.contains("-D OUTPUT -o net1 -j RETURN\n"),
+                "{text}"
+            );
         }
         assert!(removal(&rules, &live).contains("-F ISTIO_DIVERT\n"));
     }

@@ -20,7 +20,10 @@ pub(super) fn tunnel(exempt: Rule) -> impl Iterator<Item = Rule> {
 
 /// mangle PREROUTING: what comes in by a virtual interface is for nat, which takes it for the pod's outbound.
 pub(super) fn virtual_interfaces(names: &[IfName]) -> impl Iterator<Item = Rule> {
-    names.iter().rev().map(|v| Rule::new([Match::of_in(v)], Target::Return))
+    names
+        .iter()
+        .rev()
+        .map(|v| Rule::new([Match::of_in(v)], Target::Return))
 }
 
 #[cfg(test)]
@@ -37,7 +40,11 @@ mod tests {
         let text = plan.iptables(Family::Ipv4).to_string();
         let table = text.split('*').find(|t| t.starts_with(table)).unwrap();
         let prefix = format!("-A {name} ");
-        table.lines().filter_map(|l| l.strip_prefix(&prefix)).map(str::to_owned).collect()
+        table
+            .lines()
+            .filter_map(|l| l.strip_prefix(&prefix))
+            .map(str::to_owned)
+            .collect()
     }
 
     const TPROXY: (&str, &str) = ("sidecar.istio.io/interceptionMode", "TPROXY");
@@ -45,39 +52,96 @@ mod tests {
     #[test]
     fn the_tunnel_is_exempt_before_any_port_is_captured_by_tproxy() {
         for include in ["*", "8080,15008"] {
-            let rules = chain(&[TPROXY, ("traffic.sidecar.istio.io/includeInboundPorts", include)], "mangle", "ISTIO_INBOUND");
-            let exempt = rules.iter().position(|r| r == "-p tcp -m tcp --dport 15008 -j RETURN").unwrap();
-            assert!(exempt < rules.iter().position(|r| r.ends_with("-j ISTIO_DIVERT")).unwrap(), "{rules:?}");
+            let rules = chain(
+                &[
+                    TPROXY,
+                    ("traffic.sidecar.istio.io/includeInboundPorts", include),
+                ],
+                "mangle",
+                "ISTIO_INBOUND",
+            );
+            let exempt = rules
+                .iter()
+                .position(|r| r == "-p tcp -m tcp --dport 15008 -j RETURN")
+                .unwrap();
+            assert!(
+                exempt
+                    < rules
+                        .iter()
+                        .position(|r| r.ends_with("-j ISTIO_DIVERT"))
+                        .unwrap(),
+                "{rules:?}"
+            );
         }
     }
 
     #[test]
     fn virtual_interfaces_leave_mangle_before_inbound_is_captured() {
-        let rules = chain(&[TPROXY, ("istio.io/reroute-virtual-interfaces", "tap0,tap1")], "mangle", "PREROUTING");
-        assert_eq!(rules[..3], ["-i tap1 -j RETURN", "-i tap0 -j RETURN", "-p tcp -j ISTIO_INBOUND"]);
+        let rules = chain(
+            &[TPROXY, ("istio.io/reroute-virtual-interfaces", "tap0,tap1")],
+            "mangle",
+            "PREROUTING",
+        );
+        assert_eq!(
+            rules[..3],
+            [
+                "-i tap1 -j RETURN",
+                "-i tap0 -j RETURN",
+                "-p tcp -j ISTIO_INBOUND"
+            ]
+        );
     }
 
     #[test]
     fn what_is_listed_twice_is_programmed_once_and_as_a_value() {
         let annotations = [
-            ("traffic.sidecar.istio.io/excludeInboundPorts", " 1, 015021 ,1"),
-            ("traffic.sidecar.istio.io/includeOutboundIPRanges", "10.1.0.0/8,10.2.0.0/8"),
+            (
+                "traffic.sidecar.istio.io/excludeInboundPorts",
+                " 1, 015021 ,1",
+            ),
+            (
+                "traffic.sidecar.istio.io/includeOutboundIPRanges",
+                "10.1.0.0/8,10.2.0.0/8",
+            ),
         ];
         let inbound = chain(&annotations, "nat", "ISTIO_INBOUND");
-        assert_eq!(inbound.iter().filter(|r| r.contains("--dport 15021 ")).count(), 1, "{inbound:?}");
+        assert_eq!(
+            inbound
+                .iter()
+                .filter(|r| r.contains("--dport 15021 "))
+                .count(),
+            1,
+            "{inbound:?}"
+        );
         let output = chain(&annotations, "nat", "ISTIO_OUTPUT");
-        assert_eq!(output.iter().filter(|r| r.contains("-d 10.0.0.0/8 -j ISTIO_REDIRECT")).count(), 1, "{output:?}");
+        assert_eq!(
+            output
+                .iter()
+                .filter(|r| r.contains("-d 10.0.0.0/8 -j ISTIO_REDIRECT"))
+                .count(),
+            1,
+            "{output:?}"
+        );
     }
 
     #[test]
     fn the_policy_rule_has_a_priority_of_its_own() {
-        let routing = Plan::new(&intent(&[TPROXY], &[]), &network(true, false)).unwrap().routing();
-        assert_eq!(routing.to_string().lines().next(), Some("IPv4 policy rule 32765: from all fwmark 0x539 lookup 133."));
+        let routing = Plan::new(&intent(&[TPROXY], &[]), &network(true, false))
+            .unwrap()
+            .routing();
+        assert_eq!(
+            routing.to_string().lines().next(),
+            Some("IPv4 policy rule 32765: from all fwmark 0x539 lookup 133.")
+        );
     }
 
     #[test]
     fn eth0_alone_decides_on_ipv6() {
-        let families = |v4, v6| Plan::new(&intent(&[], &[]), &network(v4, v6)).unwrap().families;
+        let families = |v4, v6| {
+            Plan::new(&intent(&[], &[]), &network(v4, v6))
+                .unwrap()
+                .families
+        };
         assert!(families(false, true).ipv6 && !families(true, true).ipv6);
     }
 }

@@ -32,10 +32,25 @@ const ISTIO_DROP: &str = "ISTIO_DROP";
 
 /// The rules of one family.
 pub(in crate::plan) fn ruleset(plan: &Plan, family: Family) -> Ruleset {
-    let lower = Lower { plan, family, mode: plan.intent.mode, lo: IfName::lo() };
-    let tables = [(TableName::Mangle, lower.mangle()), (TableName::Nat, lower.nat()), (TableName::Raw, lower.raw())];
-    let tables = tables.into_iter().filter(|(_, chains)| !chains.is_empty()).map(|(name, chains)| Table { name, chains });
-    Ruleset { family, tables: tables.collect() }
+    let lower = Lower {
+        plan,
+        family,
+        mode: plan.intent.mode,
+        lo: IfName::lo(),
+    };
+    let tables = [
+        (TableName::Mangle, lower.mangle()),
+        (TableName::Nat, lower.nat()),
+        (TableName::Raw, lower.raw()),
+    ];
+    let tables = tables
+        .into_iter()
+        .filter(|(_, chains)| !chains.is_empty())
+        .map(|(name, chains)| Table { name, chains });
+    Ruleset {
+        family,
+        tables: tables.collect(),
+    }
 }
 
 struct Lower<'a> {
@@ -49,10 +64,22 @@ impl Lower<'_> {
     fn nat(&self) -> Vec<Chain> {
         let ports = &self.plan.intent.ports;
         let redirect = |port| vec![Rule::new([tcp()], Target::Redirect(port))];
-        let mut chains = vec![(PREROUTING, self.nat_prerouting()), (OUTPUT, self.nat_output())];
-        chains.extend([(INBOUND, self.nat_inbound()), (IN_REDIRECT, redirect(ports.inbound)), (ISTIO_OUTPUT, self.istio_output())]);
+        let mut chains = vec![
+            (PREROUTING, self.nat_prerouting()),
+            (OUTPUT, self.nat_output()),
+        ];
+        chains.extend([
+            (INBOUND, self.nat_inbound()),
+            (IN_REDIRECT, redirect(ports.inbound)),
+            (ISTIO_OUTPUT, self.istio_output()),
+        ]);
         if self.plan.intent.dns_capture {
-            let dns = |protocol| Rule::new(port(protocol, Destination, DNS), Target::Redirect(ports.dns));
+            let dns = |protocol| {
+                Rule::new(
+                    port(protocol, Destination, DNS),
+                    Target::Redirect(ports.dns),
+                )
+            };
             chains.push((OUTPUT_DNS, vec![dns(Tcp), dns(Udp)]));
         }
         chains.push((REDIRECT, redirect(ports.outbound)));
@@ -63,11 +90,26 @@ impl Lower<'_> {
         let intent = &self.plan.intent;
         let virtual_interfaces = || intent.reroute_interfaces.iter().rev();
         let mut rules = Vec::new();
-        for destination in self.destinations(&intent.outbound.include_ranges).into_iter().rev() {
-            let by = |v: &IfName| Rule::new(destination.clone().into_iter().chain([Match::Interface(In, v.clone())]), jump(REDIRECT));
+        for destination in self
+            .destinations(&intent.outbound.include_ranges)
+            .into_iter()
+            .rev()
+        {
+            let by = |v: &IfName| {
+                Rule::new(
+                    destination
+                        .clone()
+                        .into_iter()
+                        .chain([Match::Interface(In, v.clone())]),
+                    jump(REDIRECT),
+                )
+            };
             rules.extend(virtual_interfaces().map(by));
         }
-        rules.extend(virtual_interfaces().map(|v| Rule::new([Match::Interface(In, v.clone())], Target::Return)));
+        rules.extend(
+            virtual_interfaces()
+                .map(|v| Rule::new([Match::Interface(In, v.clone())], Target::Return)),
+        );
         rules.extend(self.excluded_interfaces(Match::of_in));
         if self.mode == InterceptionMode::Redirect && self.captures_inbound() {
             rules.extend(self.on_each(Match::of_in, || Rule::new([tcp()], jump(INBOUND))));
@@ -83,7 +125,11 @@ impl Lower<'_> {
                     rules.extend(self.not_inbound());
                     rules.push(Rule::new([tcp()], jump(IN_REDIRECT)));
                 }
-                Selection::Only(ports) => rules.extend(ports.iter().map(|p| Rule::new(port(Tcp, Destination, *p), jump(IN_REDIRECT)))),
+                Selection::Only(ports) => rules.extend(
+                    ports
+                        .iter()
+                        .map(|p| Rule::new(port(Tcp, Destination, *p), jump(IN_REDIRECT))),
+                ),
             }
         }
         rules
@@ -99,37 +145,98 @@ impl Lower<'_> {
         let (intent, mut rules) = (&self.plan.intent, Vec::new());
         let (outbound, dns) = (&intent.outbound, intent.dns_capture);
         for excluded in &outbound.exclude_ports {
-            rules.extend([Tcp, Udp].map(|protocol| Rule::new(port(protocol, Destination, *excluded), Target::Return)));
+            rules.extend(
+                [Tcp, Udp].map(|protocol| {
+                    Rule::new(port(protocol, Destination, *excluded), Target::Return)
+                }),
+            );
         }
-        rules.push(Rule::new([address(Source, false, self.family.passthrough()), self.out_lo()], Target::Return));
+        rules.push(Rule::new(
+            [
+                address(Source, false, self.family.passthrough()),
+                self.out_lo(),
+            ],
+            Target::Return,
+        ));
         for owner in self.owners() {
             let ports = if dns && matches!(owner, Owner::User(_)) {
-                Match::DestinationPorts { not: true, ports: vec![DNS, intent.ports.tunnel] }
+                Match::DestinationPorts {
+                    not: true,
+                    ports: vec![DNS, intent.ports.tunnel],
+                }
             } else {
-                Match::Port { protocol: Tcp, side: Destination, not: true, port: intent.ports.tunnel }
+                Match::Port {
+                    protocol: Tcp,
+                    side: Destination,
+                    not: true,
+                    port: intent.ports.tunnel,
+                }
             };
-            rules.push(Rule::new([self.not_loopback(), self.out_lo(), tcp(), ports, owned(false, owner)], jump(IN_REDIRECT)));
+            rules.push(Rule::new(
+                [
+                    self.not_loopback(),
+                    self.out_lo(),
+                    tcp(),
+                    ports,
+                    owned(false, owner),
+                ],
+                jump(IN_REDIRECT),
+            ));
             if !self.plan.captures_loopback() {
-                let but_dns = || vec![tcp(), Match::Port { protocol: Tcp, side: Destination, not: true, port: DNS }];
+                let but_dns = || {
+                    vec![
+                        tcp(),
+                        Match::Port {
+                            protocol: Tcp,
+                            side: Destination,
+                            not: true,
+                            port: DNS,
+                        },
+                    ]
+                };
                 let ports = if dns { but_dns() } else { vec![] };
-                rules.push(Rule::new([vec![self.out_lo()], ports, vec![owned(true, owner)]].concat(), Target::Return));
+                rules.push(Rule::new(
+                    [vec![self.out_lo()], ports, vec![owned(true, owner)]].concat(),
+                    Target::Return,
+                ));
             }
             rules.push(Rule::new([owned(false, owner)], Target::Return));
         }
         match &outbound.owner_groups.include {
             Selection::All => {
                 let excluded = outbound.owner_groups.exclude.iter();
-                rules.extend(excluded.map(|g| Rule::new([owned(false, Owner::Group(*g))], Target::Return)));
+                rules.extend(
+                    excluded.map(|g| Rule::new([owned(false, Owner::Group(*g))], Target::Return)),
+                );
             }
-            Selection::Only(groups) => rules.push(Rule::new(groups.iter().map(|g| owned(true, Owner::Group(*g))), Target::Return)),
+            Selection::Only(groups) => rules.push(Rule::new(
+                groups.iter().map(|g| owned(true, Owner::Group(*g))),
+                Target::Return,
+            )),
         }
         if dns {
             rules.push(Rule::new([], jump(OUTPUT_DNS)));
         }
-        rules.push(Rule::new([address(Destination, false, self.family.loopback())], Target::Return));
-        rules.extend(self.networks(&outbound.exclude_ranges).into_iter().map(|to| Rule::new(to, Target::Return)));
-        rules.extend(outbound.include_ports.iter().map(|p| Rule::new(port(Tcp, Destination, *p), jump(REDIRECT))));
-        rules.extend(self.destinations(&outbound.include_ranges).into_iter().map(|to| Rule::new(to, jump(REDIRECT))));
+        rules.push(Rule::new(
+            [address(Destination, false, self.family.loopback())],
+            Target::Return,
+        ));
+        rules.extend(
+            self.networks(&outbound.exclude_ranges)
+                .into_iter()
+                .map(|to| Rule::new(to, Target::Return)),
+        );
+        rules.extend(
+            outbound
+                .include_ports
+                .iter()
+                .map(|p| Rule::new(port(Tcp, Destination, *p), jump(REDIRECT))),
+        );
+        rules.extend(
+            self.destinations(&outbound.include_ranges)
+                .into_iter()
+                .map(|to| Rule::new(to, jump(REDIRECT))),
+        );
         rules
     }
 
@@ -138,7 +245,13 @@ impl Lower<'_> {
         if self.mode == InterceptionMode::Tproxy {
             chains.push((OUTPUT, self.mangle_output()));
             if self.captures_inbound() {
-                chains.push((DIVERT, vec![Rule::new([], Target::SetMark(TPROXY_MARK)), Rule::new([], Target::Accept)]));
+                chains.push((
+                    DIVERT,
+                    vec![
+                        Rule::new([], Target::SetMark(TPROXY_MARK)),
+                        Rule::new([], Target::Accept),
+                    ],
+                ));
             }
         }
         if self.plan.intent.drop_invalid {
@@ -147,8 +260,12 @@ impl Lower<'_> {
         if self.mode == InterceptionMode::Tproxy {
             chains.push((INBOUND, self.mangle_inbound()));
             if self.captures_inbound() {
-                let tproxy = Target::Tproxy(self.family, self.plan.intent.ports.inbound, TPROXY_MARK);
-                chains.push((TPROXY, vec![Rule::new([self.not_loopback(), tcp()], tproxy)]));
+                let tproxy =
+                    Target::Tproxy(self.family, self.plan.intent.ports.inbound, TPROXY_MARK);
+                chains.push((
+                    TPROXY,
+                    vec![Rule::new([self.not_loopback(), tcp()], tproxy)],
+                ));
             }
         }
         with_rules(chains)
@@ -156,26 +273,41 @@ impl Lower<'_> {
 
     fn mangle_prerouting(&self) -> Vec<Rule> {
         let (intent, tproxy) = (&self.plan.intent, self.mode == InterceptionMode::Tproxy);
-        let mut rules = if tproxy { self.excluded_interfaces(Match::of_in) } else { vec![] };
+        let mut rules = if tproxy {
+            self.excluded_interfaces(Match::of_in)
+        } else {
+            vec![]
+        };
         if intent.drop_invalid {
-            rules.extend(self.on_each(Match::of_in, || Rule::new([Match::CtState(CtState::Invalid)], jump(ISTIO_DROP))));
+            rules.extend(self.on_each(Match::of_in, || {
+                Rule::new([Match::CtState(CtState::Invalid)], jump(ISTIO_DROP))
+            }));
         }
         if tproxy {
             rules.extend(corrections::virtual_interfaces(&intent.reroute_interfaces));
             if self.captures_inbound() {
                 rules.extend(self.on_each(Match::of_in, || Rule::new([tcp()], jump(INBOUND))));
             }
-            rules.extend(self.on_each(Match::of_in, || Rule::new([tcp(), mark(false, TPROXY_MARK)], Target::SaveMark)));
+            rules.extend(self.on_each(Match::of_in, || {
+                Rule::new([tcp(), mark(false, TPROXY_MARK)], Target::SaveMark)
+            }));
         }
         rules
     }
 
     fn mangle_inbound(&self) -> Vec<Rule> {
-        let passthrough = [address(Source, false, self.family.passthrough()), Match::of_in(&self.lo), tcp()];
+        let passthrough = [
+            address(Source, false, self.family.passthrough()),
+            Match::of_in(&self.lo),
+            tcp(),
+        ];
         let mut rules = vec![
             Rule::new([tcp(), mark(false, TPROXY_MARK)], Target::Return),
             Rule::new(passthrough, Target::Return),
-            Rule::new([Match::of_in(&self.lo), tcp(), mark(true, LOOP_MARK)], Target::Return),
+            Rule::new(
+                [Match::of_in(&self.lo), tcp(), mark(true, LOOP_MARK)],
+                Target::Return,
+            ),
         ];
         rules.extend(corrections::tunnel(self.tunnel()));
         let known = Match::CtState(CtState::RelatedOrEstablished);
@@ -187,7 +319,12 @@ impl Lower<'_> {
             }
             Selection::Only(ports) => {
                 for p in ports {
-                    rules.push(Rule::new(port(Tcp, Destination, *p).into_iter().chain([known.clone()]), jump(DIVERT)));
+                    rules.push(Rule::new(
+                        port(Tcp, Destination, *p)
+                            .into_iter()
+                            .chain([known.clone()]),
+                        jump(DIVERT),
+                    ));
                     rules.push(Rule::new(port(Tcp, Destination, *p), jump(TPROXY)));
                 }
             }
@@ -197,10 +334,25 @@ impl Lower<'_> {
 
     fn mangle_output(&self) -> Vec<Rule> {
         let mut rules = self.excluded_interfaces(Match::of_out);
-        rules.push(Rule::new([self.out_lo(), tcp(), mark(false, TPROXY_MARK)], Target::Return));
-        let looped = |owner| Rule::new([self.not_loopback(), self.out_lo(), tcp(), owned(false, owner)], Target::SetMark(LOOP_MARK));
+        rules.push(Rule::new(
+            [self.out_lo(), tcp(), mark(false, TPROXY_MARK)],
+            Target::Return,
+        ));
+        let looped = |owner| {
+            Rule::new(
+                [
+                    self.not_loopback(),
+                    self.out_lo(),
+                    tcp(),
+                    owned(false, owner),
+                ],
+                Target::SetMark(LOOP_MARK),
+            )
+        };
         rules.extend(self.owners().map(looped));
-        rules.extend(self.on_each(Match::of_out, || Rule::new([tcp(), Match::ConnMark(TPROXY_MARK)], Target::RestoreMark)));
+        rules.extend(self.on_each(Match::of_out, || {
+            Rule::new([tcp(), Match::ConnMark(TPROXY_MARK)], Target::RestoreMark)
+        }));
         rules
     }
 
@@ -211,15 +363,35 @@ impl Lower<'_> {
         let to_resolver = || port(Udp, Destination, DNS);
         let mut output = Vec::new();
         for owner in self.owners() {
-            let by_proxy = |matches: Vec<Match>, zone| Rule::new(matches.into_iter().chain([owned(false, owner)]), Target::SetZone(zone));
+            let by_proxy = |matches: Vec<Match>, zone| {
+                Rule::new(
+                    matches.into_iter().chain([owned(false, owner)]),
+                    Target::SetZone(zone),
+                )
+            };
             output.push(by_proxy(to_resolver(), RESOLVER_ZONE));
-            output.push(by_proxy(port(Udp, Source, self.plan.intent.ports.dns), APPLICATION_ZONE));
+            output.push(by_proxy(
+                port(Udp, Source, self.plan.intent.ports.dns),
+                APPLICATION_ZONE,
+            ));
         }
         output.push(Rule::new(to_resolver(), Target::SetZone(APPLICATION_ZONE)));
         with_rules(vec![
-            (PREROUTING, self.on_each(Match::of_in, || Rule::new([], jump(INBOUND)))),
-            (OUTPUT, self.on_each(Match::of_out, || Rule::new([], jump(OUTPUT_DNS)))),
-            (INBOUND, vec![Rule::new(port(Udp, Source, DNS), Target::SetZone(RESOLVER_ZONE))]),
+            (
+                PREROUTING,
+                self.on_each(Match::of_in, || Rule::new([], jump(INBOUND))),
+            ),
+            (
+                OUTPUT,
+                self.on_each(Match::of_out, || Rule::new([], jump(OUTPUT_DNS))),
+            ),
+            (
+                INBOUND,
+                vec![Rule::new(
+                    port(Udp, Source, DNS),
+                    Target::SetZone(RESOLVER_ZONE),
+                )],
+            ),
             (OUTPUT_DNS, output),
         ])
     }
@@ -231,7 +403,10 @@ impl Lower<'_> {
             Some(names) => {
                 let on = |name| {
                     let Rule { matches, target } = of_all();
-                    Rule { matches: [by(name)].into_iter().chain(matches).collect(), target }
+                    Rule {
+                        matches: [by(name)].into_iter().chain(matches).collect(),
+                        target,
+                    }
                 };
                 names.iter().map(on).collect()
             }
@@ -239,7 +414,12 @@ impl Lower<'_> {
     }
 
     fn excluded_interfaces(&self, by: impl Fn(&IfName) -> Match) -> Vec<Rule> {
-        self.plan.intent.exclude_interfaces.iter().map(|e| Rule::new([by(e)], Target::Return)).collect()
+        self.plan
+            .intent
+            .exclude_interfaces
+            .iter()
+            .map(|e| Rule::new([by(e)], Target::Return))
+            .collect()
     }
 
     fn captures_inbound(&self) -> bool {
@@ -247,11 +427,19 @@ impl Lower<'_> {
     }
 
     fn tunnel(&self) -> Rule {
-        Rule::new(port(Tcp, Destination, self.plan.intent.ports.tunnel), Target::Return)
+        Rule::new(
+            port(Tcp, Destination, self.plan.intent.ports.tunnel),
+            Target::Return,
+        )
     }
 
     fn not_inbound(&self) -> impl Iterator<Item = Rule> {
-        self.plan.intent.inbound.exclude.iter().map(|p| Rule::new(port(Tcp, Destination, *p), Target::Return))
+        self.plan
+            .intent
+            .inbound
+            .exclude
+            .iter()
+            .map(|p| Rule::new(port(Tcp, Destination, *p), Target::Return))
     }
 
     fn owners(&self) -> [Owner; 2] {
@@ -278,9 +466,17 @@ impl Lower<'_> {
     /// The matches of listed destinations of this family, each once.
     fn networks(&self, list: &[IpNet]) -> Vec<Vec<Match>> {
         let mut out: Vec<Vec<Match>> = Vec::new();
-        for network in list.iter().map(IpNet::trunc).filter(|n| Family::of(n) == self.family) {
+        for network in list
+            .iter()
+            .map(IpNet::trunc)
+            .filter(|n| Family::of(n) == self.family)
+        {
             let everything = network.prefix_len() == 0;
-            let matches = if everything { vec![] } else { vec![address(Destination, false, network)] };
+            let matches = if everything {
+                vec![]
+            } else {
+                vec![address(Destination, false, network)]
+            };
             if !out.contains(&matches) {
                 out.push(matches);
             }
@@ -291,10 +487,20 @@ impl Lower<'_> {
 
 fn with_rules(chains: Vec<(&str, Vec<Rule>)>) -> Vec<Chain> {
     let chain = |(name, rules): (&str, _)| {
-        let policy = [PREROUTING, OUTPUT].contains(&name).then(|| "ACCEPT".to_owned());
-        Chain { name: name.into(), policy, rules }
+        let policy = [PREROUTING, OUTPUT]
+            .contains(&name)
+            .then(|| "ACCEPT".to_owned());
+        Chain {
+            name: name.into(),
+            policy,
+            rules,
+        }
     };
-    chains.into_iter().filter(|(_, rules)| !rules.is_empty()).map(chain).collect()
+    chains
+        .into_iter()
+        .filter(|(_, rules)| !rules.is_empty())
+        .map(chain)
+        .collect()
 }
 
 fn tcp() -> Match {
@@ -302,7 +508,15 @@ fn tcp() -> Match {
 }
 
 fn port(protocol: Protocol, side: Side, port: u16) -> Vec<Match> {
-    vec![Match::Protocol(protocol), Match::Port { protocol, side, not: false, port }]
+    vec![
+        Match::Protocol(protocol),
+        Match::Port {
+            protocol,
+            side,
+            not: false,
+            port,
+        },
+    ]
 }
 
 fn address(side: Side, not: bool, network: IpNet) -> Match {

@@ -174,7 +174,10 @@ pub enum Target {
 
 impl Rule {
     fn new(matches: impl IntoIterator<Item = Match>, target: Target) -> Self {
-        Self { matches: matches.into_iter().collect(), target }
+        Self {
+            matches: matches.into_iter().collect(),
+            target,
+        }
     }
 }
 

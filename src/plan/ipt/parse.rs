@@ -12,7 +12,15 @@ use crate::{
 };
 
 /// Modules whose matches say all that counts.
-const MODULES: [&str; 7] = ["tcp", "udp", "multiport", "owner", "conntrack", "mark", "connmark"];
+const MODULES: [&str; 7] = [
+    "tcp",
+    "udp",
+    "multiport",
+    "owner",
+    "conntrack",
+    "mark",
+    "connmark",
+];
 
 /// The tables that we use; the others are left out.
 pub fn parse(family: Family, save: &str) -> Ruleset {
@@ -20,16 +28,27 @@ pub fn parse(family: Family, save: &str) -> Ruleset {
     let mut ours = false;
     for line in save.lines() {
         if let Some(name) = line.strip_prefix('*') {
-            let name = TableName::ALL.into_iter().find(|t| t.as_str() == name.trim());
-            tables.extend(name.map(|name| Table { name, chains: vec![] }));
+            let name = TableName::ALL
+                .into_iter()
+                .find(|t| t.as_str() == name.trim());
+            tables.extend(name.map(|name| Table {
+                name,
+                chains: vec![],
+            }));
             ours = name.is_some();
         }
-        let Some(table) = tables.last_mut().filter(|_| ours) else { continue };
+        let Some(table) = tables.last_mut().filter(|_| ours) else {
+            continue;
+        };
         if let Some(chain) = line.strip_prefix(':') {
             let mut words = chain.split(' ');
             let name = words.next().unwrap_or_default().to_owned();
             let policy = words.next().filter(|p| *p != "-").map(str::to_owned);
-            table.chains.push(Chain { name, policy, rules: vec![] });
+            table.chains.push(Chain {
+                name,
+                policy,
+                rules: vec![],
+            });
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let (name, rule) = rule.split_once(' ').unwrap_or((rule, ""));
             if let Some(chain) = table.chains.iter_mut().find(|c| c.name == name) {
@@ -52,12 +71,21 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn read(family: Family, rule: &'a str) -> Rule {
         let words = words(rule).into_iter().peekable();
-        let mut reader = Reader { family, words, module: "", matches: vec![], target: vec![] };
+        let mut reader = Reader {
+            family,
+            words,
+            module: "",
+            matches: vec![],
+            target: vec![],
+        };
         while let Some(word) = reader.words.next() {
             reader.option(word);
         }
         let target = reader.target();
-        Rule { matches: reader.matches, target }
+        Rule {
+            matches: reader.matches,
+            target,
+        }
     }
 
     fn option(&mut self, word: &'a str) {
@@ -65,8 +93,16 @@ impl<'a> Reader<'a> {
             return self.target.push(word);
         }
         let not = word == "!";
-        let option = if not { self.words.next().unwrap_or_default() } else { word };
-        let value = self.words.peek().copied().filter(|v| !v.starts_with('-') && *v != "!");
+        let option = if not {
+            self.words.next().unwrap_or_default()
+        } else {
+            word
+        };
+        let value = self
+            .words
+            .peek()
+            .copied()
+            .filter(|v| !v.starts_with('-') && *v != "!");
         if value.is_some() {
             self.words.next();
         }
@@ -77,9 +113,23 @@ impl<'a> Reader<'a> {
             "-m" if MODULES.contains(&value) => self.module = value,
             _ => {
                 let read = self.condition(not, option, value).unwrap_or_else(|| {
-                    let module =
-                        if option.starts_with("--") && !self.module.is_empty() { format!("-m {} ", self.module) } else { String::new() };
-                    Match::Other([module.as_str(), if not { "! " } else { "" }, option, " ", value].concat().trim_end().to_owned())
+                    let module = if option.starts_with("--") && !self.module.is_empty() {
+                        format!("-m {} ", self.module)
+                    } else {
+                        String::new()
+                    };
+                    Match::Other(
+                        [
+                            module.as_str(),
+                            if not { "! " } else { "" },
+                            option,
+                            " ",
+                            value,
+                        ]
+                        .concat()
+                        .trim_end()
+                        .to_owned(),
+                    )
                 });
                 self.matches.push(read);
                 if option == "-m" {
@@ -90,10 +140,29 @@ impl<'a> Reader<'a> {
     }
 
     fn condition(&self, not: bool, option: &str, value: &str) -> Option<Match> {
-        let address = |side| Some(Match::Address { side, not, network: network(value)? });
-        let interface = |direction| (!not).then_some(Match::Interface(direction, IfName::of_kernel(value)?));
-        let owner = |owner: fn(u32) -> Owner| Some(Match::Owner { not, owner: owner(value.parse().ok()?) });
-        let port = |side| Some(Match::Port { protocol: protocol(self.module)?, side, not, port: value.parse().ok()? });
+        let address = |side| {
+            Some(Match::Address {
+                side,
+                not,
+                network: network(value)?,
+            })
+        };
+        let interface =
+            |direction| (!not).then_some(Match::Interface(direction, IfName::of_kernel(value)?));
+        let owner = |owner: fn(u32) -> Owner| {
+            Some(Match::Owner {
+                not,
+                owner: owner(value.parse().ok()?),
+            })
+        };
+        let port = |side| {
+            Some(Match::Port {
+                protocol: protocol(self.module)?,
+                side,
+                not,
+                port: value.parse().ok()?,
+            })
+        };
         match (self.module, option) {
             (_, "-s") => address(Side::Source),
             (_, "-d") => address(Side::Destination),
@@ -103,13 +172,19 @@ impl<'a> Reader<'a> {
             (_, "--sport") => port(Side::Source),
             (_, "--dport") => port(Side::Destination),
             ("multiport", "--dports") => {
-                let ports = value.split(',').map(|p| p.parse().ok()).collect::<Option<_>>()?;
+                let ports = value
+                    .split(',')
+                    .map(|p| p.parse().ok())
+                    .collect::<Option<_>>()?;
                 Some(Match::DestinationPorts { not, ports })
             }
             ("owner", "--uid-owner") => owner(Owner::User),
             ("owner", "--gid-owner") => owner(Owner::Group),
             ("conntrack", "--ctstate") if !not => ct_state(value),
-            ("mark", "--mark") => Some(Match::Mark { not, mark: number(value)? }),
+            ("mark", "--mark") => Some(Match::Mark {
+                not,
+                mark: number(value)?,
+            }),
             ("connmark", "--mark") if !not => number(value).map(Match::ConnMark),
             _ => None,
         }
@@ -117,7 +192,10 @@ impl<'a> Reader<'a> {
 
     fn target(&self) -> Target {
         let other = || Target::Other(self.target.join(" "));
-        let (Some(name), options) = (self.target.first(), self.target.get(1..).unwrap_or_default()) else {
+        let (Some(name), options) = (
+            self.target.first(),
+            self.target.get(1..).unwrap_or_default(),
+        ) else {
             return Target::Other("(none)".into());
         };
         match *name {
@@ -125,21 +203,31 @@ impl<'a> Reader<'a> {
             "ACCEPT" if options.is_empty() => Target::Accept,
             "DROP" if options.is_empty() => Target::Drop,
             "REDIRECT" => match options {
-                ["--to-ports", port] => port.parse().map_or_else(|_not_one_port| other(), Target::Redirect),
+                ["--to-ports", port] => port
+                    .parse()
+                    .map_or_else(|_not_one_port| other(), Target::Redirect),
                 _ => other(),
             },
             "MARK" => match options {
-                ["--set-xmark" | "--set-mark", mark] => number(mark).map_or_else(other, Target::SetMark),
+                ["--set-xmark" | "--set-mark", mark] => {
+                    number(mark).map_or_else(other, Target::SetMark)
+                }
                 _ => other(),
             },
             "CONNMARK" => match options {
-                ["--save-mark"] | ["--save-mark", "--nfmask", FULL, "--ctmask", FULL] => Target::SaveMark,
-                ["--restore-mark"] | ["--restore-mark", "--nfmask", FULL, "--ctmask", FULL] => Target::RestoreMark,
+                ["--save-mark"] | ["--save-mark", "--nfmask", FULL, "--ctmask", FULL] => {
+                    Target::SaveMark
+                }
+                ["--restore-mark"] | ["--restore-mark", "--nfmask", FULL, "--ctmask", FULL] => {
+                    Target::RestoreMark
+                }
                 _ => other(),
             },
             "TPROXY" => self.tproxy(options).unwrap_or_else(other),
             "CT" => match options {
-                ["--zone", zone] => zone.parse().map_or_else(|_no_number| other(), Target::SetZone),
+                ["--zone", zone] => zone
+                    .parse()
+                    .map_or_else(|_no_number| other(), Target::SetZone),
                 _ => other(),
             },
             "-g" => Target::Goto(options.join(" ")),
@@ -154,9 +242,9 @@ impl<'a> Reader<'a> {
             Family::Ipv6 => "::",
         };
         match options {
-            ["--on-port", port, "--on-ip", ip, "--tproxy-mark", mark] if *ip == any => {
-                Some(Target::Tproxy(self.family, port.parse().ok()?, number(mark)?))
-            }
+            ["--on-port", port, "--on-ip", ip, "--tproxy-mark", mark] if *ip == any => Some(
+                Target::Tproxy(self.family, port.parse().ok()?, number(mark)?),
+            ),
             _ => None,
         }
     }
@@ -209,7 +297,9 @@ fn number(text: &str) -> Option<u32> {
 fn ct_state(text: &str) -> Option<Match> {
     match text {
         "INVALID" => Some(Match::CtState(CtState::Invalid)),
-        "RELATED,ESTABLISHED" | "ESTABLISHED,RELATED" => Some(Match::CtState(CtState::RelatedOrEstablished)),
+        "RELATED,ESTABLISHED" | "ESTABLISHED,RELATED" => {
+            Some(Match::CtState(CtState::RelatedOrEstablished))
+        }
         _ => None,
     }
 }
@@ -242,7 +332,10 @@ mod tests {
             "-m limit --limit 1/day -j RETURN",
         ] {
             let rule = rule(text);
-            assert!(rule.matches.iter().any(|m| matches!(m, Match::Other(_))), "{rule:?}");
+            assert!(
+                rule.matches.iter().any(|m| matches!(m, Match::Other(_))),
+                "{rule:?}"
+            );
             assert_eq!(rule.to_string(), text);
         }
         for text in [
@@ -258,7 +351,10 @@ mod tests {
             assert!(matches!(rule.target, Target::Other(_)), "{rule:?}");
             assert_eq!(rule.to_string(), text);
         }
-        assert_eq!(rule("-p tcp -g ISTIO_OUTPUT").target, Target::Goto("ISTIO_OUTPUT".into()));
+        assert_eq!(
+            rule("-p tcp -g ISTIO_OUTPUT").target,
+            Target::Goto("ISTIO_OUTPUT".into())
+        );
         assert!(matches!(rule("-p tcp").target, Target::Other(_)));
     }
 

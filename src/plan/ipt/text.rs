@@ -65,7 +65,12 @@ pub fn removal(rules: &Ruleset, found: &Ruleset) -> String {
 /// A table's begin, and the end of our rules in its built-in chains.
 fn begin(out: &mut String, rules: &Ruleset, found: &Ruleset, name: TableName) {
     line(out, format_args!("*{}", name.as_str()));
-    for chain in found.table(name).iter().flat_map(|t| &t.chains).filter(|c| !is_ours(c)) {
+    for chain in found
+        .table(name)
+        .iter()
+        .flat_map(|t| &t.chains)
+        .filter(|c| !is_ours(c))
+    {
         for rule in ours(rules.table(name).and_then(|t| t.chain(&chain.name)), chain) {
             line(out, format_args!("-D {} {rule}", chain.name));
         }
@@ -81,7 +86,11 @@ impl Display for Rule {
         for condition in &self.matches {
             write!(f, "{condition} ")?;
         }
-        let option = if matches!(self.target, Target::Goto(_)) { "-g" } else { "-j" };
+        let option = if matches!(self.target, Target::Goto(_)) {
+            "-g"
+        } else {
+            "-j"
+        };
         write!(f, "{option} {}", self.target)
     }
 }
@@ -90,26 +99,57 @@ impl Display for Match {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let inverted = |not: &bool| if *not { "! " } else { "" };
         match self {
-            Self::Address { side: Side::Source, not, network } => write!(f, "{}-s {network}", inverted(not)),
-            Self::Address { side: Side::Destination, not, network } => write!(f, "{}-d {network}", inverted(not)),
+            Self::Address {
+                side: Side::Source,
+                not,
+                network,
+            } => write!(f, "{}-s {network}", inverted(not)),
+            Self::Address {
+                side: Side::Destination,
+                not,
+                network,
+            } => write!(f, "{}-d {network}", inverted(not)),
             Self::Interface(Direction::In, name) => write!(f, "-i {name}"),
             Self::Interface(Direction::Out, name) => write!(f, "-o {name}"),
             Self::Protocol(protocol) => write!(f, "-p {}", protocol.as_str()),
-            Self::Port { protocol, side, not, port } => {
+            Self::Port {
+                protocol,
+                side,
+                not,
+                port,
+            } => {
                 let option = match side {
                     Side::Source => "--sport",
                     Side::Destination => "--dport",
                 };
-                write!(f, "-m {} {}{option} {port}", protocol.as_str(), inverted(not))
+                write!(
+                    f,
+                    "-m {} {}{option} {port}",
+                    protocol.as_str(),
+                    inverted(not)
+                )
             }
             Self::DestinationPorts { not, ports } => {
                 let ports: Vec<_> = ports.iter().map(u16::to_string).collect();
-                write!(f, "-m multiport {}--dports {}", inverted(not), ports.join(","))
+                write!(
+                    f,
+                    "-m multiport {}--dports {}",
+                    inverted(not),
+                    ports.join(",")
+                )
             }
-            Self::Owner { not, owner: Owner::User(id) } => write!(f, "-m owner {}--uid-owner {id}", inverted(not)),
-            Self::Owner { not, owner: Owner::Group(id) } => write!(f, "-m owner {}--gid-owner {id}", inverted(not)),
+            Self::Owner {
+                not,
+                owner: Owner::User(id),
+            } => write!(f, "-m owner {}--uid-owner {id}", inverted(not)),
+            Self::Owner {
+                not,
+                owner: Owner::Group(id),
+            } => write!(f, "-m owner {}--gid-owner {id}", inverted(not)),
             Self::CtState(CtState::Invalid) => f.write_str("-m conntrack --ctstate INVALID"),
-            Self::CtState(CtState::RelatedOrEstablished) => f.write_str("-m conntrack --ctstate RELATED,ESTABLISHED"),
+            Self::CtState(CtState::RelatedOrEstablished) => {
+                f.write_str("-m conntrack --ctstate RELATED,ESTABLISHED")
+            }
             Self::Mark { not, mark } => write!(f, "-m mark {}--mark {mark:#x}", inverted(not)),
             Self::ConnMark(mark) => write!(f, "-m connmark --mark {mark:#x}"),
             Self::Other(what) => f.write_str(what),
@@ -130,11 +170,18 @@ impl Display for Target {
                     Family::Ipv4 => "0.0.0.0",
                     Family::Ipv6 => "::",
                 };
-                write!(f, "TPROXY --on-port {port} --on-ip {any} --tproxy-mark {mark:#x}/0xffffffff")
+                write!(
+                    f,
+                    "TPROXY --on-port {port} --on-ip {any} --tproxy-mark {mark:#x}/0xffffffff"
+                )
             }
             Self::SetMark(mark) => write!(f, "MARK --set-xmark {mark:#x}/0xffffffff"),
-            Self::SaveMark => f.write_str("CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff"),
-            Self::RestoreMark => f.write_str("CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff"),
+            Self::SaveMark => {
+                f.write_str("CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff")
+            }
+            Self::RestoreMark => {
+                f.write_str("CONNMARK --restore-mark --nfmask 0xffffffff --ctmask 0xffffffff")
+            }
             Self::SetZone(zone) => write!(f, "CT --zone {zone}"),
             Self::Other(what) => f.write_str(what),
         }

@@ -30,7 +30,12 @@ const OUTBOUND: &str = "outbound";
 const INBOUND: &str = "inbound";
 
 pub(in crate::plan) fn table(plan: &Plan) -> Table {
-    let chains = [prerouting(plan), Some(output(plan)), Some(outbound(plan)), mangle_prerouting(plan)];
+    let chains = [
+        prerouting(plan),
+        Some(output(plan)),
+        Some(outbound(plan)),
+        mangle_prerouting(plan),
+    ];
     let mut chains: Vec<_> = chains.into_iter().flatten().collect();
     if plan.intent.mode == InterceptionMode::Tproxy {
         chains.extend([inbound(plan), mangle_output(plan)]);
@@ -49,7 +54,12 @@ fn prerouting(plan: &Plan) -> Option<Chain> {
     if !intent.reroute_interfaces.is_empty() {
         let virtual_machines = || interfaces(Direction::In, &intent.reroute_interfaces);
         for destination in destinations(plan, &intent.outbound.include_ranges) {
-            let matches = [vec![virtual_machines()], destination, vec![Match::Protocol(Tcp)]].concat();
+            let matches = [
+                vec![virtual_machines()],
+                destination,
+                vec![Match::Protocol(Tcp)],
+            ]
+            .concat();
             rules.push(rule(matches, Statement::Redirect(intent.ports.outbound)));
         }
         rules.push(rule(vec![virtual_machines()], Statement::Return));
@@ -58,10 +68,23 @@ fn prerouting(plan: &Plan) -> Option<Chain> {
         rules.extend(excluded_interfaces(plan, Direction::In));
         rules.extend(only_interfaces(plan, Direction::In));
         rules.extend(not_inbound(plan));
-        rules.extend(captured_ports(plan).map(|matches| rule(matches, Statement::Redirect(intent.ports.inbound))));
+        rules.extend(
+            captured_ports(plan)
+                .map(|matches| rule(matches, Statement::Redirect(intent.ports.inbound))),
+        );
     }
-    let redirects = rules.iter().any(|r| matches!(r.statements.as_slice(), [Statement::Redirect(_)]));
-    redirects.then(|| base("prerouting", ChainType::Nat, HookPoint::Prerouting, DSTNAT, rules))
+    let redirects = rules
+        .iter()
+        .any(|r| matches!(r.statements.as_slice(), [Statement::Redirect(_)]));
+    redirects.then(|| {
+        base(
+            "prerouting",
+            ChainType::Nat,
+            HookPoint::Prerouting,
+            DSTNAT,
+            rules,
+        )
+    })
 }
 
 /// nat OUTPUT and ISTIO_OUTPUT up to the owner groups: who is exempt.
@@ -72,28 +95,60 @@ fn output(plan: &Plan) -> Chain {
     rules.extend(only_interfaces(plan, Direction::Out));
     if !intent.outbound.exclude_ports.is_empty() {
         let excluded: BTreeSet<_> = intent.outbound.exclude_ports.iter().copied().collect();
-        rules.push(rule(destination_port(Tcp, false, excluded.clone()), Statement::Return));
+        rules.push(rule(
+            destination_port(Tcp, false, excluded.clone()),
+            Statement::Return,
+        ));
         if intent.dns_capture {
-            rules.push(rule(destination_port(Udp, false, excluded), Statement::Return));
+            rules.push(rule(
+                destination_port(Udp, false, excluded),
+                Statement::Return,
+            ));
         }
     }
     let lo = || interfaces(Direction::Out, &[IfName::lo()]);
     for family in plan.families.captured() {
-        rules.push(rule([vec![lo()], address(family.passthrough(), Side::Source, false)].concat(), Statement::Return));
+        rules.push(rule(
+            [
+                vec![lo()],
+                address(family.passthrough(), Side::Source, false),
+            ]
+            .concat(),
+            Statement::Return,
+        ));
     }
     // An application calls its own service and the load balancer picks this very pod: the sidecar's connection is inbound again.
     let back_to_inbound = |owner: &Match, but: &[u16]| -> Vec<Rule> {
         let ports = || destination_port(Tcp, true, but.iter().copied().collect());
-        let matches = |f: Family| [vec![lo()], address(f.loopback(), Side::Destination, true), ports(), vec![owner.clone()]].concat();
-        plan.families.captured().map(|f| rule(matches(f), Statement::Redirect(intent.ports.inbound))).collect()
+        let matches = |f: Family| {
+            [
+                vec![lo()],
+                address(f.loopback(), Side::Destination, true),
+                ports(),
+                vec![owner.clone()],
+            ]
+            .concat()
+        };
+        plan.families
+            .captured()
+            .map(|f| rule(matches(f), Statement::Redirect(intent.ports.inbound)))
+            .collect()
     };
     let [user, group] = owners(plan);
-    let (tunnel, loopback, dns) = (intent.ports.tunnel, plan.captures_loopback(), intent.dns_capture);
+    let (tunnel, loopback, dns) = (
+        intent.ports.tunnel,
+        plan.captures_loopback(),
+        intent.dns_capture,
+    );
     let but = if dns { vec![DNS, tunnel] } else { vec![tunnel] };
     rules.extend(back_to_inbound(&user, &but));
     rules.push(rule(vec![user], Statement::Return));
     if !loopback {
-        let but_dns = if dns { destination_port(Tcp, true, [DNS].into()) } else { vec![] };
+        let but_dns = if dns {
+            destination_port(Tcp, true, [DNS].into())
+        } else {
+            vec![]
+        };
         rules.push(rule([vec![lo()], but_dns].concat(), Statement::Return));
     }
     if loopback || dns {
@@ -103,7 +158,13 @@ fn output(plan: &Plan) -> Chain {
     let captured_groups = match &intent.outbound.owner_groups.include {
         Selection::All => {
             if !intent.outbound.owner_groups.exclude.is_empty() {
-                let excluded = intent.outbound.owner_groups.exclude.iter().copied().collect();
+                let excluded = intent
+                    .outbound
+                    .owner_groups
+                    .exclude
+                    .iter()
+                    .copied()
+                    .collect();
                 rules.push(rule(vec![Match::SocketGroup(excluded)], Statement::Return));
             }
             Some(vec![])
@@ -123,21 +184,39 @@ fn outbound(plan: &Plan) -> Chain {
     let to_proxy = Statement::Redirect(ports.outbound);
     let mut rules = Vec::new();
     if plan.intent.dns_capture {
-        rules.extend([Tcp, Udp].map(|p| rule(destination_port(p, false, [DNS].into()), Statement::Redirect(ports.dns))));
+        rules.extend([Tcp, Udp].map(|p| {
+            rule(
+                destination_port(p, false, [DNS].into()),
+                Statement::Redirect(ports.dns),
+            )
+        }));
     }
     for family in plan.families.captured() {
-        rules.push(rule(address(family.loopback(), Side::Destination, false), Statement::Return));
+        rules.push(rule(
+            address(family.loopback(), Side::Destination, false),
+            Statement::Return,
+        ));
     }
     for excluded in networks(plan, &outbound.exclude_ranges) {
         rules.push(rule(excluded, Statement::Return));
     }
     if !outbound.include_ports.is_empty() {
-        rules.push(rule(destination_port(Tcp, false, outbound.include_ports.iter().copied().collect()), to_proxy.clone()));
+        rules.push(rule(
+            destination_port(Tcp, false, outbound.include_ports.iter().copied().collect()),
+            to_proxy.clone(),
+        ));
     }
     for destination in destinations(plan, &outbound.include_ranges) {
-        rules.push(rule([destination, vec![Match::Protocol(Tcp)]].concat(), to_proxy.clone()));
+        rules.push(rule(
+            [destination, vec![Match::Protocol(Tcp)]].concat(),
+            to_proxy.clone(),
+        ));
     }
-    Chain { name: OUTBOUND.into(), hook: None, rules }
+    Chain {
+        name: OUTBOUND.into(),
+        hook: None,
+        rules,
+    }
 }
 
 /// mangle PREROUTING. As in Istio an excluded interface is exempt from INVALID_DROP in TPROXY mode only; one added after a start with
@@ -154,16 +233,34 @@ fn mangle_prerouting(plan: &Plan) -> Option<Chain> {
     }
     rules.extend(only_interfaces(plan, Direction::In));
     if intent.drop_invalid {
-        rules.push(rule(vec![Match::CtState(CtState::Invalid)], Statement::Drop));
+        rules.push(rule(
+            vec![Match::CtState(CtState::Invalid)],
+            Statement::Drop,
+        ));
     }
     if tproxy {
         if !intent.reroute_interfaces.is_empty() {
-            rules.push(rule(vec![interfaces(Direction::In, &intent.reroute_interfaces)], Statement::Return));
+            rules.push(rule(
+                vec![interfaces(Direction::In, &intent.reroute_interfaces)],
+                Statement::Return,
+            ));
         }
-        rules.push(rule(vec![Match::Protocol(Tcp)], Statement::Jump(INBOUND.into())));
-        rules.push(rule(vec![Match::Protocol(Tcp), mark(false, TPROXY_MARK)], Statement::SaveMark));
+        rules.push(rule(
+            vec![Match::Protocol(Tcp)],
+            Statement::Jump(INBOUND.into()),
+        ));
+        rules.push(rule(
+            vec![Match::Protocol(Tcp), mark(false, TPROXY_MARK)],
+            Statement::SaveMark,
+        ));
     }
-    Some(base("mangle-prerouting", ChainType::Filter, HookPoint::Prerouting, MANGLE, rules))
+    Some(base(
+        "mangle-prerouting",
+        ChainType::Filter,
+        HookPoint::Prerouting,
+        MANGLE,
+        rules,
+    ))
 }
 
 /// mangle ISTIO_INBOUND, ISTIO_DIVERT and ISTIO_TPROXY. iptables drops a packet that no socket takes, nftables goes on: so a drop
@@ -172,47 +269,99 @@ fn inbound(plan: &Plan) -> Chain {
     let lo = || interfaces(Direction::In, &[IfName::lo()]);
     let mut rules = vec![rule(vec![mark(false, TPROXY_MARK)], Statement::Return)];
     for family in plan.families.captured() {
-        rules.push(rule([vec![lo()], address(family.passthrough(), Side::Source, false)].concat(), Statement::Return));
+        rules.push(rule(
+            [
+                vec![lo()],
+                address(family.passthrough(), Side::Source, false),
+            ]
+            .concat(),
+            Statement::Return,
+        ));
     }
     rules.push(rule(vec![lo(), mark(true, LOOP_MARK)], Statement::Return));
     rules.extend(not_inbound(plan));
     if let Some(captured) = captured_ports(plan) {
         let mark_and = |statement| vec![Statement::SetMark(TPROXY_MARK), statement];
-        let known = [captured.clone(), vec![Match::CtState(CtState::RelatedOrEstablished)]].concat();
-        rules.push(Rule { matches: known, statements: mark_and(Statement::Accept) });
+        let known = [
+            captured.clone(),
+            vec![Match::CtState(CtState::RelatedOrEstablished)],
+        ]
+        .concat();
+        rules.push(Rule {
+            matches: known,
+            statements: mark_and(Statement::Accept),
+        });
         for family in plan.families.captured() {
-            let matches = [address(family.loopback(), Side::Destination, true), captured.clone()].concat();
+            let matches = [
+                address(family.loopback(), Side::Destination, true),
+                captured.clone(),
+            ]
+            .concat();
             let tproxy = vec![Statement::Tproxy(family, plan.intent.ports.inbound)];
-            rules.push(Rule { matches: matches.clone(), statements: [tproxy, mark_and(Statement::Accept)].concat() });
+            rules.push(Rule {
+                matches: matches.clone(),
+                statements: [tproxy, mark_and(Statement::Accept)].concat(),
+            });
             rules.push(rule(matches, Statement::Drop));
         }
     }
-    Chain { name: INBOUND.into(), hook: None, rules }
+    Chain {
+        name: INBOUND.into(),
+        hook: None,
+        rules,
+    }
 }
 
 /// mangle OUTPUT.
 fn mangle_output(plan: &Plan) -> Chain {
-    let (lo, tcp) = (|| interfaces(Direction::Out, &[IfName::lo()]), || Match::Protocol(Tcp));
+    let (lo, tcp) = (
+        || interfaces(Direction::Out, &[IfName::lo()]),
+        || Match::Protocol(Tcp),
+    );
     let mut rules = uncaptured_family(plan);
     rules.extend(excluded_interfaces(plan, Direction::Out));
     rules.extend(only_interfaces(plan, Direction::Out));
-    rules.push(rule(vec![lo(), tcp(), mark(false, TPROXY_MARK)], Statement::Return));
+    rules.push(rule(
+        vec![lo(), tcp(), mark(false, TPROXY_MARK)],
+        Statement::Return,
+    ));
     for owner in owners(plan) {
         for family in plan.families.captured() {
             let to = address(family.loopback(), Side::Destination, true);
-            rules.push(rule([vec![lo()], to, vec![tcp(), owner.clone()]].concat(), Statement::SetMark(LOOP_MARK)));
+            rules.push(rule(
+                [vec![lo()], to, vec![tcp(), owner.clone()]].concat(),
+                Statement::SetMark(LOOP_MARK),
+            ));
         }
     }
-    rules.push(rule(vec![tcp(), Match::CtMark(TPROXY_MARK)], Statement::RestoreMark));
-    base("mangle-output", ChainType::Route, HookPoint::Output, MANGLE, rules)
+    rules.push(rule(
+        vec![tcp(), Match::CtMark(TPROXY_MARK)],
+        Statement::RestoreMark,
+    ));
+    base(
+        "mangle-output",
+        ChainType::Route,
+        HookPoint::Output,
+        MANGLE,
+        rules,
+    )
 }
 
 /// raw PREROUTING and ISTIO_INBOUND.
 fn raw_prerouting(plan: &Plan) -> Chain {
     let mut rules = uncaptured_family(plan);
     rules.extend(only_interfaces(plan, Direction::In));
-    rules.push(rule(port(Udp, Side::Source, false, [DNS].into()), Statement::SetZone(RESOLVER_ZONE)));
-    base("raw-prerouting", ChainType::Filter, HookPoint::Prerouting, RAW, rules)
+    rules.push(rule(
+        port(Udp, Side::Source, false, [DNS].into()),
+        Statement::SetZone(RESOLVER_ZONE),
+    ));
+    base(
+        "raw-prerouting",
+        ChainType::Filter,
+        HookPoint::Prerouting,
+        RAW,
+        rules,
+    )
 }
 
 /// raw OUTPUT and ISTIO_OUTPUT_DNS.
@@ -220,18 +369,42 @@ fn raw_output(plan: &Plan) -> Chain {
     let mut rules = uncaptured_family(plan);
     rules.extend(only_interfaces(plan, Direction::Out));
     for owner in owners(plan) {
-        let zone = |matches: Vec<Match>, zone| rule([matches, vec![owner.clone()]].concat(), Statement::SetZone(zone));
-        rules.push(zone(destination_port(Udp, false, [DNS].into()), RESOLVER_ZONE));
-        rules.push(zone(port(Udp, Side::Source, false, [plan.intent.ports.dns].into()), APPLICATION_ZONE));
+        let zone = |matches: Vec<Match>, zone| {
+            rule(
+                [matches, vec![owner.clone()]].concat(),
+                Statement::SetZone(zone),
+            )
+        };
+        rules.push(zone(
+            destination_port(Udp, false, [DNS].into()),
+            RESOLVER_ZONE,
+        ));
+        rules.push(zone(
+            port(Udp, Side::Source, false, [plan.intent.ports.dns].into()),
+            APPLICATION_ZONE,
+        ));
     }
-    rules.push(rule(destination_port(Udp, false, [DNS].into()), Statement::SetZone(APPLICATION_ZONE)));
-    base("raw-output", ChainType::Filter, HookPoint::Output, RAW, rules)
+    rules.push(rule(
+        destination_port(Udp, false, [DNS].into()),
+        Statement::SetZone(APPLICATION_ZONE),
+    ));
+    base(
+        "raw-output",
+        ChainType::Filter,
+        HookPoint::Output,
+        RAW,
+        rules,
+    )
 }
 
 /// One table serves both families, so the one that is not captured leaves first. Its connections are tracked and its fragments put together
 /// all the same: that is what one table for both costs.
 fn uncaptured_family(plan: &Plan) -> Vec<Rule> {
-    if plan.families.ipv6 { vec![] } else { vec![rule(vec![Match::Family(Family::Ipv6)], Statement::Return)] }
+    if plan.families.ipv6 {
+        vec![]
+    } else {
+        vec![rule(vec![Match::Family(Family::Ipv6)], Statement::Return)]
+    }
 }
 
 fn excluded_interfaces(plan: &Plan, direction: Direction) -> Option<Rule> {
@@ -241,14 +414,29 @@ fn excluded_interfaces(plan: &Plan, direction: Direction) -> Option<Rule> {
 
 fn only_interfaces(plan: &Plan, direction: Direction) -> Option<Rule> {
     let names = plan.only_interfaces.clone()?;
-    Some(rule(vec![Match::Interface { direction, not: true, names }], Statement::Return))
+    Some(rule(
+        vec![Match::Interface {
+            direction,
+            not: true,
+            names,
+        }],
+        Statement::Return,
+    ))
 }
 
 /// Inbound ports that are left alone, where all others are captured.
 fn not_inbound(plan: &Plan) -> Option<Rule> {
     let inbound = &plan.intent.inbound;
-    let excluded = || inbound.exclude.iter().copied().chain([plan.intent.ports.tunnel]).collect();
-    (inbound.include == Selection::All).then(|| rule(destination_port(Tcp, false, excluded()), Statement::Return))
+    let excluded = || {
+        inbound
+            .exclude
+            .iter()
+            .copied()
+            .chain([plan.intent.ports.tunnel])
+            .collect()
+    };
+    (inbound.include == Selection::All)
+        .then(|| rule(destination_port(Tcp, false, excluded()), Statement::Return))
 }
 
 /// The matches of captured inbound ports; `None` if there are none.
@@ -256,7 +444,11 @@ fn captured_ports(plan: &Plan) -> Option<Vec<Match>> {
     match &plan.intent.inbound.include {
         Selection::All => Some(vec![Match::Protocol(Tcp)]),
         Selection::Only(ports) => {
-            let included: BTreeSet<_> = ports.iter().copied().filter(|p| *p != plan.intent.ports.tunnel).collect();
+            let included: BTreeSet<_> = ports
+                .iter()
+                .copied()
+                .filter(|p| *p != plan.intent.ports.tunnel)
+                .collect();
             (!included.is_empty()).then(|| destination_port(Tcp, false, included))
         }
     }
@@ -265,7 +457,10 @@ fn captured_ports(plan: &Plan) -> Option<Vec<Match>> {
 /// The sidecar's sockets.
 fn owners(plan: &Plan) -> [Match; 2] {
     let proxy = &plan.intent.proxy;
-    [Match::SocketUser(proxy.uid), Match::SocketGroup([proxy.gid].into())]
+    [
+        Match::SocketUser(proxy.uid),
+        Match::SocketGroup([proxy.gid].into()),
+    ]
 }
 
 /// The matches of captured destinations: one without any for "all", else one for each captured family that is listed.
@@ -278,10 +473,24 @@ fn destinations(plan: &Plan, ranges: &Selection<IpNet>) -> Vec<Vec<Match>> {
 
 /// The matches of listed destinations, one for each captured family.
 fn networks(plan: &Plan, list: &[IpNet]) -> Vec<Vec<Match>> {
-    let v4: Vec<Ipv4Net> = list.iter().filter_map(|n| if let IpNet::V4(n) = n { Some(*n) } else { None }).collect();
-    let v6: Vec<Ipv6Net> = list.iter().filter_map(|n| if let IpNet::V6(n) = n { Some(*n) } else { None }).collect();
-    let v6 = if plan.families.ipv6 { Networks::v6(&v6) } else { None };
-    Networks::v4(&v4).into_iter().chain(v6).map(|networks| in_networks(networks, Side::Destination, false)).collect()
+    let v4: Vec<Ipv4Net> = list
+        .iter()
+        .filter_map(|n| if let IpNet::V4(n) = n { Some(*n) } else { None })
+        .collect();
+    let v6: Vec<Ipv6Net> = list
+        .iter()
+        .filter_map(|n| if let IpNet::V6(n) = n { Some(*n) } else { None })
+        .collect();
+    let v6 = if plan.families.ipv6 {
+        Networks::v6(&v6)
+    } else {
+        None
+    };
+    Networks::v4(&v4)
+        .into_iter()
+        .chain(v6)
+        .map(|networks| in_networks(networks, Side::Destination, false))
+        .collect()
 }
 
 fn address(network: IpNet, side: Side, not: bool) -> Vec<Match> {
@@ -293,7 +502,14 @@ fn address(network: IpNet, side: Side, not: bool) -> Vec<Match> {
 }
 
 fn in_networks(networks: Networks, side: Side, not: bool) -> Vec<Match> {
-    vec![Match::Family(networks.family()), Match::Address { side, not, networks }]
+    vec![
+        Match::Family(networks.family()),
+        Match::Address {
+            side,
+            not,
+            networks,
+        },
+    ]
 }
 
 fn destination_port(protocol: Protocol, not: bool, ports: BTreeSet<u16>) -> Vec<Match> {
@@ -309,13 +525,29 @@ fn mark(not: bool, mark: u32) -> Match {
 }
 
 fn interfaces(direction: Direction, names: &[IfName]) -> Match {
-    Match::Interface { direction, not: false, names: names.iter().cloned().collect() }
+    Match::Interface {
+        direction,
+        not: false,
+        names: names.iter().cloned().collect(),
+    }
 }
 
 fn rule(matches: Vec<Match>, statement: Statement) -> Rule {
-    Rule { matches, statements: vec![statement] }
+    Rule {
+        matches,
+        statements: vec![statement],
+    }
 }
 
 fn base(name: &str, kind: ChainType, point: HookPoint, priority: i32, rules: Vec<Rule>) -> Chain {
-    Chain { name: name.into(), hook: Some(Hook { kind, point, priority, accepts: true }), rules }
+    Chain {
+        name: name.into(),
+        hook: Some(Hook {
+            kind,
+            point,
+            priority,
+            accepts: true,
+        }),
+        rules,
+    }
 }

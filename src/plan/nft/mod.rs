@@ -137,12 +137,20 @@ pub enum Networks {
 impl Networks {
     /// The canonical form of IPv4 networks; `None` where there are none.
     pub fn v4(networks: &[Ipv4Net]) -> Option<Self> {
-        (!networks.is_empty()).then(|| Self::V4(Ipv4Net::aggregate(&networks.iter().map(Ipv4Net::trunc).collect())))
+        (!networks.is_empty()).then(|| {
+            Self::V4(Ipv4Net::aggregate(
+                &networks.iter().map(Ipv4Net::trunc).collect(),
+            ))
+        })
     }
 
     /// The canonical form of IPv6 networks; `None` where there are none.
     pub fn v6(networks: &[Ipv6Net]) -> Option<Self> {
-        (!networks.is_empty()).then(|| Self::V6(Ipv6Net::aggregate(&networks.iter().map(Ipv6Net::trunc).collect())))
+        (!networks.is_empty()).then(|| {
+            Self::V6(Ipv6Net::aggregate(
+                &networks.iter().map(Ipv6Net::trunc).collect(),
+            ))
+        })
     }
 
     /// Their family.

@@ -44,7 +44,12 @@ impl Display for Hook {
             HookPoint::Output => f.write_str("output")?,
             HookPoint::Other(number) => write!(f, "{number}")?,
         }
-        write!(f, " priority {}; policy {};", self.priority, if self.accepts { "accept" } else { "drop" })
+        write!(
+            f,
+            " priority {}; policy {};",
+            self.priority,
+            if self.accepts { "accept" } else { "drop" }
+        )
     }
 }
 
@@ -55,13 +60,23 @@ impl Display for Rule {
             // nft writes the family and the protocol as part of what needs them
             match (this, matches.peek()) {
                 (Match::Family(_), Some(Match::Address { .. })) => {}
-                (Match::Protocol(protocol), Some(Match::Port { .. })) => write!(f, "{} ", protocol.as_str())?,
+                (Match::Protocol(protocol), Some(Match::Port { .. })) => {
+                    write!(f, "{} ", protocol.as_str())?
+                }
                 (_, Some(_)) => write!(f, "{this} ")?,
                 (_, None) => write!(f, "{this}")?,
             }
         }
         for (at, statement) in self.statements.iter().enumerate() {
-            write!(f, "{}{statement}", if at > 0 || !self.matches.is_empty() { " " } else { "" })?;
+            write!(
+                f,
+                "{}{statement}",
+                if at > 0 || !self.matches.is_empty() {
+                    " "
+                } else {
+                    ""
+                }
+            )?;
         }
         Ok(())
     }
@@ -74,33 +89,70 @@ impl Display for Match {
             Self::Family(Family::Ipv4) => f.write_str("meta nfproto ipv4"),
             Self::Family(Family::Ipv6) => f.write_str("meta nfproto ipv6"),
             Self::Protocol(protocol) => write!(f, "meta l4proto {}", protocol.as_str()),
-            Self::Interface { direction, not, names } => {
+            Self::Interface {
+                direction,
+                not,
+                names,
+            } => {
                 let key = match direction {
                     Direction::In => "iifname",
                     Direction::Out => "oifname",
                 };
-                write!(f, "{key} {}{}", op(not), set(names.iter().map(|n| format!("\"{n}\""))))
+                write!(
+                    f,
+                    "{key} {}{}",
+                    op(not),
+                    set(names.iter().map(|n| format!("\"{n}\"")))
+                )
             }
-            Self::Address { side, not, networks } => {
+            Self::Address {
+                side,
+                not,
+                networks,
+            } => {
                 let side = match side {
                     Side::Source => "saddr",
                     Side::Destination => "daddr",
                 };
                 match networks {
                     Networks::V4(list) => {
-                        write!(f, "ip {side} {}{}", op(not), set(list.iter().map(|n| network(n, n.addr(), n.prefix_len() == 32))))
+                        write!(
+                            f,
+                            "ip {side} {}{}",
+                            op(not),
+                            set(list
+                                .iter()
+                                .map(|n| network(n, n.addr(), n.prefix_len() == 32)))
+                        )
                     }
                     Networks::V6(list) => {
-                        write!(f, "ip6 {side} {}{}", op(not), set(list.iter().map(|n| network(n, n.addr(), n.prefix_len() == 128))))
+                        write!(
+                            f,
+                            "ip6 {side} {}{}",
+                            op(not),
+                            set(list
+                                .iter()
+                                .map(|n| network(n, n.addr(), n.prefix_len() == 128)))
+                        )
                     }
                 }
             }
-            Self::Port { side: Side::Source, not, ports } => write!(f, "sport {}{}", op(not), set(ports)),
-            Self::Port { side: Side::Destination, not, ports } => write!(f, "dport {}{}", op(not), set(ports)),
+            Self::Port {
+                side: Side::Source,
+                not,
+                ports,
+            } => write!(f, "sport {}{}", op(not), set(ports)),
+            Self::Port {
+                side: Side::Destination,
+                not,
+                ports,
+            } => write!(f, "dport {}{}", op(not), set(ports)),
             Self::SocketUser(uid) => write!(f, "meta skuid {uid}"),
             Self::SocketGroup(gids) => write!(f, "meta skgid {}", set(gids)),
             Self::CtState(CtState::Invalid) => f.write_str("ct state invalid"),
-            Self::CtState(CtState::RelatedOrEstablished) => f.write_str("ct state established,related"),
+            Self::CtState(CtState::RelatedOrEstablished) => {
+                f.write_str("ct state established,related")
+            }
             Self::Mark { not, mark } => write!(f, "meta mark {}{mark:#x}", op(not)),
             Self::CtMark(mark) => write!(f, "ct mark {mark:#x}"),
             Self::Other(what) => f.write_str(what),
@@ -128,7 +180,11 @@ impl Display for Statement {
 }
 
 fn network(network: impl Display, address: impl Display, whole: bool) -> String {
-    if whole { address.to_string() } else { network.to_string() }
+    if whole {
+        address.to_string()
+    } else {
+        network.to_string()
+    }
 }
 
 fn set<T: Display>(elements: impl IntoIterator<Item = T>) -> String {

@@ -40,13 +40,17 @@ impl Bearer {
     }
 
     fn header(&self) -> HeaderValue {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
 fn header(token: &str) -> HeaderValue {
     // a credential's token was checked to be graphic ASCII when it was read
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap_or(HeaderValue::from_static("Bearer"));
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}"))
+        .unwrap_or(HeaderValue::from_static("Bearer"));
     value.set_sensitive(true);
     value
 }
@@ -55,22 +59,42 @@ fn header(token: &str) -> HeaderValue {
 /// stack would bring kubeconfig, exec plugins and their parsers: a quarter of the program.
 pub(crate) fn client(credential: &Credential, bearer: &Bearer) -> Result<Client, Failure> {
     let mut roots = RootCertStore::empty();
-    let (usable, _unusable) = roots.add_parsable_certificates(credential.ca.iter().map(|c| CertificateDer::from_slice(c)));
+    let (usable, _unusable) = roots
+        .add_parsable_certificates(credential.ca.iter().map(|c| CertificateDer::from_slice(c)));
     if usable == 0 {
-        return Err(Failure::Certificate("none of its certificates is usable".into()));
+        return Err(Failure::Certificate(
+            "none of its certificates is usable".into(),
+        ));
     }
-    let tls = ClientConfig::builder_with_provider(ring::default_provider().into()).with_safe_default_protocol_versions();
-    let tls = tls.map_err(|e| Failure::Connection(e.to_string()))?.with_root_certificates(roots).with_no_client_auth();
+    let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
+        .with_safe_default_protocol_versions();
+    let tls = tls
+        .map_err(|e| Failure::Connection(e.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
     let mut tcp = HttpConnector::new_with_resolver(NoNames);
     tcp.enforce_http(false); // the layer above speaks TLS
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(Duration::from_secs(5)));
-    let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_http2().wrap_connector(tcp);
+    let connector = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_only()
+        .enable_http2()
+        .wrap_connector(tcp);
     let mut http = Http::builder(TokioExecutor::new());
     // a watch must notice that its server is gone without a word
-    http.http2_only(true).timer(TokioTimer::new()).http2_keep_alive_interval(Duration::from_secs(20));
+    http.http2_only(true)
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(Duration::from_secs(20));
     let authority = authority(credential.server)?;
-    Ok(Client::new(Authorized { http: http.build(connector), authority, bearer: bearer.clone() }, "default"))
+    Ok(Client::new(
+        Authorized {
+            http: http.build(connector),
+            authority,
+            bearer: bearer.clone(),
+        },
+        "default",
+    ))
 }
 
 /// Servers are addresses. A resolver of names would bring the host's resolver libraries, and their configuration.
@@ -87,12 +111,17 @@ impl Service<Name> for NoNames {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        ready(Err(std::io::Error::other(format!("{name} is a name, not an address"))))
+        ready(Err(std::io::Error::other(format!(
+            "{name} is a name, not an address"
+        ))))
     }
 }
 
 fn authority(server: SocketAddr) -> Result<Authority, Failure> {
-    server.to_string().parse().map_err(|e: http::uri::InvalidUri| Failure::Connection(e.to_string()))
+    server
+        .to_string()
+        .parse()
+        .map_err(|e: http::uri::InvalidUri| Failure::Connection(e.to_string()))
 }
 
 /// Sends requests, which name a path, to the server, in the bearer's name.
@@ -118,7 +147,10 @@ impl<B, S: Service<Request<B>>> Service<Request<B>> for Authorized<S> {
         *request.uri_mut() = Uri::from_parts(uri).unwrap_or_default();
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, self.bearer.header());
-        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mesh-optin/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("mesh-optin/", env!("CARGO_PKG_VERSION"))),
+        );
         self.http.call(request)
     }
 }

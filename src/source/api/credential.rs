@@ -34,7 +34,11 @@ impl Credential {
 
     /// Of a server, from texts: certificates as PEM, and a token.
     pub(crate) fn of(server: SocketAddr, ca: &str, token: &str) -> Result<Self, Explanation> {
-        Ok(Self { server, ca: certificates(ca)?, token: bearer(token)? })
+        Ok(Self {
+            server,
+            ca: certificates(ca)?,
+            token: bearer(token)?,
+        })
     }
 
     /// When the token expired, or will; `None` if it does not say.
@@ -48,7 +52,9 @@ impl Credential {
     }
 
     fn claims(&self) -> Option<Claims> {
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(self.token.split('.').nth(1)?).ok()?;
+        let claims = BASE64_URL_SAFE_NO_PAD
+            .decode(self.token.split('.').nth(1)?)
+            .ok()?;
         serde_json::from_slice(&claims).ok()
     }
 }
@@ -60,26 +66,51 @@ struct Claims {
 }
 
 fn invalid(file: &str, why: &str) -> Explanation {
-    Reason::NodeConfigInvalid.because(format!("{}/{file} {why}", paths::API)).remedy("install the credential anew")
+    Reason::NodeConfigInvalid
+        .because(format!("{}/{file} {why}", paths::API))
+        .remedy("install the credential anew")
 }
 
 /// `https://<IP literal>:port`: a host name would load the host's resolver libraries.
 fn address(text: &str) -> Result<SocketAddr, Explanation> {
-    let address = text.trim().strip_prefix("https://").map(|rest| rest.strip_suffix('/').unwrap_or(rest));
+    let address = text
+        .trim()
+        .strip_prefix("https://")
+        .map(|rest| rest.strip_suffix('/').unwrap_or(rest));
     let parsed = address.and_then(|a| a.parse().ok());
-    parsed.ok_or_else(|| invalid("server", &format!("holds {}, not https://<IP address>:<port>", quote(text.trim()))))
+    parsed.ok_or_else(|| {
+        invalid(
+            "server",
+            &format!(
+                "holds {}, not https://<IP address>:<port>",
+                quote(text.trim())
+            ),
+        )
+    })
 }
 
 fn certificates(text: &str) -> Result<Vec<Vec<u8>>, Explanation> {
     let all = pem::parse_many(text).map_err(|e| invalid("ca.crt", &format!("is not PEM: {e}")))?;
-    let certificates: Vec<_> = all.into_iter().filter(|p| p.tag() == "CERTIFICATE").map(pem::Pem::into_contents).collect();
-    if certificates.is_empty() { Err(invalid("ca.crt", "holds no certificate")) } else { Ok(certificates) }
+    let certificates: Vec<_> = all
+        .into_iter()
+        .filter(|p| p.tag() == "CERTIFICATE")
+        .map(pem::Pem::into_contents)
+        .collect();
+    if certificates.is_empty() {
+        Err(invalid("ca.crt", "holds no certificate"))
+    } else {
+        Ok(certificates)
+    }
 }
 
 fn bearer(text: &str) -> Result<String, Explanation> {
     let token = text.trim();
     let sound = !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
-    if sound { Ok(token.to_owned()) } else { Err(invalid("token", "does not hold a token")) }
+    if sound {
+        Ok(token.to_owned())
+    } else {
+        Err(invalid("token", "does not hold a token"))
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +120,10 @@ mod tests {
     #[test]
     fn only_https_to_an_address_is_taken() {
         assert_eq!(address("https://10.96.0.1:443\n").unwrap().port(), 443);
-        assert_eq!(address("https://[fd00::1]:6443/").unwrap().to_string(), "[fd00::1]:6443");
+        assert_eq!(
+            address("https://[fd00::1]:6443/").unwrap().to_string(),
+            "[fd00::1]:6443"
+        );
         for bad in [
             "http://10.96.0.1:80",
             "https://kubernetes.default:443",
@@ -99,16 +133,32 @@ mod tests {
             "https://u@10.0.0.1:1",
             "",
         ] {
-            assert_eq!(address(bad).unwrap_err().reason, Reason::NodeConfigInvalid, "{bad}");
+            assert_eq!(
+                address(bad).unwrap_err().reason,
+                Reason::NodeConfigInvalid,
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn a_token_tells_when_it_expires() {
-        let token = format!("x.{}.y", BASE64_URL_SAFE_NO_PAD.encode(r#"{"exp":1700000000,"iss":"i"}"#));
-        let credential = |token: &str| Credential { server: "1.2.3.4:5".parse().unwrap(), ca: vec![], token: token.into() };
-        assert_eq!(credential(&token).expiry().unwrap().to_string(), "2023-11-14T22:13:20Z");
+        let token = format!(
+            "x.{}.y",
+            BASE64_URL_SAFE_NO_PAD.encode(r#"{"exp":1700000000,"iss":"i"}"#)
+        );
+        let credential = |token: &str| Credential {
+            server: "1.2.3.4:5".parse().unwrap(),
+            ca: vec![],
+            token: token.into(),
+        };
+        assert_eq!(
+            credential(&token).expiry().unwrap().to_string(),
+            "2023-11-14T22:13:20Z"
+        );
         assert_eq!(credential("opaque").expiry(), None);
-        assert!(bearer("a b").is_err() && bearer("\n").is_err() && certificates("nothing").is_err());
+        assert!(
+            bearer("a b").is_err() && bearer("\n").is_err() && certificates("nothing").is_err()
+        );
     }
 }

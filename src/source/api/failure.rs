@@ -30,32 +30,55 @@ impl Failure {
     }
 
     /// What a look-up of a pod (`namespace/name`) at a server (`https://...`) failed with.
-    pub(crate) fn explain(self, server: &str, ca: &str, pod: &str, waited: Duration) -> Explanation {
+    pub(crate) fn explain(
+        self,
+        server: &str,
+        ca: &str,
+        pod: &str,
+        waited: Duration,
+    ) -> Explanation {
         match self {
-            Self::Status { code: 401, .. } => Reason::ApiUnauthorized.because(format!("{server} does not accept the token")),
-            Self::Status { code: 403, message } => Reason::ApiForbidden.because(forbidden(&message)),
-            Self::Status { code: 404, message } => Reason::PodNotFound.because(format!("pod {pod} does not exist: {message}")),
-            Self::Status { code, message } => Reason::ApiUnreachable.because(format!("{server} answers {code}: {message}")),
-            Self::Connection(what) => Reason::ApiUnreachable.because(format!("{server}: {what}")),
-            Self::Certificate(what) => {
-                Reason::ApiUnauthorized.because(format!("the certificate of {server} does not verify against {ca}: {what}"))
+            Self::Status { code: 401, .. } => {
+                Reason::ApiUnauthorized.because(format!("{server} does not accept the token"))
             }
-            Self::Answer(what) => Reason::ApiUnreachable.because(format!("the answer of {server} cannot be read: {what}")),
-            Self::Timeout => Reason::DeadlineExceeded.because(format!("{server} did not answer within {waited:?}")),
+            Self::Status { code: 403, message } => {
+                Reason::ApiForbidden.because(forbidden(&message))
+            }
+            Self::Status { code: 404, message } => {
+                Reason::PodNotFound.because(format!("pod {pod} does not exist: {message}"))
+            }
+            Self::Status { code, message } => {
+                Reason::ApiUnreachable.because(format!("{server} answers {code}: {message}"))
+            }
+            Self::Connection(what) => Reason::ApiUnreachable.because(format!("{server}: {what}")),
+            Self::Certificate(what) => Reason::ApiUnauthorized.because(format!(
+                "the certificate of {server} does not verify against {ca}: {what}"
+            )),
+            Self::Answer(what) => Reason::ApiUnreachable
+                .because(format!("the answer of {server} cannot be read: {what}")),
+            Self::Timeout => Reason::DeadlineExceeded
+                .because(format!("{server} did not answer within {waited:?}")),
         }
     }
 }
 
 /// Who may not do what, of the API server's message: the rest of it would push the remedy out of the Pod's event.
 fn forbidden(message: &str) -> &str {
-    let message = message.split_once(" is forbidden: ").map_or(message, |(_, why)| why);
-    message.split_once(" in API group ").map_or(message, |(why, _)| why)
+    let message = message
+        .split_once(" is forbidden: ")
+        .map_or(message, |(_, why)| why);
+    message
+        .split_once(" in API group ")
+        .map_or(message, |(why, _)| why)
 }
 
 impl From<kube::Error> for Failure {
     fn from(error: kube::Error) -> Self {
         if let kube::Error::Api(status) = &error {
-            return Self::Status { code: status.code, message: status.message.clone() };
+            return Self::Status {
+                code: status.code,
+                message: status.message.clone(),
+            };
         }
         if let kube::Error::SerdeError(error) = &error {
             return Self::Answer(error.to_string());
@@ -75,16 +98,20 @@ impl From<kube::Error> for Failure {
 
 /// An I/O error's source is its content's source, so its content has to be looked at as well.
 fn tls_error<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a rustls::Error> {
-    error.downcast_ref().or_else(|| tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?))
+    error
+        .downcast_ref()
+        .or_else(|| tls_error(error.downcast_ref::<std::io::Error>()?.get_ref()?))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn of_a_refusal_who_may_not_do_what_is_told() {
-        let message =
-            r#"pods "web" is forbidden: User "system:serviceaccount:m:n" cannot get resource "pods" in API group "" in the namespace "a""#;
-        assert_eq!(super::forbidden(message), r#"User "system:serviceaccount:m:n" cannot get resource "pods""#);
+        let message = r#"pods "web" is forbidden: User "system:serviceaccount:m:n" cannot get resource "pods" in API group "" in the namespace "a""#;
+        assert_eq!(
+            super::forbidden(message),
+            r#"User "system:serviceaccount:m:n" cannot get resource "pods""#
+        );
         assert_eq!(super::forbidden("no"), "no");
     }
 }

@@ -47,8 +47,11 @@ impl Api {
 
 impl PodSource for Api {
     fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|e| Reason::Internal.because(format!("starting the API client: {e}")))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
+        let runtime = runtime
+            .map_err(|e| Reason::Internal.because(format!("starting the API client: {e}")))?;
         runtime.block_on(self.attempts(pod, deadline))
     }
 }
@@ -61,12 +64,19 @@ impl Api {
         let mut delays = delays(Duration::from_millis(50), Duration::from_secs(1));
         let mut last: Option<Explanation> = None;
         loop {
-            let slot = slots::take(deadline)
-                .await
-                .map_err(|refusal| if refusal.reason == Reason::DeadlineExceeded { last.take().unwrap_or(refusal) } else { refusal })?;
+            let slot = slots::take(deadline).await.map_err(|refusal| {
+                if refusal.reason == Reason::DeadlineExceeded {
+                    last.take().unwrap_or(refusal)
+                } else {
+                    refusal
+                }
+            })?;
             let client: &Client = match &mut client {
                 Some(client) => client,
-                none => none.insert(self::client(&self.credential, &Bearer::new(&self.credential.token)).map_err(explain)?),
+                none => none.insert(
+                    self::client(&self.credential, &Bearer::new(&self.credential.token))
+                        .map_err(explain)?,
+                ),
             };
             let waited = deadline.whole().saturating_sub(deadline.left());
             match tokio::time::timeout(deadline.left(), get_both(client, pod)).await {
@@ -85,24 +95,42 @@ impl Api {
     }
 
     fn explain(&self, failure: Failure, pod: &PodRef, deadline: Deadline) -> Explanation {
-        let (server, now) = (format!("https://{}", self.credential.server), jiff::Timestamp::now());
+        let (server, now) = (
+            format!("https://{}", self.credential.server),
+            jiff::Timestamp::now(),
+        );
         if let Failure::Status { code: 401, .. } = failure {
             return Reason::ApiUnauthorized.because(match self.credential.expiry() {
                 Some(expiry) if expiry <= now => {
-                    format!("the token for {server} expired at {expiry}, {} s ago", now.as_second() - expiry.as_second())
+                    format!(
+                        "the token for {server} expired at {expiry}, {} s ago",
+                        now.as_second() - expiry.as_second()
+                    )
                 }
-                Some(_) | None => format!("{server} does not accept the token in {}/token", paths::API),
+                Some(_) | None => {
+                    format!("{server} does not accept the token in {}/token", paths::API)
+                }
             });
         }
-        failure.explain(&server, &format!("{}/ca.crt", paths::API), &format!("{}/{}", pod.namespace, pod.name), deadline.whole())
+        failure.explain(
+            &server,
+            &format!("{}/ca.crt", paths::API),
+            &format!("{}/{}", pod.namespace, pod.name),
+            deadline.whole(),
+        )
     }
 }
 
 /// A pod and its namespace, at once.
 pub(crate) async fn get_both(client: &Client, pod: &PodRef) -> Result<Found, Failure> {
     // names were checked to be Kubernetes names when CNI_ARGS was read
-    let PodRef { namespace, name, .. } = pod;
-    let (pod, namespace) = (format!("/api/v1/namespaces/{namespace}/pods/{name}"), format!("/api/v1/namespaces/{namespace}"));
+    let PodRef {
+        namespace, name, ..
+    } = pod;
+    let (pod, namespace) = (
+        format!("/api/v1/namespaces/{namespace}/pods/{name}"),
+        format!("/api/v1/namespaces/{namespace}"),
+    );
     let (pod, namespace) = try_join(get(client, &pod), get(client, &namespace)).await?;
     Ok(Found { pod, namespace })
 }
@@ -112,11 +140,27 @@ pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Res
 }
 
 /// Creates an object, and reads what is asked for of the answer.
-pub(crate) async fn post<T: DeserializeOwned>(client: &Client, path: &str, object: &Value) -> Result<T, Failure> {
+pub(crate) async fn post<T: DeserializeOwned>(
+    client: &Client,
+    path: &str,
+    object: &Value,
+) -> Result<T, Failure> {
     let json = HeaderValue::from_static("application/json");
-    request(client, Request::post(path).header(CONTENT_TYPE, json).body(object.to_string().into_bytes())).await
+    request(
+        client,
+        Request::post(path)
+            .header(CONTENT_TYPE, json)
+            .body(object.to_string().into_bytes()),
+    )
+    .await
 }
 
-async fn request<T: DeserializeOwned>(client: &Client, request: http::Result<Request<Vec<u8>>>) -> Result<T, Failure> {
-    client.request(request.map_err(|e| Failure::Answer(e.to_string()))?).await.map_err(Failure::from)
+async fn request<T: DeserializeOwned>(
+    client: &Client,
+    request: http::Result<Request<Vec<u8>>>,
+) -> Result<T, Failure> {
+    client
+        .request(request.map_err(|e| Failure::Answer(e.to_string()))?)
+        .await
+        .map_err(Failure::from)
 }

@@ -27,7 +27,10 @@ pub(super) async fn take(deadline: Deadline) -> Result<Slot, Explanation> {
         }
         let delay = delays.next().unwrap_or_default();
         if delay >= deadline.left() {
-            return Err(Reason::DeadlineExceeded.because(format!("other look-ups kept all {SLOTS} slots for {:?}", deadline.whole())));
+            return Err(Reason::DeadlineExceeded.because(format!(
+                "other look-ups kept all {SLOTS} slots for {:?}",
+                deadline.whole()
+            )));
         }
         tokio::time::sleep(delay).await;
     }

@@ -3,7 +3,10 @@
 //!
 //! Ignored: the order of attributes, counters. Filled in by the kernel: the upper port and flags of `redir`, `op` of a bitwise, flags of
 //! a lookup.
-#![expect(clippy::wildcard_enum_match_arm, reason = "the packet crate's enums are open, and what is unknown is never ours")]
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the packet crate's enums are open, and what is unknown is never ours"
+)]
 
 mod statements;
 
@@ -11,14 +14,15 @@ use std::collections::BTreeSet;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, ListAttribute, Lookup, Meta, MetaKey, Operator, Payload, RuleAttribute,
-    RuleMessage,
+    Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, ListAttribute, Lookup, Meta,
+    MetaKey, Operator, Payload, RuleAttribute, RuleMessage,
 };
 
 use super::{
     encode::{
-        IPPROTO_TCP, IPPROTO_UDP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_LOOKUP_F_INV, NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER,
-        R1, address_field, ct_state_bits, port_offset,
+        IPPROTO_TCP, IPPROTO_UDP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_LOOKUP_F_INV,
+        NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, R1, address_field, ct_state_bits,
+        port_offset,
     },
     sets::{Element, Set, Sets, networks},
 };
@@ -41,11 +45,23 @@ pub(super) fn rule(message: &RuleMessage, sets: &Sets) -> Option<(String, Rule)>
             _ => {}
         }
     }
-    let mut reader = Reader { sets, loaded: Loaded::Nothing, mask: None, matches: vec![], statements: vec![] };
+    let mut reader = Reader {
+        sets,
+        loaded: Loaded::Nothing,
+        mask: None,
+        matches: vec![],
+        statements: vec![],
+    };
     for element in expressions {
         reader.element(element);
     }
-    Some((chain?, Rule { matches: reader.matches, statements: reader.statements }))
+    Some((
+        chain?,
+        Rule {
+            matches: reader.matches,
+            statements: reader.statements,
+        },
+    ))
 }
 
 /// What register 1 holds; we use no other.
@@ -80,20 +96,32 @@ impl Reader<'_> {
     fn element(&mut self, element: &ListAttribute<ExpressionAttribute>) {
         // some expressions (notrack) have a name and no data
         let data = match element {
-            ListAttribute::Element(attributes) => {
-                attributes.iter().find_map(|a| if let ExpressionAttribute::Data(d) = a { Some(d) } else { None })
-            }
+            ListAttribute::Element(attributes) => attributes.iter().find_map(|a| {
+                if let ExpressionAttribute::Data(d) = a {
+                    Some(d)
+                } else {
+                    None
+                }
+            }),
             _ => None,
         };
         let ended = self.statements.last().is_some_and(|s| {
-            matches!(s, Statement::Return | Statement::Accept | Statement::Drop | Statement::Jump(_) | Statement::Redirect(_))
+            matches!(
+                s,
+                Statement::Return
+                    | Statement::Accept
+                    | Statement::Drop
+                    | Statement::Jump(_)
+                    | Statement::Redirect(_)
+            )
         });
         let (matches, statements) = (self.matches.len(), self.statements.len());
         let understood = !ended && data.is_some_and(|d| self.expression(d));
         // a condition after a statement is not ours either
         if !understood || (statements > 0 && self.matches.len() > matches) {
             self.load(None);
-            self.statements.push(Statement::Other(format!("{element:?}")));
+            self.statements
+                .push(Statement::Other(format!("{element:?}")));
         }
     }
 
@@ -103,10 +131,18 @@ impl Reader<'_> {
             Expressions::Meta(attributes) => self.meta(attributes).is_some(),
             Expressions::Payload(attributes) => self.load(load_payload(attributes)),
             Expressions::Bitwise(attributes) => self.bitwise(attributes).is_some(),
-            Expressions::Cmp(attributes) => self.cmp(attributes).map(|m| self.matches.push(m)).is_some(),
-            Expressions::Lookup(attributes) => self.lookup(attributes).map(|m| self.matches.push(m)).is_some(),
+            Expressions::Cmp(attributes) => {
+                self.cmp(attributes).map(|m| self.matches.push(m)).is_some()
+            }
+            Expressions::Lookup(attributes) => self
+                .lookup(attributes)
+                .map(|m| self.matches.push(m))
+                .is_some(),
             Expressions::Immediate(attributes) => self.immediate(attributes).is_some(),
-            Expressions::Other { expression_type, attributes } => match expression_type.as_str() {
+            Expressions::Other {
+                expression_type,
+                attributes,
+            } => match expression_type.as_str() {
                 "ct" => self.ct(attributes).is_some(),
                 "redir" => self.redir(attributes).is_some(),
                 "tproxy" => self.tproxy(attributes).is_some(),
@@ -127,7 +163,8 @@ impl Reader<'_> {
         let (mut mask, mut length) = (None, None);
         for attribute in attributes {
             match attribute {
-                Bitwise::SourceRegister(R1) | Bitwise::DestinationRegister(R1) | Bitwise::Op(0) => {}
+                Bitwise::SourceRegister(R1) | Bitwise::DestinationRegister(R1) | Bitwise::Op(0) => {
+                }
                 Bitwise::Length(l) => length = Some(*l as usize),
                 Bitwise::Mask(DataAttribute::Value(m)) => mask = Some(m.clone()),
                 Bitwise::Xor(DataAttribute::Value(xor)) if xor.iter().all(|b| *b == 0) => {}
@@ -158,12 +195,18 @@ impl Reader<'_> {
         match (loaded, mask) {
             (Loaded::CtState, Some(mask)) => {
                 let states = [CtState::Invalid, CtState::RelatedOrEstablished];
-                let state = states.into_iter().find(|s| mask == ct_state_bits(*s).to_ne_bytes());
+                let state = states
+                    .into_iter()
+                    .find(|s| mask == ct_state_bits(*s).to_ne_bytes());
                 state.filter(|_| not && value == [0; 4]).map(Match::CtState)
             }
             (Loaded::Address(family, side, length), mask) => {
                 let networks = one_network(family, value, mask.as_deref(), length)?;
-                Some(Match::Address { side, not, networks })
+                Some(Match::Address {
+                    side,
+                    not,
+                    networks,
+                })
             }
             (_, Some(_)) => None,
             (Loaded::NfProto, None) => match value {
@@ -177,9 +220,14 @@ impl Reader<'_> {
                 _ => None,
             },
             (Loaded::User, None) => (!not).then_some(Match::SocketUser(number_of(value)?)),
-            (Loaded::Mark, None) => Some(Match::Mark { not, mark: number_of(value)? }),
+            (Loaded::Mark, None) => Some(Match::Mark {
+                not,
+                mark: number_of(value)?,
+            }),
             (Loaded::CtMark, None) => (!not).then_some(Match::CtMark(number_of(value)?)),
-            (Loaded::Interface(_) | Loaded::Group | Loaded::Port(_), None) => self.one_of(not, &[Element::key(value)]),
+            (Loaded::Interface(_) | Loaded::Group | Loaded::Port(_), None) => {
+                self.one_of(not, &[Element::key(value)])
+            }
             (Loaded::Nothing | Loaded::Value(..) | Loaded::CtState, None) => None,
         }
     }
@@ -196,9 +244,15 @@ impl Reader<'_> {
         }
         let Set { interval, elements } = set.filter(|_| self.mask.is_none())?;
         match self.loaded {
-            Loaded::Address(family, side, length) if *interval && length == address_field(family, side).1 => {
+            Loaded::Address(family, side, length)
+                if *interval && length == address_field(family, side).1 =>
+            {
                 let networks = networks(elements.clone()).filter(|n| n.family() == family)?;
-                Some(Match::Address { side, not, networks })
+                Some(Match::Address {
+                    side,
+                    not,
+                    networks,
+                })
             }
             _ if *interval => None,
             _ => self.one_of(not, elements),
@@ -214,10 +268,16 @@ impl Reader<'_> {
         match self.loaded {
             Loaded::Interface(direction) => {
                 let names = keys().map(interface).collect::<Option<_>>()?;
-                Some(Match::Interface { direction, not, names })
+                Some(Match::Interface {
+                    direction,
+                    not,
+                    names,
+                })
             }
             Loaded::Port(side) => {
-                let ports = keys().map(|k| Some(u16::from_be_bytes(k.try_into().ok()?))).collect::<Option<BTreeSet<_>>>()?;
+                let ports = keys()
+                    .map(|k| Some(u16::from_be_bytes(k.try_into().ok()?)))
+                    .collect::<Option<BTreeSet<_>>>()?;
                 Some(Match::Port { side, not, ports })
             }
             Loaded::Group if !not => {
@@ -262,9 +322,10 @@ fn load_payload(attributes: &[Payload]) -> Option<Loaded> {
         }
     }
     match (base?, offset?, length?) {
-        (NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2) => {
-            [Side::Source, Side::Destination].into_iter().find(|s| port_offset(*s) == offset).map(Loaded::Port)
-        }
+        (NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2) => [Side::Source, Side::Destination]
+            .into_iter()
+            .find(|s| port_offset(*s) == offset)
+            .map(Loaded::Port),
         (NFT_PAYLOAD_NETWORK_HEADER, offset, length) => [Family::Ipv4, Family::Ipv6]
             .into_iter()
             .flat_map(|f| [Side::Source, Side::Destination].map(|s| (f, s)))
@@ -289,7 +350,11 @@ fn one_network(family: Family, value: &[u8], mask: Option<&[u8]>, loaded: u32) -
         Some(mask) => {
             let ones: u32 = mask.iter().map(|b| b.leading_ones()).sum();
             let contiguous = mask.iter().map(|b| b.count_ones()).sum::<u32>() == ones
-                && mask.iter().skip_while(|b| **b == 0xff).skip(1).all(|b| *b == 0);
+                && mask
+                    .iter()
+                    .skip_while(|b| **b == 0xff)
+                    .skip(1)
+                    .all(|b| *b == 0);
             let possible = value.iter().zip(mask).all(|(v, m)| v & !m == 0); // else it never matches
             (contiguous && possible).then_some(ones)?
         }
