@@ -28,8 +28,9 @@ use serde_json::json;
 use support::{
     agent::Agent,
     cluster::{Cluster, SERVER},
+    data::data,
     lab::{Node, inside, on_node},
-    pods::{cni_args, data},
+    pods::cni_args,
     run,
 };
 

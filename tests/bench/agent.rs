@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use serde_json::json;
-use support::{agent::Agent, cluster::Cluster, lab::on_node, pods::data};
+use support::{agent::Agent, cluster::Cluster, data::data, lab::on_node};
 
 const NAMESPACES: usize = 25;
 const REST: Duration = Duration::from_secs(30);

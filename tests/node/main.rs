@@ -14,6 +14,7 @@ mod proxies;
 mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
+mod up_and_down;
 mod waiting;
 
 use std::{
@@ -24,9 +25,7 @@ use std::{
 };
 
 use serde_json::json;
-use support::{stack::Stack, stack_pod::Pod};
-
-const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
+use support::{lab::CONFIG, stack::Stack, stack_pod::Pod};
 
 /// What is tried on a node.
 struct Scenario {

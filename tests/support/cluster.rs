@@ -18,7 +18,7 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use super::{lab::inside, pods::data, run};
+use super::{data::data, lab::inside, run};
 
 /// Where the API server listens, in the cluster's network namespace.
 pub const SERVER: &str = "https://127.0.0.1:6443";

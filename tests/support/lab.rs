@@ -33,6 +33,34 @@ pub struct PodNet {
     pub net1: bool,
 }
 
+pub const V4: PodNet = PodNet {
+    v4: true,
+    v6: false,
+    net1: false,
+};
+pub const V6: PodNet = PodNet {
+    v4: false,
+    v6: true,
+    net1: false,
+};
+pub const BOTH: PodNet = PodNet {
+    v4: true,
+    v6: true,
+    net1: false,
+};
+pub const V6_NET1: PodNet = PodNet {
+    v4: false,
+    v6: true,
+    net1: true,
+};
+pub const V4_NET1: PodNet = PodNet {
+    v4: true,
+    v6: false,
+    net1: true,
+};
+/// A configuration that says nothing of its own.
+pub const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
+
 /// Whose connection it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {

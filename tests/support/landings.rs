@@ -1,30 +1,8 @@
 //! Where connections of a redirected pod land.
 
 use super::{
-    lab::{Node, Owner, PodLab, PodNet},
+    lab::{CONFIG, Node, Owner, PodLab, PodNet},
     pods::given_with,
-};
-
-pub const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
-pub const V4: PodNet = PodNet {
-    v4: true,
-    v6: false,
-    net1: false,
-};
-pub const V6: PodNet = PodNet {
-    v4: false,
-    v6: true,
-    net1: false,
-};
-pub const BOTH: PodNet = PodNet {
-    v4: true,
-    v6: true,
-    net1: false,
-};
-pub const V4_NET1: PodNet = PodNet {
-    v4: true,
-    v6: false,
-    net1: true,
 };
 
 /// Redirects the pod that CNI_ARGS name.

@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod cluster;
 pub mod connections;
+pub mod data;
 pub mod lab;
 pub mod landings;
 pub mod memory;
@@ -15,15 +16,13 @@ pub mod pods;
 pub mod stack;
 pub mod stack_pod;
 pub mod traced;
+pub mod worked;
 
 use std::{
     io::Write as _,
     process::{Command, Stdio},
 };
 
-use mesh_optin::mesh::{
-    Attachment, Container, Decision, EnvVar, Intent, Namespace, Pod, Profile, annotation, decide,
-};
 use nix::sched::{CloneFlags, unshare};
 
 /// Runs `work` in a network namespace of its own.
@@ -71,41 +70,5 @@ pub fn try_run(program: &str, args: &[&str], stdin: &str) -> Result<String, Stri
         Ok(text(output.stdout))
     } else {
         Err(text(output.stderr))
-    }
-}
-
-/// A pod as Istio's injector makes it, with these annotations and proxy variables.
-pub fn injected(annotations: &[(&str, &str)], env: &[(&str, &str)]) -> Pod {
-    let mut pod = Pod::default();
-    pod.metadata
-        .labels
-        .insert("sidecar.istio.io/inject".into(), "true".into());
-    pod.metadata.annotations = annotations
-        .iter()
-        .map(|(k, v)| ((*k).into(), (*v).into()))
-        .collect();
-    pod.metadata
-        .annotations
-        .insert(annotation::STATUS.into(), "{}".into());
-    let env = env
-        .iter()
-        .map(|(k, v)| EnvVar {
-            name: (*k).into(),
-            value: (*v).into(),
-        })
-        .collect();
-    pod.spec.containers.push(Container {
-        name: "istio-proxy".into(),
-        env,
-        ..Container::default()
-    });
-    pod
-}
-
-/// The Intent of a pod under a profile.
-pub fn intent_of(pod: &Pod, profile: &Profile) -> Intent {
-    match decide(pod, &Namespace::default(), profile, &Attachment::default()).decision {
-        Decision::Redirect(intent) => *intent,
-        Decision::Skip(e) | Decision::Refuse(e) => panic!("{e}"),
     }
 }

@@ -2,18 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::lab::Node;
-
-/// A pod of tests/data/pods and its namespace.
-pub fn data(name: &str) -> (Value, Value) {
-    let text = std::fs::read_to_string(format!(
-        "{}/tests/data/pods/{name}.json",
-        env!("CARGO_MANIFEST_DIR")
-    ))
-    .unwrap();
-    let mut data: Value = serde_json::from_str(&text).unwrap();
-    (data["pod"].take(), data["namespace"].take())
-}
+use super::{data::data, lab::Node};
 
 /// Puts a pod of tests/data/pods on the node; its CNI_ARGS.
 pub fn given(node: &Node, name: &str) -> String {

@@ -1,0 +1,209 @@
+//! While the agent is away, restarts or hangs: no ADD is lost, no pod is left out.
+
+use super::*;
+
+#[test]
+fn adds_wait_while_the_agent_is_away_and_all_succeed_when_it_is_back() {
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "away", &[]).ready();
+        let pods: Vec<_> = (0..20)
+            .map(|n| cluster().create_pod_on("away", "defaults", &format!("away-{n}")))
+            .collect();
+        let labs: Vec<_> = (0..20).map(|n| node.pod(&format!("p{n}"), V4)).collect();
+        agent.end(Signal::SIGKILL);
+        std::fs::remove_dir_all(node.path("run/mesh-optin")).unwrap(); // as after a reboot
+        std::thread::scope(|scope| {
+            let add = |n: usize| add(node, cluster(), &labs[n].netns, &cni_args(&pods[n]));
+            let calls: Vec<_> = (0..20).map(|n| scope.spawn(move || add(n))).collect();
+            std::thread::sleep(Duration::from_secs(2));
+            assert!(calls.iter().all(|c| !c.is_finished()), "they wait");
+            let _back = Agent::start(node, cluster(), "away", &[]).ready();
+            for call in calls {
+                let call = call.join().unwrap();
+                assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+            }
+        });
+        labs.iter().for_each(is_redirected);
+    });
+}
+
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a runtime calls plugins as processes"
+)]
+fn a_hundred_and_ten_adds_that_wait_fit_into_multus_s_memory_and_all_succeed() {
+    use std::process::{Command, Stdio};
+    const COUNT: usize = 110;
+    on_agent_s_node(|node| {
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 60s}");
+        let pod = cluster().create_pod_on("crowd", "defaults", "crowd");
+        let labs: Vec<_> = (0..COUNT)
+            .map(|n| node.new_netns_with_eth0(&format!("c{n}")))
+            .collect();
+        node.write(
+            "var/lib/mesh-optin/installed.json",
+            r#"{"version":"0.1.0"}"#,
+        );
+        let multus = Limited::new(50 << 20);
+        let (procs, root, args) = (multus.procs(), node.path(""), cni_args(&pod));
+        let mut calls: Vec<_> = crate::support::lab::inside(&cluster().netns, || {
+            labs.iter()
+                .enumerate()
+                .map(|(n, netns)| {
+                    let script = format!(
+                        "echo $$ > {}; exec /usr/sbin/chroot {} /mesh-optin",
+                        procs.display(),
+                        root.display()
+                    );
+                    let mut call = Command::new("/bin/sh");
+                    call.args(["-c", &script])
+                        .env_clear()
+                        .stdin(Stdio::piped())
+                        .stdout(Stdio::piped())
+                        .stderr(Stdio::null());
+                    call.envs([
+                        ("CNI_COMMAND", "ADD"),
+                        ("CNI_NETNS", netns),
+                        ("CNI_ARGS", &args),
+                        ("CNI_IFNAME", "net1"),
+                    ]);
+                    let mut call = call
+                        .env("CNI_CONTAINERID", format!("c{n}"))
+                        .spawn()
+                        .unwrap();
+                    std::io::Write::write_all(&mut call.stdin.take().unwrap(), CONFIG.as_bytes())
+                        .unwrap();
+                    call
+                })
+                .collect()
+        });
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(
+            calls.iter_mut().all(|c| c.try_wait().unwrap().is_none()),
+            "they wait"
+        );
+        println!(
+            "{COUNT} ADDs that wait are charged {:.1} MB",
+            multus.used() as f64 / 1e6
+        );
+        let _agent = Agent::start(node, cluster(), "crowd", &[]).ready();
+        for call in calls {
+            let output = call.wait_with_output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+        }
+        assert_eq!(multus.killed(), 0);
+    });
+}
+
+#[test]
+fn an_add_that_waits_too_long_is_refused_and_succeeds_when_it_is_tried_again() {
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "long", &[]).ready();
+        let pod = cluster().create_pod_on("long", "defaults", "long");
+        let lab = node.pod("a", V4);
+        agent.end(Signal::SIGTERM);
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 500ms}");
+        for _ in 0..3 {
+            let (message, code) = add(node, cluster(), &lab.netns, &cni_args(&pod)).error();
+            assert!(
+                message.starts_with("AgentUnavailable: ")
+                    && message.ends_with("check the mesh-optin agent on this node"),
+                "{message}"
+            );
+            assert_eq!(
+                (code, lab.dial_out(APP, "10.96.0.10:80").as_str()),
+                (11, "world:80")
+            );
+        }
+        let _agent = Agent::start(node, cluster(), "long", &[]).ready();
+        assert_eq!(
+            add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(),
+            "Redirected"
+        );
+    });
+}
+
+#[test]
+fn a_stream_of_adds_loses_none_while_the_agent_is_killed_stopped_and_started() {
+    on_agent_s_node(|node| {
+        let mut agent = Some(Agent::start(node, cluster(), "stream", &[]).ready());
+        let pod = cluster().create_pod_on("stream", "defaults", "stream");
+        let ended = std::sync::atomic::AtomicBool::new(false);
+        let count = std::thread::scope(|scope| {
+            let stream = scope.spawn(|| {
+                let mut count = 0;
+                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
+                    let netns = node.new_netns_with_eth0(&format!("s{count}"));
+                    let call = add(node, cluster(), &netns, &cni_args(&pod));
+                    assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+                    count += 1;
+                }
+                count
+            });
+            for signal in [
+                Signal::SIGTERM,
+                Signal::SIGKILL,
+                Signal::SIGTERM,
+                Signal::SIGKILL,
+            ] {
+                std::thread::sleep(Duration::from_millis(700));
+                agent.take().unwrap().end(signal);
+                std::thread::sleep(Duration::from_millis(300));
+                agent = Some(Agent::start(node, cluster(), "stream", &[]).ready());
+            }
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            stream.join().unwrap()
+        });
+        assert!(count > 20, "{count}");
+    });
+}
+
+#[test]
+fn a_hanging_agent_is_given_up_for_the_api_where_there_is_a_credential() {
+    on_agent_s_node(|node| {
+        cluster().create("/api/v1/nodes", &json!({"metadata": {"name": "hanging"}}));
+        let agent = Agent::start(
+            node,
+            cluster(),
+            "hanging",
+            &["--host-account", "mesh-optin/node", "--install-period", "1"],
+        )
+        .ready();
+        let pod = cluster().create_pod_on("hanging", "defaults", "hanging");
+        let lab = node.pod("a", V4);
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 4s}");
+        agent.signal(Signal::SIGSTOP);
+        let call = add(node, cluster(), &lab.netns, &cni_args(&pod));
+        agent.signal(Signal::SIGCONT);
+        assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+        is_redirected(&lab);
+    });
+}
+
+#[test]
+fn an_agent_whose_socket_is_taken_away_is_heard_again() {
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "deaf", &[]).ready();
+        let socket = node.path("run/mesh-optin/agent.sock");
+        std::fs::remove_file(&socket).unwrap();
+        until(
+            || std::os::unix::net::UnixStream::connect(&socket).is_ok(),
+            String::new,
+        );
+        let second = Agent::start(node, cluster(), "deaf", &[]); // its port is taken: pods do not need it
+        until(
+            || agent.get("/readyz") == "another process has taken the socket\n",
+            || agent.get("/readyz"),
+        );
+        second.end(Signal::SIGTERM);
+        let agent = agent.ready();
+        let pod = cluster().create_pod_on("deaf", "defaults", "deaf");
+        let lab = node.pod("a", V4);
+        assert_eq!(
+            add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(),
+            "Redirected"
+        );
+        drop(agent);
+    });
+}

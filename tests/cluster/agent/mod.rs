@@ -1,0 +1,48 @@
+//! The node agent on a node of the lab, with a real kube-apiserver and the rights that deploy/ gives it.
+
+mod absence;
+mod answering;
+mod installing;
+mod profiles;
+mod watching;
+
+use std::time::{Duration, Instant};
+
+use crate::{
+    cluster,
+    support::{
+        agent::{Agent, add},
+        cluster::Cluster,
+        lab::{APP, CONFIG, Node, PodLab, V4, on_node},
+        memory::Limited,
+        pods::cni_args,
+    },
+};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+/// A node that has no source but the agent.
+fn on_agent_s_node<T: Send>(work: impl FnOnce(&Node) -> T + Send) -> T {
+    on_node(|node| {
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 15s}");
+        work(node)
+    })
+}
+
+fn is_redirected(lab: &PodLab) {
+    assert_eq!(lab.dial_out(APP, "10.96.0.10:80"), "pod:15001");
+}
+
+/// Waits until something is so; fails the test with what is said if it takes too long.
+fn until(is_so: impl Fn() -> bool, said: impl Fn() -> String) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(started.elapsed() < Duration::from_secs(40), "{}", said());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// A MeshProfile as the cluster has it.
+fn profile(spec: &Value) -> Value {
+    json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "default"}, "spec": spec})
+}

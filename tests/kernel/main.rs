@@ -1,0 +1,27 @@
+//! The program on a real kernel, in network and mount namespaces that end with each test. Needs root.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says how much it tried"
+)]
+
+mod demo;
+mod drift;
+mod equivalence;
+mod interfaces;
+mod iptables;
+mod killed;
+mod lacking;
+mod nftables;
+mod plugin;
+mod properties;
+mod records;
+mod redirection;
+#[path = "../support/mod.rs"]
+mod support;
+mod tproxy;
+mod trusted;
+mod user_namespaces;
+mod worked_examples;

@@ -1,0 +1,152 @@
+//! For any settings: the plan is what the kernel then has, with either backend, and istio-validation's probe arrives.
+
+use std::{net::TcpListener, time::Duration};
+
+use crate::support::{
+    connections::Probe,
+    data::{injected, intent_of},
+    lab::{Node, PROXY, inside, on_node},
+    run,
+};
+use mesh_optin::{
+    deadline::Deadline,
+    kernel::{Carrier, Interfaces as KernelInterfaces, Live, Netns, Tools},
+    mesh::{IfName, Intent, Interfaces, Profile, Selection},
+    plan::{Plan, PodNetwork, summary},
+};
+use proptest::prelude::*;
+
+/// Annotations, and variables of the proxy.
+type Settings = (
+    Vec<(&'static str, String)>,
+    Vec<(&'static str, &'static str)>,
+);
+
+fn any_settings() -> impl Strategy<Value = Settings> {
+    let ports = || {
+        proptest::collection::vec(any::<u16>(), 0..6)
+            .prop_map(|v| v.iter().map(u16::to_string).collect::<Vec<_>>().join(","))
+    };
+    let v4 = (any::<[u8; 4]>(), 0u8..=32)
+        .prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv4Addr::from(a)));
+    let v6 = (any::<[u8; 16]>(), 0u8..=128)
+        .prop_map(|(a, l)| format!("{}/{l}", std::net::Ipv6Addr::from(a)));
+    let ranges = || {
+        proptest::collection::vec(prop_oneof![v4.clone(), v6.clone()], 0..6)
+            .prop_map(|v| v.join(","))
+    };
+    let interfaces = || {
+        proptest::collection::btree_set("[a-z][a-z0-9.-]{2,14}", 0..4)
+            .prop_map(|v| v.into_iter().collect::<Vec<_>>().join(","))
+    };
+    let setting = prop_oneof![
+        prop_oneof![ports(), Just("*".to_owned())]
+            .prop_map(|v| ("traffic.sidecar.istio.io/includeInboundPorts", v)),
+        ports().prop_map(|v| ("traffic.sidecar.istio.io/excludeInboundPorts", v)),
+        prop_oneof![ranges(), Just("*".to_owned())]
+            .prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundIPRanges", v)),
+        ranges().prop_map(|v| ("traffic.sidecar.istio.io/excludeOutboundIPRanges", v)),
+        ports().prop_map(|v| ("traffic.sidecar.istio.io/includeOutboundPorts", v)),
+        ports().prop_map(|v| ("traffic.sidecar.istio.io/excludeOutboundPorts", v)),
+        interfaces().prop_map(|v| ("traffic.sidecar.istio.io/excludeInterfaces", v)),
+        interfaces().prop_map(|v| ("istio.io/reroute-virtual-interfaces", v)),
+        prop_oneof![Just("TPROXY"), Just("REDIRECT")]
+            .prop_map(|v| ("sidecar.istio.io/interceptionMode", v.to_owned())),
+    ];
+    let flag = prop_oneof![
+        Just(("ISTIO_DUAL_STACK", "true")),
+        Just(("INVALID_DROP", "true")),
+        Just(("ISTIO_META_DNS_CAPTURE", "true"))
+    ];
+    (
+        proptest::collection::vec(setting, 0..9),
+        proptest::collection::vec(flag, 0..3),
+    )
+}
+
+/// Carries the plan out in a namespace of its own; what differs then, and where the probe of istio-validation lands.
+fn carried_out(
+    node: &Node,
+    carrier: &Carrier<'_>,
+    plan: &Plan,
+) -> Result<(Option<String>, Vec<String>), String> {
+    let netns: Netns = node.new_netns("any");
+    let text = |e: &dyn std::fmt::Display| e.to_string();
+    let differences = netns.run(|| {
+        run("ip", &["link", "set", "lo", "up"], "");
+        let deadline = Deadline::after(Duration::from_secs(20));
+        let interfaces = KernelInterfaces::open(deadline)?;
+        let mut live = Live::open(carrier, &interfaces, &netns, deadline)?;
+        let found = live.read(plan)?;
+        live.apply(plan, &found)?;
+        let found = live.read(plan)?;
+        Ok::<_, mesh_optin::kernel::KernelError>(summary(&plan.compare(&found)))
+    });
+    let differences = differences.map_err(|e| text(&e))?;
+    let listener = inside(&netns, || TcpListener::bind("[::]:15006").unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(2).flatten() {
+            std::io::Write::write_all(&mut &stream, b"inbound").ok();
+        }
+    });
+    let probes = [
+        ("127.0.0.1:0", "127.0.0.6:15002"),
+        ("[::1]:0", "[::6]:15002"),
+    ];
+    let landings = probes
+        .iter()
+        .take(if plan.families.ipv6 { 2 } else { 1 })
+        .map(|(from, to)| {
+            let probe = Probe {
+                from: Some(from.parse().unwrap()),
+                ..Probe::tcp(PROXY, to.parse().unwrap())
+            };
+            inside(&netns, || probe.landing())
+        });
+    let landings = landings.collect();
+    nix::mount::umount2(
+        &node.path("run/netns/any"),
+        nix::mount::MntFlags::MNT_DETACH,
+    )
+    .unwrap();
+    Ok((differences, landings))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+    #[test]
+    fn any_valid_settings_are_read_back_as_planned_and_pass_istio_s_validation(
+        (annotations, env) in any_settings(),
+        primary in any::<bool>(),
+        gids in proptest::option::of(proptest::collection::vec(0..u32::MAX, 0..4)),
+    ) {
+        let annotations: Vec<_> = annotations.iter().map(|(k, v)| (*k, v.as_str())).collect();
+        let mut intent: Intent = intent_of(&injected(&annotations, &env), &Profile::built_in());
+        if primary {
+            intent.interfaces = Interfaces::Primary;
+        }
+        if let Some(gids) = gids {
+            intent.outbound.owner_groups.include = Selection::Only(gids);
+        }
+        let network = PodNetwork { ipv4: true, ipv6: true, primary: [IfName::eth0()].into() };
+        let plan = Plan::new(&intent, &network).unwrap();
+        let excluded = intent.outbound.exclude_ports.contains(&15002);
+        let result = on_node(|node| -> Result<(), String> {
+            node.install_iptables(&["legacy"]);
+            let found = |directory| Tools::find(&[directory], Deadline::after(Duration::from_secs(10))).map_err(|e| e.to_string());
+            let (nft, legacy) = (found("/usr/sbin".into())?, found(node.path("usr/sbin"))?);
+            for carrier in [Carrier::Nftables, Carrier::Iptables(&nft, None), Carrier::Iptables(&legacy, None)] {
+                let (differences, landings) = carried_out(node, &carrier, &plan)?;
+                if let Some(differences) = differences {
+                    return Err(differences);
+                }
+                if !excluded && landings.iter().any(|l| l != "inbound") {
+                    return Err(format!("istio-validation: {landings:?}"));
+                }
+            }
+            Ok(())
+        });
+        prop_assert_eq!(result, Ok(()));
+    }
+}

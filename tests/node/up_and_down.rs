@@ -1,0 +1,242 @@
+//! `tests/stack/up` and `down`: however a stack ends, nothing of it is left.
+
+use std::{
+    collections::BTreeSet,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::support::{
+    cluster::{script, state},
+    run,
+};
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
+
+/// A stack as a person brings it up.
+struct Up {
+    name: String,
+    process: Child,
+    /// What was mounted before.
+    mounts: String,
+}
+
+impl Up {
+    fn start(name: &str) -> Self {
+        let (name, mounts) = (format!("test-{}-{name}", std::process::id()), mounts());
+        #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
+        let mut up = Command::new("setpriv");
+        up.args(["--pdeathsig", "TERM", &script("up"), "thin"])
+            .env("STACK", &name)
+            .env("PROGRAM", env!("CARGO_BIN_EXE_mesh-optin"));
+        let process = up
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self {
+            name,
+            process,
+            mounts,
+        }
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.process.id().cast_signed())
+    }
+
+    fn run(&self, name: &str, args: &[&str]) -> String {
+        run(
+            "env",
+            &[
+                &[format!("STACK={}", self.name).as_str(), &script(name)],
+                args,
+            ]
+            .concat(),
+            "",
+        )
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(
+                started.elapsed() < Duration::from_secs(900),
+                "{}: not {what}",
+                self.name
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn is_up(&self) -> bool {
+        state(&self.name).ends_with("ready\n")
+    }
+
+    /// Brings it up, with pods.
+    fn with_pods(name: &str) -> Self {
+        let up = Self::start(name);
+        up.until("up", || up.is_up());
+        up.run("enter", &["kubectl", "apply", "-f", &script("pods.yaml")]);
+        up.run(
+            "enter",
+            &[
+                "kubectl",
+                "wait",
+                "-n",
+                "team-a",
+                "--for=condition=Ready",
+                "--timeout=60s",
+                "pod/web",
+                "pod/batch",
+            ],
+        );
+        up
+    }
+
+    /// Does what ends it; fails the test if anything is left.
+    fn ends_by(mut self, end: impl FnOnce(&Self)) {
+        let (processes, namespaces) = self.processes();
+        assert!(
+            processes.len() > 1 && !namespaces.is_empty(),
+            "{}: {processes:?}",
+            self.name
+        );
+        end(&self);
+        let started = Instant::now();
+        while self.process.try_wait().unwrap().is_none() {
+            assert!(
+                started.elapsed() < Duration::from_secs(30),
+                "{} does not end",
+                self.name
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let left: Vec<_> = processes.iter().filter(|p| is_alive(p)).collect();
+        assert!(left.is_empty(), "processes are left: {left:?}");
+        let (_, of_all) = of_tree(
+            all_pids()
+                .into_iter()
+                .filter(|pid| is_alive(Path::new(&format!("/proc/{pid}")))),
+        );
+        assert!(
+            of_all.is_disjoint(&namespaces),
+            "namespaces are left: {:?}",
+            of_all.intersection(&namespaces)
+        );
+        assert_eq!(mounts(), self.mounts, "mounts are left");
+        let interfaces = run("ip", &["-o", "link"], "");
+        assert!(
+            !interfaces.contains("cni0") && !interfaces.contains("node0"),
+            "interfaces are left: {interfaces}"
+        );
+        assert!(
+            !Path::new("/run/mesh-optin-stack").join(&self.name).exists(),
+            "its state is left"
+        );
+        let cgroups = run(
+            "find",
+            &["/sys/fs/cgroup", "-name", &format!("*{}*", self.name)],
+            "",
+        );
+        assert!(cgroups.is_empty(), "cgroups are left: {cgroups}");
+    }
+
+    /// It and all below it, and the namespaces that are theirs alone.
+    fn processes(&self) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+        let mut pids = vec![self.process.id()];
+        let mut at = 0;
+        while let Some(pid) = pids.get(at).copied() {
+            let tasks = std::fs::read_dir(format!("/proc/{pid}/task"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            let children = tasks
+                .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+                .collect::<String>();
+            pids.extend(
+                children
+                    .split_whitespace()
+                    .map(|pid| pid.parse::<u32>().unwrap()),
+            );
+            at += 1;
+        }
+        let (processes, namespaces) = of_tree(pids.into_iter().skip(1));
+        let (_, ours) = of_tree([std::process::id()]);
+        (processes, namespaces.difference(&ours).cloned().collect())
+    }
+}
+
+/// Processes, and the namespaces they are in.
+fn of_tree(pids: impl IntoIterator<Item = u32>) -> (BTreeSet<PathBuf>, BTreeSet<PathBuf>) {
+    let (mut processes, mut namespaces) = (BTreeSet::new(), BTreeSet::new());
+    for pid in pids {
+        let process = PathBuf::from(format!("/proc/{pid}"));
+        let links = std::fs::read_dir(process.join("ns"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        namespaces.extend(links.filter_map(|link| std::fs::read_link(link.path()).ok()));
+        processes.insert(process);
+    }
+    (processes, namespaces)
+}
+
+/// Whether it is more than what its parent has not asked for yet.
+fn is_alive(process: &Path) -> bool {
+    let stat = std::fs::read_to_string(process.join("stat")).unwrap_or_default();
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+fn mounts() -> String {
+    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+}
+
+fn all_pids() -> Vec<u32> {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}
+
+#[test]
+fn down_takes_down_a_stack_with_pods() {
+    let up = Up::with_pods("down");
+    up.ends_by(|up| drop(up.run("down", &[])));
+}
+
+#[test]
+fn ctrl_c_takes_down_a_stack_with_pods() {
+    // as a terminal sends it: to the whole process group
+    Up::with_pods("ctrl-c").ends_by(|up| killpg(up.pid(), Signal::SIGINT).unwrap());
+}
+
+#[test]
+fn ctrl_c_and_sigterm_take_down_a_stack_that_is_coming_up() {
+    for (name, signal, after) in [
+        ("early-int", Signal::SIGINT, 0),
+        ("later-int", Signal::SIGINT, 2500),
+        ("later-term", Signal::SIGTERM, 1200),
+    ] {
+        let up = Up::start(name);
+        up.until("starting", || state(&up.name).lines().count() == 2);
+        std::thread::sleep(Duration::from_millis(after));
+        assert!(!up.is_up(), "this comes too late to be early");
+        up.ends_by(|up| killpg(up.pid(), signal).unwrap());
+    }
+}
+
+#[test]
+fn what_a_killed_up_leaves_down_removes() {
+    let up = Up::with_pods("killed");
+    up.ends_by(|up| {
+        kill(up.pid(), Signal::SIGKILL).unwrap();
+        up.run("down", &[]);
+    });
+}

@@ -1,0 +1,226 @@
+//! The command line as a person or a script uses it.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+/// Exit code, stdout, stderr.
+fn run(command: &mut Command) -> (i32, String, String) {
+    let output = command
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// Runs the program.
+pub(crate) fn mesh_optin(args: &[&str]) -> (i32, String, String) {
+    run(Command::new(env!("CARGO_BIN_EXE_mesh-optin")).args(args))
+}
+
+/// Writes a file for `-f`.
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
+#[test]
+fn explain_tells_people_the_decision_its_reason_and_every_input() {
+    let (code, out, _) = mesh_optin(&["explain", "-f", "examples"]);
+    assert_eq!(code, 3, "of several pods the worst");
+    insta::assert_snapshot!("explain_examples", out);
+}
+
+#[test]
+fn explain_tells_machines_the_documented_shape() {
+    let (code, out, _) = mesh_optin(&[
+        "explain", "web", "-n", "team-a", "-f", "examples", "-o", "json",
+    ]);
+    assert_eq!(code, 0);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    let pod = &json["pods"][0];
+    let keys: Vec<_> = pod
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "assumed",
+            "captures",
+            "inputs",
+            "message",
+            "name",
+            "namespace",
+            "outcome",
+            "reason",
+            "remedy",
+            "warnings"
+        ]
+    );
+    assert_eq!(
+        (&pod["outcome"], &pod["reason"], &pod["assumed"]),
+        (&"redirect".into(), &"Redirected".into(), &true.into())
+    );
+    let nad = pod["inputs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|i| i["source"] == "NAD")
+        .unwrap();
+    assert_eq!(
+        (&nad["name"], &nad["value"]),
+        (&"excludeOutboundPorts".into(), &"5432".into())
+    );
+}
+
+#[test]
+fn exit_codes_tell_outcomes_apart() {
+    let namespace = "{kind: Namespace, metadata: {name: a, labels: {istio-injection: enabled}}}";
+    let tproxy = file(&format!(
+        "{namespace}\n---\n{{kind: Pod, metadata: {{name: p, namespace: a, annotations: {{sidecar.istio.io/interceptionMode: TPROXY}}}}, spec: {{}}}}"
+    ));
+    let refused = file(&format!(
+        "{namespace}\n---\n{{kind: Pod, metadata: {{name: p, namespace: a, annotations: {{traffic.sidecar.istio.io/includeInboundPorts: http}}}}, spec: {{}}}}"
+    ));
+    let no_namespace = file("{kind: Pod, metadata: {name: p, namespace: a}, spec: {}}");
+    let broken = file("kind: [");
+    let path = |f: &tempfile::NamedTempFile| f.path().to_str().unwrap().to_owned();
+    for (args, code, part) in [
+        (vec!["explain", "web", "-f", "examples"], 0, ""),
+        (vec!["explain", "batch", "-f", "examples"], 3, ""),
+        (vec!["explain", "-f", &path(&tproxy)], 0, ""),
+        (vec!["explain", "-f", &path(&refused)], 4, ""),
+        (
+            vec!["explain", "-f", &path(&no_namespace)],
+            2,
+            "no Namespace a",
+        ),
+        (
+            vec!["explain", "nobody", "-f", "examples"],
+            2,
+            "no such pod",
+        ),
+        (vec!["explain", "-f", &path(&broken)], 1, "document 1"),
+        (vec!["explain", "-f", "/nowhere"], 1, "/nowhere"),
+        (vec!["explain"], 2, "--file"),
+        (vec!["frobnicate"], 2, "frobnicate"),
+        (vec!["rules", "-f", &path(&refused)], 1, "InvalidAnnotation"),
+        (
+            vec!["rules", "web", "-f", "examples", "--format", "iptables"],
+            0,
+            "",
+        ),
+        (
+            vec![
+                "rules", "web", "-f", "examples", "--format", "iptables", "--family", "v4,v6",
+            ],
+            2,
+            "one family",
+        ),
+        (
+            vec!["rules", "-f", "examples", "--format", "iptables"],
+            2,
+            "one pod",
+        ),
+        (
+            vec!["rules", "batch", "-f", "examples"],
+            0,
+            "left alone: OptedOut",
+        ),
+        (vec!["--version"], 0, ""),
+        (vec![], 2, "Usage"),
+    ] {
+        let (found, out, err) = mesh_optin(&args);
+        assert_eq!(found, code, "{args:?}: {out}{err}");
+        assert!(err.contains(part), "{args:?}: {err}");
+    }
+}
+
+#[test]
+fn rules_are_printed_in_each_form() {
+    let rules = |format: &str, family: &str| {
+        mesh_optin(&[
+            "rules", "web", "-f", "examples", "--format", format, "--family", family,
+        ])
+        .1
+    };
+    insta::assert_snapshot!("rules_text", rules("text", "v4"));
+    insta::assert_snapshot!("rules_nft_ipv6_only", rules("nft", "v6"));
+    let json: Value = serde_json::from_str(&rules("json", "v6")).unwrap();
+    assert_eq!(json["pods"][0]["addresses"][0]["address"], "::6/128");
+    assert_eq!(
+        json["pods"][0]["table"]["chains"].as_array().unwrap().len(),
+        3
+    );
+}
+
+#[test]
+fn hostile_text_cannot_move_the_terminal() {
+    let pod = file(
+        "{kind: Namespace, metadata: {name: a, labels: {istio-injection: \"\\e[2J\"}}}\n---\n{kind: Pod, metadata: {name: \"p\\e[31m\", namespace: a}, spec: {}}",
+    );
+    let (_, out, err) = mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]);
+    assert!(
+        !out.contains('\x1b') && !err.contains('\x1b') && out.contains("\\u{1b}[31m"),
+        "{out}{err}"
+    );
+}
+
+#[test]
+fn a_profile_and_an_attachment_in_the_files_count() {
+    let extra = file(
+        "{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: strict}, spec: {tenants: {mayOverride: [includeOutboundPorts]}}}",
+    );
+    let (code, out, _) = mesh_optin(&[
+        "explain",
+        "web",
+        "-f",
+        "examples",
+        "-f",
+        extra.path().to_str().unwrap(),
+    ]);
+    assert_eq!(code, 4);
+    assert!(out.contains("OverrideNotAllowed: the profile does not let network attachments set traffic.excludeOutboundPorts"), "{out}");
+}
+
+#[test]
+fn explain_sees_that_two_attachments_differ() {
+    let pod = file(
+        "{kind: Namespace, metadata: {name: a, labels: {istio-injection: enabled}}}
+---
+{kind: NetworkAttachmentDefinition, metadata: {name: mesh, namespace: a}, spec: {config: '{\"type\": \"mesh-optin\", \"meshOptin\": {\"traffic\": {\"excludeOutboundPorts\": \"5432\"}}}'}}
+---
+{kind: Pod, metadata: {name: p, namespace: a, annotations: {k8s.v1.cni.cncf.io/networks: 'mesh, default/istio-cni'}}, spec: {}}",
+    );
+    let (code, out, _) = mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]);
+    assert!(code == 4 && out.contains("ConflictingAttachment"), "{out}");
+}
+
+#[test]
+fn explain_warns_of_a_live_pod_for_which_the_plugin_is_not_called() {
+    let explain = |networks: &str| {
+        let pod = file(&format!(
+            "{{kind: Namespace, metadata: {{name: a, labels: {{istio-injection: enabled}}}}}}
+---
+{{kind: NetworkAttachmentDefinition, metadata: {{name: macvlan, namespace: a}}, spec: {{config: '{{\"type\": \"macvlan\"}}'}}}}
+---
+{{kind: Pod, metadata: {{name: p, namespace: a, uid: u, annotations: {{sidecar.istio.io/status: '{{}}', k8s.v1.cni.cncf.io/networks: '{networks}'}}}},
+  spec: {{containers: [{{name: istio-proxy, args: [proxy, sidecar]}}]}}}}"
+        ));
+        mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()])
+            .1
+            .contains("Bypassing: the pod names no attachment")
+    };
+    assert!(explain("") && explain("macvlan"));
+    assert!(!explain("default/istio-cni") && !explain("macvlan, somewhere/else"));
+}

@@ -1,0 +1,15 @@
+//! What needs neither root nor a kernel: decisions, rules as text, the command line, and what holds the source together.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking; commands are run as processes"
+)]
+
+mod cli;
+mod decisions;
+#[path = "../support/pure.rs"]
+mod support;
+mod texts;
+mod worked_examples;
