@@ -1,8 +1,6 @@
 //! mesh-optin: a CNI plugin for Multus that redirects a pod's traffic to its Istio sidecar exactly when the pod opted in.
 //!
-//! Arrows go one way: `reason` <- `cni`, `mesh`; `mesh` <- `plan`, `node`; `plan` <- `kernel`; `node` <- `source`;
-//! then `redirection`, `plugin`, `agent`; `cli` on top.
-//! `cni`, `mesh` and `plan` are pure; `kernel` alone touches the kernel.
+//! `src/README.md` says what each module does, and which it may use.
 
 pub mod agent;
 pub mod cli;

@@ -5,7 +5,7 @@ use super::{IfName, Selection};
 
 /// What is to be redirected, fully resolved and parsed. Together with the pod's interfaces it determines the rules.
 ///
-/// A repeated ADD compares Intents, so it holds nothing that can change while the pod lives.
+/// A repeated ADD compares Intents, so it holds nothing that can change while the pod lives. It is part of the record. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the names are Istio's")]

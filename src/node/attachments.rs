@@ -16,7 +16,7 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-/// The record of an attachment.
+/// The record of an attachment. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {

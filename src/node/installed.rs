@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Privacy, paths, read};
 use crate::reason::{Explanation, Reason};
 
-/// `/var/lib/mesh-optin/installed.json`
+/// `/var/lib/mesh-optin/installed.json`. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Installed {

@@ -26,7 +26,7 @@ use crate::{
     reason::Explanation,
 };
 
-/// What the pod's network namespace has, as far as a plan depends on it.
+/// What the pod's network namespace has, as far as a plan depends on it. It is part of the record. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodNetwork {
@@ -39,7 +39,7 @@ pub struct PodNetwork {
 }
 
 /// What plans are lowered to. A change that gives another rule, chain, address or route for an Intent gives it another number: then what
-/// an earlier program made is `Outdated`, not `Drifted`.
+/// an earlier program made is `Outdated`, not `Drifted`. `tests/pure/lowered.rs` keeps what each format is.
 pub const FORMAT: u32 = 1;
 
 /// How a pod's traffic is redirected. Both backends carry out the same plan.

@@ -1,4 +1,7 @@
 //! What the plugin and the node agent say to each other: one line of JSON each way for a question, one more for what came of it.
+//!
+//! Agent and plugin are of different versions while one of them is upgraded. What a line may hold is pinned by `tests/pure/compat.rs`: a new
+//! field needs a default that means what was before it, and any change raises [`VERSION`].
 
 use std::time::Duration;
 

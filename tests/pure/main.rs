@@ -8,7 +8,11 @@
 )]
 
 mod cli;
+mod compat;
 mod decisions;
+mod imports;
+mod kept;
+mod lowered;
 #[path = "../support/pure.rs"]
 mod support;
 mod texts;

@@ -1,0 +1,178 @@
+//! Which room of the source uses which: the table of src/README.md.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+/// What a pure room does not mention.
+const EFFECTS: [&str; 7] = [
+    "std::fs",
+    "std::env",
+    "std::process",
+    "Instant::now",
+    "SystemTime",
+    "nix::",
+    "tokio::",
+];
+
+/// A row of the table.
+struct Room {
+    name: String,
+    is_pure: bool,
+    uses: BTreeSet<String>,
+}
+
+/// The words in backticks.
+fn words(cell: &str) -> Vec<String> {
+    let words = cell.split('`').skip(1).step_by(2);
+    words.map(str::to_owned).collect()
+}
+
+fn table() -> Vec<Room> {
+    let readme = std::fs::read_to_string(format!("{SOURCE}/README.md")).unwrap();
+    let rows = readme.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.split('|').collect();
+        Room {
+            name: words(cells[1]).remove(0),
+            is_pure: cells[1].contains("(pure)"),
+            uses: words(cells[2]).into_iter().collect(),
+        }
+    })
+    .collect()
+}
+
+/// The files of a room, with what is in them but for comments.
+fn files(path: &Path) -> Vec<(PathBuf, String)> {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).unwrap();
+        return entries.flat_map(|e| files(&e.unwrap().path())).collect();
+    }
+    let text = std::fs::read_to_string(path).unwrap();
+    let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned() + "\n";
+    vec![(path.into(), text.lines().map(code).collect())]
+}
+
+/// The first name of each path in `{...}` at the start of the text.
+fn names_in_braces(text: &str) -> Vec<String> {
+    let (mut names, mut depth, mut name) = (vec![], 0, String::new());
+    for c in text.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => names.push(std::mem::take(&mut name)),
+            c if depth == 1 => name.push(c),
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    names.push(name);
+    names
+}
+
+/// The rooms that a text names with `crate::`.
+fn rooms_named(text: &str) -> BTreeSet<String> {
+    let first = |path: &str| {
+        let end = |c: char| !(c.is_alphanumeric() || c == '_');
+        path.trim().split(end).next().unwrap_or_default().to_owned()
+    };
+    let after = text.split("crate::").skip(1);
+    let paths = after.flat_map(|path| match path.starts_with('{') {
+        true => names_in_braces(path),
+        false => vec![path.to_owned()],
+    });
+    paths
+        .map(|path| first(&path))
+        .filter(|name| !name.is_empty())
+        .collect()
+}
+
+/// How many modules up a file is left by the longest `super::super::...`.
+fn supers(text: &str) -> usize {
+    let longest = |n: &usize| text.contains(&"super::".repeat(*n));
+    (1..8).take_while(longest).last().unwrap_or_default()
+}
+
+/// Whether so many `super::` lead to a room: one less is as far as a file goes, an inline module of it goes one further.
+fn names_sibling(text: &str, supers: usize, rooms: &[String]) -> bool {
+    let path = |room: &String| format!("{}{room}::", "super::".repeat(supers));
+    rooms.iter().any(|room| text.contains(&path(room)))
+}
+
+#[test]
+fn each_room_uses_the_rooms_of_its_row_and_no_other() {
+    let mut wrong = vec![];
+    let rooms: Vec<_> = table().into_iter().map(|room| room.name).collect();
+    for room in table() {
+        let mut used = BTreeMap::<String, String>::new();
+        let folder = PathBuf::from(format!("{SOURCE}/{}", room.name));
+        let path = if folder.is_dir() {
+            folder
+        } else {
+            folder.with_extension("rs")
+        };
+        for (file, text) in files(&path) {
+            let name = file.strip_prefix(SOURCE).unwrap().display().to_string();
+            let depth = name.trim_end_matches("/mod.rs").split('/').count();
+            if supers(&text) > depth || names_sibling(&text, depth, &rooms) {
+                wrong.push(format!(
+                    "src/{name} leaves its room by super: name the other room with crate::"
+                ));
+            }
+            if let Some(effect) = EFFECTS.iter().find(|e| room.is_pure && text.contains(**e)) {
+                wrong.push(format!(
+                    "src/{name} uses {effect}, but room {} is pure",
+                    room.name
+                ));
+            }
+            for other in rooms_named(&text) {
+                used.entry(other).or_insert(name.clone());
+            }
+        }
+        used.remove(&room.name);
+        for (other, file) in &used {
+            if !room.uses.contains(other) {
+                wrong.push(format!(
+                    "src/{file} imports {other}, which room {} may not use: move what both need down, or, if the direction \
+                     itself is to change, say so in the table of src/README.md",
+                    room.name
+                ));
+            }
+        }
+        for other in room.uses.iter().filter(|other| !used.contains_key(*other)) {
+            wrong.push(format!(
+                "src/README.md lets room {} use {other}, and it does not",
+                room.name
+            ));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_table_has_every_room_below_those_that_it_uses() {
+    let mut known = BTreeSet::new();
+    for room in table() {
+        let unknown: Vec<_> = room.uses.difference(&known).collect();
+        assert!(
+            unknown.is_empty(),
+            "{} uses {unknown:?}, which come later or not at all",
+            room.name
+        );
+        known.insert(room.name);
+    }
+    let modules = std::fs::read_to_string(format!("{SOURCE}/lib.rs")).unwrap();
+    let modules: BTreeSet<_> = modules
+        .lines()
+        .filter_map(|l| l.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(
+        modules, known,
+        "the modules of src/lib.rs are the rows of src/README.md"
+    );
+}
