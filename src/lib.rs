@@ -15,3 +15,4 @@ pub mod plugin;
 pub mod reason;
 pub mod redirection;
 pub mod source;
+pub mod words;

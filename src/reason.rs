@@ -2,7 +2,7 @@
 //!
 //! Codes are public: they are the Event reason, the metric label and the field `reason` of `explain -o json`.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 macro_rules! reasons {
     ($($name:ident = $code:literal, $sentence:literal, $remedy:expr;)*) => {
@@ -94,11 +94,6 @@ reasons! {
 }
 
 impl Reason {
-    /// The reason of a code.
-    pub fn from_code(code: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|r| r.as_str() == code)
-    }
-
     /// This reason with what was found in the case at hand.
     pub fn because(self, cause: impl Into<String>) -> Explanation {
         Explanation {
@@ -106,6 +101,17 @@ impl Reason {
             cause: cause.into(),
             remedy: self.remedy().map(Cow::Borrowed),
         }
+    }
+}
+
+impl FromStr for Reason {
+    type Err = String;
+
+    fn from_str(code: &str) -> Result<Self, String> {
+        let reason = Self::ALL.iter().find(|r| r.as_str() == code);
+        reason
+            .copied()
+            .ok_or_else(|| format!("{} is no reason", quote(code)))
     }
 }
 
@@ -201,6 +207,7 @@ mod tests {
         let mut seen = std::collections::BTreeSet::new();
         for r in Reason::ALL {
             assert!(seen.insert(r.as_str()), "{r} twice");
+            assert_eq!(r.to_string().parse(), Ok(*r));
             assert!(
                 r.as_str().chars().all(char::is_alphanumeric)
                     && r.as_str().starts_with(char::is_uppercase),

@@ -18,6 +18,7 @@ use crate::{
     plan::summary,
     reason::{Explanation, Reason},
     redirection::{Findings, repair, verify},
+    words::words,
 };
 
 /// For one pod.
@@ -25,39 +26,16 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Longest pause between two pods, so that few pods are looked at soon after each other.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What was found of a redirected pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
-    Consistent,
-    Drifted,
-    Repaired,
-    Outdated,
-    Preempted,
-    Gone,
-    Failed,
-}
-
-impl State {
-    const ALL: [Self; 7] = [
-        Self::Consistent,
-        Self::Drifted,
-        Self::Repaired,
-        Self::Outdated,
-        Self::Preempted,
-        Self::Gone,
-        Self::Failed,
-    ];
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Consistent => "consistent",
-            Self::Drifted => "drifted",
-            Self::Repaired => "repaired",
-            Self::Outdated => "outdated",
-            Self::Preempted => "preempted",
-            Self::Gone => "gone",
-            Self::Failed => "failed",
-        }
+words! {
+    /// What was found of a redirected pod.
+    enum State("state of a redirected pod") {
+        Consistent = "consistent",
+        Drifted = "drifted",
+        Repaired = "repaired",
+        Outdated = "outdated",
+        Preempted = "preempted",
+        Gone = "gone",
+        Failed = "failed",
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     mesh::Metadata,
     reason::{Explanation, Reason},
     source::{Found, api, delays},
+    words::words,
 };
 
 /// How far the watch may be behind a pod that kubelet already starts.
@@ -20,21 +21,12 @@ const FIRST_LIST: Duration = Duration::from_secs(3);
 /// How long the API server may take to confirm what is kept.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Where an answer came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum From {
-    Cache,
-    Watch,
-    Api,
-}
-
-impl From {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Cache => "cache",
-            Self::Watch => "watch",
-            Self::Api => "api",
-        }
+words! {
+    /// Where an answer came from.
+    pub(super) enum From("source of an answer") {
+        Cache = "cache",
+        Watch = "watch",
+        Api = "api",
     }
 }
 

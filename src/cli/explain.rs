@@ -8,6 +8,7 @@ use super::{
 use crate::{
     mesh::{Decision, Input},
     reason::{Explanation, Reason},
+    words::words,
 };
 
 /// Arguments of `explain`.
@@ -35,12 +36,13 @@ struct Told<'a> {
     warnings: Vec<String>,
 }
 
-#[derive(Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    Redirect,
-    Skip,
-    Refuse,
+words! {
+    /// What becomes of a pod.
+    enum Outcome("outcome") {
+        Redirect = "redirect",
+        Skip = "skip",
+        Refuse = "refuse",
+    }
 }
 
 /// Explains every selected pod.

@@ -18,6 +18,7 @@ use crate::{
     reason::{Explanation, Reason},
     redirection::{Findings, verify},
     source::{bypassing, wire::Bypassing},
+    words::words,
 };
 
 /// Arguments of `verify`.
@@ -63,20 +64,21 @@ struct Told {
     in_front: Vec<Preempting>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    Consistent,
-    Drifted,
-    /// As it should be, but something of somebody else may decide before it.
-    Preempted,
-    /// As another version of this program made it.
-    Outdated,
-    /// The agent found it: it should be redirected, and nothing does it.
-    Bypassing,
-    /// Its network namespace is gone.
-    Gone,
-    Failed,
+words! {
+    /// What was found.
+    enum Outcome("outcome") {
+        Consistent = "consistent",
+        Drifted = "drifted",
+        /// As it should be, but a foreign rule may decide before it.
+        Preempted = "preempted",
+        /// As another version of this program made it.
+        Outdated = "outdated",
+        /// The agent found it: it should be redirected, and nothing does it.
+        Bypassing = "bypassing",
+        /// Its network namespace is gone.
+        Gone = "gone",
+        Failed = "failed",
+    }
 }
 
 /// Compares live redirections with what their ADDs were to make. Changes nothing.

@@ -1,52 +1,17 @@
-use std::{
-    ffi::{OsStr, OsString},
-    fmt,
-    path::PathBuf,
-};
+use std::{ffi::OsString, path::PathBuf};
 
-/// What the runtime wants done (`CNI_COMMAND`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the specification's")]
-pub enum Command {
-    Add,
-    Del,
-    Check,
-    Status,
-    Gc,
-    Version,
-}
+use crate::words::words;
 
-impl Command {
-    const ALL: [Self; 6] = [
-        Self::Add,
-        Self::Del,
-        Self::Check,
-        Self::Status,
-        Self::Gc,
-        Self::Version,
-    ];
-
-    /// As the specification writes it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Add => "ADD",
-            Self::Del => "DEL",
-            Self::Check => "CHECK",
-            Self::Status => "STATUS",
-            Self::Gc => "GC",
-            Self::Version => "VERSION",
-        }
-    }
-
-    /// The verb named by `CNI_COMMAND`, if there is one of that name.
-    pub fn parse(text: &OsStr) -> Option<Self> {
-        Self::ALL.into_iter().find(|c| text == c.as_str())
-    }
-}
-
-impl fmt::Display for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+words! {
+    /// What the runtime wants done (`CNI_COMMAND`).
+    #[expect(missing_docs, reason = "the names are the specification's")]
+    pub enum Command("CNI command") {
+        Add = "ADD",
+        Del = "DEL",
+        Check = "CHECK",
+        Status = "STATUS",
+        Gc = "GC",
+        Version = "VERSION",
     }
 }
 

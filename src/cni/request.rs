@@ -81,7 +81,7 @@ impl Config {
                 "the network configuration on stdin is not valid: {e}"
             ))
         })?;
-        let version = Version::parse(&text.cni_version).ok_or_else(|| {
+        let version = Version::of_config(&text.cni_version).ok_or_else(|| {
             RequestError::new(
                 1,
                 format!(

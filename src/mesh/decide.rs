@@ -2,7 +2,8 @@ use super::{
     Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod,
     Profile, ProfileOrigin, ProxyIdentity, Source, UnenrolledSidecar,
     enrolment::enrolled,
-    layers::{Traffic, may_override, resolve},
+    layers::{Traffic, resolve},
+    overrides::may_override,
     pod::{
         annotation::{INTERCEPTION_MODE, NETWORKS, REVISION, STATUS},
         env, label,
@@ -292,17 +293,17 @@ impl<'a> Case<'a> {
         let redirect = &self.profile.spec.redirect;
         note(
             "enrollment.mode",
-            Some(&format!("{:?}", self.profile.spec.enrolment.mode)),
+            Some(self.profile.spec.enrolment.mode.as_str()),
             of_profile,
         );
         note(
             "redirect.interfaces",
-            Some(&format!("{:?}", redirect.interfaces)),
+            Some(redirect.interfaces.as_str()),
             of_profile,
         );
         note(
             "redirect.ipFamilies",
-            Some(&format!("{:?}", redirect.ip_families)),
+            Some(redirect.ip_families.as_str()),
             of_profile,
         );
         note(

@@ -2,6 +2,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{IfName, Selection};
+use crate::words::words;
 
 /// What is to be redirected, fully resolved and parsed. Together with the pod's interfaces it determines the rules.
 ///
@@ -30,13 +31,14 @@ pub struct Intent {
     pub backend: Backend,
 }
 
-/// How inbound connections reach the sidecar.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-#[expect(missing_docs, reason = "the names are Istio's")]
-pub enum InterceptionMode {
-    Redirect,
-    Tproxy,
+words! {
+    /// How inbound connections reach the sidecar.
+    pub enum InterceptionMode("interception mode") {
+        /// By NAT: the application sees the sidecar's address.
+        Redirect = "REDIRECT",
+        /// Transparently: the application may see the client's address.
+        Tproxy = "TPROXY",
+    }
 }
 
 /// Whose own connections are not redirected.
@@ -104,34 +106,40 @@ pub struct OwnerGroups {
     pub exclude: Vec<u32>,
 }
 
-/// `redirect.interfaces`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Interfaces {
-    /// Every interface that is not excluded.
-    #[default]
-    All,
-    /// eth0 and every interface that holds a default route when the pod starts.
-    Primary,
+words! {
+    /// Which interfaces are captured.
+    #[derive(Default)]
+    pub enum Interfaces("redirect.interfaces") {
+        /// Every interface that is not excluded.
+        #[default]
+        All = "All",
+        /// eth0 and every interface that holds a default route when the pod starts.
+        Primary = "Primary",
+    }
 }
 
-/// `redirect.ipFamilies`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum IpFamilies {
-    /// IPv4; IPv6 iff the sidecar serves both or eth0 has no IPv4 address.
-    #[default]
-    Proxy,
-    /// Both, always.
-    All,
+words! {
+    /// Which address families are captured.
+    #[derive(Default)]
+    pub enum IpFamilies("redirect.ipFamilies") {
+        /// IPv4; IPv6 where the sidecar serves both or eth0 has no IPv4 address.
+        #[default]
+        Proxy = "Proxy",
+        /// Both, always.
+        All = "All",
+    }
 }
 
-/// `redirect.backend`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Backend {
-    /// nftables where the kernel has it.
-    #[default]
-    Auto,
-    /// nf_tables over netlink.
-    Nftables,
-    /// iptables-restore.
-    Iptables,
+words! {
+    /// What carries the rules.
+    #[derive(Default)]
+    pub enum Backend("redirect.backend") {
+        /// nftables where the kernel has it, else iptables.
+        #[default]
+        Auto = "Auto",
+        /// nf_tables over netlink.
+        Nftables = "Nftables",
+        /// iptables-restore.
+        Iptables = "Iptables",
+    }
 }

@@ -1,44 +1,27 @@
 //! Traffic settings in layers: built in < profile < NAD < pod annotation. Exclude lists are united, other keys replaced.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use super::{
-    Attachment, Inbound, Key, Outbound, Pod, ProfileSpec, Selection, TrafficSettings,
-    pod::annotation::STATUS_PORT,
-    values::{comma, unite},
+    Attachment, IfName, Inbound, Key, Outbound, Pod, ProfileSpec, Redirect, TrafficSettings,
+    overrides::said_by_pod,
+    traffic::Resolved,
+    values::{Entry, Value, comma, unite},
 };
 use crate::{
-    mesh::{IfName, Redirect},
     reason::{Explanation, Reason},
+    words::words,
 };
 
-/// Whose word something is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum Source {
-    #[serde(rename = "pod")]
-    Pod,
-    #[serde(rename = "namespace")]
-    Namespace,
-    #[serde(rename = "NAD")]
-    Nad,
-    #[serde(rename = "profile")]
-    Profile,
-    #[serde(rename = "built in")]
-    BuiltIn,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Pod => "pod",
-            Self::Namespace => "namespace",
-            Self::Nad => "NAD",
-            Self::Profile => "profile",
-            Self::BuiltIn => "built in",
-        })
+words! {
+    /// Whose word something is.
+    #[expect(missing_docs, reason = "the names say it")]
+    pub enum Source("source of an input") {
+        Pod = "pod",
+        Namespace = "namespace",
+        Nad = "NAD",
+        Profile = "profile",
+        BuiltIn = "built in",
     }
 }
 
@@ -54,25 +37,19 @@ pub struct Input {
 /// The layers, resolved.
 pub(super) struct Traffic {
     pub(super) inbound: Inbound,
-    /// Without owner groups.
     pub(super) outbound: Outbound,
     pub(super) exclude_interfaces: Vec<IfName>,
     pub(super) reroute_interfaces: Vec<IfName>,
     pub(super) inputs: Vec<Input>,
 }
 
-/// Most entries that the layers may have together; each list is bounded by itself as well.
-const MOST_TOGETHER: usize = 256;
-/// The same of interfaces.
-const MOST_INTERFACES_TOGETHER: usize = 16;
-
-/// Resolves what pod, attachment and profile say, which [`may_override`] allowed.
+/// Resolves what pod, attachment and profile say, which [`may_override`](super::overrides::may_override) allowed.
 pub(super) fn resolve(
     pod: &Pod,
     attachment: &Attachment,
     profile: &ProfileSpec,
 ) -> Result<Traffic, Explanation> {
-    let of_pod = annotations(pod, profile)?;
+    let of_pod = said_by_pod(pod, profile)?;
     let mut layers = Layers {
         said: [
             (Source::Pod, &of_pod),
@@ -81,148 +58,49 @@ pub(super) fn resolve(
         ],
         inputs: vec![],
     };
-    let include_inbound = layers.replaced(
-        Key::IncludeInboundPorts,
-        |t| t.include_inbound_ports.clone(),
-        Selection::All,
-    );
-    let mut exclude_inbound = layers.united(
-        Key::ExcludeInboundPorts,
-        |t| t.exclude_inbound_ports.as_deref(),
-        &[],
-    )?;
+    let Resolved {
+        include_inbound_ports,
+        mut exclude_inbound_ports,
+        include_outbound_ip_ranges,
+        exclude_outbound_ip_ranges,
+        include_outbound_ports,
+        exclude_outbound_ports,
+        exclude_interfaces,
+        reroute_virtual_interfaces,
+    } = Resolved::of(&mut layers)?;
     let always = &profile.redirect.always_excluded_inbound_ports;
-    unite(&mut exclude_inbound, always);
-    let include_ranges = layers.replaced(
-        Key::IncludeOutboundIPRanges,
-        |t| t.include_outbound_ip_ranges.clone(),
-        Selection::All,
-    );
-    let exclude_ranges = layers.united(
-        Key::ExcludeOutboundIPRanges,
-        |t| t.exclude_outbound_ip_ranges.as_deref(),
-        &[],
-    )?;
-    let include_ports = layers.replaced(
-        Key::IncludeOutboundPorts,
-        |t| t.include_outbound_ports.clone(),
-        vec![],
-    );
-    let exclude_ports = layers.united(
-        Key::ExcludeOutboundPorts,
-        |t| t.exclude_outbound_ports.as_deref(),
-        &[15020],
-    )?;
-    let exclude_interfaces = layers.united(
-        Key::ExcludeInterfaces,
-        |t| t.exclude_interfaces.as_deref(),
-        &[],
-    )?;
-    let reroute_interfaces = layers.replaced(
-        Key::RerouteVirtualInterfaces,
-        |t| t.reroute_virtual_interfaces.clone(),
-        vec![],
-    );
+    unite(&mut exclude_inbound_ports, always);
+    let is_built_in = *always == Redirect::default().always_excluded_inbound_ports;
     let mut inputs = layers.inputs;
-    let source = if *always == Redirect::default().always_excluded_inbound_ports {
-        Source::BuiltIn
-    } else {
-        Source::Profile
-    };
     inputs.push(Input {
         name: "alwaysExcludedInboundPorts".into(),
         value: comma(always),
-        source,
+        source: if is_built_in {
+            Source::BuiltIn
+        } else {
+            Source::Profile
+        },
     });
     Ok(Traffic {
         inbound: Inbound {
-            include: include_inbound,
-            exclude: exclude_inbound,
+            include: include_inbound_ports,
+            exclude: exclude_inbound_ports,
         },
         outbound: Outbound {
-            include_ranges,
-            exclude_ranges,
-            include_ports,
-            exclude_ports,
+            include_ranges: include_outbound_ip_ranges,
+            exclude_ranges: exclude_outbound_ip_ranges,
+            include_ports: include_outbound_ports,
+            exclude_ports: exclude_outbound_ports,
             owner_groups: profile.redirect.outbound_owner_groups.0.clone(),
         },
         exclude_interfaces,
-        reroute_interfaces,
+        reroute_interfaces: reroute_virtual_interfaces,
         inputs,
     })
 }
 
-/// The annotation that sets `key` on this pod, with its text.
-fn annotation_of(pod: &Pod, key: Key) -> Option<(&'static str, &str)> {
-    key.annotations()
-        .iter()
-        .find_map(|name| Some((*name, pod.annotation(name)?)))
-}
-
-/// Whether the annotation is only what Istio's injector writes on every pod: then the pod has not said it.
-fn is_injectors(pod: &Pod, key: Key, text: &str) -> bool {
-    match key {
-        Key::IncludeInboundPorts | Key::IncludeOutboundIPRanges => text == "*",
-        Key::ExcludeInboundPorts => {
-            let status_port = pod.annotation(STATUS_PORT).unwrap_or("15020");
-            text.split(',')
-                .map(str::trim)
-                .all(|port| port.is_empty() || port == status_port)
-        }
-        Key::ExcludeOutboundIPRanges
-        | Key::IncludeOutboundPorts
-        | Key::ExcludeOutboundPorts
-        | Key::ExcludeInterfaces
-        | Key::RerouteVirtualInterfaces => false,
-    }
-}
-
-/// Whether tenants set only what the profile lets them set.
-pub(super) fn may_override(
-    pod: &Pod,
-    attachment: &Attachment,
-    profile: &ProfileSpec,
-) -> Result<(), Explanation> {
-    for key in Key::ALL
-        .into_iter()
-        .filter(|key| !profile.tenants_may_set(*key))
-    {
-        if let Some((name, _)) =
-            annotation_of(pod, key).filter(|(_, text)| !is_injectors(pod, key, text))
-        {
-            return Err(Reason::OverrideNotAllowed.because(format!(
-                "the profile does not let pods set annotation {name}"
-            )));
-        }
-        if attachment.traffic.get(key).is_some() {
-            return Err(Reason::OverrideNotAllowed.because(format!(
-                "the profile does not let network attachments set traffic.{key}"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// What the pod says. The injector's exclusion of the status port is kept, as exclusions only add up, but not where tenants may not
-/// exclude ports: they could name any port the status port. An admin with another one than 15020 has it always excluded.
-fn annotations(pod: &Pod, profile: &ProfileSpec) -> Result<TrafficSettings, Explanation> {
-    let mut settings = TrafficSettings::default();
-    for key in Key::ALL {
-        let Some((name, text)) = annotation_of(pod, key) else {
-            continue;
-        };
-        let adds_up = key == Key::ExcludeInboundPorts && profile.tenants_may_set(key);
-        if is_injectors(pod, key, text) && !adds_up {
-            continue;
-        }
-        settings
-            .set(key, text)
-            .map_err(|e| Reason::InvalidAnnotation.because(format!("annotation {name}: {e}")))?;
-    }
-    Ok(settings)
-}
-
-struct Layers<'a> {
+/// What each layer says, and what came of it.
+pub(super) struct Layers<'a> {
     /// The highest first.
     said: [(Source, &'a TrafficSettings); 3],
     inputs: Vec<Input>,
@@ -230,52 +108,43 @@ struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     /// The word of the highest layer that says anything.
-    fn replaced<T>(
+    pub(super) fn replaced<T: Value + 'a>(
         &mut self,
         key: Key,
-        get: impl Fn(&TrafficSettings) -> Option<T>,
+        get: impl Fn(&'a TrafficSettings) -> Option<&'a T>,
         built_in: T,
-    ) -> T {
+    ) -> Result<T, Explanation> {
         for (source, settings) in self.said {
             if let Some(value) = get(settings) {
-                self.told(key, settings.get(key).unwrap_or_default(), source);
-                return value;
+                self.input(key, value, source);
+                return Ok(value.clone());
             }
         }
-        if matches!(key, Key::IncludeInboundPorts | Key::IncludeOutboundIPRanges) {
-            self.told(key, "*".into(), Source::BuiltIn);
-        }
-        built_in
+        self.built_in(key, &built_in);
+        Ok(built_in)
     }
 
     /// The words of all layers together; the built-in default only where none says anything.
-    fn united<T>(
+    pub(super) fn united<T: Entry + 'a>(
         &mut self,
         key: Key,
-        get: impl Fn(&'a TrafficSettings) -> Option<&'a [T]>,
-        built_in: &[T],
-    ) -> Result<Vec<T>, Explanation>
-    where
-        T: PartialEq + Clone + fmt::Display + 'a,
-    {
-        let (mut all, mut anybody) = (Vec::new(), false);
+        get: impl Fn(&'a TrafficSettings) -> Option<&'a Vec<T>>,
+        built_in: Vec<T>,
+    ) -> Result<Vec<T>, Explanation> {
+        let (mut all, mut is_said) = (Vec::new(), false);
         for (source, settings) in self.said {
             if let Some(list) = get(settings) {
-                anybody = true;
+                is_said = true;
                 unite(&mut all, list);
-                self.told(key, comma(list), source);
+                self.input(key, list, source);
             }
         }
-        if !anybody && !built_in.is_empty() {
-            all = built_in.to_vec();
-            self.told(key, comma(built_in), Source::BuiltIn);
+        if !is_said {
+            self.built_in(key, &built_in);
+            return Ok(built_in);
         }
-        let most = if key == Key::ExcludeInterfaces {
-            MOST_INTERFACES_TOGETHER
-        } else {
-            MOST_TOGETHER
-        };
-        if all.len() > most {
+        if all.len() > T::MOST {
+            let most = T::MOST;
             return Err(Reason::InvalidAnnotation.because(format!(
                 "{key} has more than {most} entries in pod, NAD and profile together"
             )));
@@ -283,10 +152,16 @@ impl<'a> Layers<'a> {
         Ok(all)
     }
 
-    fn told(&mut self, key: Key, value: String, source: Source) {
+    fn built_in(&mut self, key: Key, value: &impl Value) {
+        if !value.text().is_empty() {
+            self.input(key, value, Source::BuiltIn);
+        }
+    }
+
+    fn input(&mut self, key: Key, value: &impl Value, source: Source) {
         self.inputs.push(Input {
             name: key.to_string(),
-            value,
+            value: value.text(),
             source,
         });
     }
@@ -368,53 +243,6 @@ mod tests {
             excluded(&[("traffic.sidecar.istio.io/excludeOutboundPorts", "22")]),
             [22]
         );
-    }
-
-    #[test]
-    fn tenants_are_held_to_what_they_may_override_but_the_injector_is_no_tenant() {
-        let spec = profile("{tenants: {mayOverride: [excludeOutboundPorts]}}");
-        assert!(may_override(&pod(INJECTED), &Attachment::default(), &spec).is_ok());
-        let chosen = [
-            ("status.sidecar.istio.io/port", "8080"),
-            ("traffic.sidecar.istio.io/excludeInboundPorts", "8080"),
-        ];
-        let excluded = |spec| {
-            resolve(&pod(&chosen), &Attachment::default(), spec)
-                .unwrap()
-                .inbound
-                .exclude
-        };
-        assert_eq!(
-            excluded(&spec),
-            [15020, 15021, 15090],
-            "a tenant cannot name any port the status port"
-        );
-        assert_eq!(excluded(&profile("{}")), [8080, 15020, 15021, 15090]);
-        for (annotations, nad, part) in [
-            (
-                &[("traffic.sidecar.istio.io/excludeInboundPorts", "22,15020")][..],
-                None,
-                "annotation traffic.sidecar.istio.io/excludeInboundPorts",
-            ),
-            (
-                &[("istio.io/reroute-virtual-interfaces", "nonsense!")],
-                None,
-                "istio.io/reroute-virtual-interfaces",
-            ),
-            (
-                &[],
-                Some(r#"{"traffic":{"excludeInterfaces":"net1"}}"#),
-                "traffic.excludeInterfaces",
-            ),
-        ] {
-            let error = may_override(&pod(annotations), &Attachment::parse(nad).unwrap(), &spec)
-                .err()
-                .unwrap();
-            assert!(
-                error.reason == Reason::OverrideNotAllowed && error.cause.contains(part),
-                "{error}"
-            );
-        }
     }
 
     #[test]

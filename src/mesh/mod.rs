@@ -11,6 +11,7 @@ mod groups;
 mod ifname;
 mod intent;
 mod layers;
+mod overrides;
 mod pod;
 mod profile;
 mod selector;

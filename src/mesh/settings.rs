@@ -1,56 +1,69 @@
 //! The words that a MeshProfile may choose from.
 
-use serde::Deserialize;
+use crate::words::words;
 
-/// `enrollment.mode`: what enrols a namespace.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub enum EnrolmentMode {
-    /// Istio's labels on the namespace or the pod.
-    Istio,
-    /// `maistra.io/member-of` on the namespace (OpenShift Service Mesh 2).
-    Maistra,
-    /// Either of the two.
-    #[default]
-    Either,
-    /// The profile's `namespaceSelector`, whatever pods say.
-    Selector,
+words! {
+    /// What enrolls a namespace or a pod.
+    #[derive(Default)]
+    pub enum EnrolmentMode("enrollment.mode") {
+        /// Istio's labels on the namespace or the pod.
+        Istio = "Istio",
+        /// `maistra.io/member-of` on the namespace (OpenShift Service Mesh 2).
+        Maistra = "Maistra",
+        /// Either of the two.
+        #[default]
+        Either = "Either",
+        /// The profile's `namespaceSelector`, whatever pods say.
+        Selector = "Selector",
+    }
 }
 
-/// `enrollment.unenrolledSidecar`: a pod has a sidecar but neither it nor its namespace is enrolled.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum UnenrolledSidecar {
-    #[default]
-    Refuse,
-    Redirect,
+words! {
+    /// What happens to a pod that has a sidecar, where neither it nor its namespace is enrolled.
+    #[derive(Default)]
+    pub enum UnenrolledSidecar("enrollment.unenrolledSidecar") {
+        /// It does not start.
+        #[default]
+        Refuse = "Refuse",
+        /// It is redirected, with a Warning.
+        Redirect = "Redirect",
+    }
 }
 
-/// `enrollment.missingSidecar`: a pod asks for a sidecar and has none.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum MissingSidecar {
-    #[default]
-    Refuse,
-    Warn,
+words! {
+    /// What happens to a pod that asks for a sidecar and has none.
+    #[derive(Default)]
+    pub enum MissingSidecar("enrollment.missingSidecar") {
+        /// It does not start.
+        #[default]
+        Refuse = "Refuse",
+        /// It is left alone, with a Warning.
+        Warn = "Warn",
+    }
 }
 
-/// `attachment.placement`: where NetworkAttachmentDefinitions are made.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-pub enum Placement {
-    /// In every governed namespace and in `default`.
-    #[default]
-    PerNamespace,
-    /// In `default` only.
-    Shared,
-    /// Nowhere: tenants write their own.
-    None,
+words! {
+    /// Where NetworkAttachmentDefinitions are made.
+    #[derive(Default)]
+    pub enum Placement("attachment.placement") {
+        /// In every governed namespace and in `default`.
+        #[default]
+        PerNamespace = "PerNamespace",
+        /// In `default` only.
+        Shared = "Shared",
+        /// Nowhere: tenants write their own.
+        None = "None",
+    }
 }
 
-/// `drift`: what is done about a redirection that changed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub enum DriftPolicy {
-    #[default]
-    Report,
-    Repair,
+words! {
+    /// What is done about a redirection that has changed.
+    #[derive(Default)]
+    pub enum DriftPolicy("drift") {
+        /// It is reported.
+        #[default]
+        Report = "Report",
+        /// It is reported and made right again.
+        Repair = "Repair",
+    }
 }

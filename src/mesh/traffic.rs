@@ -1,151 +1,114 @@
-use std::{collections::BTreeMap, fmt, str::FromStr};
+//! The traffic settings: which connections are redirected. A setting is one row of a table here. From it come its key, what the layers say
+//! of it, how they are merged, and what a MeshProfile may let tenants override.
+
+use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{
-    IfName, Selection,
-    values::{comma, interfaces, networks, ports, selection},
-};
-use crate::reason::quote;
+use super::{IfName, Selection, layers::Layers, values::Value};
+use crate::{reason::Explanation, words::words};
 
-/// A traffic setting: which connections are redirected.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "the names are Istio's")]
-pub enum Key {
-    IncludeInboundPorts,
-    ExcludeInboundPorts,
-    IncludeOutboundIPRanges,
-    ExcludeOutboundIPRanges,
-    IncludeOutboundPorts,
-    ExcludeOutboundPorts,
-    ExcludeInterfaces,
-    RerouteVirtualInterfaces,
+/// What Istio's injector writes on every pod for a setting: then the pod has not said it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Injected {
+    /// Nothing.
+    Nothing,
+    /// `*`
+    All,
+    /// The sidecar's status port.
+    StatusPort,
 }
 
-impl Key {
-    /// All keys, in the order in which they are read and told.
-    pub const ALL: [Self; 8] = [
-        Self::IncludeInboundPorts,
-        Self::ExcludeInboundPorts,
-        Self::IncludeOutboundIPRanges,
-        Self::ExcludeOutboundIPRanges,
-        Self::IncludeOutboundPorts,
-        Self::ExcludeOutboundPorts,
-        Self::ExcludeInterfaces,
-        Self::RerouteVirtualInterfaces,
-    ];
-
-    /// The key in `meshOptin.traffic`, `spec.redirect.traffic` and `tenants.mayOverride`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::IncludeInboundPorts => "includeInboundPorts",
-            Self::ExcludeInboundPorts => "excludeInboundPorts",
-            Self::IncludeOutboundIPRanges => "includeOutboundIPRanges",
-            Self::ExcludeOutboundIPRanges => "excludeOutboundIPRanges",
-            Self::IncludeOutboundPorts => "includeOutboundPorts",
-            Self::ExcludeOutboundPorts => "excludeOutboundPorts",
-            Self::ExcludeInterfaces => "excludeInterfaces",
-            Self::RerouteVirtualInterfaces => "rerouteVirtualInterfaces",
-        }
-    }
-
-    /// The pod annotations that set it; the first that is present counts.
-    pub const fn annotations(self) -> &'static [&'static str] {
-        match self {
-            Self::IncludeInboundPorts => &["traffic.sidecar.istio.io/includeInboundPorts"],
-            Self::ExcludeInboundPorts => &["traffic.sidecar.istio.io/excludeInboundPorts"],
-            Self::IncludeOutboundIPRanges => &["traffic.sidecar.istio.io/includeOutboundIPRanges"],
-            Self::ExcludeOutboundIPRanges => &["traffic.sidecar.istio.io/excludeOutboundIPRanges"],
-            Self::IncludeOutboundPorts => &["traffic.sidecar.istio.io/includeOutboundPorts"],
-            Self::ExcludeOutboundPorts => &["traffic.sidecar.istio.io/excludeOutboundPorts"],
-            Self::ExcludeInterfaces => &["traffic.sidecar.istio.io/excludeInterfaces"],
-            Self::RerouteVirtualInterfaces => &[
-                "istio.io/reroute-virtual-interfaces",
-                "traffic.sidecar.istio.io/kubevirtInterfaces",
-            ],
-        }
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Key {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        if text == "kubevirtInterfaces" {
-            return Ok(Self::RerouteVirtualInterfaces); // Istio's deprecated name
-        }
-        Self::ALL
-            .into_iter()
-            .find(|k| k.as_str() == text)
-            .ok_or_else(|| {
-                format!(
-                    "{} is no traffic setting; there are {}",
-                    quote(text),
-                    comma(&Self::ALL)
-                )
-            })
-    }
-}
-
-/// What one layer (pod, NAD or profile) says about traffic; `None` where it says nothing.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are Istio's")]
-pub struct TrafficSettings {
-    pub include_inbound_ports: Option<Selection<u16>>,
-    pub exclude_inbound_ports: Option<Vec<u16>>,
-    pub include_outbound_ip_ranges: Option<Selection<IpNet>>,
-    pub exclude_outbound_ip_ranges: Option<Vec<IpNet>>,
-    pub include_outbound_ports: Option<Vec<u16>>,
-    pub exclude_outbound_ports: Option<Vec<u16>>,
-    pub exclude_interfaces: Option<Vec<IfName>>,
-    pub reroute_virtual_interfaces: Option<Vec<IfName>>,
-}
-
-impl TrafficSettings {
-    /// Sets `key` from text in the annotations' syntax.
-    pub fn set(&mut self, key: Key, text: &str) -> Result<(), String> {
-        match key {
-            Key::IncludeInboundPorts => self.include_inbound_ports = Some(selection(text, ports)?),
-            Key::ExcludeInboundPorts => self.exclude_inbound_ports = Some(ports(text)?),
-            Key::IncludeOutboundIPRanges => {
-                self.include_outbound_ip_ranges = Some(selection(text, networks)?)
-            }
-            Key::ExcludeOutboundIPRanges => self.exclude_outbound_ip_ranges = Some(networks(text)?),
-            Key::IncludeOutboundPorts => self.include_outbound_ports = Some(ports(text)?),
-            Key::ExcludeOutboundPorts => self.exclude_outbound_ports = Some(ports(text)?),
-            Key::ExcludeInterfaces => self.exclude_interfaces = Some(interfaces(text)?),
-            Key::RerouteVirtualInterfaces => {
-                self.reroute_virtual_interfaces = Some(interfaces(text)?)
+/// Makes all that a setting needs from its row:
+/// `Key field "name" as Type, merge(built-in default), Injected, [annotations];`
+/// The merge is `replaced`, by the highest layer that says anything, or `united`.
+macro_rules! traffic_keys {
+    ($(
+        $(#[doc = $doc:literal])+
+        $key:ident $field:ident $name:literal $(| $alias:literal)* as $type:ty,
+        $merge:ident($built_in:expr), $injected:ident, [$($annotation:literal),+];
+    )+) => {
+        words! {
+            /// A traffic setting, in the order in which they are read and shown. The word is its key in `meshOptin.traffic`,
+            /// `spec.redirect.traffic` and `tenants.mayOverride`.
+            pub enum Key("traffic setting") {
+                $($(#[doc = $doc])+ $key = $name $(| $alias)*,)+
             }
         }
-        Ok(())
-    }
 
-    /// What this layer says of `key`, in the annotations' syntax.
-    pub fn get(&self, key: Key) -> Option<String> {
-        match key {
-            Key::IncludeInboundPorts => {
-                self.include_inbound_ports.as_ref().map(ToString::to_string)
+        impl Key {
+            /// The pod annotations that set it; the first that is present counts.
+            pub const fn annotations(self) -> &'static [&'static str] {
+                match self { $(Self::$key => &[$($annotation),+],)+ }
             }
-            Key::ExcludeInboundPorts => self.exclude_inbound_ports.as_deref().map(comma),
-            Key::IncludeOutboundIPRanges => self
-                .include_outbound_ip_ranges
-                .as_ref()
-                .map(ToString::to_string),
-            Key::ExcludeOutboundIPRanges => self.exclude_outbound_ip_ranges.as_deref().map(comma),
-            Key::IncludeOutboundPorts => self.include_outbound_ports.as_deref().map(comma),
-            Key::ExcludeOutboundPorts => self.exclude_outbound_ports.as_deref().map(comma),
-            Key::ExcludeInterfaces => self.exclude_interfaces.as_deref().map(comma),
-            Key::RerouteVirtualInterfaces => self.reroute_virtual_interfaces.as_deref().map(comma),
+
+            pub(super) const fn injected(self) -> Injected {
+                match self { $(Self::$key => Injected::$injected,)+ }
+            }
         }
-    }
+
+        /// What one layer (pod, NAD or profile) says about traffic; `None` where it says nothing.
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub struct TrafficSettings {
+            $($(#[doc = $doc])+ pub $field: Option<$type>,)+
+        }
+
+        impl TrafficSettings {
+            /// Sets `key` from text in the annotations' syntax.
+            pub fn set(&mut self, key: Key, text: &str) -> Result<(), String> {
+                match key { $(Key::$key => self.$field = Some(Value::parse(text)?),)+ }
+                Ok(())
+            }
+
+            /// What this layer says of `key`, in the annotations' syntax.
+            pub fn get(&self, key: Key) -> Option<String> {
+                match key { $(Key::$key => self.$field.as_ref().map(Value::text),)+ }
+            }
+        }
+
+        /// The settings of all layers together.
+        pub(super) struct Resolved {
+            $(pub(super) $field: $type,)+
+        }
+
+        impl Resolved {
+            pub(super) fn of(layers: &mut Layers<'_>) -> Result<Self, Explanation> {
+                Ok(Self {
+                    $($field: layers.$merge(Key::$key, |said| said.$field.as_ref(), $built_in)?,)+
+                })
+            }
+        }
+    };
+}
+
+traffic_keys! {
+    /// Inbound ports that are captured; `*` is all.
+    IncludeInboundPorts include_inbound_ports "includeInboundPorts" as Selection<u16>,
+        replaced(Selection::All), All, ["traffic.sidecar.istio.io/includeInboundPorts"];
+    /// Inbound ports that are left alone, where all are captured.
+    ExcludeInboundPorts exclude_inbound_ports "excludeInboundPorts" as Vec<u16>,
+        united(vec![]), StatusPort, ["traffic.sidecar.istio.io/excludeInboundPorts"];
+    /// Destinations that are captured, as networks; `*` is all.
+    IncludeOutboundIPRanges include_outbound_ip_ranges "includeOutboundIPRanges" as Selection<IpNet>,
+        replaced(Selection::All), All, ["traffic.sidecar.istio.io/includeOutboundIPRanges"];
+    /// Destinations that are left alone, as networks.
+    ExcludeOutboundIPRanges exclude_outbound_ip_ranges "excludeOutboundIPRanges" as Vec<IpNet>,
+        united(vec![]), Nothing, ["traffic.sidecar.istio.io/excludeOutboundIPRanges"];
+    /// Outbound ports that are captured whatever the destination.
+    IncludeOutboundPorts include_outbound_ports "includeOutboundPorts" as Vec<u16>,
+        replaced(vec![]), Nothing, ["traffic.sidecar.istio.io/includeOutboundPorts"];
+    /// Outbound ports that are left alone.
+    ExcludeOutboundPorts exclude_outbound_ports "excludeOutboundPorts" as Vec<u16>,
+        united(vec![15020]), Nothing, ["traffic.sidecar.istio.io/excludeOutboundPorts"];
+    /// Interfaces that are left alone.
+    ExcludeInterfaces exclude_interfaces "excludeInterfaces" as Vec<IfName>,
+        united(vec![]), Nothing, ["traffic.sidecar.istio.io/excludeInterfaces"];
+    /// Interfaces of virtual machines, whose inbound traffic is treated as the pod's outbound.
+    RerouteVirtualInterfaces reroute_virtual_interfaces
+        "rerouteVirtualInterfaces" | "kubevirtInterfaces" as Vec<IfName>,
+        replaced(vec![]), Nothing,
+        ["istio.io/reroute-virtual-interfaces", "traffic.sidecar.istio.io/kubevirtInterfaces"];
 }
 
 /// From a map of texts, as NADs and profiles write it.
@@ -153,7 +116,7 @@ impl<'de> Deserialize<'de> for TrafficSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut settings = Self::default();
         for (key, text) in BTreeMap::<String, String>::deserialize(deserializer)? {
-            let key = key.parse().map_err(de::Error::custom)?;
+            let key: Key = key.parse().map_err(de::Error::custom)?;
             if settings.get(key).is_some() {
                 return Err(de::Error::custom(format!("traffic.{key} is given twice")));
             }

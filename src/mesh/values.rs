@@ -38,53 +38,88 @@ pub(crate) fn comma<T: fmt::Display>(list: &[T]) -> String {
         .join(",")
 }
 
-/// `*` or what `only` reads.
-pub(super) fn selection<T>(
-    text: &str,
-    only: impl FnOnce(&str) -> Result<Vec<T>, String>,
-) -> Result<Selection<T>, String> {
-    if text == "*" {
-        Ok(Selection::All)
-    } else {
-        only(text).map(Selection::Only)
+/// The value of a traffic setting.
+pub(super) trait Value: Clone + Sized {
+    /// Reads it in the annotations' syntax.
+    fn parse(text: &str) -> Result<Self, String>;
+    /// Writes it in the annotations' syntax.
+    fn text(&self) -> String;
+}
+
+/// An entry of a list.
+pub(super) trait Entry: Clone + PartialEq + fmt::Display {
+    /// Most entries of a list, and of what several layers say together.
+    const MOST: usize;
+    /// Reads a list in the annotations' syntax.
+    fn list(text: &str) -> Result<Vec<Self>, String>;
+}
+
+impl<T: Entry> Value for Vec<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        T::list(text)
+    }
+
+    fn text(&self) -> String {
+        comma(self)
     }
 }
 
-/// Ports: decimal, 0 to 65535, comma-separated; blank is none.
-pub(super) fn ports(text: &str) -> Result<Vec<u16>, String> {
-    list(text, MOST_ENTRIES, |e| {
-        let digits = !e.is_empty() && e.bytes().all(|b| b.is_ascii_digit());
-        digits
-            .then(|| u16::from_str(e).ok())
-            .flatten()
-            .ok_or_else(|| format!("{} is no port from 0 to 65535", quote(e)))
-    })
-}
-
-/// Networks: `address/length`, comma-separated without white space; host bits are allowed and kept; empty is none.
-pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, String> {
-    // ipnet's own parser takes octets with leading zeros, which iptables would read as octal
-    let network = |e: &str| {
-        let (address, length) = e.split_once('/')?;
-        let digits = length.bytes().all(|b| b.is_ascii_digit())
-            && (length == "0" || !length.starts_with('0'));
-        IpNet::new(
-            address.parse().ok()?,
-            length.parse().ok().filter(|_| digits)?,
-        )
-        .ok()
-    };
-    if text.is_empty() {
-        return Ok(Vec::new());
+impl<T: Entry> Value for Selection<T> {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "*" => Ok(Self::All),
+            _ => T::list(text).map(Self::Only),
+        }
     }
-    split(text, MOST_ENTRIES, |e| {
-        network(e).ok_or_else(|| format!("{} is no network of the form address/length", quote(e)))
-    })
+
+    fn text(&self) -> String {
+        self.to_string()
+    }
 }
 
-/// Interface names, comma-separated; blank is none.
-pub(super) fn interfaces(text: &str) -> Result<Vec<IfName>, String> {
-    list(text, MOST_INTERFACES, IfName::from_str)
+/// A port: decimal, 0 to 65535. A list is comma-separated; blank is none.
+impl Entry for u16 {
+    const MOST: usize = MOST_ENTRIES;
+
+    fn list(text: &str) -> Result<Vec<Self>, String> {
+        list(text, Self::MOST, |e| {
+            let digits = !e.is_empty() && e.bytes().all(|b| b.is_ascii_digit());
+            let port = digits.then(|| Self::from_str(e).ok()).flatten();
+            port.ok_or_else(|| format!("{} is no port from 0 to 65535", quote(e)))
+        })
+    }
+}
+
+/// A network: `address/length`; host bits are allowed and kept. A list is comma-separated without white space; empty is none.
+impl Entry for IpNet {
+    const MOST: usize = MOST_ENTRIES;
+
+    fn list(text: &str) -> Result<Vec<Self>, String> {
+        // ipnet's own parser takes octets with leading zeros, which iptables would read as octal
+        let network = |e: &str| {
+            let (address, length) = e.split_once('/')?;
+            let digits = length.bytes().all(|b| b.is_ascii_digit())
+                && (length == "0" || !length.starts_with('0'));
+            let length = length.parse().ok().filter(|_| digits)?;
+            Self::new(address.parse().ok()?, length).ok()
+        };
+        if text.is_empty() {
+            return Ok(Vec::new());
+        }
+        split(text, Self::MOST, |e| {
+            network(e)
+                .ok_or_else(|| format!("{} is no network of the form address/length", quote(e)))
+        })
+    }
+}
+
+/// An interface's name. A list is comma-separated; blank is none.
+impl Entry for IfName {
+    const MOST: usize = MOST_INTERFACES;
+
+    fn list(text: &str) -> Result<Vec<Self>, String> {
+        list(text, Self::MOST, Self::from_str)
+    }
 }
 
 /// Adds what is not there yet, keeping order.
@@ -129,26 +164,26 @@ mod tests {
 
     #[test]
     fn ports_are_numbers_once_each() {
-        assert_eq!(ports(" 80, 443 ,80,080 ").unwrap(), [80, 443]);
-        assert_eq!(ports("0,65535").unwrap(), [0, 65535]);
-        assert_eq!(ports("  ").unwrap(), [0u16; 0]);
+        assert_eq!(u16::list(" 80, 443 ,80,080 ").unwrap(), [80, 443]);
+        assert_eq!(u16::list("0,65535").unwrap(), [0, 65535]);
+        assert_eq!(u16::list("  ").unwrap(), [0u16; 0]);
         for bad in [
             "80,", ",80", "80,,81", "65536", "-1", "+1", "0x50", "80-90", "http", "*", "1_0",
             "８０",
         ] {
-            assert!(ports(bad).unwrap_err().contains("is no port"), "{bad}");
+            assert!(u16::list(bad).unwrap_err().contains("is no port"), "{bad}");
         }
         let many = (0..257)
             .map(|p| p.to_string())
             .collect::<Vec<_>>()
             .join(",");
-        assert_eq!(ports(&many).unwrap_err(), "more than 256 entries");
+        assert_eq!(u16::list(&many).unwrap_err(), "more than 256 entries");
     }
 
     #[test]
     fn networks_keep_host_bits_and_need_a_length() {
         assert_eq!(
-            comma(&networks("10.1.2.3/8,::1/128,10.1.2.3/8").unwrap()),
+            comma(&IpNet::list("10.1.2.3/8,::1/128,10.1.2.3/8").unwrap()),
             "10.1.2.3/8,::1/128"
         );
         for bad in [
@@ -162,7 +197,7 @@ mod tests {
             "10.0.0.0/8, 11.0.0.0/8",
         ] {
             assert!(
-                networks(bad).unwrap_err().contains("address/length"),
+                IpNet::list(bad).unwrap_err().contains("address/length"),
                 "{bad}"
             );
         }
@@ -171,7 +206,7 @@ mod tests {
     #[test]
     fn interface_names_follow_istio_s_grammar() {
         assert_eq!(
-            comma(&interfaces("net1,tap-0.5_x").unwrap()),
+            comma(&IfName::list("net1,tap-0.5_x").unwrap()),
             "net1,tap-0.5_x"
         );
         for bad in [
@@ -185,7 +220,7 @@ mod tests {
             "net1,",
         ] {
             assert!(
-                interfaces(bad)
+                IfName::list(bad)
                     .unwrap_err()
                     .contains("is no interface name"),
                 "{bad}"
@@ -195,8 +230,11 @@ mod tests {
 
     #[test]
     fn only_the_lone_star_selects_all() {
-        assert_eq!(selection("*", ports).unwrap(), Selection::All);
-        assert_eq!(selection("", ports).unwrap(), Selection::Only(vec![]));
-        assert!(selection("*,80", ports).is_err());
+        assert_eq!(Selection::<u16>::parse("*").unwrap(), Selection::All);
+        assert_eq!(
+            Selection::<u16>::parse("").unwrap(),
+            Selection::Only(vec![])
+        );
+        assert!(Selection::<u16>::parse("*,80").is_err());
     }
 }

@@ -9,7 +9,10 @@ use super::{
     paths,
     trusted::{Privacy, read},
 };
-use crate::reason::{Explanation, Reason, quote};
+use crate::{
+    reason::{Explanation, Reason, quote},
+    words::words,
+};
 
 /// `/etc/mesh-optin/node.yaml`. Strict; every field has a default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -31,25 +34,26 @@ pub struct NodeConfig {
     pub log_level: tracing::Level,
 }
 
-/// Where pods are looked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SourceKind {
-    /// The node agent's socket.
-    Agent,
-    /// The API server, with the host credential.
-    Api,
-    /// A directory of manifests.
-    Manifests,
+words! {
+    /// Where pods are looked up.
+    pub enum SourceKind("source") {
+        /// The node agent's socket.
+        Agent = "agent",
+        /// The API server, with the host credential.
+        Api = "api",
+        /// A directory of manifests.
+        Manifests = "manifests",
+    }
 }
 
-/// `defaultProfile`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum DefaultProfile {
-    /// The built-in profile governs where the node has none at all.
-    BuiltIn,
-    /// A profile must exist.
-    Required,
+words! {
+    /// What governs where no profile exists.
+    pub enum DefaultProfile("defaultProfile") {
+        /// The built-in profile, where the node has none at all.
+        BuiltIn = "BuiltIn",
+        /// Nothing: a profile must exist.
+        Required = "Required",
+    }
 }
 
 impl Default for NodeConfig {

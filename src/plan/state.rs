@@ -2,22 +2,23 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{Difference, Plan, Routing, compare, ipt, nft, packet::Family};
-use crate::mesh::InterceptionMode;
+use crate::{mesh::InterceptionMode, words::words};
 
-/// What carries the rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "the names are those of the programs")]
-pub enum Form {
-    /// One table of nf_tables.
-    Nftables,
-    IptablesLegacy,
-    IptablesNft,
-    /// iptables without a variant in its name.
-    Iptables,
+words! {
+    /// What carries the rules.
+    pub enum Form("form of rules") {
+        /// One table of nf_tables.
+        Nftables = "nftables",
+        /// The legacy variant of iptables.
+        IptablesLegacy = "iptables-legacy",
+        /// The nf_tables variant of iptables.
+        IptablesNft = "iptables-nft",
+        /// iptables without a variant in its name.
+        Iptables = "iptables",
+    }
 }
 
 impl Form {
@@ -25,16 +26,8 @@ impl Form {
     pub const fn program(self) -> Option<&'static str> {
         match self {
             Self::Nftables => None,
-            Self::IptablesLegacy => Some("iptables-legacy"),
-            Self::IptablesNft => Some("iptables-nft"),
-            Self::Iptables => Some("iptables"),
+            Self::IptablesLegacy | Self::IptablesNft | Self::Iptables => Some(self.as_str()),
         }
-    }
-}
-
-impl fmt::Display for Form {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.program().unwrap_or("nftables"))
     }
 }
 

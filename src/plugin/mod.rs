@@ -29,7 +29,10 @@ const INCOMPATIBLE: u32 = 1;
 /// Answers one call: reads stdin, writes the answer to stdout, gives the exit code. Any failure, a panic among them, is a CNI error;
 /// DEL always succeeds.
 pub fn run(environment: &Environment) -> ExitCode {
-    let command = Command::parse(&environment.command);
+    let command = environment
+        .command
+        .to_str()
+        .and_then(|text| text.parse::<Command>().ok());
     let end = Ending {
         command,
         right: Right::default(),

@@ -186,14 +186,14 @@ impl From<&Explanation> for Refusal {
 
 impl From<Refusal> for Explanation {
     fn from(refusal: Refusal) -> Self {
-        match Reason::from_code(&refusal.reason) {
-            Some(reason) => Self {
+        match refusal.reason.parse::<Reason>() {
+            Ok(reason) => Self {
                 reason,
                 cause: refusal.cause,
                 remedy: refusal.remedy.map(Into::into),
             },
             // of an agent that is newer than we are
-            None => {
+            Err(_) => {
                 Reason::AgentUnavailable.because(format!("{}: {}", refusal.reason, refusal.cause))
             }
         }

@@ -16,4 +16,5 @@ mod lowered;
 #[path = "../support/pure.rs"]
 mod support;
 mod texts;
+mod words;
 mod worked_examples;
