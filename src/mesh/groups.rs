@@ -3,6 +3,9 @@ use serde::{Deserialize, Deserializer, de};
 use super::{OwnerGroups, Selection};
 use crate::reason::quote;
 
+/// Most groups of a list, as in Istio.
+pub(super) const MOST_GROUPS: usize = 64;
+
 /// Owner groups as a profile writes them: gids, or `"*"`.
 #[derive(Debug, Clone)]
 pub struct Groups(pub OwnerGroups);
@@ -38,10 +41,9 @@ impl<'de> Deserialize<'de> for Groups {
                 }
             }
         }
-        const MOST: usize = 64; // as in Istio
-        let gid = |word: &Word| match word {
+        let of_word = |word: &Word| match word {
             Word::Number(gid) => Ok(*gid),
-            Word::Text(text) => text.parse().map_err(|_no_number: std::num::ParseIntError| {
+            Word::Text(text) => gid(text).ok_or_else(|| {
                 de::Error::custom(format!(
                     "{} is no gid; write the number of the group",
                     quote(text)
@@ -49,8 +51,10 @@ impl<'de> Deserialize<'de> for Groups {
             }),
         };
         let gids = |words: &[Word]| match words.len() {
-            0..=MOST => words.iter().map(gid).collect(),
-            _ => Err(de::Error::custom(format!("more than {MOST} owner groups"))),
+            0..=MOST_GROUPS => words.iter().map(of_word).collect(),
+            _ => Err(de::Error::custom(format!(
+                "more than {MOST_GROUPS} owner groups"
+            ))),
         };
         let words = Words::deserialize(deserializer)?;
         let all = matches!(words.include.as_slice(), [Word::Text(star)] if star == "*");
@@ -64,4 +68,10 @@ impl<'de> Deserialize<'de> for Groups {
             exclude: gids(&words.exclude)?,
         }))
     }
+}
+
+/// A gid as text: digits alone.
+fn gid(text: &str) -> Option<u32> {
+    let is_number = (1..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.parse().ok()).flatten()
 }

@@ -52,12 +52,19 @@ pub struct ProxyIdentity {
 /// The sidecar's ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names say it")]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub struct ProxyPorts {
+    /// Takes outbound connections. Default: 15001.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub outbound: u16,
+    /// Takes inbound connections. Default: 15006.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub inbound: u16,
-    /// HBONE; never redirected inbound.
+    /// Takes HBONE, and is never redirected inbound. Default: 15008.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub tunnel: u16,
+    /// Answers DNS, where it is captured. Default: 15053.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub dns: u16,
 }
 

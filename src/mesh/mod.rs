@@ -37,6 +37,8 @@ pub use pod::{
 pub use profile::{
     AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect, Unreadable,
 };
+#[cfg(feature = "schema")]
+pub use profile::{MeshProfile, Status, crd};
 pub use settings::{DriftPolicy, EnrolmentMode, MissingSidecar, Placement, UnenrolledSidecar};
 pub use traffic::{Key, TrafficSettings};
 pub use values::Selection;

@@ -4,12 +4,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use kube::core::{Selector as Parsed, SelectorExt};
 use serde::Deserialize;
 
+use crate::words::words;
+
 /// A Kubernetes LabelSelector, strict: a misspelt key must not turn into "everything".
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "Text")]
+#[cfg_attr(feature = "schema", derive(serde::Serialize), serde(into = "Text"))]
 pub struct Selector(Parsed);
 
 impl Selector {
+    /// The schema of its text.
+    #[cfg(feature = "schema")]
+    pub(super) fn text_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        <Text as schemars::JsonSchema>::json_schema(generator)
+    }
+
     /// Whether it selects these labels; the empty selector selects all.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
         self.0.matches(labels)
@@ -21,33 +30,112 @@ impl Selector {
     }
 }
 
-#[derive(Deserialize)]
+/// As it is written.
+#[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[derive(Default)]
+#[cfg_attr(feature = "schema", derive(serde::Serialize, schemars::JsonSchema))]
 struct Text {
+    /// Labels that must have these values.
+    #[cfg_attr(feature = "schema", schemars(extend("maxProperties" = MOST_LABELS)))]
     match_labels: BTreeMap<String, String>,
+    /// Conditions that must all hold.
+    #[cfg_attr(feature = "schema", schemars(length(max = MOST_EXPRESSIONS)))]
     match_expressions: Vec<Expression>,
 }
 
+/// A condition on a label.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(serde::Serialize, kube::KubeSchema))]
+#[cfg_attr(feature = "schema", x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0").message("In and NotIn need values, Exists and DoesNotExist take none")))]
 struct Expression {
+    /// The label's key.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_KEY)))]
     key: String,
-    operator: String,
+    /// In, NotIn, Exists or DoesNotExist.
+    operator: Operator,
+    /// For In and NotIn, the values.
     #[serde(default)]
+    #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Vec::is_empty"))]
+    #[cfg_attr(feature = "schema", schemars(length(max = MOST_VALUES), inner(length(max = LONGEST_VALUE))))]
     values: Vec<String>,
+}
+
+/// Most entries of each list of a selector.
+const MOST_LABELS: usize = 64;
+const MOST_EXPRESSIONS: usize = 64;
+const MOST_VALUES: usize = 256;
+/// Longest value of a label, and longest key, in characters.
+const LONGEST_VALUE: usize = 63;
+const LONGEST_KEY: usize = 317;
+
+words! {
+    /// How a label is compared.
+    enum Operator("operator of a label selector") {
+        In = "In",
+        NotIn = "NotIn",
+        Exists = "Exists",
+        DoesNotExist = "DoesNotExist",
+    }
+}
+
+#[cfg(feature = "schema")]
+impl From<Selector> for Text {
+    fn from(selector: Selector) -> Self {
+        let LabelSelector {
+            match_labels,
+            match_expressions,
+        } = selector.0.into();
+        let expressions = match_expressions.unwrap_or_default();
+        let expression = |e: LabelSelectorRequirement| {
+            let operator = e.operator.parse().unwrap_or(Operator::Exists);
+            Expression {
+                key: e.key,
+                operator,
+                values: e.values.unwrap_or_default(),
+            }
+        };
+        Self {
+            match_labels: match_labels.unwrap_or_default(),
+            match_expressions: expressions.into_iter().map(expression).collect(),
+        }
+    }
 }
 
 impl TryFrom<Text> for Selector {
     type Error = String;
 
     fn try_from(text: Text) -> Result<Self, String> {
+        let is_too_long = |e: &Expression| {
+            e.values.len() > MOST_VALUES
+                || e.values
+                    .iter()
+                    .any(|value| value.chars().count() > LONGEST_VALUE)
+                || !(1..=LONGEST_KEY).contains(&e.key.chars().count())
+        };
+        if text.match_labels.len() > MOST_LABELS
+            || text.match_expressions.len() > MOST_EXPRESSIONS
+            || text.match_expressions.iter().any(is_too_long)
+        {
+            return Err(format!(
+                "a label selector has at most {MOST_LABELS} labels and {MOST_EXPRESSIONS} expressions of at most {MOST_VALUES} \
+                 values; a value has at most {LONGEST_VALUE} characters"
+            ));
+        }
+        let takes_values = |e: &Expression| matches!(e.operator, Operator::In | Operator::NotIn);
+        if text
+            .match_expressions
+            .iter()
+            .any(|e| takes_values(e) == e.values.is_empty())
+        {
+            return Err("In and NotIn need values, Exists and DoesNotExist take none".into());
+        }
         let expressions = text
             .match_expressions
             .into_iter()
             .map(|e| LabelSelectorRequirement {
                 key: e.key,
-                operator: e.operator,
+                operator: e.operator.to_string(),
                 values: (!e.values.is_empty()).then_some(e.values),
             })
             .collect();
@@ -93,6 +181,8 @@ mod tests {
         for bad in [
             r#"{"matchLabel":{"a":"b"}}"#,
             r#"{"matchExpressions":[{"key":"a","operator":"Is"}]}"#,
+            r#"{"matchExpressions":[{"key":"a","operator":"Exists","values":["b"]}]}"#,
+            r#"{"matchExpressions":[{"key":"a","operator":"In"}]}"#,
         ] {
             assert!(serde_json::from_str::<Selector>(bad).is_err(), "{bad}");
         }

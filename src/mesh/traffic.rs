@@ -43,6 +43,12 @@ macro_rules! traffic_keys {
                 match self { $(Self::$key => &[$($annotation),+],)+ }
             }
 
+            /// What it sets, as a sentence.
+            #[cfg(feature = "schema")]
+            pub(super) const fn description(self) -> &'static str {
+                match self { $(Self::$key => concat!($($doc),+),)+ }
+            }
+
             pub(super) const fn injected(self) -> Injected {
                 match self { $(Self::$key => Injected::$injected,)+ }
             }

@@ -9,6 +9,7 @@
 
 mod agent;
 mod api;
+mod profiles;
 #[path = "../support/mod.rs"]
 mod support;
 

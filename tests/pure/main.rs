@@ -9,6 +9,8 @@
 
 mod cli;
 mod compat;
+#[cfg(feature = "schema")]
+mod crd;
 mod decisions;
 mod imports;
 mod kept;
@@ -18,3 +20,10 @@ mod support;
 mod texts;
 mod words;
 mod worked_examples;
+
+/// The rest needs the schema, which the node's program does not have.
+#[cfg(not(feature = "schema"))]
+#[test]
+fn the_tests_of_the_crd_ran() {
+    panic!("run it as tests/run fast does, with --features schema");
+}

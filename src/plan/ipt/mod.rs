@@ -1,6 +1,6 @@
 //! The iptables form of a plan as plain values: what is lowered, rendered, read back from `iptables-save` and compared.
 //!
-//! It is Istio's, chain names included, so that users' habits and tools keep working; [`corrections`] lists where it differs and why.
+//! It is Istio's, chain names included, so that users' habits and tools keep working; `corrections` lists where it differs and why.
 
 mod compare;
 mod corrections;

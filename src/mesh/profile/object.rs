@@ -1,159 +1,14 @@
-use std::path::PathBuf;
+//! A MeshProfile object as text: read, and checked.
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, de};
 
-use super::{
-    Backend, DriftPolicy, EnrolmentMode, Groups, Interfaces, IpFamilies, Key, MissingSidecar,
-    Placement, ProxyPorts, Selection, TrafficSettings, UnenrolledSidecar, selector::Selector,
+use super::{MOST_NAMES, MOST_PORTS, Profile, ProfileOrigin, ProfileSpec, Unreadable};
+use crate::{
+    mesh::{ProxyPorts, selector::Selector},
+    reason::quote,
 };
-use crate::reason::quote;
-
-/// A MeshProfile (`meshoptin.dev/v1alpha1`): what a platform admin decides for the namespaces that it governs.
-#[derive(Debug, Clone)]
-pub struct Profile {
-    /// `metadata.name`
-    pub name: String,
-    /// Where it was read.
-    pub origin: ProfileOrigin,
-    /// What it says.
-    pub spec: ProfileSpec,
-    /// Why it cannot be read: then it governs its namespaces all the same, and nothing in them is decided.
-    pub unreadable: Option<Unreadable>,
-}
-
-/// A MeshProfile that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
-    /// What is wrong.
-    pub why: String,
-    /// Nor can which namespaces it governs: it may be any.
-    pub governs_unknown: bool,
-}
-
-/// Where a profile comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ProfileOrigin {
-    /// No profile exists on the node and it does not require one.
-    BuiltIn,
-    /// This file.
-    File(PathBuf),
-}
-
-/// `spec` of a MeshProfile. Strict; every field has a default.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the CRD's")]
-pub struct ProfileSpec {
-    /// Which namespaces it governs; absent or `{}`: all that no profile with a selector governs.
-    pub namespaces: Option<Selector>,
-    /// Values of `istio.io/rev` that a pod may carry; none: any.
-    pub revisions: Vec<String>,
-    #[serde(rename = "enrollment")]
-    pub enrolment: Enrolment,
-    pub excluded_namespaces: Vec<String>,
-    pub attachment: AttachmentSpec,
-    pub redirect: Redirect,
-    pub tenants: Tenants,
-    pub drift: DriftPolicy,
-}
-
-/// `spec.enrollment`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the CRD's")]
-pub struct Enrolment {
-    pub mode: EnrolmentMode,
-    pub namespace_selector: Selector,
-    /// Istio's `enableNamespacesByDefault`.
-    pub namespaces_by_default: bool,
-    pub unenrolled_sidecar: UnenrolledSidecar,
-    pub missing_sidecar: MissingSidecar,
-}
-
-/// `spec.attachment`
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[expect(missing_docs, reason = "the names are the CRD's")]
-pub struct AttachmentSpec {
-    pub name: String,
-    pub placement: Placement,
-}
-
-/// `spec.redirect`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[expect(missing_docs, reason = "the names are the CRD's")]
-pub struct Redirect {
-    pub backend: Backend,
-    pub interfaces: Interfaces,
-    pub ip_families: IpFamilies,
-    pub ports: ProxyPorts,
-    /// Used where the sidecar names no uid or 0.
-    #[serde(rename = "proxyUID")]
-    pub proxy_uid: u32,
-    #[serde(rename = "proxyGID")]
-    pub proxy_gid: u32,
-    pub always_excluded_inbound_ports: Vec<u16>,
-    pub outbound_owner_groups: Groups,
-    pub traffic: TrafficSettings,
-}
-
-/// `spec.tenants`
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Tenants {
-    may_override: MayOverride,
-}
-
-#[derive(Debug, Clone)]
-struct MayOverride(Selection<Key>);
-
-// === impl ProfileSpec ===
-
-impl Default for ProfileSpec {
-    fn default() -> Self {
-        Self {
-            namespaces: None,
-            revisions: Vec::new(),
-            enrolment: Enrolment::default(),
-            excluded_namespaces: vec!["kube-system".into()],
-            attachment: AttachmentSpec::default(),
-            redirect: Redirect::default(),
-            tenants: Tenants::default(),
-            drift: DriftPolicy::default(),
-        }
-    }
-}
-
-impl ProfileSpec {
-    /// The selector of governed namespaces, if it says more than "all".
-    pub fn selector(&self) -> Option<&Selector> {
-        self.namespaces.as_ref().filter(|s| !s.selects_all())
-    }
-
-    /// Whether NADs and pods may set `key`.
-    pub fn tenants_may_set(&self, key: Key) -> bool {
-        match &self.tenants.may_override.0 {
-            Selection::All => true,
-            Selection::Only(keys) => keys.contains(&key),
-        }
-    }
-}
-
-// === impl Profile ===
 
 impl Profile {
-    /// The profile of a node that has none and requires none.
-    pub fn built_in() -> Self {
-        Self {
-            name: "default".into(),
-            origin: ProfileOrigin::BuiltIn,
-            spec: ProfileSpec::default(),
-            unreadable: None,
-        }
-    }
-
     /// Reads a MeshProfile object from YAML.
     pub fn parse(yaml: &str, origin: ProfileOrigin) -> Result<Self, String> {
         serde_yaml::from_str::<Object>(yaml)
@@ -208,9 +63,6 @@ impl Profile {
     }
 }
 
-/// Most ports of a list.
-const MOST_PORTS: usize = 256;
-
 /// A MeshProfile as it is written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -260,9 +112,20 @@ impl Object {
                 "spec.redirect.alwaysExcludedInboundPorts: more than {MOST_PORTS} entries"
             ));
         }
-        if !is_object_name(&self.spec.attachment.name) {
+        for (field, names) in [
+            ("revisions", &self.spec.revisions),
+            ("excludedNamespaces", &self.spec.excluded_namespaces),
+        ] {
+            if names.len() > MOST_NAMES {
+                return Err(format!("spec.{field}: more than {MOST_NAMES} entries"));
+            }
+            if let Some(name) = names.iter().find(|name| name.chars().count() > 63) {
+                return Err(format!("spec.{field}: {} is too long", quote(name)));
+            }
+        }
+        if !is_dns_label(&self.spec.attachment.name) {
             return Err(format!(
-                "spec.attachment.name: {} is no object's name",
+                "spec.attachment.name: {} is no DNS label: lower-case letters, digits and -, at most 63",
                 quote(&self.spec.attachment.name)
             ));
         }
@@ -275,64 +138,19 @@ impl Object {
     }
 }
 
-/// A DNS subdomain, as names of objects are.
-fn is_object_name(name: &str) -> bool {
-    let label = |l: &str| !l.is_empty() && !l.starts_with('-') && !l.ends_with('-');
-    name.len() <= 253
-        && name.split('.').all(label)
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
-}
-
-// === impl of the parts ===
-
-impl Default for AttachmentSpec {
-    fn default() -> Self {
-        Self {
-            name: "istio-cni".into(),
-            placement: Placement::default(),
-        }
-    }
-}
-
-impl Default for Redirect {
-    fn default() -> Self {
-        Self {
-            backend: Backend::default(),
-            interfaces: Interfaces::default(),
-            ip_families: IpFamilies::default(),
-            ports: ProxyPorts::default(),
-            proxy_uid: 1337,
-            proxy_gid: 1337,
-            always_excluded_inbound_ports: vec![15020, 15021, 15090],
-            outbound_owner_groups: Groups::default(),
-            traffic: TrafficSettings::default(),
-        }
-    }
-}
-
-impl Default for MayOverride {
-    fn default() -> Self {
-        Self(Selection::All)
-    }
-}
-
-impl<'de> Deserialize<'de> for MayOverride {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let words = Vec::<String>::deserialize(deserializer)?;
-        if words == ["*"] {
-            return Ok(Self::default());
-        }
-        let keys: Result<_, String> = words.iter().map(|w| w.parse()).collect();
-        keys.map(|k| Self(Selection::Only(k)))
-            .map_err(|e| de::Error::custom(format!("tenants.mayOverride: {e}")))
-    }
+/// What Multus takes for an attachment's name in the networks annotation's text form.
+fn is_dns_label(name: &str) -> bool {
+    let is_inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(is_inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mesh::{Key, Selection};
 
     fn spec(yaml: &str) -> Result<ProfileSpec, String> {
         let object = format!(
@@ -386,7 +204,8 @@ mod tests {
             ),
             ("{tenants: {mayOverride: [everything]}}", "everything"),
             ("{redirect: {proxyGID: 0}}", "root is never exempt"),
-            ("{attachment: {name: ../x}}", "no object's name"),
+            ("{attachment: {name: ../x}}", "no DNS label"),
+            ("{attachment: {name: istio.cni}}", "no DNS label"),
             ("{redirect: {ports: {inbound: 0}}}", "no port"),
             ("{namespaces: {matchlabels: {a: b}}}", "matchlabels"),
         ] {
