@@ -12,6 +12,7 @@ mod compat;
 #[cfg(feature = "schema")]
 mod crd;
 mod decisions;
+mod dependencies;
 mod imports;
 mod kept;
 mod lowered;
