@@ -8,7 +8,7 @@ use std::{
 
 use mesh_optin::kernel::{KernelError, Netns};
 use nix::{
-    mount::{MsFlags, mount},
+    mount::{MntFlags, MsFlags, mount, umount2},
     sched::{CloneFlags, unshare},
 };
 
@@ -213,6 +213,17 @@ impl Node {
             std::os::unix::fs::PermissionsExt::from_mode(0o700),
         )
         .unwrap();
+    }
+
+    /// Puts a released version of the program in its place while `work` runs; tests/run has built it.
+    pub fn with_version<T>(&self, version: &str, work: impl FnOnce() -> T) -> T {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/versions");
+        let older = run(script, &["path", version], "");
+        let place = self.path("mesh-optin");
+        mount_(older.trim(), place.to_str().unwrap(), "", MsFlags::MS_BIND);
+        let made = work();
+        umount2(&place, MntFlags::MNT_DETACH).unwrap();
+        made
     }
 
     /// The program in its root, with nothing in the environment.

@@ -3,6 +3,7 @@
 mod absence;
 mod answering;
 mod installing;
+mod older;
 mod profiles;
 mod watching;
 
