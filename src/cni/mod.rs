@@ -3,13 +3,17 @@
 //! Source: <https://github.com/containernetworking/cni/blob/main/SPEC.md>, versions 0.1.0 to 1.1.0.
 
 mod args;
+mod attached;
 mod environment;
+mod failure;
 mod output;
 mod request;
 mod version;
 
 pub use args::PodRef;
+pub use attached::{Attached, netns_path};
 pub use environment::{Command, Environment, search_path};
+pub use failure::RequestError;
 pub use output::{error, success, versions};
-pub use request::{Attached, Config, LARGEST_CONFIG, RequestError, netns_path};
+pub use request::{Config, LARGEST_CONFIG};
 pub use version::Version;

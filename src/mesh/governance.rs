@@ -77,13 +77,10 @@ fn chosen<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::ProfileOrigin;
+    use crate::mesh::{ProfileOrigin, fixtures};
 
     fn profile(name: &str, namespaces: &str) -> Profile {
-        let yaml = format!(
-            "{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: {name}}}, spec: {{namespaces: {namespaces}}}}}"
-        );
-        Profile::parse(&yaml, ProfileOrigin::BuiltIn).unwrap()
+        fixtures::profile(name, &format!("{{namespaces: {namespaces}}}"))
     }
 
     #[test]
@@ -94,11 +91,7 @@ mod tests {
             profile("gold", "{matchLabels: {tier: gold}}"),
         ];
         let pick = |labels: &[(&str, &str)], asked: Option<&str>| {
-            let mut namespace = Namespace::default();
-            namespace.metadata.labels = labels
-                .iter()
-                .map(|(k, v)| ((*k).into(), (*v).into()))
-                .collect();
+            let namespace = fixtures::namespace(labels);
             let attachment = Attachment {
                 profile: asked.map(Into::into),
                 ..Attachment::default()

@@ -1,7 +1,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{IfName, Selection};
+use super::{Backend, IfName, Interfaces, IpFamilies, Selection};
 use crate::words::words;
 
 /// What is to be redirected, fully resolved and parsed. Together with the pod's interfaces it determines the rules.
@@ -111,42 +111,4 @@ pub struct OwnerGroups {
     pub include: Selection<u32>,
     /// Groups left alone; counts only where `include` is all.
     pub exclude: Vec<u32>,
-}
-
-words! {
-    /// Which interfaces are captured.
-    #[derive(Default)]
-    pub enum Interfaces("redirect.interfaces") {
-        /// Every interface that is not excluded.
-        #[default]
-        All = "All",
-        /// eth0 and every interface that holds a default route when the pod starts.
-        Primary = "Primary",
-    }
-}
-
-words! {
-    /// Which address families are captured.
-    #[derive(Default)]
-    pub enum IpFamilies("redirect.ipFamilies") {
-        /// IPv4; IPv6 where the sidecar serves both or eth0 has no IPv4 address.
-        #[default]
-        Proxy = "Proxy",
-        /// Both, always.
-        All = "All",
-    }
-}
-
-words! {
-    /// What carries the rules.
-    #[derive(Default)]
-    pub enum Backend("redirect.backend") {
-        /// nftables where the kernel has it, else iptables.
-        #[default]
-        Auto = "Auto",
-        /// nf_tables over netlink.
-        Nftables = "Nftables",
-        /// iptables-restore.
-        Iptables = "Iptables",
-    }
 }

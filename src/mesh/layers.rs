@@ -170,29 +170,7 @@ impl<'a> Layers<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::{Profile, ProfileOrigin};
-
-    fn pod(annotations: &[(&str, &str)]) -> Pod {
-        let mut pod = Pod::default();
-        pod.metadata.annotations = annotations
-            .iter()
-            .map(|(k, v)| ((*k).into(), (*v).into()))
-            .collect();
-        pod
-    }
-
-    fn profile(spec: &str) -> ProfileSpec {
-        let yaml = format!(
-            "{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: p}}, spec: {spec}}}"
-        );
-        Profile::parse(&yaml, ProfileOrigin::BuiltIn).unwrap().spec
-    }
-
-    const INJECTED: &[(&str, &str)] = &[
-        ("traffic.sidecar.istio.io/includeInboundPorts", "*"),
-        ("traffic.sidecar.istio.io/includeOutboundIPRanges", "*"),
-        ("traffic.sidecar.istio.io/excludeInboundPorts", "15020"),
-    ];
+    use crate::mesh::fixtures::{INJECTED, pod, spec};
 
     #[test]
     fn what_the_injector_writes_leaves_room_for_lower_layers() {
@@ -200,7 +178,7 @@ mod tests {
             r#"{"traffic":{"includeOutboundIPRanges":"10.0.0.0/8","excludeOutboundPorts":"5432"}}"#,
         ))
         .unwrap();
-        let spec = profile(
+        let spec = spec(
             r#"{redirect: {traffic: {includeOutboundIPRanges: 172.16.0.0/12, includeInboundPorts: "8080", excludeOutboundPorts: "9"}}}"#,
         );
         let t = resolve(&pod(INJECTED), &nad, &spec).unwrap();
@@ -229,7 +207,7 @@ mod tests {
     #[test]
     fn the_outbound_default_holds_only_where_nobody_says_anything() {
         let excluded = |annotations: &[(&str, &str)]| {
-            resolve(&pod(annotations), &Attachment::default(), &profile("{}"))
+            resolve(&pod(annotations), &Attachment::default(), &spec("{}"))
                 .unwrap()
                 .outbound
                 .exclude_ports
@@ -250,7 +228,7 @@ mod tests {
         let error = resolve(
             &pod(&[("traffic.sidecar.istio.io/excludeOutboundPorts", "80,*")]),
             &Attachment::default(),
-            &profile("{}"),
+            &spec("{}"),
         )
         .err()
         .unwrap();
@@ -267,11 +245,11 @@ mod tests {
             ("traffic.sidecar.istio.io/kubevirtInterfaces", "not!valid"),
         ];
         assert!(
-            resolve(&pod(&both), &Attachment::default(), &profile("{}"))
+            resolve(&pod(&both), &Attachment::default(), &spec("{}"))
                 .unwrap()
                 .reroute_interfaces
                 .is_empty()
         );
-        assert!(resolve(&pod(&both[1..]), &Attachment::default(), &profile("{}")).is_err());
+        assert!(resolve(&pod(&both[1..]), &Attachment::default(), &spec("{}")).is_err());
     }
 }

@@ -6,6 +6,8 @@ mod assume;
 mod attachment;
 mod decide;
 mod enrolment;
+#[cfg(test)]
+mod fixtures;
 mod governance;
 mod groups;
 mod ifname;
@@ -26,8 +28,7 @@ pub use governance::governing;
 pub use groups::Groups;
 pub use ifname::IfName;
 pub use intent::{
-    Backend, Inbound, Intent, InterceptionMode, Interfaces, IpFamilies, Outbound, OwnerGroups,
-    ProxyIdentity, ProxyPorts,
+    Inbound, Intent, InterceptionMode, Outbound, OwnerGroups, ProxyIdentity, ProxyPorts,
 };
 pub use layers::{Input, Source};
 pub use pod::{
@@ -39,6 +40,9 @@ pub use profile::{
 };
 #[cfg(feature = "schema")]
 pub use profile::{MeshProfile, Status, crd};
-pub use settings::{DriftPolicy, EnrolmentMode, MissingSidecar, Placement, UnenrolledSidecar};
+pub use settings::{
+    Backend, DriftPolicy, EnrolmentMode, Interfaces, IpFamilies, MissingSidecar, Placement,
+    UnenrolledSidecar,
+};
 pub use traffic::{Key, TrafficSettings};
 pub use values::Selection;

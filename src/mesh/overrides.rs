@@ -78,34 +78,15 @@ pub(super) fn said_by_pod(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::{Profile, ProfileOrigin, layers::resolve};
-
-    fn pod(annotations: &[(&str, &str)]) -> Pod {
-        let mut pod = Pod::default();
-        pod.metadata.annotations = annotations
-            .iter()
-            .map(|(k, v)| ((*k).into(), (*v).into()))
-            .collect();
-        pod
-    }
-
-    fn profile(spec: &str) -> ProfileSpec {
-        let yaml = format!(
-            "{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: p}}, spec: {spec}}}"
-        );
-        Profile::parse(&yaml, ProfileOrigin::BuiltIn).unwrap().spec
-    }
-
-    const INJECTED: &[(&str, &str)] = &[
-        ("traffic.sidecar.istio.io/includeInboundPorts", "*"),
-        ("traffic.sidecar.istio.io/includeOutboundIPRanges", "*"),
-        ("traffic.sidecar.istio.io/excludeInboundPorts", "15020"),
-    ];
+    use crate::mesh::{
+        fixtures::{INJECTED, pod, spec},
+        layers::resolve,
+    };
 
     #[test]
     fn tenants_are_held_to_what_they_may_override_but_the_injector_is_no_tenant() {
-        let spec = profile("{tenants: {mayOverride: [excludeOutboundPorts]}}");
-        assert!(may_override(&pod(INJECTED), &Attachment::default(), &spec).is_ok());
+        let strict = spec("{tenants: {mayOverride: [excludeOutboundPorts]}}");
+        assert!(may_override(&pod(INJECTED), &Attachment::default(), &strict).is_ok());
         let chosen = [
             ("status.sidecar.istio.io/port", "8080"),
             ("traffic.sidecar.istio.io/excludeInboundPorts", "8080"),
@@ -117,11 +98,11 @@ mod tests {
                 .exclude
         };
         assert_eq!(
-            excluded(&spec),
+            excluded(&strict),
             [15020, 15021, 15090],
             "a tenant cannot name any port the status port"
         );
-        assert_eq!(excluded(&profile("{}")), [8080, 15020, 15021, 15090]);
+        assert_eq!(excluded(&spec("{}")), [8080, 15020, 15021, 15090]);
         for (annotations, nad, part) in [
             (
                 &[("traffic.sidecar.istio.io/excludeInboundPorts", "22,15020")][..],
@@ -139,7 +120,7 @@ mod tests {
                 "traffic.excludeInterfaces",
             ),
         ] {
-            let error = may_override(&pod(annotations), &Attachment::parse(nad).unwrap(), &spec)
+            let error = may_override(&pod(annotations), &Attachment::parse(nad).unwrap(), &strict)
                 .err()
                 .unwrap();
             assert!(

@@ -67,3 +67,41 @@ words! {
         Repair = "Repair",
     }
 }
+
+words! {
+    /// Which interfaces are captured.
+    #[derive(Default)]
+    pub enum Interfaces("redirect.interfaces") {
+        /// Every interface that is not excluded.
+        #[default]
+        All = "All",
+        /// eth0 and every interface that holds a default route when the pod starts.
+        Primary = "Primary",
+    }
+}
+
+words! {
+    /// Which address families are captured.
+    #[derive(Default)]
+    pub enum IpFamilies("redirect.ipFamilies") {
+        /// IPv4; IPv6 where the sidecar serves both or eth0 has no IPv4 address.
+        #[default]
+        Proxy = "Proxy",
+        /// Both, always.
+        All = "All",
+    }
+}
+
+words! {
+    /// What carries the rules.
+    #[derive(Default)]
+    pub enum Backend("redirect.backend") {
+        /// nftables where the kernel has it, else iptables.
+        #[default]
+        Auto = "Auto",
+        /// nf_tables over netlink.
+        Nftables = "Nftables",
+        /// iptables-restore.
+        Iptables = "Iptables",
+    }
+}

@@ -12,13 +12,16 @@ mod drift;
 mod equivalence;
 mod interfaces;
 mod iptables;
+mod iptables_programs;
 mod killed;
 mod lacking;
 mod nftables;
 mod plugin;
+mod process;
 mod properties;
 mod records;
 mod redirection;
+mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
 mod tproxy;

@@ -16,6 +16,7 @@ mod dependencies;
 mod imports;
 mod kept;
 mod lowered;
+mod reasons;
 #[path = "../support/pure.rs"]
 mod support;
 mod texts;

@@ -1,132 +1,20 @@
-use std::{borrow::Cow, collections::BTreeMap, pin::pin, time::Duration};
+//! Follows the objects of a kind: a list, then a watch, again and again.
+
+use std::pin::pin;
 
 use futures_util::StreamExt;
 use kube::{
-    Api, Client, Resource,
-    core::{ApiResource, DynamicResourceScope, ObjectMeta},
+    Api, Client,
+    core::ApiResource,
     runtime::watcher::{self, Event, ListSemantic, watcher},
 };
-use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
-use serde_json::value::RawValue;
-use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::{agent::metrics::Metrics, mesh::Metadata, source::delays};
+use super::{object::Object, pause::Pauses};
+use crate::agent::metrics::Metrics;
 
-/// Pause after the first failure of a list or a watch. Each further pause is twice as long, up to [`LONGEST_PAUSE`]; the jitter adds up
-/// to as much again, so that the nodes of a cluster do not come back together.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A failure after so long without one is the first again: a watch held meanwhile. Longer than any pause, and than a watch lasts.
-const QUIET: Duration = Duration::from_secs(300);
 /// Objects of one page of a list that is read from etcd: what is held as text at a time.
 const PAGE: u32 = 20;
-
-/// An object of any kind, its parts still text.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(from = "Text")]
-pub(in crate::agent) struct Object {
-    metadata: ObjectMeta,
-    is_deleted: bool,
-    spec: Option<Box<RawValue>>,
-    status: Option<Box<RawValue>>,
-}
-
-#[derive(Deserialize)]
-struct Text {
-    metadata: Meta,
-    spec: Option<Box<RawValue>>,
-    status: Option<Box<RawValue>>,
-}
-
-/// What is read of an object's metadata: most of it nobody needs, managed fields above all.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Meta {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-    resource_version: Option<String>,
-    labels: Option<BTreeMap<String, String>>,
-    annotations: Option<BTreeMap<String, String>>,
-    deletion_timestamp: Option<IgnoredAny>,
-}
-
-impl From<Text> for Object {
-    fn from(text: Text) -> Self {
-        let Meta {
-            name,
-            namespace,
-            uid,
-            resource_version,
-            labels,
-            annotations,
-            deletion_timestamp,
-        } = text.metadata;
-        let metadata = ObjectMeta {
-            name,
-            namespace,
-            uid,
-            resource_version,
-            labels,
-            annotations,
-            ..ObjectMeta::default()
-        };
-        Self {
-            metadata,
-            is_deleted: deletion_timestamp.is_some(),
-            spec: text.spec,
-            status: text.status,
-        }
-    }
-}
-
-impl Object {
-    pub(in crate::agent) fn name(&self) -> String {
-        self.metadata.name.clone().unwrap_or_default()
-    }
-
-    pub(in crate::agent) fn is_deleted(&self) -> bool {
-        self.is_deleted
-    }
-
-    /// `spec`, as it is written.
-    pub(in crate::agent) fn spec_text(&self) -> &str {
-        self.spec.as_ref().map_or("{}", |text| text.get())
-    }
-
-    /// `spec`, read.
-    pub(super) fn spec<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_str(self.spec_text())
-    }
-
-    /// `status`, read.
-    pub(super) fn status<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        serde_json::from_str(self.status.as_ref().map_or("{}", |text| text.get()))
-    }
-
-    /// Its metadata.
-    pub(super) fn metadata(self) -> Metadata {
-        let ObjectMeta {
-            name,
-            namespace,
-            uid,
-            labels,
-            annotations,
-            ..
-        } = self.metadata;
-        Metadata {
-            name: name.unwrap_or_default(),
-            namespace: namespace.unwrap_or_default(),
-            uid: uid.unwrap_or_default(),
-            labels: labels.unwrap_or_default(),
-            annotations: annotations.unwrap_or_default(),
-        }
-    }
-}
 
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 /// What a watch gives.
@@ -178,32 +66,8 @@ fn config(kind: &ApiResource, selector: Option<String>) -> watcher::Config {
     }
 }
 
-/// The pauses after failures.
-struct Pauses {
-    next: Box<dyn Iterator<Item = Duration> + Send>,
-    failed: Instant,
-}
-
-impl Pauses {
-    fn new() -> Self {
-        Self {
-            next: Box::new(delays(FIRST_PAUSE, LONGEST_PAUSE)),
-            failed: Instant::now(),
-        }
-    }
-
-    /// How long to wait after a failure now.
-    fn after_failure(&mut self) -> Duration {
-        if self.failed.elapsed() > QUIET {
-            *self = Self::new();
-        }
-        self.failed = Instant::now();
-        self.next.next().unwrap_or(LONGEST_PAUSE)
-    }
-}
-
 /// Follows the objects of a kind that the field selector selects, until it is cancelled. A failed list or watch is tried again after a
-/// growing pause. Only a completed list resets it, or [`QUIET`]: the watcher announces each list before it asks for it, also one that then
+/// growing pause. Only a completed list resets it, or five minutes without a failure: the watcher announces each list before it asks for it, also one that then
 /// fails. A failure is logged when it begins or changes, and once more when a list has succeeded.
 pub(in crate::agent) async fn follow(
     client: Client,
@@ -250,45 +114,21 @@ pub(in crate::agent) async fn follow(
     }
 }
 
-impl Resource for Object {
-    type DynamicType = ApiResource;
-    type Scope = DynamicResourceScope;
-
-    fn kind(kind: &ApiResource) -> Cow<'_, str> {
-        kind.kind.as_str().into()
-    }
-
-    fn group(kind: &ApiResource) -> Cow<'_, str> {
-        kind.group.as_str().into()
-    }
-
-    fn version(kind: &ApiResource) -> Cow<'_, str> {
-        kind.version.as_str().into()
-    }
-
-    fn plural(kind: &ApiResource) -> Cow<'_, str> {
-        kind.plural.as_str().into()
-    }
-
-    fn meta(&self) -> &ObjectMeta {
-        &self.metadata
-    }
-
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{
         convert::Infallible,
         sync::{Arc, Mutex},
+        time::Duration,
     };
 
-    use super::*;
+    use super::{
+        super::pause::{FIRST_PAUSE, LONGEST_PAUSE},
+        *,
+    };
     use http::{Request, Response};
     use kube::client::Body;
+    use tokio::time::Instant;
 
     const POD_LIST: &str =
         r#"{"apiVersion":"v1","kind":"PodList","metadata":{"resourceVersion":"7"},"items":[]}"#;
@@ -377,18 +217,6 @@ mod tests {
             "{gaps:?}"
         );
         assert!(gaps[8] >= 2 * FIRST_PAUSE, "{gaps:?}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_watch_that_held_for_long_is_opened_again_soon() {
-        let mut pauses = Pauses::new();
-        for _ in 0..9 {
-            pauses.after_failure();
-        }
-        tokio::time::advance(QUIET).await;
-        assert!(pauses.after_failure() >= LONGEST_PAUSE);
-        tokio::time::advance(QUIET + Duration::from_secs(1)).await;
-        assert!(pauses.after_failure() <= 2 * FIRST_PAUSE);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 //! with the node's pods: pods are selected by node, namespaces one by one.
 
 mod follow;
+mod object;
+mod pause;
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +17,10 @@ use serde::Deserialize;
 use tokio::task::AbortHandle;
 use tracing::warn;
 
-pub(super) use self::follow::{Heard, Object, follow, kind};
+pub(super) use self::{
+    follow::{Heard, follow, kind},
+    object::Object,
+};
 use super::{
     cache::{Cache, Seen},
     cluster::Cluster,

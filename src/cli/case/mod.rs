@@ -1,0 +1,278 @@
+//! What was typed, resolved: pods with their namespaces, profiles and attachments, from manifests.
+
+mod objects;
+
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+
+use self::objects::Objects;
+use super::Failure;
+use crate::{
+    cni::PodRef,
+    deadline::Deadline,
+    mesh::{
+        Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, annotation,
+        assume_injected, decide, governing,
+    },
+    node::{NodeConfig, profiles},
+    plan::{Plan, PodNetwork, packet::Family},
+    reason::{Explanation, Reason},
+    source::{Answered, look_up},
+};
+
+/// Which pods, and where they are written.
+#[derive(clap::Args)]
+pub(super) struct Selection {
+    /// The pod's (or workload's) name; all that the files hold if it is left out. Without files, a pod of this node as the node's sources
+    /// know it
+    pod: Option<String>,
+    /// The pod's namespace
+    #[arg(short, long)]
+    namespace: Option<String>,
+    /// Manifests, YAML or JSON: a file or a directory of them; Pod or workload, Namespace, NetworkAttachmentDefinition, MeshProfile
+    #[arg(short, long = "file", value_name = "FILE|DIR")]
+    files: Vec<PathBuf>,
+    /// The families of eth0's addresses [default: those of status.podIPs, else v4]
+    #[arg(long, value_delimiter = ',', value_name = "v4,v6")]
+    family: Vec<Ip>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Ip {
+    V4,
+    V6,
+}
+
+/// A pod with what is decided on it.
+pub(super) struct Case {
+    pub(super) pod: Pod,
+    /// The pod was decided as Istio's injector would make it.
+    pub(super) assumed: bool,
+    /// What led to the decision.
+    pub(super) decided: Decided,
+    /// How it is redirected, or why it is not.
+    pub(super) plan: Result<Plan, Explanation>,
+}
+
+impl Case {
+    /// Refused before anything was decided.
+    fn refused(pod: &Pod, refusal: Explanation) -> Self {
+        let decided = Decided {
+            decision: Decision::Refuse(refusal.clone()),
+            inputs: vec![],
+            warnings: vec![],
+        };
+        Self {
+            pod: pod.clone(),
+            assumed: false,
+            decided,
+            plan: Err(refusal),
+        }
+    }
+}
+
+impl Selection {
+    /// Reads the files and decides on each pod.
+    pub(super) fn cases(&self) -> Result<Vec<Case>, Failure> {
+        if self.files.is_empty() {
+            return Ok(vec![self.live_case()?]);
+        }
+        let mut all = Objects::default();
+        for file in &self.files {
+            all.read(file)?;
+        }
+        if all.profiles.is_empty() {
+            all.profiles.push(Profile::built_in());
+        }
+        let wanted = |p: &&Pod| {
+            self.pod
+                .as_ref()
+                .is_none_or(|name| *name == p.metadata.name)
+                && self
+                    .namespace
+                    .as_ref()
+                    .is_none_or(|n| *n == p.metadata.namespace)
+        };
+        let pods: Vec<_> = all.pods.iter().filter(wanted).collect();
+        if pods.is_empty() {
+            return Err(Failure::usage("the files hold no such pod"));
+        }
+        pods.into_iter().map(|pod| self.case(pod, &all)).collect()
+    }
+
+    /// A pod as the plugin would see it now, but for what its attachment says: that is nobody's here to know.
+    fn live_case(&self) -> Result<Case, Failure> {
+        let (Some(name), Some(namespace)) = (&self.pod, &self.namespace) else {
+            return Err(Failure::usage(
+                "give manifests with --file or, on a node, a pod and its --namespace",
+            ));
+        };
+        let failed = |e: Explanation| Failure::failed(e.to_string());
+        let node = NodeConfig::load().map_err(failed)?;
+        let asked = PodRef {
+            namespace: namespace.clone(),
+            name: name.clone(),
+            uid: None,
+        };
+        let Answered {
+            found,
+            profile,
+            conversation,
+        } = look_up(&node, &asked, None, Deadline::after(node.deadline)).map_err(failed)?;
+        if let Some(conversation) = conversation {
+            conversation.report(None);
+        }
+        let profiles = match profile {
+            Some(profile) => vec![profile],
+            None => profiles(node.default_profile).map_err(failed)?,
+        };
+        let attachment = Attachment::default();
+        Ok(match governing(&profiles, &found.namespace, &attachment) {
+            Ok(profile) => {
+                self.decided_as(&found.pod, &found.namespace, profile, &attachment, false)
+            }
+            Err(refusal) => Case::refused(&found.pod, refusal),
+        })
+    }
+
+    fn case(&self, pod: &Pod, all: &Objects) -> Result<Case, Failure> {
+        let name = &pod.metadata.namespace;
+        let namespace = all.namespaces.iter().find(|n| n.metadata.name == *name);
+        let namespace = namespace.ok_or_else(|| {
+            Failure::usage(format!(
+                "the files hold no Namespace {name}, which pod {} is in",
+                pod.metadata.name
+            ))
+        })?;
+        let named = match all.named_by(pod) {
+            Ok(named) => named,
+            Err(refusal) => return Ok(Case::refused(pod, refusal)),
+        };
+        // Multus calls the plugin for each attachment in turn
+        let of_each = |attachment| self.decided(pod, namespace, attachment, all);
+        let mut case = match named.ours.as_slice() {
+            [] => of_each(&Attachment::default()),
+            ours => together(pod, ours.iter().map(of_each).collect()),
+        };
+        // the injector may add the attachment to a pod that it has not seen yet
+        if named.ours.is_empty() && !named.unknown && !case.assumed && case.plan.is_ok() {
+            let cause = format!(
+                "the pod names no attachment of type mesh-optin in {}: the plugin is not called for it",
+                annotation::NETWORKS
+            );
+            case.decided.warnings.push(
+                Reason::Bypassing
+                    .because(cause)
+                    .remedy("name one and create the pod anew"),
+            );
+        }
+        Ok(case)
+    }
+
+    /// What an ADD for this attachment would do.
+    fn decided(
+        &self,
+        pod: &Pod,
+        namespace: &Namespace,
+        attachment: &Attachment,
+        all: &Objects,
+    ) -> Case {
+        let profile = match governing(&all.profiles, namespace, attachment) {
+            Ok(profile) => profile,
+            Err(refusal) => return Case::refused(pod, refusal),
+        };
+        match assume_injected(pod, namespace, profile) {
+            Some(assumed) => Case {
+                pod: pod.clone(),
+                ..self.decided_as(&assumed, namespace, profile, attachment, true)
+            },
+            None => self.decided_as(pod, namespace, profile, attachment, false),
+        }
+    }
+
+    fn decided_as(
+        &self,
+        pod: &Pod,
+        namespace: &Namespace,
+        profile: &Profile,
+        attachment: &Attachment,
+        assumed: bool,
+    ) -> Case {
+        let mut decided = decide(pod, namespace, profile, attachment);
+        let plan = match &decided.decision {
+            Decision::Redirect(intent) => Plan::new(intent, &self.network(pod)),
+            Decision::Skip(e) | Decision::Refuse(e) => Err(e.clone()),
+        };
+        match (&decided.decision, &plan) {
+            (Decision::Redirect(_), Err(refusal)) => {
+                decided.decision = Decision::Refuse(refusal.clone())
+            }
+            (_, Ok(plan)) => decided.warnings.extend(plan.warnings.clone()),
+            (Decision::Skip(_) | Decision::Refuse(_), Err(_)) => {}
+        }
+        Case {
+            pod: pod.clone(),
+            assumed,
+            decided,
+            plan,
+        }
+    }
+
+    /// The one family that is meant, where only one can be.
+    pub(super) fn one_family(&self, pod: &Pod) -> Result<Family, Failure> {
+        let network = self.network(pod);
+        match (network.ipv4, network.ipv6) {
+            (true, false) => Ok(Family::Ipv4),
+            (false, true) => Ok(Family::Ipv6),
+            _ => Err(Failure::usage(
+                "--format iptables takes one family: give --family v4 or --family v6",
+            )),
+        }
+    }
+
+    /// What eth0 will have, as far as it is known.
+    fn network(&self, pod: &Pod) -> PodNetwork {
+        let ips: Vec<IpNet> = pod
+            .status
+            .pod_ips
+            .iter()
+            .filter_map(|ip| Some(ip.ip.parse::<std::net::IpAddr>().ok()?.into()))
+            .collect();
+        let (ipv4, ipv6) = match (self.family.as_slice(), ips.as_slice()) {
+            ([], []) => (true, false),
+            ([], ips) => (
+                ips.iter().any(|ip| matches!(ip, IpNet::V4(_))),
+                ips.iter().any(|ip| matches!(ip, IpNet::V6(_))),
+            ),
+            (families, _) => (families.contains(&Ip::V4), families.contains(&Ip::V6)),
+        };
+        PodNetwork {
+            ipv4,
+            ipv6,
+            primary: [IfName::eth0()].into(),
+        }
+    }
+}
+
+/// What comes of all of a pod's attachments: a refusal stops it, two redirections must be equal, one redirects.
+fn together(pod: &Pod, mut cases: Vec<Case>) -> Case {
+    let refusal = cases
+        .iter()
+        .position(|c| matches!(c.decided.decision, Decision::Refuse(_)));
+    let redirections: Vec<_> = (0..cases.len())
+        .filter(|at| matches!(cases[*at].decided.decision, Decision::Redirect(_)))
+        .collect();
+    let differ = redirections
+        .iter()
+        .any(|at| cases[*at].decided.decision != cases[redirections[0]].decided.decision);
+    if refusal.is_none() && differ {
+        return Case::refused(
+            pod,
+            Reason::ConflictingAttachment
+                .because("two attachments that the pod names have different settings"),
+        );
+    }
+    let at = refusal.or(redirections.first().copied()).unwrap_or(0);
+    cases.swap_remove(at)
+}

@@ -1,0 +1,187 @@
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use self::report::{Outcome, Told, text};
+use super::{
+    Exit, Failure,
+    output::{Format, say, say_json},
+};
+use crate::{
+    deadline::Deadline,
+    kernel::Netns,
+    node::{
+        Installed, NodeConfig,
+        attachments::{self, Record},
+        paths,
+    },
+    reason::{Explanation, Reason},
+    redirection::{Findings, verify},
+    source::{bypassing, wire::Bypassing},
+};
+
+/// Arguments of `verify`.
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    which: Which,
+    /// The pod's namespace, where pods of several have its name
+    #[arg(short, long, requires = "pod")]
+    namespace: Option<String>,
+    /// How to print
+    #[arg(short, long, value_enum, default_value_t = Format::Text)]
+    output: Format,
+}
+
+/// What to look at.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// A pod of this node
+    pod: Option<String>,
+    /// A network namespace, such as /run/netns/cni-...
+    #[arg(long, value_name = "PATH")]
+    netns: Option<PathBuf>,
+    /// Every redirected pod of this node and, where the agent runs, those that should be and are not
+    #[arg(long)]
+    all: bool,
+}
+
+/// Compares live redirections with what their ADDs were to make. Changes nothing.
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
+    let mut told: Vec<_> = args
+        .records()?
+        .iter()
+        .map(|record| tell(record, args.which.netns.as_ref(), deadline()))
+        .collect();
+    if args.which.all {
+        let bypassing = bypassing(deadline()).map_err(|e| Failure::failed(e.to_string()))?;
+        told.extend(bypassing.unwrap_or_default().into_iter().map(bypasses));
+    }
+    match args.output {
+        Format::Json => say_json(&told)?,
+        Format::Text if told.is_empty() => say("No pod of this node is redirected.\n"),
+        Format::Text => told.iter().for_each(|t| say(&text(t))),
+    }
+    match attachments::unreadable() {
+        unreadable if unreadable > 0 && args.which.all => Err(Failure::failed(format!(
+            "{unreadable} of the records in {} cannot be read",
+            paths::ATTACHMENTS
+        ))),
+        _ => Ok(Exit::worst(told.iter().map(|t| t.outcome.exit()))),
+    }
+}
+
+impl Args {
+    /// One for each network namespace: two attachments of a pod are one redirection.
+    fn records(&self) -> Result<Vec<Record>, Failure> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Failure::failed(
+                "verify looks into pods of this node: run it as root",
+            ));
+        }
+        if self.which.all {
+            ensure_something_to_look_at()?;
+        }
+        let mut records: Vec<Record> = attachments::all().into_iter().filter(|r| r.done).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        records.retain(|r| seen.insert(r.netns_cookie));
+        if let Some(path) = &self.which.netns {
+            let cookie = Netns::open(path)
+                .and_then(|n| Ok(n.cookie()?))
+                .map_err(|e| Failure::failed(e.to_string()))?;
+            records.retain(|r| r.netns_cookie == cookie);
+        }
+        if let Some(pod) = &self.which.pod {
+            records.retain(|r| {
+                r.pod == *pod && self.namespace.as_ref().is_none_or(|n| *n == r.namespace)
+            });
+            let namespaces: std::collections::BTreeSet<_> =
+                records.iter().map(|r| r.namespace.as_str()).collect();
+            if namespaces.len() > 1 {
+                let namespaces: Vec<_> = namespaces.into_iter().collect();
+                return Err(Failure::usage(format!(
+                    "pods of namespaces {} have this name: give --namespace",
+                    namespaces.join(", ")
+                )));
+            }
+        }
+        if records.is_empty() && !self.which.all {
+            let what = "nothing on this node says that it was redirected: see `mesh-optin explain` for whether it should be";
+            return Err(Failure::failed(what));
+        }
+        Ok(records)
+    }
+}
+
+/// Fails where an empty answer would not mean that no pod is redirected.
+fn ensure_something_to_look_at() -> Result<(), Failure> {
+    let installed = Installed::load().map_err(|e| Failure::failed(e.to_string()))?;
+    if installed.is_none() && !Path::new(paths::RUN).exists() {
+        let (run, file) = (paths::RUN, paths::INSTALLED);
+        let what =
+            format!("nothing of mesh-optin is installed here: neither {run} nor {file} exists");
+        return Err(Failure::failed(format!(
+            "{what}; run it on the node, with the node's root directory as its own"
+        )));
+    }
+    Ok(())
+}
+
+fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
+    let told = |outcome, explanation: Option<&Explanation>, findings: Findings| Told {
+        namespace: record.namespace.clone(),
+        name: record.pod.clone(),
+        netns: netns.unwrap_or(&record.netns).clone(),
+        backend: Some(record.backend),
+        outcome,
+        reason: explanation.map(|e| e.reason.as_str()),
+        message: explanation.map(ToString::to_string),
+        differences: findings.differences,
+        in_front: findings.in_front,
+    };
+    let nothing = || Findings {
+        differences: vec![],
+        in_front: vec![],
+        outdated: false,
+    };
+    if netns.is_none() && !record.netns.exists() {
+        return told(Outcome::Gone, None, nothing());
+    }
+    let looked = Netns::open(netns.unwrap_or(&record.netns)).and_then(|netns| {
+        let gone = netns.cookie()? != record.netns_cookie;
+        if gone {
+            Ok(None)
+        } else {
+            verify(record, &netns, deadline).map(Some)
+        }
+    });
+    match looked {
+        Err(failure) => told(Outcome::Failed, Some(&failure), nothing()),
+        Ok(None) => told(Outcome::Gone, None, nothing()),
+        Ok(Some(found)) => match found.wrong() {
+            None => told(Outcome::Consistent, None, found),
+            Some(reason @ Reason::Outdated) => told(Outcome::Outdated, Some(&reason.into()), found),
+            Some(reason @ Reason::Preempted) => {
+                told(Outcome::Preempted, Some(&reason.into()), found)
+            }
+            Some(reason) => told(Outcome::Drifted, Some(&reason.into()), found),
+        },
+    }
+}
+
+fn bypasses(pod: Bypassing) -> Told {
+    let explanation = Explanation::from(Reason::Bypassing);
+    Told {
+        namespace: pod.namespace,
+        name: pod.name,
+        netns: pod.netns,
+        backend: None,
+        outcome: Outcome::Bypassing,
+        reason: Some(explanation.reason.as_str()),
+        message: Some(explanation.to_string()),
+        differences: vec![],
+        in_front: vec![],
+    }
+}

@@ -1,0 +1,57 @@
+//! Policy rules and routes, as values and text.
+
+use std::fmt;
+
+use super::super::packet::{Family, TPROXY_MARK};
+use super::TABLE;
+
+/// One of ours, or something else that was found in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry<T> {
+    /// As it is planned.
+    Ours(Family, T),
+    /// Not ours; said as far as it was understood.
+    Other(Family, String),
+}
+
+/// `from all fwmark 0x539 lookup 133`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyRule {
+    /// Lower comes first.
+    pub priority: u32,
+}
+
+/// `local default dev lo table 133`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LocalRoute;
+
+impl<T> Entry<T> {
+    /// Its family.
+    pub fn family(&self) -> Family {
+        match self {
+            Self::Ours(family, _) | Self::Other(family, _) => *family,
+        }
+    }
+}
+
+impl fmt::Display for Entry<PolicyRule> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(_, rule) => write!(
+                f,
+                "{}: from all fwmark {TPROXY_MARK:#x} lookup {TABLE}",
+                rule.priority
+            ),
+            Self::Other(_, what) => f.write_str(what),
+        }
+    }
+}
+
+impl fmt::Display for Entry<LocalRoute> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ours(..) => f.write_str("local default dev lo"),
+            Self::Other(_, what) => f.write_str(what),
+        }
+    }
+}

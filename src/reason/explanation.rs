@@ -1,0 +1,117 @@
+use std::{borrow::Cow, fmt};
+
+use super::Reason;
+
+/// A reason, what exactly was found, and what to do. Displays as the one line `<Reason>: <cause>; <remedy>`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Explanation {
+    /// The stable code.
+    pub reason: Reason,
+    /// What was found, one line, no full stop.
+    pub cause: String,
+    /// What someone can do.
+    pub remedy: Option<Cow<'static, str>>,
+}
+
+impl Explanation {
+    /// The same with a remedy that fits the case better than the reason's own.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+impl From<Reason> for Explanation {
+    fn from(reason: Reason) -> Self {
+        reason.because(reason.sentence())
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.reason, OneLine(&self.cause))?;
+        match &self.remedy {
+            Some(remedy) => write!(f, "; {remedy}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Longest cause that is shown, in bytes: the whole must fit a Kubernetes event (1,024 bytes) with the callers' text around it.
+const LONGEST_CAUSE: usize = 400;
+
+/// Text of any origin as one bounded line.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut left = LONGEST_CAUSE;
+        for c in self.0.chars() {
+            let shown = if is_unshowable(c) {
+                c.escape_default().to_string()
+            } else {
+                c.to_string()
+            };
+            let Some(rest) = left.checked_sub(shown.len()) else {
+                return f.write_str("...");
+            };
+            left = rest;
+            f.write_str(&shown)?;
+        }
+        Ok(())
+    }
+}
+
+/// A character that can move a terminal's cursor, end a line or turn text around.
+pub fn is_unshowable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Hostile text as it may be shown: quoted, escaped, at most 48 characters of it.
+pub fn quote(text: &str) -> String {
+    const LONGEST: usize = 48;
+    let mut shown: String = text.chars().take(LONGEST).collect();
+    if shown.len() < text.len() {
+        shown.push_str("...");
+    }
+    format!("{shown:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::Reason;
+
+    #[test]
+    fn an_explanation_is_one_bounded_line_cause_first() {
+        let text = Reason::InvalidAnnotation
+            .because(format!("a\nb\u{1b}[31m\u{202e}{}", "x".repeat(5000)))
+            .to_string();
+        assert!(
+            text.starts_with("InvalidAnnotation: a\\nb\\u{1b}[31m\\u{202e}xxx"),
+            "{text}"
+        );
+        assert!(
+            Reason::Internal
+                .because("\u{7}é".repeat(500))
+                .to_string()
+                .len()
+                < 600
+        );
+        assert!(
+            text.len() < 600 && !text.contains('\n') && text.ends_with("create the pod anew"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn quoted_text_cannot_leave_its_quotes() {
+        assert_eq!(quote("a\"b\nc"), r#""a\"b\nc""#);
+        assert_eq!(
+            quote(&"é".repeat(100)),
+            format!("\"{}...\"", "é".repeat(48))
+        );
+    }
+}

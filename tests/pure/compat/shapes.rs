@@ -1,0 +1,162 @@
+//! An example of everything that is persisted or spoken.
+
+use std::collections::BTreeMap;
+
+use mesh_optin::{
+    cni::PodRef,
+    mesh::{IfName, Namespace, Pod, Profile, ProfileOrigin},
+    node::{Installed, attachments::Record},
+    plan::{FORMAT, Form, PodNetwork},
+    reason::Reason,
+    source::wire::{
+        Answer, Ask, Bypassing, Governed, LookUp, Question, Refusal, Reply, Report, VERSION,
+        WireProfile,
+    },
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, value::RawValue};
+
+use crate::support::data::{data, injected, intent_of};
+
+/// Something that is persisted or spoken.
+pub(super) struct Shape {
+    /// Its file in each version's folder.
+    pub(super) file: &'static str,
+    /// An example, as it is written now.
+    pub(super) written: String,
+    /// What is read from text, written again.
+    pub(super) read: fn(&str) -> Result<Value, String>,
+}
+
+fn shape<T: Serialize + DeserializeOwned>(file: &'static str, example: &T) -> Shape {
+    Shape {
+        file,
+        written: serde_json::to_string_pretty(example).unwrap() + "\n",
+        read: |text| {
+            let read: T = serde_json::from_str(text).map_err(|e| e.to_string())?;
+            serde_json::to_value(read).map_err(|e| e.to_string())
+        },
+    }
+}
+
+fn record() -> Record {
+    let annotations = [
+        (
+            "traffic.sidecar.istio.io/includeOutboundIPRanges",
+            "10.0.0.0/8,fd00::/8",
+        ),
+        (
+            "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+            "10.1.0.0/16",
+        ),
+        ("traffic.sidecar.istio.io/includeOutboundPorts", "443"),
+        ("traffic.sidecar.istio.io/excludeInterfaces", "net1"),
+        ("istio.io/reroute-virtual-interfaces", "tap0"),
+    ];
+    let variables = [("ISTIO_DUAL_STACK", "true"), ("INVALID_DROP", "true")];
+    Record {
+        container_id: "c0ffee".into(),
+        ifname: "net1".into(),
+        netns: "/run/netns/cni-1".into(),
+        netns_cookie: 4711,
+        namespace: "team-a".into(),
+        pod: "web".into(),
+        uid: "a4ef3b6e-6fc1-4f6b-8f0c-2a7e2a9c7a01".into(),
+        intent: intent_of(&injected(&annotations, &variables), &Profile::built_in()),
+        network: PodNetwork {
+            ipv4: true,
+            ipv6: true,
+            primary: [IfName::eth0()].into(),
+        },
+        backend: Form::Nftables,
+        profile: "default".into(),
+        version: "0.1.0".into(),
+        format: FORMAT,
+        done: true,
+    }
+}
+
+fn installed() -> Installed {
+    Installed {
+        version: "0.1.0".into(),
+        programs: BTreeMap::from([("/opt/cni/bin/mesh-optin".into(), "5d41402abc4b2a76".into())]),
+        confs: ["/etc/cni/multus/net.d/istio-cni.conf".into()].into(),
+        cache: "/var/lib/cni/multus".into(),
+        uninstalled: false,
+    }
+}
+
+fn refusal() -> Refusal {
+    Refusal::from(
+        &Reason::PodNotFound
+            .because("there is no pod team-a/web")
+            .remedy("create it"),
+    )
+}
+
+fn answer(reply: Reply) -> Answer {
+    Answer {
+        version: VERSION,
+        reply,
+    }
+}
+
+fn found() -> Governed {
+    let (pod, namespace) = data("tproxy");
+    let object = r#"{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{"name":"default"},"spec":{"drift":"Repair"}}"#;
+    Governed {
+        pod: serde_json::from_value::<Pod>(pod).unwrap().reduced(),
+        namespace: serde_json::from_value::<Namespace>(namespace).unwrap(),
+        profile: WireProfile {
+            origin: ProfileOrigin::File("/var/lib/mesh-optin/profiles/default.yaml".into()),
+            object: Some(RawValue::from_string(object.into()).unwrap()),
+        },
+    }
+}
+
+pub(super) fn shapes() -> Vec<Shape> {
+    let PodRef {
+        namespace,
+        name,
+        uid,
+    } = PodRef {
+        namespace: "team-a".into(),
+        name: "web".into(),
+        uid: Some(record().uid),
+    };
+    let profile = Some("default".to_owned());
+    let look_up = LookUp {
+        namespace,
+        name,
+        uid,
+        profile,
+        millis: 15_000,
+    };
+    let bypassing = Bypassing {
+        namespace: "team-a".into(),
+        name: "web".into(),
+        netns: "/run/netns/cni-1".into(),
+    };
+    let report = Report {
+        outcome: Refusal::from(&Reason::Redirected.into()),
+        refused: false,
+        warnings: vec![Refusal::from(
+            &Reason::FamilyNotCaptured.because("eth0 has IPv6"),
+        )],
+        look_up: std::time::Duration::from_micros(700),
+        apply: std::time::Duration::from_micros(900),
+    };
+    vec![
+        shape("record.json", &record()),
+        shape("installed.json", &installed()),
+        shape("question.json", &Question::new(Ask::LookUp(look_up))),
+        shape("question-bypassing.json", &Question::new(Ask::Bypassing {})),
+        shape("answer.json", &answer(Reply::Found(Box::new(found())))),
+        shape("answer-refused.json", &answer(Reply::Refused(refusal()))),
+        shape(
+            "answer-bypassing.json",
+            &answer(Reply::Bypassing(vec![bypassing])),
+        ),
+        shape("report.json", &report),
+    ]
+}

@@ -1,0 +1,154 @@
+//! Requests as admin, and the objects that tests need.
+
+use serde_json::{Value, json};
+
+use super::super::{data::data, lab::inside, run};
+use super::{Cluster, SERVER};
+
+impl Cluster {
+    /// A merge patch.
+    pub fn patch(&self, path: &str, body: &Value) {
+        self.request_of("application/merge-patch+json", "PATCH", path, body)
+            .unwrap_or_else(|e| panic!("{path}: {e}"));
+    }
+
+    /// A request as admin; the error is the API server's.
+    pub fn request(&self, method: &str, path: &str, body: &Value) -> Result<Value, Value> {
+        self.request_of("application/json", method, path, body)
+    }
+
+    fn request_of(
+        &self,
+        content: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, Value> {
+        let content = format!("Content-Type: {content}");
+        let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
+        let mut args = vec!["-sS", "--cacert", ca.to_str().unwrap(), "-X", method];
+        args.extend(["-H", "Authorization: Bearer admin", "-H", &content]);
+        if !body.is_null() {
+            args.extend(["-d", "@-"]);
+        }
+        args.push(&url);
+        let answer: Value = serde_json::from_str(&inside(&self.netns, || {
+            run("curl", &args, &body.to_string())
+        }))
+        .unwrap();
+        if answer["status"] == "Failure" {
+            Err(answer)
+        } else {
+            Ok(answer)
+        }
+    }
+
+    /// How many requests of this user the API server has answered: verb and path of each, watches when they end.
+    pub fn requests_of(&self, user: &str) -> Vec<String> {
+        let of_user = |line: &str| {
+            let event: Value = serde_json::from_str(line).ok()?;
+            (event["user"]["username"] == user).then(|| {
+                format!(
+                    "{} {}",
+                    event["verb"].as_str().unwrap(),
+                    event["requestURI"].as_str().unwrap()
+                )
+            })
+        };
+        self.file("audit.log").lines().filter_map(of_user).collect()
+    }
+
+    /// Creates an object.
+    pub fn create(&self, path: &str, body: &Value) -> Value {
+        self.request("POST", path, body)
+            .unwrap_or_else(|e| panic!("{path}: {e}"))
+    }
+
+    /// A namespace with what the controller manager would put into it.
+    pub fn namespace(&self, name: &str, labels: &Value) {
+        self.create(
+            "/api/v1/namespaces",
+            &json!({"metadata": {"name": name, "labels": labels}}),
+        );
+        self.service_account(name, "default");
+    }
+
+    pub fn service_account(&self, namespace: &str, name: &str) {
+        self.create(
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
+            &json!({"metadata": {"name": name}}),
+        );
+    }
+
+    /// The service accounts and rights of deploy/: the agent's, and the host's, which may only get pods and namespaces.
+    pub fn apply_rbac(&self) {
+        for file in ["base/accounts.yaml", "kubernetes/rbac.yaml"] {
+            self.apply(
+                &std::fs::read_to_string(format!("{}/deploy/{file}", env!("CARGO_MANIFEST_DIR")))
+                    .unwrap(),
+            );
+        }
+    }
+
+    /// Takes a kind from what the agent may see, until [`Self::apply_rbac`].
+    pub fn patch_rbac_away(&self, kind: &str) {
+        let path = "/apis/rbac.authorization.k8s.io/v1/clusterroles/mesh-optin-agent";
+        let role = self.request("GET", path, &Value::Null).unwrap();
+        let rules = role["rules"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|rule| rule["resources"][0] != kind)
+            .collect::<Vec<_>>();
+        self.patch(path, &json!({"rules": rules}));
+    }
+
+    /// Creates or changes what a manifest holds.
+    pub fn apply(&self, text: &str) {
+        std::fs::write(self.directory.join("apply.yaml"), text).unwrap();
+        self.enter(&["kubectl", "apply", "-f", "/mnt/apply.yaml"]);
+    }
+
+    /// Creates a pod of tests/data/pods under this name; the object that the API server made of it.
+    pub fn create_data_pod(&self, file: &str, name: &str) -> Value {
+        self.create_changed_pod(file, name, |_| {})
+    }
+
+    /// The same with changes.
+    pub fn create_changed_pod(
+        &self,
+        file: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Value {
+        self.create_changed_pod_in("team-a", file, name, change)
+    }
+
+    /// The same in another namespace.
+    pub fn create_changed_pod_in(
+        &self,
+        namespace: &str,
+        file: &str,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Value {
+        let (mut pod, _) = data(file);
+        let metadata = pod["metadata"].as_object_mut().unwrap();
+        metadata
+            .retain(|k, _| !["uid", "resourceVersion", "creationTimestamp"].contains(&k.as_str()));
+        (metadata["name"], metadata["namespace"]) = (json!(name), json!(namespace));
+        pod["status"] = json!({});
+        change(&mut pod);
+        self.create(&format!("/api/v1/namespaces/{namespace}/pods"), &pod)
+    }
+
+    /// A token for a service account.
+    pub fn token(&self, namespace: &str, name: &str) -> String {
+        let request = json!({"spec": {"expirationSeconds": 3600}});
+        let answer = self.create(
+            &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"),
+            &request,
+        );
+        answer["status"]["token"].as_str().unwrap().to_owned()
+    }
+}

@@ -1,0 +1,81 @@
+//! Programs on the node.
+
+use super::*;
+
+impl Node {
+    /// The machine's libraries, for its programs.
+    pub fn install_libraries(&self) {
+        if self.path("lib").exists() {
+            return;
+        }
+        for libraries in ["usr/lib", "usr/lib64"] {
+            std::fs::create_dir_all(self.path(libraries)).unwrap();
+            mount_(
+                &format!("/{libraries}"),
+                self.path(libraries).to_str().unwrap(),
+                "",
+                MsFlags::MS_BIND,
+            );
+        }
+        for directory in ["lib", "lib64"] {
+            std::os::unix::fs::symlink(format!("usr/{directory}"), self.path(directory)).unwrap();
+        }
+    }
+
+    /// Installs iptables of these variants (`nft`, `legacy`), and no other.
+    pub fn install_iptables(&self, variants: &[&str]) {
+        self.install_libraries();
+        std::fs::create_dir_all(self.path("usr/sbin")).unwrap();
+        for variant in variants {
+            let program = format!("xtables-{variant}-multi");
+            std::fs::copy(
+                format!("/usr/sbin/{program}"),
+                self.path("usr/sbin").join(&program),
+            )
+            .unwrap();
+            for (prefix, verb) in [
+                ("iptables", "save"),
+                ("iptables", "restore"),
+                ("ip6tables", "save"),
+                ("ip6tables", "restore"),
+            ] {
+                let link = self
+                    .path("usr/sbin")
+                    .join(format!("{prefix}-{variant}-{verb}"));
+                std::os::unix::fs::symlink(&program, link).unwrap();
+            }
+        }
+    }
+
+    /// Puts a released version of the program in its place while `work` runs; tests/run has built it.
+    pub fn with_version<T>(&self, version: &str, work: impl FnOnce() -> T) -> T {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/versions");
+        let older = run(script, &["path", version], "");
+        let place = self.path("mesh-optin");
+        mount_(older.trim(), place.to_str().unwrap(), "", MsFlags::MS_BIND);
+        let made = work();
+        umount2(&place, MntFlags::MNT_DETACH).unwrap();
+        made
+    }
+
+    /// The program in its root, with nothing in the environment.
+    pub fn program(&self, args: &[&str]) -> Command {
+        self.command("/mesh-optin", args)
+    }
+
+    /// The same of any program in the node's root.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a runtime calls plugins as processes"
+    )]
+    pub fn command(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new("/usr/sbin/chroot");
+        command
+            .arg(&self.root)
+            .arg(program)
+            .args(args)
+            .env_clear()
+            .stdin(Stdio::null());
+        command
+    }
+}

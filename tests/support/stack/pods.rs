@@ -1,0 +1,200 @@
+//! Pods of the node, from their creation to their end.
+
+use std::{
+    io::Read as _,
+    net::{SocketAddr, TcpStream},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::super::{lab::inside, stack_pod::Pod};
+use super::Stack;
+
+impl Stack {
+    /// A NetworkAttachmentDefinition; without a configuration it is looked up on the node by its name.
+    pub fn attachment(&self, namespace: &str, name: &str, config: Option<&str>) {
+        let spec = config.map_or(json!({}), |c| json!({"config": c}));
+        let path = format!(
+            "/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions"
+        );
+        let body = json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition", "metadata": {"name": name}, "spec": spec});
+        self.cluster.create(&path, &body);
+    }
+
+    /// Creates a pod bound to the node.
+    pub fn create(&self, pod: &Pod) {
+        self.cluster.create(
+            &format!("/api/v1/namespaces/{}/pods", pod.namespace),
+            &pod.manifest(),
+        );
+    }
+
+    /// The pod as the API server has it.
+    pub fn get(&self, pod: &Pod) -> Option<Value> {
+        self.cluster.request("GET", &pod.path(), &json!(null)).ok()
+    }
+
+    /// Waits until it runs, with all its containers.
+    pub fn running(&self, pod: &Pod) {
+        let runs = self.wait_for(|| {
+            let found = self.get(pod)?;
+            let all = found["status"]["containerStatuses"]
+                .as_array()?
+                .iter()
+                .all(|c| c["state"]["running"].is_object());
+            (found["status"]["phase"] == "Running" && all).then_some(())
+        });
+        assert!(
+            runs.is_some(),
+            "{}/{} does not run: {:?}",
+            pod.namespace,
+            pod.name,
+            self.events(pod)
+        );
+    }
+
+    /// Waits until an event says why it does not start.
+    pub fn refused(&self, pod: &Pod) -> String {
+        // what was created a moment ago the daemon may not have seen yet; kubelet tries again
+        let is_ours =
+            |message: &str| !message.contains("cannot find a network-attachment-definition");
+        let refusal = || {
+            let mut events = self.events(pod).into_iter();
+            events
+                .find(|(reason, message)| reason == "FailedCreatePodSandBox" && is_ours(message))
+                .map(|(_, message)| message)
+        };
+        self.wait_for(refusal)
+            .unwrap_or_else(|| panic!("{}/{} is not refused", pod.namespace, pod.name))
+    }
+
+    /// Reasons and messages of its events.
+    pub fn events(&self, pod: &Pod) -> Vec<(String, String)> {
+        let list = self
+            .cluster
+            .request(
+                "GET",
+                &format!("/api/v1/namespaces/{}/events", pod.namespace),
+                &json!(null),
+            )
+            .unwrap();
+        let text =
+            |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+        let of_pod = |event: &&Value| event["involvedObject"]["name"] == pod.name.as_str();
+        list["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(of_pod)
+            .map(|e| (text(e, "reason"), text(e, "message")))
+            .collect()
+    }
+
+    /// What a container has printed.
+    pub fn log(&self, pod: &Pod, container: &str) -> String {
+        let of_pod = format!("{}_{}_", pod.namespace, pod.name);
+        let pods = std::fs::read_dir(self.cluster.directory.join("pods"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let logs = pods.filter(|p| p.file_name().to_string_lossy().starts_with(&of_pod));
+        logs.filter_map(|p| std::fs::read_to_string(p.path().join(container).join("0.log")).ok())
+            .collect()
+    }
+
+    /// What answered the application's last connection to the world: the port, the original destination, and whom it saw.
+    pub fn answered(&self, pod: &Pod) -> String {
+        let last = || {
+            let log = self.log(pod, "app");
+            let line = log
+                .lines()
+                .rfind(|l| !l.contains(" error ") && l.split(' ').count() > 6)?;
+            Some(line.split(' ').skip(4).collect::<Vec<_>>().join(" "))
+        };
+        self.wait_for(last)
+            .unwrap_or_else(|| panic!("no answer: {}", self.log(pod, "app")))
+    }
+
+    /// What answers a connection from the node to the application's port, likewise.
+    pub fn answered_inside(&self, pod: &Pod) -> String {
+        let to = SocketAddr::new(self.ip(pod).parse().unwrap(), Pod::PORT);
+        let ask = || {
+            let mut text = String::new();
+            let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(1)).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+            stream
+                .read_to_string(&mut text)
+                .ok()
+                .filter(|_| !text.is_empty())
+                .map(|_| text)
+        };
+        self.wait_for(|| inside(&self.cluster.netns, ask))
+            .unwrap_or_else(|| panic!("{to} does not answer"))
+    }
+
+    pub fn ip(&self, pod: &Pod) -> String {
+        self.get(pod).unwrap()["status"]["podIP"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Deletes it and waits until it is gone; how long that took.
+    pub fn delete(&self, pod: &Pod) -> Duration {
+        self.delete_all(std::slice::from_ref(pod))
+    }
+
+    /// The same of several at once.
+    pub fn delete_all(&self, pods: &[Pod]) -> Duration {
+        let started = Instant::now();
+        pods.iter().for_each(|pod| self.mark_deleted(pod));
+        for pod in pods {
+            assert!(
+                self.wait_for(|| self.get(pod).is_none().then_some(()))
+                    .is_some(),
+                "{} is not gone",
+                pod.name
+            );
+        }
+        started.elapsed()
+    }
+
+    /// Deletes all pods there are, and waits until they are gone.
+    pub fn delete_every_pod(&self) {
+        let all = || {
+            self.cluster
+                .request("GET", "/api/v1/pods", &json!(null))
+                .unwrap()["items"]
+                .as_array()
+                .unwrap()
+                .clone()
+        };
+        let text = |pod: &Value, field: &str| pod["metadata"][field].as_str().unwrap().to_owned();
+        for pod in all() {
+            self.cluster
+                .request(
+                    "DELETE",
+                    &Pod::new(&text(&pod, "namespace"), &text(&pod, "name"), "").path(),
+                    &json!({}),
+                )
+                .ok();
+        }
+        let gone = self.wait_for(|| all().is_empty().then_some(()));
+        assert!(
+            gone.is_some(),
+            "{:?}",
+            all()
+                .iter()
+                .map(|pod| text(pod, "name"))
+                .collect::<Vec<_>>()
+        );
+    }
+
+    /// Deletes it, without waiting.
+    pub fn mark_deleted(&self, pod: &Pod) {
+        self.cluster
+            .request("DELETE", &pod.path(), &json!({}))
+            .unwrap();
+    }
+}
