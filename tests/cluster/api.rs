@@ -267,7 +267,7 @@ fn a_stopped_and_a_hanging_server_are_told_apart_within_the_deadline() {
 
 #[test]
 fn thirty_look_ups_at_once_all_succeed_four_at_a_time() {
-    let pod = create_pod(cluster(), "crowd");
+    let pod = create_pod(cluster(), "thirty");
     on_node(|node| {
         good_credential(node, cluster());
         node.write("etc/mesh-optin/node.yaml", "{deadline: 30s}");

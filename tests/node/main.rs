@@ -20,12 +20,15 @@ mod waiting;
 use std::{
     io::Write as _,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Mutex,
+    sync::{Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
 use serde_json::json;
 use support::{lab::CONFIG, stack::Stack, stack_pod::Pod};
+
+/// The namespaces and processes of this machine: read by tests that make some, written by those that see whether any are left.
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// What is tried on a node.
 struct Scenario {
@@ -85,6 +88,7 @@ enum Outcome {
 
 /// Runs every scenario and prints them as a table.
 fn all(multus: &'static str) {
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let started = Instant::now();
     let stack = Stack::start(multus);
     let up = started.elapsed();

@@ -5,12 +5,16 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::{PoisonError, RwLockWriteGuard},
     time::{Duration, Instant},
 };
 
-use crate::support::{
-    cluster::{script, state},
-    run,
+use crate::{
+    MACHINE,
+    support::{
+        cluster::{script, state},
+        run,
+    },
 };
 use nix::{
     sys::signal::{Signal, kill, killpg},
@@ -19,6 +23,8 @@ use nix::{
 
 /// A stack as a person brings it up.
 struct Up {
+    /// Nothing else makes or ends namespaces and processes meanwhile.
+    _alone: RwLockWriteGuard<'static, ()>,
     name: String,
     process: Child,
     /// What was mounted before.
@@ -27,6 +33,7 @@ struct Up {
 
 impl Up {
     fn start(name: &str) -> Self {
+        let alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
         let (name, mounts) = (format!("test-{}-{name}", std::process::id()), mounts());
         #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
         let mut up = Command::new("setpriv");
@@ -40,6 +47,7 @@ impl Up {
             .spawn()
             .unwrap();
         Self {
+            _alone: alone,
             name,
             process,
             mounts,
