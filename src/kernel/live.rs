@@ -98,7 +98,7 @@ impl<'a> Live<'a> {
         let applied = match (&mut self.backend, &found.rules) {
             (_, rules) if plan.compare_rules(rules).is_empty() => Ok(()),
             (Backend::Nftables(nftables), Rules::Nftables(found)) => {
-                nftables.apply(&plan.nftables(), found.as_ref())
+                nftables.apply(plan.nftables(), found.as_ref())
             }
             (Backend::Iptables(iptables, _), Rules::Iptables(found)) => iptables.apply(plan, found),
             // of another backend

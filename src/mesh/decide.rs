@@ -43,19 +43,40 @@ pub struct Decided {
     pub warnings: Vec<Explanation>,
 }
 
-/// Decides from the namespace's enrolment and the pod's own labels, annotations and containers. The first reason that applies counts.
+/// Decides from the namespace's enrolment and the pod's own labels, annotations and containers. The first reason that applies counts. What
+/// led to it is left out: an ADD has no use for it.
 pub fn decide(
     pod: &Pod,
     namespace: &Namespace,
     profile: &Profile,
     attachment: &Attachment,
 ) -> Decided {
+    decided(pod, namespace, profile, attachment, None)
+}
+
+/// The same, with what led to it.
+pub fn explain(
+    pod: &Pod,
+    namespace: &Namespace,
+    profile: &Profile,
+    attachment: &Attachment,
+) -> Decided {
+    decided(pod, namespace, profile, attachment, Some(vec![]))
+}
+
+fn decided(
+    pod: &Pod,
+    namespace: &Namespace,
+    profile: &Profile,
+    attachment: &Attachment,
+    inputs: Option<Vec<Input>>,
+) -> Decided {
     let mut case = Case {
         pod,
         namespace,
         profile,
         attachment,
-        inputs: vec![],
+        inputs,
         warnings: vec![],
     };
     let decision = match case.intent() {
@@ -69,7 +90,7 @@ pub fn decide(
     };
     Decided {
         decision,
-        inputs: case.inputs,
+        inputs: case.inputs.unwrap_or_default(),
         warnings: case.warnings,
     }
 }
@@ -87,7 +108,8 @@ struct Case<'a> {
     namespace: &'a Namespace,
     profile: &'a Profile,
     attachment: &'a Attachment,
-    inputs: Vec<Input>,
+    /// Where they are wanted.
+    inputs: Option<Vec<Input>>,
     warnings: Vec<Explanation>,
 }
 
@@ -106,8 +128,13 @@ impl<'a> Case<'a> {
         }
         may_override(self.pod, self.attachment, &self.profile.spec).map_err(Other::Refuse)?;
         let mode = interception_mode(said, built_for)?;
-        let traffic =
-            resolve(self.pod, self.attachment, &self.profile.spec).map_err(Other::Refuse)?;
+        let traffic = resolve(
+            self.pod,
+            self.attachment,
+            &self.profile.spec,
+            self.inputs.is_some(),
+        )
+        .map_err(Other::Refuse)?;
         let identity = self.identity(proxy)?;
         Ok(self.assemble(proxy, mode, identity, traffic))
     }
@@ -254,7 +281,9 @@ impl<'a> Case<'a> {
         identity: ProxyIdentity,
         traffic: Traffic,
     ) -> Intent {
-        self.inputs.extend(traffic.inputs);
+        if let Some(inputs) = &mut self.inputs {
+            inputs.extend(traffic.inputs);
+        }
         let redirect = &self.profile.spec.redirect;
         Intent {
             mode,
@@ -275,9 +304,12 @@ impl<'a> Case<'a> {
 
     /// Notes what everything below looks at, present or not where its absence says something.
     fn inputs(&mut self) {
+        let Some(inputs) = &mut self.inputs else {
+            return;
+        };
         let mut note = |name: &str, value: Option<&str>, source| {
             if let Some(value) = value {
-                self.inputs.push(Input {
+                inputs.push(Input {
                     name: name.into(),
                     value: value.into(),
                     source,

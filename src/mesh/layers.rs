@@ -43,11 +43,15 @@ pub(super) struct Traffic {
     pub(super) inputs: Vec<Input>,
 }
 
+/// Most entries of all lists together: each costs time in every ADD and audit, and kernel memory as long as the pod lives.
+const MOST_TOGETHER: usize = 512;
+
 /// Resolves what pod, attachment and profile say, which [`may_override`](super::overrides::may_override) allowed.
 pub(super) fn resolve(
     pod: &Pod,
     attachment: &Attachment,
     profile: &ProfileSpec,
+    is_explained: bool,
 ) -> Result<Traffic, Explanation> {
     let of_pod = said_by_pod(pod, profile)?;
     let mut layers = Layers {
@@ -56,8 +60,14 @@ pub(super) fn resolve(
             (Source::Nad, &attachment.traffic),
             (Source::Profile, &profile.redirect.traffic),
         ],
-        inputs: vec![],
+        inputs: is_explained.then(Vec::new),
     };
+    let resolved = Resolved::of(&mut layers)?;
+    if resolved.entries() > MOST_TOGETHER {
+        return Err(Reason::InvalidAnnotation.because(format!(
+            "the traffic settings of pod, NAD and profile have more than {MOST_TOGETHER} entries in all lists together"
+        )));
+    }
     let Resolved {
         include_inbound_ports,
         mut exclude_inbound_ports,
@@ -67,20 +77,16 @@ pub(super) fn resolve(
         exclude_outbound_ports,
         exclude_interfaces,
         reroute_virtual_interfaces,
-    } = Resolved::of(&mut layers)?;
+    } = resolved;
     let always = &profile.redirect.always_excluded_inbound_ports;
     unite(&mut exclude_inbound_ports, always);
     let is_built_in = *always == Redirect::default().always_excluded_inbound_ports;
-    let mut inputs = layers.inputs;
-    inputs.push(Input {
-        name: "alwaysExcludedInboundPorts".into(),
-        value: comma(always),
-        source: if is_built_in {
-            Source::BuiltIn
-        } else {
-            Source::Profile
-        },
-    });
+    let source = match is_built_in {
+        true => Source::BuiltIn,
+        false => Source::Profile,
+    };
+    layers.note("alwaysExcludedInboundPorts", || comma(always), source);
+    let inputs = layers.inputs.unwrap_or_default();
     Ok(Traffic {
         inbound: Inbound {
             include: include_inbound_ports,
@@ -103,7 +109,8 @@ pub(super) fn resolve(
 pub(super) struct Layers<'a> {
     /// The highest first.
     said: [(Source, &'a TrafficSettings); 3],
-    inputs: Vec<Input>,
+    /// Where they are wanted.
+    inputs: Option<Vec<Input>>,
 }
 
 impl<'a> Layers<'a> {
@@ -153,17 +160,23 @@ impl<'a> Layers<'a> {
     }
 
     fn built_in(&mut self, key: Key, value: &impl Value) {
-        if !value.text().is_empty() {
+        if self.inputs.is_some() && !value.text().is_empty() {
             self.input(key, value, Source::BuiltIn);
         }
     }
 
     fn input(&mut self, key: Key, value: &impl Value, source: Source) {
-        self.inputs.push(Input {
-            name: key.to_string(),
-            value: value.text(),
-            source,
-        });
+        self.note(key.as_str(), || value.text(), source);
+    }
+
+    fn note(&mut self, name: &str, value: impl FnOnce() -> String, source: Source) {
+        if let Some(inputs) = &mut self.inputs {
+            inputs.push(Input {
+                name: name.into(),
+                value: value(),
+                source,
+            });
+        }
     }
 }
 
@@ -181,7 +194,7 @@ mod tests {
         let spec = spec(
             r#"{redirect: {traffic: {includeOutboundIPRanges: 172.16.0.0/12, includeInboundPorts: "8080", excludeOutboundPorts: "9"}}}"#,
         );
-        let t = resolve(&pod(INJECTED), &nad, &spec).unwrap();
+        let t = resolve(&pod(INJECTED), &nad, &spec, true).unwrap();
         assert_eq!(t.outbound.include_ranges.to_string(), "10.0.0.0/8");
         assert_eq!(t.inbound.include.to_string(), "8080");
         assert_eq!(t.outbound.exclude_ports, [5432, 9]);
@@ -207,7 +220,7 @@ mod tests {
     #[test]
     fn the_outbound_default_holds_only_where_nobody_says_anything() {
         let excluded = |annotations: &[(&str, &str)]| {
-            resolve(&pod(annotations), &Attachment::default(), &spec("{}"))
+            resolve(&pod(annotations), &Attachment::default(), &spec("{}"), true)
                 .unwrap()
                 .outbound
                 .exclude_ports
@@ -224,11 +237,44 @@ mod tests {
     }
 
     #[test]
+    fn all_lists_together_are_bounded() {
+        let list = |first: u32, n: u32| {
+            (first..first + n)
+                .map(|p| p.to_string())
+                .collect::<Vec<_>>()
+                .join(",")
+        };
+        let (a, b) = (list(1, 256), list(1000, 256));
+        let annotations = [
+            ("traffic.sidecar.istio.io/includeOutboundPorts", a.as_str()),
+            ("traffic.sidecar.istio.io/excludeOutboundPorts", &b),
+        ];
+        let resolved = |profile| {
+            resolve(
+                &pod(&annotations),
+                &Attachment::default(),
+                &spec(profile),
+                true,
+            )
+        };
+        assert!(resolved("{}").is_ok());
+        // the profile's entries count as well
+        let error = resolved("{redirect: {traffic: {includeOutboundIPRanges: 10.0.0.0/8}}}")
+            .err()
+            .unwrap();
+        assert!(
+            error.reason == Reason::InvalidAnnotation && error.cause.contains("512 entries"),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn a_bad_value_is_quoted_and_its_annotation_named() {
         let error = resolve(
             &pod(&[("traffic.sidecar.istio.io/excludeOutboundPorts", "80,*")]),
             &Attachment::default(),
             &spec("{}"),
+            true,
         )
         .err()
         .unwrap();
@@ -245,11 +291,11 @@ mod tests {
             ("traffic.sidecar.istio.io/kubevirtInterfaces", "not!valid"),
         ];
         assert!(
-            resolve(&pod(&both), &Attachment::default(), &spec("{}"))
+            resolve(&pod(&both), &Attachment::default(), &spec("{}"), true)
                 .unwrap()
                 .reroute_interfaces
                 .is_empty()
         );
-        assert!(resolve(&pod(&both[1..]), &Attachment::default(), &spec("{}")).is_err());
+        assert!(resolve(&pod(&both[1..]), &Attachment::default(), &spec("{}"), true).is_err());
     }
 }

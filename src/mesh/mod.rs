@@ -23,7 +23,7 @@ mod values;
 
 pub use assume::assume_injected;
 pub use attachment::Attachment;
-pub use decide::{Decided, Decision, decide};
+pub use decide::{Decided, Decision, decide, explain};
 pub use governance::governing;
 pub use groups::Groups;
 pub use ifname::IfName;

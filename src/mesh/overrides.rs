@@ -92,7 +92,7 @@ mod tests {
             ("traffic.sidecar.istio.io/excludeInboundPorts", "8080"),
         ];
         let excluded = |spec| {
-            resolve(&pod(&chosen), &Attachment::default(), spec)
+            resolve(&pod(&chosen), &Attachment::default(), spec, true)
                 .unwrap()
                 .inbound
                 .exclude

@@ -79,6 +79,11 @@ macro_rules! traffic_keys {
         }
 
         impl Resolved {
+            /// How many entries all lists have together.
+            pub(super) fn entries(&self) -> usize {
+                0 $(+ self.$field.entries())+
+            }
+
             pub(super) fn of(layers: &mut Layers<'_>) -> Result<Self, Explanation> {
                 Ok(Self {
                     $($field: layers.$merge(Key::$key, |said| said.$field.as_ref(), $built_in)?,)+

@@ -1,6 +1,6 @@
 //! The syntaxes of traffic settings: ports, networks and interfaces, parsed once into numbers, networks and names.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -44,10 +44,12 @@ pub(super) trait Value: Clone + Sized {
     fn parse(text: &str) -> Result<Self, String>;
     /// Writes it in the annotations' syntax.
     fn text(&self) -> String;
+    /// How many entries are listed.
+    fn entries(&self) -> usize;
 }
 
 /// An entry of a list.
-pub(super) trait Entry: Clone + PartialEq + fmt::Display {
+pub(super) trait Entry: Clone + Ord + fmt::Display {
     /// Most entries of a list, and of what several layers say together.
     const MOST: usize;
     /// Reads a list in the annotations' syntax.
@@ -62,6 +64,10 @@ impl<T: Entry> Value for Vec<T> {
     fn text(&self) -> String {
         comma(self)
     }
+
+    fn entries(&self) -> usize {
+        self.len()
+    }
 }
 
 impl<T: Entry> Value for Selection<T> {
@@ -74,6 +80,13 @@ impl<T: Entry> Value for Selection<T> {
 
     fn text(&self) -> String {
         self.to_string()
+    }
+
+    fn entries(&self) -> usize {
+        match self {
+            Self::All => 0,
+            Self::Only(list) => list.len(),
+        }
     }
 }
 
@@ -123,15 +136,20 @@ impl Entry for IfName {
 }
 
 /// Adds what is not there yet, keeping order.
-pub(super) fn unite<T: PartialEq + Clone>(into: &mut Vec<T>, more: &[T]) {
-    for entry in more {
-        if !into.contains(entry) {
-            into.push(entry.clone());
-        }
+pub(super) fn unite<T: Entry>(into: &mut Vec<T>, more: &[T]) {
+    if into.is_empty() {
+        into.extend_from_slice(more); // a list has each entry once
+        return;
     }
+    let mut seen: BTreeSet<T> = into.iter().cloned().collect();
+    into.extend(
+        more.iter()
+            .filter(|entry| seen.insert((*entry).clone()))
+            .cloned(),
+    );
 }
 
-fn list<T: PartialEq + Clone>(
+fn list<T: Entry>(
     text: &str,
     most: usize,
     parse: impl Fn(&str) -> Result<T, String>,
@@ -143,14 +161,17 @@ fn list<T: PartialEq + Clone>(
     }
 }
 
-fn split<T: PartialEq + Clone>(
+fn split<T: Entry>(
     text: &str,
     most: usize,
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Vec<T>, String> {
-    let mut out = Vec::new();
+    let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
     for entry in text.split(',') {
-        unite(&mut out, &[parse(entry)?]);
+        let entry = parse(entry)?;
+        if seen.insert(entry.clone()) {
+            out.push(entry);
+        }
         if out.len() > most {
             return Err(format!("more than {most} entries"));
         }

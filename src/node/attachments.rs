@@ -47,7 +47,7 @@ pub struct Record {
     /// What that lowers plans to.
     #[serde(default = "first_format")]
     pub format: u32,
-    /// The rules are in place.
+    /// The rules are in place. The last field: [`Begun`] changes it in the text.
     pub done: bool,
 }
 
@@ -65,6 +65,37 @@ impl Record {
         )
     }
 }
+
+/// A record that was written before its rules are made, to be marked done after. Its text is kept: a record has hundreds of entries.
+pub struct Begun {
+    path: PathBuf,
+    json: Vec<u8>,
+}
+
+impl Begun {
+    /// Writes the record as not done.
+    pub fn write(record: &Record) -> Result<Self, Explanation> {
+        let path = path(&record.container_id, &record.ifname);
+        let json =
+            serde_json::to_vec(record).map_err(|e| Reason::Internal.because(e.to_string()))?;
+        state::write_text(paths::ATTACHMENTS, &path, &json)?;
+        Ok(Self { path, json })
+    }
+
+    /// Writes it again, as done.
+    pub fn done(self) -> Result<(), Explanation> {
+        let mut json = self.json;
+        if json.ends_with(NOT_DONE) {
+            json.truncate(json.len() - NOT_DONE.len());
+            json.extend_from_slice(DONE);
+        }
+        state::write_text(paths::ATTACHMENTS, &self.path, &json)
+    }
+}
+
+/// How the text of a record ends.
+const NOT_DONE: &[u8] = br#""done":false}"#;
+const DONE: &[u8] = br#""done":true}"#;
 
 /// All records of this node. One that cannot be read is left out.
 pub fn all() -> Vec<Record> {
@@ -167,4 +198,21 @@ fn load(path: &Path) -> Result<Option<Record>, Explanation> {
         Reason::Internal.because(format!("the record {} cannot be read: {e}", path.display()))
     };
     serde_json::from_str(&text).map(Some).map_err(broken)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_marked_done_at_the_end_of_its_text() {
+        let text = include_str!("../../tests/data/compat/0.1.0/record.json");
+        let mut record: Record = serde_json::from_str(text).unwrap();
+        let json = |record: &Record| serde_json::to_vec(record).unwrap();
+        let done = json(&record);
+        record.done = false;
+        let begun = json(&record);
+        assert_eq!(begun.strip_suffix(NOT_DONE), done.strip_suffix(DONE));
+        assert!(begun.ends_with(NOT_DONE));
+    }
 }

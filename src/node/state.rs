@@ -36,12 +36,18 @@ pub(super) const UNFINISHED: &str = ".new";
 
 /// Writes a file of JSON into a directory of state, in one step.
 pub fn write(into: &'static str, path: &Path, what: &impl Serialize) -> Result<(), Explanation> {
+    let json = serde_json::to_vec(what).map_err(|e| unusable(path, &e.into()))?;
+    write_text(into, path, &json)
+}
+
+/// The same of JSON that is text already.
+pub(super) fn write_text(into: &'static str, path: &Path, json: &[u8]) -> Result<(), Explanation> {
     let directory = directory(into)?;
     let write = || -> io::Result<()> {
         let mut file = tempfile::Builder::new()
             .prefix(UNFINISHED)
             .tempfile_in(directory)?;
-        file.write_all(&serde_json::to_vec(what)?)?; // one system call
+        file.write_all(json)?; // one system call
         file.persist(path).map_err(|e| e.error)?;
         Ok(())
     };

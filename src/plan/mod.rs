@@ -9,7 +9,7 @@ pub mod packet;
 pub mod routing;
 mod state;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::OnceLock};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ pub struct PodNetwork {
 pub const FORMAT: u32 = 1;
 
 /// How a pod's traffic is redirected. Both backends carry out the same plan.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// What is wanted.
     pub intent: Intent,
@@ -55,6 +55,8 @@ pub struct Plan {
     pub only_interfaces: Option<BTreeSet<IfName>>,
     /// What someone should know although the pod is redirected.
     pub warnings: Vec<Explanation>,
+    /// The nftables form, once it was asked for.
+    nftables: OnceLock<nft::Table>,
 }
 
 impl Plan {
@@ -78,12 +80,13 @@ impl Plan {
             ipv6_in_use: network.ipv6,
             only_interfaces,
             warnings,
+            nftables: OnceLock::new(),
         })
     }
 
-    /// The nftables form: one table for both families.
-    pub fn nftables(&self) -> nft::Table {
-        nft::table(self)
+    /// The nftables form: one table for both families. Lowered once, as an ADD needs it several times.
+    pub fn nftables(&self) -> &nft::Table {
+        self.nftables.get_or_init(|| nft::table(self))
     }
 
     /// The iptables form of one family.

@@ -102,7 +102,7 @@ impl Plan {
     /// The same of the rules alone.
     pub fn compare_rules(&self, found: &Rules) -> Vec<Difference> {
         match found {
-            Rules::Nftables(table) => compare::tables(&self.nftables(), table.as_ref()),
+            Rules::Nftables(table) => compare::tables(self.nftables(), table.as_ref()),
             Rules::Iptables(families) => {
                 let of = |family| families.iter().find(|r| r.family == family);
                 // a kernel without IPv6 passes none

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     kernel::{Carrier, Interfaces, KernelError, Live, Netns},
     mesh::Backend,
-    node::attachments::{self, Record},
+    node::attachments::{self, Begun, Record},
     plan::{FORMAT, Form, Plan, PodNetwork, State, summary},
     reason::{Explanation, Reason},
 };
@@ -221,14 +221,10 @@ fn noted<T>(record: &Record, work: impl FnOnce() -> Result<T, Failed>) -> Result
         .ok()
         .flatten();
     let before = before.filter(|r| r.netns_cookie == record.netns_cookie);
-    record.write()?;
+    let begun = Begun::write(record)?;
     let worked = work();
     match (&worked, before) {
-        (Ok(_), _) => Record {
-            done: true,
-            ..record.clone()
-        }
-        .write()?,
+        (Ok(_), _) => begun.done()?,
         // if this fails too, what is on record says that it was not done
         (Err(_), Some(before)) => drop(before.write()),
         (Err(_), None) if record.backend != Form::Nftables => {}

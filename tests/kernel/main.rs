@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and says how much it tried"
 )]
 
+mod cost;
 mod demo;
 mod drift;
 mod equivalence;

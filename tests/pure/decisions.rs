@@ -1,7 +1,7 @@
 //! Pods injected by a real Istio: the decision on each, and that its plan is what the pod's interfaces ask for.
 
 use mesh_optin::{
-    mesh::{Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, decide},
+    mesh::{Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, explain},
     plan::{Plan, PodNetwork},
     reason::Reason,
 };
@@ -31,7 +31,7 @@ fn data(name: &str) -> Data {
 
 /// What is decided, the same on all of the pod as on what an agent keeps of it.
 fn decided(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Decided {
-    let on = |pod: &Pod| decide(pod, namespace, profile, &Attachment::default());
+    let on = |pod: &Pod| explain(pod, namespace, profile, &Attachment::default());
     let (of_all, of_reduced) = (on(pod), on(&pod.clone().reduced()));
     assert_eq!(format!("{of_all:?}"), format!("{of_reduced:?}"));
     of_all

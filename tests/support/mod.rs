@@ -9,6 +9,7 @@
 pub mod agent;
 pub mod cluster;
 pub mod connections;
+pub mod counted;
 pub mod data;
 pub mod lab;
 pub mod landings;

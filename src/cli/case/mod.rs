@@ -13,7 +13,7 @@ use crate::{
     deadline::Deadline,
     mesh::{
         Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, annotation,
-        assume_injected, decide, governing,
+        assume_injected, explain, governing,
     },
     node::{NodeConfig, profiles},
     plan::{Plan, PodNetwork, packet::Family},
@@ -199,7 +199,7 @@ impl Selection {
         attachment: &Attachment,
         assumed: bool,
     ) -> Case {
-        let mut decided = decide(pod, namespace, profile, attachment);
+        let mut decided = explain(pod, namespace, profile, attachment);
         let plan = match &decided.decision {
             Decision::Redirect(intent) => Plan::new(intent, &self.network(pod)),
             Decision::Skip(e) | Decision::Refuse(e) => Err(e.clone()),

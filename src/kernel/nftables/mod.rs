@@ -4,9 +4,11 @@ mod batch;
 mod decode;
 mod encode;
 mod foreign;
+mod nla;
 mod read;
 mod sets;
 mod socket;
+mod uapi;
 
 use nix::errno::Errno;
 

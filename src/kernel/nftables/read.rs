@@ -1,26 +1,29 @@
-//! The kernel's table, chains and sets; [`super::decode`] reads the rules.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the packet crate's enums are open, and what is unknown is never ours"
-)]
+//! Our table as the kernel has it: its chains, its rules ([`super::decode`] reads them), and of its sets those that the rules name.
 
-use netlink_packet_netfilter::NetfilterProtoFamily::Inet;
-use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, GenAttribute, GenMessage, Hook as HookAttribute,
-    HookNumber, InetHookNumber, ListAttribute, NfTablesMessage, RuleAttribute, RuleMessage,
-    SetAttribute, SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage,
-    SetFlags, SetMessage, TableAttribute, TableMessage,
+use std::collections::BTreeSet;
+
+use netlink_packet_netfilter::{
+    NetfilterProtoFamily::Inet,
+    nftables::{
+        ChainMessage, GenMessage, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
+        SetElementList, SetElementMessage, SetMessage, TableAttribute, TableMessage,
+    },
 };
 
 use super::{
-    decode::rule,
-    sets::{Element, Set, Sets},
-    socket::Socket,
+    decode::{RuleText, decode, sets_named},
+    nla::{Attribute, Attributes},
+    sets::{Element, Key, Set, Sets},
+    socket::{Extent, Object, Socket},
+    uapi,
 };
 use crate::{
     kernel::KernelError,
     plan::nft::{Chain, ChainType, Hook, HookPoint, TABLE, Table},
 };
+
+/// Most elements of a set: 256 networks are 512, and two of each are read for what was added to them.
+const MOST_ELEMENTS: usize = 1024;
 
 /// Reads our table, and the generation that it is of: several dumps, which belong together if that is the same before and after.
 pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>), KernelError> {
@@ -28,92 +31,109 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
     let name = TableMessage {
         attributes: vec![TableAttribute::Name(TABLE.into())],
     };
-    let Some(NfTablesMessage::NewTable(message)) =
-        socket.get("looking for the table", NfTablesMessage::GetTable(name))?
-    else {
+    let flags = |table: Object<'_>| {
+        let is_table = table.kind == uapi::object::TABLE;
+        is_table.then(|| {
+            table
+                .attributes
+                .number(uapi::table::FLAGS)
+                .unwrap_or_default()
+        })
+    };
+    let request = NfTablesMessage::GetTable(name);
+    let Some(flags) = socket.get("looking for the table", request, flags)? else {
         return Ok((generation, None));
     };
-    let flags = message.attributes.iter().find_map(|a| {
-        if let TableAttribute::Flags(flags) = a {
-            Some(flags.bits())
-        } else {
-            None
-        }
-    });
-    let sets = read_sets(socket)?;
-    let mut chains = Vec::new();
-    for (_, object) in socket.dump(
-        Inet,
-        "listing chains",
-        NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }),
-    )? {
-        if let NfTablesMessage::NewChain(message) = object {
-            chains.extend(
-                chain(message)
-                    .filter(|(table, _)| table == TABLE)
-                    .map(|(_, chain)| chain),
-            );
-        }
-    }
-    let of_table = RuleMessage {
-        attributes: vec![RuleAttribute::Table(TABLE.into())],
-    };
-    for (_, object) in socket.dump(Inet, "listing rules", NfTablesMessage::GetRule(of_table))? {
-        if let NfTablesMessage::NewRule(message) = object
-            && let Some((name, rule)) = rule(&message, &sets)
-            && let Some(chain) = chains.iter_mut().find(|c| c.name == name)
-        {
-            chain.rules.push(rule);
+    let (mut chains, of_chains) = read_chains(socket)?;
+    let (rules, of_rules) = read_rules(socket)?;
+    let (sets, of_sets) = read_sets(socket, &rules)?;
+    for rule in &rules {
+        if let Some(chain) = chains.iter_mut().find(|c| c.name == rule.chain) {
+            chain.rules.push(decode(rule, &sets));
         }
     }
     if read_generation(socket)? != generation {
         return Err(KernelError::Changing);
     }
     chains.sort_by(|a, b| a.name.cmp(&b.name));
+    let is_cut = [of_chains, of_rules, of_sets].contains(&Extent::Cut);
     Ok((
         generation,
         Some(Table {
-            flags: flags.unwrap_or_default(),
+            flags,
             chains,
+            is_cut,
         }),
     ))
 }
 
 fn read_generation(socket: &mut Socket) -> Result<Option<u32>, KernelError> {
-    let Some(NfTablesMessage::NewGen(message)) = socket.get(
-        "reading the generation",
-        NfTablesMessage::GetGen(GenMessage { attributes: vec![] }),
-    )?
-    else {
-        return Ok(None);
+    let request = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
+    let id = |object: Object<'_>| {
+        let is_generation = object.kind == uapi::object::GENERATION;
+        object
+            .attributes
+            .number(uapi::generation::ID)
+            .filter(|_| is_generation)
     };
-    Ok(message.attributes.iter().find_map(|a| {
-        if let GenAttribute::Id(id) = a {
-            Some(*id)
-        } else {
-            None
-        }
-    }))
+    socket.get("reading the generation", request, id)
 }
 
-fn read_sets(socket: &mut Socket) -> Result<Sets, KernelError> {
+fn read_chains(socket: &mut Socket) -> Result<(Vec<Chain>, Extent), KernelError> {
+    let mut chains = Vec::new();
+    let all = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
+    let extent = socket.dump(Inet, "listing chains", all, &mut |object| {
+        chains.extend(
+            chain(object)
+                .filter(|(table, _)| *table == TABLE)
+                .map(|(_, chain)| chain),
+        );
+    })?;
+    Ok((chains, extent))
+}
+
+fn read_rules(socket: &mut Socket) -> Result<(Vec<RuleText>, Extent), KernelError> {
+    let of_table = RuleMessage {
+        attributes: vec![RuleAttribute::Table(TABLE.into())],
+    };
+    let mut rules = Vec::new();
+    let request = NfTablesMessage::GetRule(of_table);
+    let extent = socket.dump(Inet, "listing rules", request, &mut |object| {
+        rules.extend(RuleText::of(object, TABLE));
+    })?;
+    Ok((rules, extent))
+}
+
+/// The sets that these rules name; others decide nothing.
+fn read_sets(socket: &mut Socket, rules: &[RuleText]) -> Result<(Sets, Extent), KernelError> {
+    let wanted: BTreeSet<String> = rules.iter().flat_map(sets_named).map(Into::into).collect();
+    let mut sets = Sets::new();
+    if wanted.is_empty() {
+        return Ok((sets, Extent::Whole));
+    }
     let of_table = SetMessage {
         attributes: vec![SetAttribute::Table(TABLE.into())],
     };
-    let mut sets = Sets::new();
-    for (_, object) in socket.dump(Inet, "listing sets", NfTablesMessage::GetSet(of_table))? {
-        let NfTablesMessage::NewSet(message) = object else {
-            continue;
-        };
-        let (mut name, mut flags) = (None, SetFlags::empty());
-        for attribute in message.attributes {
-            match attribute {
-                SetAttribute::Name(n) => name = Some(n),
-                SetAttribute::Flags(f) => flags = f,
-                _ => {}
-            }
-        }
-        let Some(name) = name else { continue };
+    let mut listed = Vec::new();
+    let request = NfTablesMessage::GetSet(of_table);
+    let extent = socket.dump(Inet, "listing sets", request, &mut |object| {
+        let name = object
+            .attributes
+            .text(uapi::set::NAME)
+            .filter(|n| wanted.contains(*n));
+        let flags = object
+            .attributes
+            .number(uapi::set::FLAGS)
+            .unwrap_or_default();
+        listed.extend(name.map(|name| (name.to_owned(), flags)));
+    })?;
+    // further sets than are ever listed matter only where one that a rule names is among them
+    let mut extent = if listed.len() == wanted.len() {
+        Extent::Whole
+    } else {
+        extent
+    };
+    for (name, flags) in listed {
         let of_set = SetElementMessage {
             attributes: vec![
                 SetElementList::Table(TABLE.into()),
@@ -121,104 +141,106 @@ fn read_sets(socket: &mut Socket) -> Result<Sets, KernelError> {
             ],
         };
         let mut elements = Some(Vec::new());
-        for (_, object) in socket.dump(
+        let request = NfTablesMessage::GetSetElement(of_set);
+        let of_elements = socket.dump(
             Inet,
             "listing the elements of a set",
-            NfTablesMessage::GetSetElement(of_set),
-        )? {
-            let NfTablesMessage::NewSetElement(message) = object else {
-                continue;
-            };
-            for attribute in message.attributes {
-                if let (SetElementList::Elements(list), Some(all)) = (attribute, &mut elements) {
-                    match list.into_iter().map(element).collect::<Option<Vec<_>>>() {
-                        Some(more) => all.extend(more),
-                        None => elements = None,
-                    }
+            request,
+            &mut |object| {
+                let list = object
+                    .attributes
+                    .nested(uapi::elements::LIST)
+                    .into_iter()
+                    .flatten();
+                for entry in list {
+                    elements = elements.take().filter(|all| all.len() < MOST_ELEMENTS);
+                    elements = elements.take().and_then(|mut all| {
+                        all.push(element(entry.nested())?);
+                        Some(all)
+                    });
                 }
-            }
+            },
+        )?;
+        if of_elements == Extent::Cut {
+            extent = Extent::Cut;
+            elements = None;
         }
         // ours are anonymous and constant; any other flag, or more than a key in an element, gives a set another meaning
-        let ours = SetFlags::Anonymous | SetFlags::Constant;
-        let interval = flags.contains(SetFlags::Interval);
-        if let Some(elements) = elements.filter(|_| flags.difference(SetFlags::Interval) == ours) {
+        const OURS: u32 = uapi::set_flag::ANONYMOUS | uapi::set_flag::CONSTANT;
+        let interval = flags & uapi::set_flag::INTERVAL != 0;
+        if let Some(elements) = elements.filter(|_| flags & !uapi::set_flag::INTERVAL == OURS) {
             sets.insert(name, Set { interval, elements });
         }
     }
-    Ok(sets)
+    Ok((sets, extent))
 }
 
 /// An element of nothing but a key, perhaps the end of an interval.
-fn element(attribute: ListAttribute<SetElementAttribute>) -> Option<Element> {
-    let ListAttribute::Element(attributes) = attribute else {
-        return None;
-    };
-    let mut out = Element {
-        key: vec![],
-        interval_end: false,
-    };
+fn element(attributes: Attributes<'_>) -> Option<Element> {
+    let (mut key, mut interval_end) = (None, false);
     for attribute in attributes {
-        match attribute {
-            SetElementAttribute::Key(DataAttribute::Value(key)) => out.key = key,
-            SetElementAttribute::Flags(flags) if flags == SetElementFlags::IntervalEnd => {
-                out.interval_end = true
-            }
-            SetElementAttribute::Flags(flags) if flags.is_empty() => {}
+        match attribute.kind {
+            uapi::element::KEY => key = Key::read(value(attribute)?),
+            uapi::element::FLAGS => match attribute.number()? {
+                0 => {}
+                uapi::element_flag::INTERVAL_END => interval_end = true,
+                _ => return None,
+            },
             _ => return None,
         }
     }
-    Some(out)
+    Some(Element {
+        key: key?,
+        interval_end,
+    })
+}
+
+/// The bytes of a value, where there is nothing else.
+pub(super) fn value(data: Attribute<'_>) -> Option<&[u8]> {
+    let mut attributes = data.nested();
+    let value = attributes.next().filter(|a| a.kind == uapi::data::VALUE)?;
+    attributes.next().is_none().then_some(value.payload)
 }
 
 /// A chain without its rules, and its table's name.
-pub(super) fn chain(message: ChainMessage) -> Option<(String, Chain)> {
-    let (mut table, mut name, mut kind, mut hook, mut policy) = (None, None, None, None, 1);
-    for attribute in message.attributes {
-        match attribute {
-            ChainAttribute::Table(t) => table = Some(t),
-            ChainAttribute::Name(n) => name = Some(n),
-            ChainAttribute::Type(t) => kind = Some(t),
-            ChainAttribute::Hook(h) => hook = Some(h),
-            ChainAttribute::Policy(p) => policy = p,
-            _ => {}
-        }
+pub(super) fn chain(object: Object<'_>) -> Option<(&str, Chain)> {
+    if object.kind != uapi::object::CHAIN {
+        return None;
     }
-    let hook = hook.map(|attributes| hook_of(attributes, kind, policy));
-    Some((
-        table?,
-        Chain {
-            name: name?,
-            hook,
-            rules: vec![],
-        },
-    ))
+    let of = object.attributes;
+    let chain = Chain {
+        name: of.text(uapi::chain::NAME)?.to_owned(),
+        hook: of
+            .nested(uapi::chain::HOOK)
+            .map(|hook| self::hook(of, hook)),
+        rules: vec![],
+    };
+    Some((of.text(uapi::chain::TABLE)?, chain))
 }
 
-fn hook_of(attributes: Vec<HookAttribute>, kind: Option<String>, policy: u32) -> Hook {
-    let (mut point, mut priority) = (HookPoint::Other(u32::MAX), 0);
-    for attribute in attributes {
-        match attribute {
-            HookAttribute::Number(HookNumber::Inet(InetHookNumber::PreRouting)) => {
-                point = HookPoint::Prerouting
-            }
-            HookAttribute::Number(HookNumber::Inet(InetHookNumber::LocalOut)) => {
-                point = HookPoint::Output
-            }
-            HookAttribute::Number(number) => point = HookPoint::Other(number.into()),
-            HookAttribute::Priority(p) => priority = p.cast_signed(),
-            _ => {}
-        }
-    }
-    let kind = match kind.as_deref() {
-        Some("nat") => ChainType::Nat,
-        Some("filter") => ChainType::Filter,
-        Some("route") => ChainType::Route,
-        other => ChainType::Other(other.unwrap_or_default().into()),
+fn hook(chain: Attributes<'_>, hook: Attributes<'_>) -> Hook {
+    /// `NF_INET_*` hooks, and the policy accept.
+    const PREROUTING: u32 = 0;
+    const OUTPUT: u32 = 3;
+    let point = match hook.number(uapi::hook::NUMBER).unwrap_or(u32::MAX) {
+        PREROUTING => HookPoint::Prerouting,
+        OUTPUT => HookPoint::Output,
+        number => HookPoint::Other(number),
     };
+    let kind = match chain.text(uapi::chain::TYPE).unwrap_or_default() {
+        "nat" => ChainType::Nat,
+        "filter" => ChainType::Filter,
+        "route" => ChainType::Route,
+        other => ChainType::Other(other.into()),
+    };
+    let priority = hook.number(uapi::hook::PRIORITY).unwrap_or_default();
+    let policy = chain
+        .number(uapi::chain::POLICY)
+        .unwrap_or(uapi::code::ACCEPT);
     Hook {
         kind,
         point,
-        priority,
-        accepts: policy == 1,
+        priority: priority.cast_signed(),
+        accepts: policy == uapi::code::ACCEPT,
     }
 }

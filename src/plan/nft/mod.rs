@@ -23,6 +23,8 @@ pub struct Table {
     /// `NFT_TABLE_F_*`; none is ever planned (a dormant table does nothing).
     pub flags: u32,
     pub chains: Vec<Chain>,
+    /// There is more in it than is ever read; nothing of that is ours.
+    pub is_cut: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

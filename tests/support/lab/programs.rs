@@ -51,8 +51,27 @@ impl Node {
     pub fn with_version<T>(&self, version: &str, work: impl FnOnce() -> T) -> T {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/versions");
         let older = run(script, &["path", version], "");
+        self.with_program(older.trim(), work)
+    }
+
+    /// The same with the optimised program: what is counted of it is what a release does. tests/run has built it.
+    pub fn optimised<T>(&self, work: impl FnOnce() -> T) -> T {
+        let debug = Path::new(env!("CARGO_BIN_EXE_mesh-optin"));
+        let program = debug
+            .parent()
+            .unwrap()
+            .with_file_name("ci")
+            .join("mesh-optin");
+        assert!(
+            program.exists(),
+            "build it as tests/run does: cargo build --profile ci"
+        );
+        self.with_program(program.to_str().unwrap(), work)
+    }
+
+    fn with_program<T>(&self, program: &str, work: impl FnOnce() -> T) -> T {
         let place = self.path("mesh-optin");
-        mount_(older.trim(), place.to_str().unwrap(), "", MsFlags::MS_BIND);
+        mount_(program, place.to_str().unwrap(), "", MsFlags::MS_BIND);
         let made = work();
         umount2(&place, MntFlags::MNT_DETACH).unwrap();
         made

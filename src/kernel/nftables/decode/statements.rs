@@ -1,81 +1,69 @@
 //! What a rule does, as far as it is one of ours.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the packet crate's enums are open, and what is unknown is never ours"
-)]
 
-use netlink_packet_core::{DefaultNla, Nla};
-use netlink_packet_netfilter::nftables::{
-    DataAttribute, Immediate, Meta, MetaKey, Register, Verdict as Code, VerdictAttribute,
-};
-
-use super::{Loaded, Reader, load_meta, pad};
+use super::{Loaded, Reader, is_r1, pad};
 use crate::{
-    kernel::nftables::encode::{
-        NF_ACCEPT, NF_DROP, NFT_CT_MARK, NFT_CT_STATE, NFT_CT_ZONE, NFTA_CT_DREG, NFTA_CT_KEY,
-        NFTA_CT_SREG, NFTA_REDIR_REG_PROTO_MIN, NFTA_TPROXY_FAMILY, NFTA_TPROXY_REG_PORT, R1,
-        nfproto,
+    kernel::nftables::{
+        encode::{NFT_CT_MARK, NFT_CT_STATE, NFT_CT_ZONE, nfproto},
+        nla::{Attribute, Attributes},
+        read::value,
+        uapi::{code, ct, data, immediate, meta, meta_key, redir, register, tproxy, verdict},
     },
     plan::{nft::Statement, packet::Family},
 };
 
-const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
-const NFTA_REDIR_FLAGS: u16 = 3;
 /// What the kernel says of a redirect to a port.
 const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 
 impl Reader<'_> {
     /// Loads a value, or a verdict.
-    pub(super) fn immediate(&mut self, attributes: &[Immediate]) -> Option<()> {
-        let (mut register, mut data) = (None, None);
+    pub(super) fn immediate(&mut self, attributes: Attributes<'_>) -> Option<()> {
+        let (mut register, mut loaded) = (None, None);
         for attribute in attributes {
-            match attribute {
-                Immediate::DestinationRegister(r) => register = Some(*r),
-                Immediate::Data(d) => data = Some(d),
+            match attribute.kind {
+                immediate::REGISTER => register = attribute.number(),
+                immediate::DATA => loaded = Some(attribute),
                 _ => return None,
             }
         }
-        match (register?, data?) {
+        match (register?, loaded?) {
             // a second value would be the end of a range of ports
-            (R1, DataAttribute::Value(value)) if !matches!(self.loaded, Loaded::Value(..)) => {
-                let loaded = Loaded::Value(pad(value)?, value.len());
-                self.load(Some(loaded)).then_some(())
+            (register::R1, data) if !matches!(self.loaded, Loaded::Value(..)) => {
+                let value = value(data)?;
+                self.load(Some(Loaded::Value(pad(value)?, value.len())))
             }
-            (Register::Verdict, DataAttribute::Verdict(attributes)) => {
-                self.done(verdict(attributes))
-            }
+            (register::VERDICT, data) => self.done(statement(Verdict::of(data)?)),
             _ => None,
         }
     }
 
     /// Loads a key of the packet, or sets its mark.
-    pub(super) fn meta(&mut self, attributes: &[Meta]) -> Option<()> {
-        if let [Meta::Key(MetaKey::Mark), Meta::SourceRegister(R1)]
-        | [Meta::SourceRegister(R1), Meta::Key(MetaKey::Mark)] = attributes
-        {
-            let statement = match self.loaded {
-                Loaded::Value(mark, 4) => Statement::SetMark(u32::from_ne_bytes(mark)),
-                Loaded::CtMark => Statement::RestoreMark,
-                _ => return None,
+    pub(super) fn meta(&mut self, attributes: Attributes<'_>) -> Option<()> {
+        let key = attributes.number(meta::KEY)?;
+        let has_r1 = |kind| attributes.find(kind).is_some_and(is_r1);
+        if attributes.count() != 2 {
+            return None;
+        }
+        if has_r1(meta::FROM) && key == meta_key::MARK {
+            let statement = if let Loaded::Value(mark, 4) = self.loaded {
+                Statement::SetMark(u32::from_ne_bytes(mark))
+            } else if self.loaded == Loaded::CtMark {
+                Statement::RestoreMark
+            } else {
+                return None;
             };
             return self.done(statement);
         }
-        self.load(load_meta(attributes)).then_some(())
+        has_r1(meta::TO).then(|| self.load_meta(key)).flatten()
     }
 
     /// Loads a key of conntrack, or sets its mark or zone.
-    pub(super) fn ct(&mut self, attributes: &[DefaultNla]) -> Option<()> {
-        let has = |kind| {
-            attributes
-                .iter()
-                .find(|a| a.kind() == kind)
-                .and_then(number)
-        };
-        let (r1, key) = (
-            u32::from(R1),
-            has(NFTA_CT_KEY).filter(|_| attributes.len() == 2)?,
-        );
-        if has(NFTA_CT_SREG) == Some(r1) {
+    pub(super) fn ct(&mut self, attributes: Attributes<'_>) -> Option<()> {
+        let key = attributes.number(ct::KEY)?;
+        let has_r1 = |kind| attributes.find(kind).is_some_and(is_r1);
+        if attributes.count() != 2 {
+            return None;
+        }
+        if has_r1(ct::FROM) {
             let statement = match (key, self.loaded) {
                 (NFT_CT_MARK, Loaded::Mark) => Statement::SaveMark,
                 (NFT_CT_ZONE, Loaded::Value([a, b, ..], 2)) => {
@@ -90,35 +78,26 @@ impl Reader<'_> {
             NFT_CT_MARK => Loaded::CtMark,
             _ => return None,
         };
-        (has(NFTA_CT_DREG) == Some(r1) && self.load(Some(loaded))).then_some(())
+        has_r1(ct::TO).then(|| self.load(Some(loaded))).flatten()
     }
 
-    pub(super) fn redir(&mut self, attributes: &[DefaultNla]) -> Option<()> {
-        let r1 = u32::from(R1);
-        let known = |a: &DefaultNla| match a.kind() {
-            NFTA_REDIR_REG_PROTO_MIN | NFTA_REDIR_REG_PROTO_MAX => number(a) == Some(r1),
-            NFTA_REDIR_FLAGS => number(a) == Some(NF_NAT_RANGE_PROTO_SPECIFIED),
+    pub(super) fn redir(&mut self, mut attributes: Attributes<'_>) -> Option<()> {
+        let is_known = |a: Attribute<'_>| match a.kind {
+            redir::PORT | redir::LAST_PORT => is_r1(a),
+            redir::FLAGS => a.number() == Some(NF_NAT_RANGE_PROTO_SPECIFIED),
             _ => false,
         };
-        let to_port = attributes
-            .iter()
-            .any(|a| a.kind() == NFTA_REDIR_REG_PROTO_MIN)
-            && attributes.iter().all(known);
+        let to_port = attributes.find(redir::PORT).is_some() && attributes.all(is_known);
         let port = self.port().filter(|_| to_port)?;
         self.done(Statement::Redirect(port))
     }
 
-    pub(super) fn tproxy(&mut self, attributes: &[DefaultNla]) -> Option<()> {
-        let has = |kind| {
-            attributes
-                .iter()
-                .find(|a| a.kind() == kind)
-                .and_then(number)
-        };
+    pub(super) fn tproxy(&mut self, attributes: Attributes<'_>) -> Option<()> {
+        let number = attributes.number(tproxy::FAMILY)?;
         let family = [Family::Ipv4, Family::Ipv6]
             .into_iter()
-            .find(|f| has(NFTA_TPROXY_FAMILY) == Some(nfproto(*f).into()))?;
-        let to_port = attributes.len() == 2 && has(NFTA_TPROXY_REG_PORT) == Some(R1.into());
+            .find(|f| number == u32::from(nfproto(*f)))?;
+        let to_port = attributes.find(tproxy::PORT).is_some_and(is_r1) && attributes.count() == 2;
         let port = self.port().filter(|_| to_port)?;
         self.done(Statement::Tproxy(family, port))
     }
@@ -139,33 +118,32 @@ impl Reader<'_> {
     }
 }
 
-fn verdict(attributes: &[VerdictAttribute]) -> Statement {
-    let chain = attributes.iter().find_map(|a| {
-        if let VerdictAttribute::Chain(chain) = a {
-            Some(chain.clone())
-        } else {
-            None
-        }
-    });
-    let code = attributes.iter().find_map(|a| {
-        if let VerdictAttribute::Code(code) = a {
-            Some(*code)
-        } else {
-            None
-        }
-    });
-    match (code, chain) {
-        (Some(Code::Return), None) => Statement::Return,
-        (Some(Code::Jump), Some(chain)) => Statement::Jump(chain),
-        (Some(Code::Other(NF_DROP)), None) => Statement::Drop,
-        (Some(Code::Other(NF_ACCEPT)), None) => Statement::Accept,
-        (code, chain) => Statement::Other(format!("{code:?} {}", chain.unwrap_or_default())),
+/// What becomes of a packet: a code, and the chain that it leads to.
+pub(in crate::kernel::nftables) struct Verdict<'a> {
+    pub(in crate::kernel::nftables) code: u32,
+    pub(in crate::kernel::nftables) chain: Option<&'a str>,
+}
+
+impl<'a> Verdict<'a> {
+    /// Of an immediate's data.
+    pub(in crate::kernel::nftables) fn of(data: Attribute<'a>) -> Option<Self> {
+        let of = data.nested().nested(data::VERDICT)?;
+        Some(Self {
+            code: of.number(verdict::CODE)?,
+            chain: of.text(verdict::CHAIN),
+        })
     }
 }
 
-fn number(attribute: &DefaultNla) -> Option<u32> {
-    let mut bytes = [0; 4];
-    (attribute.value_len() == 4)
-        .then(|| attribute.emit_value(&mut bytes))
-        .map(|()| u32::from_be_bytes(bytes))
+fn statement(verdict: Verdict<'_>) -> Statement {
+    match (verdict.code, verdict.chain) {
+        (code::RETURN, None) => Statement::Return,
+        (code::JUMP, Some(chain)) => Statement::Jump(chain.into()),
+        (code::DROP, None) => Statement::Drop,
+        (code::ACCEPT, None) => Statement::Accept,
+        (code, chain) => {
+            let code = code.cast_signed();
+            Statement::Other(format!("verdict {code} {}", chain.unwrap_or_default()))
+        }
+    }
 }

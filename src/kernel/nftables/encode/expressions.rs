@@ -2,12 +2,15 @@
 
 use netlink_packet_core::DefaultNla;
 use netlink_packet_netfilter::nftables::{
-    Bitwise, Cmp, DataAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey,
-    NfTablesMessage, Operator, Payload, Register, SetAttribute, SetDescription,
-    SetElementAttribute, SetElementFlags, SetElementList, SetElementMessage, SetFlags, SetMessage,
+    Bitwise, Cmp, DataAttribute, Expressions, Immediate, Lookup, Meta, MetaKey, NfTablesMessage,
+    Operator, Payload, Register, SetAttribute, SetDescription, SetElementList, SetElementMessage,
+    SetFlags, SetMessage,
 };
 
-use super::super::sets::{Element, KeyType};
+use super::super::{
+    nla::{self, NLA_F_NESTED},
+    sets::{Element, KeyType},
+};
 use super::*;
 use crate::plan::{
     nft::TABLE,
@@ -43,20 +46,16 @@ impl RuleEncoder<'_> {
                 SetAttribute::Description(vec![SetDescription::Size(elements.len() as u32)]),
             ],
         }));
-        let element = |e: Element| {
-            let mut attributes = vec![SetElementAttribute::Key(DataAttribute::Value(e.key))];
-            if e.interval_end {
-                attributes.push(SetElementAttribute::Flags(SetElementFlags::IntervalEnd));
-            }
-            ListAttribute::Element(attributes)
-        };
         self.messages
             .push(NfTablesMessage::NewSetElement(SetElementMessage {
                 attributes: vec![
                     SetElementList::Table(TABLE.into()),
                     SetElementList::Set(ANONYMOUS.into()),
                     SetElementList::SetId(id),
-                    SetElementList::Elements(elements.into_iter().map(element).collect()),
+                    SetElementList::Other(DefaultNla::new(
+                        NLA_F_NESTED | uapi::elements::LIST,
+                        elements_text(&elements),
+                    )),
                 ],
             }));
         let mut attributes = vec![
@@ -85,11 +84,11 @@ impl RuleEncoder<'_> {
     }
 
     pub(super) fn load_ct(&mut self, key: u32) {
-        self.other("ct", &[(NFTA_CT_KEY, key), (NFTA_CT_DREG, R1.into())]);
+        self.other("ct", &[(uapi::ct::KEY, key), (uapi::ct::TO, R1.into())]);
     }
 
     pub(super) fn set_ct(&mut self, key: u32) {
-        self.other("ct", &[(NFTA_CT_KEY, key), (NFTA_CT_SREG, R1.into())]);
+        self.other("ct", &[(uapi::ct::KEY, key), (uapi::ct::FROM, R1.into())]);
     }
 
     pub(super) fn load_payload(&mut self, base: u32, offset: u32, length: u32) {
@@ -140,6 +139,25 @@ impl RuleEncoder<'_> {
     pub(super) fn never(&mut self) {
         self.other("", &[]);
     }
+}
+
+/// The list of a set's elements. Written by hand: the packet crate asks each of them for its length four times.
+fn elements_text(elements: &[Element]) -> Vec<u8> {
+    use uapi::{data, element, element_flag, elements::ENTRY};
+    let mut bytes = Vec::with_capacity(elements.len() * 32);
+    for Element { key, interval_end } in elements {
+        let value = nla::nested(key.len());
+        let of_key = nla::nested(value);
+        let flags = if *interval_end { nla::nested(4) } else { 0 };
+        nla::begin(&mut bytes, NLA_F_NESTED | ENTRY, of_key + flags);
+        nla::begin(&mut bytes, NLA_F_NESTED | element::KEY, value);
+        nla::put(&mut bytes, data::VALUE, key);
+        if *interval_end {
+            let flag = element_flag::INTERVAL_END.to_be_bytes();
+            nla::put(&mut bytes, element::FLAGS, &flag);
+        }
+    }
+    bytes
 }
 
 /// `NFPROTO_*`

@@ -9,7 +9,10 @@ use netlink_packet_netfilter::nftables::{
     Register, SetFlags, Verdict as Code, VerdictAttribute,
 };
 
-use super::sets::{Element, GROUP, INTERFACE, KeyType, SERVICE, intervals};
+use super::{
+    sets::{Element, GROUP, INTERFACE, KeyType, SERVICE, intervals},
+    uapi,
+};
 use crate::plan::{
     nft::{Match, Networks, Rule, Statement},
     packet::{Direction, Protocol, Side},
@@ -22,20 +25,12 @@ pub(super) const IPPROTO_UDP: u8 = 17;
 pub(super) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
 pub(super) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 pub(super) const NFT_LOOKUP_F_INV: u32 = 1;
-pub(super) const NF_DROP: u32 = 0;
-pub(super) const NF_ACCEPT: u32 = 1;
-pub(super) const NFTA_CT_DREG: u16 = 1;
-pub(super) const NFTA_CT_KEY: u16 = 2;
-pub(super) const NFTA_CT_SREG: u16 = 4;
 pub(super) const NFT_CT_STATE: u32 = 0;
 pub(super) const NFT_CT_MARK: u32 = 3;
 pub(super) const NFT_CT_ZONE: u32 = 17;
-pub(super) const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
-pub(super) const NFTA_TPROXY_FAMILY: u16 = 1;
-pub(super) const NFTA_TPROXY_REG_PORT: u16 = 3;
 /// The template of an anonymous set's name.
 const ANONYMOUS: &str = "__set%d";
-pub(super) const R1: Register = Register::Reg1;
+const R1: Register = Register::Reg1;
 
 /// The expressions of a rule.
 pub(super) type Encoded = Vec<ListAttribute<ExpressionAttribute>>;
@@ -154,23 +149,23 @@ impl RuleEncoder<'_> {
         let code = |code| vec![VerdictAttribute::Code(code)];
         let verdict = match statement {
             Statement::Return => code(Code::Return),
-            Statement::Accept => code(Code::Other(NF_ACCEPT)),
-            Statement::Drop => code(Code::Other(NF_DROP)),
+            Statement::Accept => code(Code::Other(uapi::code::ACCEPT)),
+            Statement::Drop => code(Code::Other(uapi::code::DROP)),
             Statement::Jump(chain) => vec![
                 VerdictAttribute::Code(Code::Jump),
                 VerdictAttribute::Chain(chain.clone()),
             ],
             Statement::Redirect(port) => {
                 self.immediate(R1, DataAttribute::Value(port.to_be_bytes().to_vec()));
-                return self.other("redir", &[(NFTA_REDIR_REG_PROTO_MIN, R1.into())]);
+                return self.other("redir", &[(uapi::redir::PORT, R1.into())]);
             }
             Statement::Tproxy(family, port) => {
                 self.immediate(R1, DataAttribute::Value(port.to_be_bytes().to_vec()));
                 return self.other(
                     "tproxy",
                     &[
-                        (NFTA_TPROXY_FAMILY, nfproto(*family).into()),
-                        (NFTA_TPROXY_REG_PORT, R1.into()),
+                        (uapi::tproxy::FAMILY, nfproto(*family).into()),
+                        (uapi::tproxy::PORT, R1.into()),
                     ],
                 );
             }
@@ -239,7 +234,7 @@ impl RuleEncoder<'_> {
     /// One value is compared, several are looked up.
     fn one_of(&mut self, not: bool, kind: KeyType, elements: Vec<Element>) {
         match <[Element; 1]>::try_from(elements) {
-            Ok([one]) => self.compare(not, one.key),
+            Ok([one]) => self.compare(not, one.key.to_vec()),
             Err(several) => self.lookup(not, kind, SetFlags::empty(), several),
         }
     }

@@ -1,8 +1,4 @@
 //! Somebody else's base chains that packets may meet before ours, and what they may decide.
-#![expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the packet crate's enums are open, and what is unknown goes on"
-)]
 
 mod effect;
 
@@ -10,13 +6,17 @@ use std::collections::BTreeSet;
 
 use netlink_packet_netfilter::{
     NetfilterProtoFamily,
-    nftables::{
-        ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableMessage,
-    },
+    nftables::{ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage, TableMessage},
 };
+use nix::errno::Errno;
 
-use self::effect::{What, expressions, what};
-use super::{read::chain, socket::Socket};
+use self::effect::{What, what};
+use super::{
+    decode::RuleText,
+    read::chain,
+    socket::{Extent, Object, Socket},
+    uapi,
+};
 use crate::{
     kernel::KernelError,
     mesh::InterceptionMode,
@@ -26,17 +26,23 @@ use crate::{
     },
 };
 
+/// `NFPROTO_*`
+mod family {
+    pub(super) const INET: u8 = 1;
+    pub(super) const IPV4: u8 = 2;
+    pub(super) const NETDEV: u8 = 5;
+    pub(super) const IPV6: u8 = 10;
+}
+
 /// `NFT_TABLE_F_DORMANT`
 const DORMANT: u32 = 1;
 
 /// `NF_INET_INGRESS`
 const INGRESS: HookPoint = HookPoint::Other(5);
 
-type Objects = Vec<(NetfilterProtoFamily, NfTablesMessage)>;
-
 /// A base chain of somebody else.
 struct Foreign {
-    family: NetfilterProtoFamily,
+    family: u8,
     table: String,
     chain: Chain,
     hook: Hook,
@@ -48,12 +54,6 @@ pub(super) fn in_front(
     plan: &Plan,
     form: Form,
 ) -> Result<Vec<Preempting>, KernelError> {
-    let any = NetfilterProtoFamily::Unspec;
-    let chains = socket.dump(
-        any,
-        "listing chains",
-        NfTablesMessage::GetChain(ChainMessage { attributes: vec![] }),
-    )?;
     let ours = plan.nftables();
     let latest = |hook: &Hook| {
         ours.chains
@@ -63,7 +63,8 @@ pub(super) fn in_front(
             .map(|h| h.priority)
             .max()
     };
-    let mut foreign: Vec<_> = chains.into_iter().filter_map(base_chain).collect();
+    let mut foreign = Vec::new();
+    each_chain(socket, &mut |object| foreign.extend(base_chain(object)))?;
     foreign.retain(|c| !c.is_made_by(form) && c.sees(plan.families.ipv6));
     foreign.retain(|c| {
         c.is_early() || latest(&c.hook).is_some_and(|latest| c.hook.priority <= latest)
@@ -71,41 +72,67 @@ pub(super) fn in_front(
     if foreign.is_empty() {
         return Ok(Vec::new());
     }
-    let tables = socket.dump(
-        any,
-        "listing tables",
-        NfTablesMessage::GetTable(TableMessage { attributes: vec![] }),
-    )?;
+    let dormant = dormant_tables(socket)?;
     let marks = plan.intent.mode == InterceptionMode::Tproxy;
     let mut out = Vec::new();
-    for chain in foreign.iter().filter(|c| !c.is_dormant(&tables)) {
-        out.extend(chain.told(socket, marks)?);
+    for chain in &foreign {
+        if !dormant.contains(&(chain.family, chain.table.clone())) {
+            out.extend(chain.told(socket, marks)?);
+        }
     }
     Ok(out)
 }
 
 /// Whether any table has a chain that istio-cni or its init container makes: `ISTIO_...` of iptables-nft, `istio-...` of its native form.
 pub(super) fn has_chains_of_istio(socket: &mut Socket) -> Result<bool, KernelError> {
-    let all = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
-    let chains = socket.dump(NetfilterProtoFamily::Unspec, "listing chains", all)?;
-    let of_istio = |(_, object): (NetfilterProtoFamily, NfTablesMessage)| match object {
-        NfTablesMessage::NewChain(message) => chain(message).is_some_and(|(table, chain)| {
+    let mut is_there = false;
+    each_chain(socket, &mut |object| {
+        is_there |= chain(object).is_some_and(|(table, chain)| {
             chain.name.starts_with("ISTIO_") || table.starts_with("istio-proxy")
-        }),
-        _ => false,
-    };
-    Ok(chains.into_iter().any(of_istio))
+        });
+    })?;
+    Ok(is_there)
 }
 
-fn base_chain((family, object): (NetfilterProtoFamily, NfTablesMessage)) -> Option<Foreign> {
-    let NfTablesMessage::NewChain(message) = object else {
-        return None;
-    };
-    let (table, chain) = chain(message)?;
+/// Every chain of every table.
+fn each_chain(socket: &mut Socket, each: &mut dyn FnMut(Object<'_>)) -> Result<(), KernelError> {
+    let doing = "listing chains";
+    let all = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
+    whole(
+        doing,
+        socket.dump(NetfilterProtoFamily::Unspec, doing, all, each)?,
+    )
+}
+
+/// Family and name of the tables that are asleep.
+fn dormant_tables(socket: &mut Socket) -> Result<BTreeSet<(u8, String)>, KernelError> {
+    let doing = "listing tables";
+    let all = NfTablesMessage::GetTable(TableMessage { attributes: vec![] });
+    let mut dormant = BTreeSet::new();
+    let extent = socket.dump(NetfilterProtoFamily::Unspec, doing, all, &mut |object| {
+        let of = object.attributes;
+        let is_asleep = of.number(uapi::table::FLAGS).unwrap_or_default() & DORMANT != 0;
+        let name = of.text(uapi::table::NAME).filter(|_| is_asleep);
+        dormant.extend(name.map(|name| (object.family, name.to_owned())));
+    })?;
+    whole(doing, extent)?;
+    Ok(dormant)
+}
+
+/// What comes first in a part cannot be told of the whole.
+fn whole(doing: &'static str, extent: Extent) -> Result<(), KernelError> {
+    match extent {
+        Extent::Whole => Ok(()),
+        Extent::Cut => Err(KernelError::of_errno(doing, Errno::E2BIG)),
+    }
+}
+
+fn base_chain(object: Object<'_>) -> Option<Foreign> {
+    let (table, chain) = chain(object)?;
     let hook = chain.hook.clone()?;
     Some(Foreign {
-        family,
-        table,
+        family: object.family,
+        table: table.to_owned(),
         chain,
         hook,
     })
@@ -117,11 +144,10 @@ impl Foreign {
         const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
         const CHAINS: [&str; 5] = ["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"];
         match form {
-            Form::Nftables => self.family == NetfilterProtoFamily::Inet && self.table == TABLE,
+            Form::Nftables => self.family == family::INET && self.table == TABLE,
             Form::IptablesLegacy => false,
             Form::IptablesNft | Form::Iptables => {
-                let ip =
-                    [NetfilterProtoFamily::IPv4, NetfilterProtoFamily::IPv6].contains(&self.family);
+                let ip = [family::IPV4, family::IPV6].contains(&self.family);
                 ip && TABLES.contains(&self.table.as_str())
                     && CHAINS.contains(&self.chain.name.as_str())
             }
@@ -131,39 +157,15 @@ impl Foreign {
     /// Whether it sees packets that we capture.
     fn sees(&self, ipv6: bool) -> bool {
         match self.family {
-            NetfilterProtoFamily::IPv4
-            | NetfilterProtoFamily::Inet
-            | NetfilterProtoFamily::NetDev => true,
-            NetfilterProtoFamily::IPv6 => ipv6,
+            family::IPV4 | family::INET | family::NETDEV => true,
+            family::IPV6 => ipv6,
             _ => false,
         }
     }
 
     /// Whether it comes before every chain of ours: at a device.
     fn is_early(&self) -> bool {
-        self.family == NetfilterProtoFamily::NetDev || self.hook.point == INGRESS
-    }
-
-    /// Whether its table is asleep.
-    fn is_dormant(&self, tables: &Objects) -> bool {
-        let named = |message: &TableMessage| {
-            message
-                .attributes
-                .iter()
-                .any(|a| matches!(a, TableAttribute::Name(n) if *n == self.table))
-        };
-        let asleep = |message: &TableMessage| {
-            message
-                .attributes
-                .iter()
-                .any(|a| matches!(a, TableAttribute::Flags(f) if f.bits() & DORMANT != 0))
-        };
-        tables.iter().any(|(family, object)| match object {
-            NfTablesMessage::NewTable(message) => {
-                *family == self.family && named(message) && asleep(message)
-            }
-            _ => false,
-        })
+        self.family == family::NETDEV || self.hook.point == INGRESS
     }
 
     fn told(&self, socket: &mut Socket, marks: bool) -> Result<Option<Preempting>, KernelError> {
@@ -175,9 +177,9 @@ impl Foreign {
             return Ok(None);
         };
         let family = match self.family {
-            NetfilterProtoFamily::IPv4 => "ip",
-            NetfilterProtoFamily::IPv6 => "ip6",
-            NetfilterProtoFamily::NetDev => "netdev",
+            family::IPV4 => "ip",
+            family::IPV6 => "ip6",
+            family::NETDEV => "netdev",
             _ => "inet",
         };
         let place = format!(
@@ -210,13 +212,16 @@ impl Foreign {
                     RuleAttribute::Chain(chain),
                 ],
             };
-            let rules = socket.dump(
-                self.family,
-                "listing rules",
-                NfTablesMessage::GetRule(of_chain),
-            )?;
-            for expression in rules.iter().flat_map(|(_, object)| expressions(object)) {
-                match what(expression, marks) {
+            let doing = "listing rules";
+            let request = NfTablesMessage::GetRule(of_chain);
+            let mut rules = Vec::new();
+            let of_family = NetfilterProtoFamily::from(self.family);
+            let extent = socket.dump(of_family, doing, request, &mut |object| {
+                rules.extend(RuleText::of(object, &self.table));
+            })?;
+            whole(doing, extent)?;
+            for expression in rules.iter().flat_map(RuleText::expressions) {
+                match what(&expression, marks) {
                     What::GoesOn => {}
                     What::Ends(what) => ends = ends.or(Some((what, false))),
                     What::Decides(what) => return Ok(Some((what, true))),

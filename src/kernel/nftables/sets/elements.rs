@@ -7,15 +7,54 @@ use ipnet::{Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use super::{IPV4, IPV6, KeyType};
 use crate::plan::nft::Networks;
 
+/// A key: a port, a group, an address, or the name of an interface. A set of 256 networks has 512, so none is allocated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::kernel::nftables) struct Key {
+    bytes: [u8; LONGEST_KEY],
+    length: usize,
+}
+
+/// Of an IPv6 address, and of an interface's name with its padding, in bytes.
+const LONGEST_KEY: usize = 16;
+
+impl Key {
+    /// `None` where it is longer than any of ours.
+    pub(in crate::kernel::nftables) fn read(key: &[u8]) -> Option<Self> {
+        let mut bytes = [0; LONGEST_KEY];
+        bytes.get_mut(..key.len())?.copy_from_slice(key);
+        Some(Self {
+            bytes,
+            length: key.len(),
+        })
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Key {
+    fn from(key: [u8; N]) -> Self {
+        const { assert!(N <= LONGEST_KEY) };
+        let mut bytes = [0; LONGEST_KEY];
+        bytes[..N].copy_from_slice(&key);
+        Self { bytes, length: N }
+    }
+}
+
+impl std::ops::Deref for Key {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
 /// An element: a key, or the first key behind an interval.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::kernel::nftables) struct Element {
-    pub(in crate::kernel::nftables) key: Vec<u8>,
+    pub(in crate::kernel::nftables) key: Key,
     pub(in crate::kernel::nftables) interval_end: bool,
 }
 
 impl Element {
-    pub(in crate::kernel::nftables) fn key(key: impl Into<Vec<u8>>) -> Self {
+    pub(in crate::kernel::nftables) fn key(key: impl Into<Key>) -> Self {
         Self {
             key: key.into(),
             interval_end: false,
@@ -34,7 +73,7 @@ pub(in crate::kernel::nftables) fn intervals(networks: &Networks) -> (KeyType, V
                 IPV4,
                 elements(
                     merge(ranges),
-                    |a: u128| Ipv4Addr::from_bits(a as u32).octets().to_vec(),
+                    |a: u128| Ipv4Addr::from_bits(a as u32).octets().into(),
                     u128::from(u32::MAX),
                 ),
             )
@@ -47,7 +86,7 @@ pub(in crate::kernel::nftables) fn intervals(networks: &Networks) -> (KeyType, V
                 IPV6,
                 elements(
                     merge(ranges),
-                    |a: u128| Ipv6Addr::from_bits(a).octets().to_vec(),
+                    |a: u128| Ipv6Addr::from_bits(a).octets().into(),
                     u128::MAX,
                 ),
             )
@@ -66,11 +105,7 @@ fn merge(ranges: impl Iterator<Item = (u128, u128)>) -> Vec<(u128, u128)> {
     merged
 }
 
-fn elements(
-    ranges: Vec<(u128, u128)>,
-    key: impl Fn(u128) -> Vec<u8>,
-    highest: u128,
-) -> Vec<Element> {
+fn elements(ranges: Vec<(u128, u128)>, key: impl Fn(u128) -> Key, highest: u128) -> Vec<Element> {
     let mut out = Vec::with_capacity(ranges.len() * 2);
     for (start, end) in ranges {
         out.push(Element::key(key(start)));
@@ -85,7 +120,8 @@ fn elements(
 }
 
 /// The reverse: networks from the intervals that the kernel lists, in any order.
-pub(in crate::kernel::nftables) fn networks(mut elements: Vec<Element>) -> Option<Networks> {
+pub(in crate::kernel::nftables) fn networks(elements: &[Element]) -> Option<Networks> {
+    let mut elements = elements.to_vec();
     // at the same key, the end of one interval comes before the start of the next
     elements.sort_by(|a, b| a.key.cmp(&b.key).then(b.interval_end.cmp(&a.interval_end)));
     let length = elements.first()?.key.len();
@@ -149,7 +185,7 @@ mod tests {
         let keys: Vec<_> = intervals(&networks)
             .1
             .into_iter()
-            .map(|e| (e.key, e.interval_end))
+            .map(|e| (e.key.to_vec(), e.interval_end))
             .collect();
         assert_eq!(
             keys,
@@ -169,7 +205,7 @@ mod tests {
             for canonical in [Networks::v4(&v4).unwrap(), Networks::v6(&v6).unwrap()] {
                 let mut elements = intervals(&canonical).1;
                 elements.reverse();
-                prop_assert_eq!(super::networks(elements), Some(canonical));
+                prop_assert_eq!(super::networks(&elements), Some(canonical));
             }
         }
     }

@@ -27,5 +27,9 @@ pub(in crate::plan) fn table(plan: &Plan) -> Table {
         chains.extend([raw::prerouting(plan), raw::output(plan)]);
     }
     chains.sort_by(|a, b| a.name.cmp(&b.name));
-    Table { flags: 0, chains }
+    Table {
+        flags: 0,
+        chains,
+        is_cut: false,
+    }
 }

@@ -1,0 +1,133 @@
+//! Netlink attributes as the kernel wrote them, read one after the other and never copied; and lists of them, written. The packet crate's own lists format the
+//! rest of the buffer for each entry, which is quadratic.
+
+/// An attribute: its kind, without the flags there, and its payload.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attribute<'a> {
+    pub(super) kind: u16,
+    pub(super) payload: &'a [u8],
+}
+
+/// Attributes in a row. What cannot be one ends them as an attribute of [`BROKEN`], which no reader knows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Attributes<'a>(pub(super) &'a [u8]);
+
+/// A kind that there is not.
+pub(super) const BROKEN: u16 = u16::MAX;
+/// `NLA_F_NESTED | NLA_F_NET_BYTEORDER`
+const FLAGS: u16 = 0xc000;
+/// Length and kind.
+const HEADER: usize = 4;
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Attribute<'a>;
+
+    fn next(&mut self) -> Option<Attribute<'a>> {
+        let Self(rest) = *self;
+        if rest.is_empty() {
+            return None;
+        }
+        let header = rest.first_chunk::<HEADER>();
+        let length = header.map_or(0, |h| usize::from(u16::from_ne_bytes([h[0], h[1]])));
+        let (Some(header), Some(payload)) = (header, rest.get(HEADER..length)) else {
+            *self = Self(&[]);
+            return Some(Attribute {
+                kind: BROKEN,
+                payload: rest,
+            });
+        };
+        let kind = u16::from_ne_bytes([header[2], header[3]]) & !FLAGS;
+        *self = Self(rest.get(length.next_multiple_of(4)..).unwrap_or_default());
+        Some(Attribute { kind, payload })
+    }
+}
+
+impl<'a> Attributes<'a> {
+    /// The first of this kind.
+    pub(super) fn find(mut self, kind: u16) -> Option<Attribute<'a>> {
+        Iterator::find(&mut self, |a| a.kind == kind)
+    }
+
+    /// The number in the first of this kind.
+    pub(super) fn number(self, kind: u16) -> Option<u32> {
+        self.find(kind)?.number()
+    }
+
+    /// The text in the first of this kind.
+    pub(super) fn text(self, kind: u16) -> Option<&'a str> {
+        self.find(kind)?.text()
+    }
+
+    /// What is in the first of this kind.
+    pub(super) fn nested(self, kind: u16) -> Option<Self> {
+        Some(self.find(kind)?.nested())
+    }
+}
+
+impl<'a> Attribute<'a> {
+    /// 32 bits in network order, as nf_tables writes numbers.
+    pub(super) fn number(self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.payload.try_into().ok()?))
+    }
+
+    /// Text up to its NUL.
+    pub(super) fn text(self) -> Option<&'a str> {
+        let end = self.payload.iter().position(|b| *b == 0);
+        std::str::from_utf8(&self.payload[..end.unwrap_or(self.payload.len())]).ok()
+    }
+
+    /// The attributes in it.
+    pub(super) fn nested(self) -> Attributes<'a> {
+        Attributes(self.payload)
+    }
+}
+
+/// `NLA_F_NESTED`: the payload is attributes.
+pub(super) const NLA_F_NESTED: u16 = 0x8000;
+
+/// How many bytes an attribute with such a payload takes, with its padding.
+pub(super) fn nested(payload: usize) -> usize {
+    HEADER + payload.next_multiple_of(4)
+}
+
+/// Begins an attribute; as much as it is to hold follows.
+pub(super) fn begin(into: &mut Vec<u8>, kind: u16, payload: usize) {
+    let length = u16::try_from(HEADER + payload).unwrap_or(u16::MAX);
+    let ([a, b], [c, d]) = (length.to_ne_bytes(), kind.to_ne_bytes());
+    into.extend_from_slice(&[a, b, c, d]);
+}
+
+/// Writes an attribute.
+pub(super) fn put(into: &mut Vec<u8>, kind: u16, payload: &[u8]) {
+    begin(into, kind, payload.len());
+    into.extend_from_slice(payload);
+    into.resize(into.len().next_multiple_of(4), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_read_with_padding_and_without_flags() {
+        let bytes = [
+            &[9, 0, 1, 0x80][..], // nested, and a payload of 5
+            b"table\0\0\0",
+            &[8, 0, 2, 0x40, 0, 0, 1, 2],
+        ]
+        .concat();
+        let all = Attributes(&bytes);
+        assert_eq!(all.text(1), Some("table"));
+        assert_eq!(all.number(2), Some(258));
+        assert_eq!((all.number(1), all.number(3)), (None, None));
+        assert_eq!(all.count(), 2);
+    }
+
+    #[test]
+    fn what_is_no_attribute_ends_them_as_one_that_nobody_knows() {
+        for bytes in [&[1, 2][..], &[3, 0, 1, 0], &[12, 0, 1, 0, 1, 2, 3, 4]] {
+            let kinds: Vec<_> = Attributes(bytes).map(|a| a.kind).collect();
+            assert_eq!(kinds, [BROKEN], "{bytes:?}");
+        }
+    }
+}

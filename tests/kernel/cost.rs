@@ -1,0 +1,138 @@
+//! What an ADD and a look cost at the limits, counted.
+
+use crate::support::{
+    counted::instructions,
+    lab::{BOTH, CONFIG, Node, inside, on_node},
+    landings::redirected,
+    pods::given_with,
+    run,
+};
+
+/// So many entries, by their number.
+fn list(entries: u32, of: impl Fn(u32) -> String) -> String {
+    (0..entries).map(of).collect::<Vec<_>>().join(",")
+}
+
+/// Instructions of an ADD of a dual-stack pod with these annotations.
+fn of_an_add(node: &Node, name: &str, annotations: &[(&str, &str)]) -> u64 {
+    let env = [("ISTIO_DUAL_STACK", "true")];
+    let args = given_with(node, "defaults", annotations, &env);
+    let lab = node.pod(name, BOTH);
+    let (call, count) = instructions(node, "ADD", &lab.netns, &args, CONFIG);
+    assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+    count
+}
+
+#[test]
+fn full_lists_cost_at_most_three_times_the_default() {
+    on_node(|node| {
+        // valgrind is slow
+        let config = "{sources: [manifests], manifests: /manifests, deadline: 60s}";
+        node.write("etc/mesh-optin/node.yaml", config);
+        // networks are intervals, two elements each: the dearest that 512 entries can be; the last two are the status port, in and out
+        let v4 = list(256, |i| format!("10.{i}.0.0/24"));
+        let v6 = list(254, |i| format!("fd00:{i:x}::/64"));
+        let full = [
+            (
+                "traffic.sidecar.istio.io/includeOutboundIPRanges",
+                v4.as_str(),
+            ),
+            ("traffic.sidecar.istio.io/excludeOutboundIPRanges", &v6),
+        ];
+        let (default, limits) = node.optimised(|| {
+            let default = of_an_add(node, "default", &[]);
+            (default, of_an_add(node, "limits", &full))
+        });
+        println!("instructions: default {default}, at the limits {limits}");
+        assert!(
+            limits <= 3 * default,
+            "default {default}, at the limits {limits}"
+        );
+    });
+}
+
+/// What a CHECK may take at most, whatever is in the namespace: some milliseconds.
+const MOST_INSTRUCTIONS: u64 = 50_000_000;
+/// So many of each are added.
+const MANY: u32 = 20_000;
+
+/// What a pod that may change its own namespace adds to our table.
+struct Hostile {
+    what: &'static str,
+    /// As a script of nft.
+    script: String,
+    is_drift: bool,
+}
+
+impl Hostile {
+    fn all() -> [Self; 6] {
+        let hostile = |what, is_drift, script| Self {
+            what,
+            script,
+            is_drift,
+        };
+        let numbered = |of: fn(u32) -> String| (0..MANY / 5).map(of).collect();
+        let elements = elements();
+        let named = format!("{elements}add rule inet mesh-optin output ip daddr @s accept\n");
+        let rule = "add rule inet mesh-optin output tcp dport 1 counter\n";
+        [
+            hostile("elements of a set that no rule names", false, elements),
+            hostile("elements of a set that a rule names", true, named),
+            hostile("rules", true, rule.repeat(MANY as usize)),
+            hostile(
+                "chains",
+                true,
+                numbered(|i| format!("add chain inet mesh-optin c{i}\n")),
+            ),
+            hostile(
+                "sets",
+                false,
+                numbered(|i| format!("add set inet mesh-optin s{i} {{ type ipv4_addr; }}\n")),
+            ),
+            hostile(
+                "maps",
+                false,
+                numbered(|i| {
+                    format!("add map inet mesh-optin m{i} {{ type ipv4_addr : verdict; }}\n")
+                }),
+            ),
+        ]
+    }
+}
+
+/// A set with many elements, a thousand on a line.
+fn elements() -> String {
+    let mut script = "add set inet mesh-optin s { type ipv4_addr; }\n".to_owned();
+    for line in 0..MANY / 1000 {
+        let entries = list(1000, |i| format!("10.{line}.{}.{}", i / 250, i % 250));
+        script += &format!("add element inet mesh-optin s {{ {entries} }}\n");
+    }
+    script
+}
+
+#[test]
+fn what_a_pod_has_put_into_our_table_is_read_up_to_a_bound_and_called_drift() {
+    for Hostile {
+        what,
+        script,
+        is_drift,
+    } in Hostile::all()
+    {
+        on_node(|node| {
+            let config = "{sources: [manifests], manifests: /manifests, deadline: 60s}";
+            node.write("etc/mesh-optin/node.yaml", config);
+            let args = given_with(node, "defaults", &[], &[]);
+            let lab = redirected(node, &args, BOTH);
+            let check =
+                || node.optimised(|| instructions(node, "CHECK", &lab.netns, &args, CONFIG));
+            let (call, before) = check();
+            assert_eq!(call.code, 0, "{call:?}");
+            inside(&lab.pod, || run("nft", &["-f", "-"], &script));
+            let (call, after) = check();
+            let drifted = call.code == 1 && call.stdout.contains("Drifted");
+            assert_eq!(drifted, is_drift, "{what}: {call:?}");
+            println!("CHECK with many {what}: {before} instructions before, {after} after");
+            assert!(after < MOST_INSTRUCTIONS, "{what}: {after} instructions");
+        });
+    }
+}
