@@ -1,11 +1,12 @@
 use super::{
     Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod,
-    Profile, ProfileOrigin, ProxyIdentity, Source, UnenrolledSidecar,
+    Profile, ProxyIdentity, UnenrolledSidecar,
     enrolment::enrolled,
+    inputs::inputs,
     layers::{Traffic, resolve},
     overrides::may_override,
     pod::{
-        annotation::{INTERCEPTION_MODE, NETWORKS, REVISION, STATUS},
+        annotation::{INTERCEPTION_MODE, STATUS},
         env, label,
     },
 };
@@ -61,7 +62,8 @@ pub fn explain(
     profile: &Profile,
     attachment: &Attachment,
 ) -> Decided {
-    decided(pod, namespace, profile, attachment, Some(vec![]))
+    let inputs = inputs(pod, namespace, profile);
+    decided(pod, namespace, profile, attachment, Some(inputs))
 }
 
 fn decided(
@@ -115,7 +117,6 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn intent(&mut self) -> Result<Intent, Other> {
-        self.inputs();
         self.out_of_scope()?;
         let proxy = self.sidecar()?;
         self.enrolment()?;
@@ -299,105 +300,6 @@ impl<'a> Case<'a> {
             interfaces: redirect.interfaces,
             ip_families: redirect.ip_families,
             backend: redirect.backend,
-        }
-    }
-
-    /// Notes what everything below looks at, present or not where its absence says something.
-    fn inputs(&mut self) {
-        let Some(inputs) = &mut self.inputs else {
-            return;
-        };
-        let mut note = |name: &str, value: Option<&str>, source| {
-            if let Some(value) = value {
-                inputs.push(Input {
-                    name: name.into(),
-                    value: value.into(),
-                    source,
-                });
-            }
-        };
-        let of_profile = if self.profile.origin == ProfileOrigin::BuiltIn {
-            Source::BuiltIn
-        } else {
-            Source::Profile
-        };
-        note("profile", Some(&self.profile.name), of_profile);
-        let redirect = &self.profile.spec.redirect;
-        note(
-            "enrollment.mode",
-            Some(self.profile.spec.enrolment.mode.as_str()),
-            of_profile,
-        );
-        note(
-            "redirect.interfaces",
-            Some(redirect.interfaces.as_str()),
-            of_profile,
-        );
-        note(
-            "redirect.ipFamilies",
-            Some(redirect.ip_families.as_str()),
-            of_profile,
-        );
-        note(
-            "hostNetwork",
-            self.pod.spec.host_network.then_some("true"),
-            Source::Pod,
-        );
-        note(
-            &format!("annotation {NETWORKS}"),
-            self.pod.annotation(NETWORKS),
-            Source::Pod,
-        );
-        for name in [
-            label::ISTIO_INJECTION,
-            label::REVISION,
-            label::MAISTRA_MEMBER_OF,
-            label::MAISTRA_IGNORE,
-            label::ISTIO_ENV,
-        ] {
-            note(
-                &format!("label {name}"),
-                self.namespace.metadata.labels.get(name).map(String::as_str),
-                Source::Namespace,
-            );
-        }
-        for name in [label::INJECT, label::REVISION] {
-            note(&format!("label {name}"), self.pod.label(name), Source::Pod);
-        }
-        for name in [label::INJECT, REVISION, INTERCEPTION_MODE] {
-            note(
-                &format!("annotation {name}"),
-                self.pod.annotation(name),
-                Source::Pod,
-            );
-        }
-        note(
-            &format!("annotation {STATUS}"),
-            self.pod.annotation(STATUS).map(|_| "present"),
-            Source::Pod,
-        );
-        let Some(proxy) = self.pod.proxy() else {
-            note("container istio-proxy", Some("absent"), Source::Pod);
-            return;
-        };
-        note("container istio-proxy", Some("present"), Source::Pod);
-        note("istio-proxy type", proxy.proxy_type(), Source::Pod);
-        for name in env::ALL {
-            note(
-                &format!("istio-proxy env {name}"),
-                proxy.env(name),
-                Source::Pod,
-            );
-        }
-        for (name, id) in [
-            ("runAsUser", proxy.security_context.run_as_user),
-            ("runAsGroup", proxy.security_context.run_as_group),
-        ] {
-            note(
-                &format!("istio-proxy {name}"),
-                id.map(|id| id.to_string()).as_deref(),
-                Source::Pod,
-            );
         }
     }
 }

@@ -1,38 +1,13 @@
 //! Traffic settings in layers: built in < profile < NAD < pod annotation. Exclude lists are united, other keys replaced.
 
-use serde::Serialize;
-
 use super::{
-    Attachment, IfName, Inbound, Key, Outbound, Pod, ProfileSpec, Redirect, TrafficSettings,
+    Attachment, IfName, Inbound, Input, Outbound, Pod, ProfileSpec, Redirect, Source,
+    merge::Layers,
     overrides::said_by_pod,
     traffic::Resolved,
-    values::{Entry, Value, comma, unite},
+    values::{comma, unite},
 };
-use crate::{
-    reason::{Explanation, Reason},
-    words::words,
-};
-
-words! {
-    /// Whose word something is.
-    #[expect(missing_docs, reason = "the names say it")]
-    pub enum Source("source of an input") {
-        Pod = "pod",
-        Namespace = "namespace",
-        Nad = "NAD",
-        Profile = "profile",
-        BuiltIn = "built in",
-    }
-}
-
-/// Something that led to a decision.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[expect(missing_docs, reason = "the names say it")]
-pub struct Input {
-    pub name: String,
-    pub value: String,
-    pub source: Source,
-}
+use crate::reason::{Explanation, Reason};
 
 /// The layers, resolved.
 pub(super) struct Traffic {
@@ -103,81 +78,6 @@ pub(super) fn resolve(
         reroute_interfaces: reroute_virtual_interfaces,
         inputs,
     })
-}
-
-/// What each layer says, and what came of it.
-pub(super) struct Layers<'a> {
-    /// The highest first.
-    said: [(Source, &'a TrafficSettings); 3],
-    /// Where they are wanted.
-    inputs: Option<Vec<Input>>,
-}
-
-impl<'a> Layers<'a> {
-    /// The word of the highest layer that says anything.
-    pub(super) fn replaced<T: Value + 'a>(
-        &mut self,
-        key: Key,
-        get: impl Fn(&'a TrafficSettings) -> Option<&'a T>,
-        built_in: T,
-    ) -> Result<T, Explanation> {
-        for (source, settings) in self.said {
-            if let Some(value) = get(settings) {
-                self.input(key, value, source);
-                return Ok(value.clone());
-            }
-        }
-        self.built_in(key, &built_in);
-        Ok(built_in)
-    }
-
-    /// The words of all layers together; the built-in default only where none says anything.
-    pub(super) fn united<T: Entry + 'a>(
-        &mut self,
-        key: Key,
-        get: impl Fn(&'a TrafficSettings) -> Option<&'a Vec<T>>,
-        built_in: Vec<T>,
-    ) -> Result<Vec<T>, Explanation> {
-        let (mut all, mut is_said) = (Vec::new(), false);
-        for (source, settings) in self.said {
-            if let Some(list) = get(settings) {
-                is_said = true;
-                unite(&mut all, list);
-                self.input(key, list, source);
-            }
-        }
-        if !is_said {
-            self.built_in(key, &built_in);
-            return Ok(built_in);
-        }
-        if all.len() > T::MOST {
-            let most = T::MOST;
-            return Err(Reason::InvalidAnnotation.because(format!(
-                "{key} has more than {most} entries in pod, NAD and profile together"
-            )));
-        }
-        Ok(all)
-    }
-
-    fn built_in(&mut self, key: Key, value: &impl Value) {
-        if self.inputs.is_some() && !value.text().is_empty() {
-            self.input(key, value, Source::BuiltIn);
-        }
-    }
-
-    fn input(&mut self, key: Key, value: &impl Value, source: Source) {
-        self.note(key.as_str(), || value.text(), source);
-    }
-
-    fn note(&mut self, name: &str, value: impl FnOnce() -> String, source: Source) {
-        if let Some(inputs) = &mut self.inputs {
-            inputs.push(Input {
-                name: name.into(),
-                value: value(),
-                source,
-            });
-        }
-    }
 }
 
 #[cfg(test)]

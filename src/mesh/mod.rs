@@ -11,8 +11,10 @@ mod fixtures;
 mod governance;
 mod groups;
 mod ifname;
+mod inputs;
 mod intent;
 mod layers;
+mod merge;
 mod overrides;
 mod pod;
 mod profile;
@@ -27,10 +29,10 @@ pub use decide::{Decided, Decision, decide, explain};
 pub use governance::governing;
 pub use groups::Groups;
 pub use ifname::IfName;
+pub use inputs::{Input, Source};
 pub use intent::{
     Inbound, Intent, InterceptionMode, Outbound, OwnerGroups, ProxyIdentity, ProxyPorts,
 };
-pub use layers::{Input, Source};
 pub use pod::{
     Container, ContainerStatus, EnvVar, Metadata, Namespace, Pod, PodIp, PodSpec, PodStatus,
     SecurityContext, annotation, label,

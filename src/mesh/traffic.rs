@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{IfName, Selection, layers::Layers, values::Value};
+use super::{IfName, Selection, merge::Layers, values::Value};
 use crate::{reason::Explanation, words::words};
 
 /// What Istio's injector writes on every pod for a setting: then the pod has not said it.

@@ -1,0 +1,131 @@
+//! What led to a decision, for whom it is explained.
+
+use serde::Serialize;
+
+use super::{
+    Namespace, Pod, Profile, ProfileOrigin,
+    pod::{
+        annotation::{INTERCEPTION_MODE, NETWORKS, REVISION, STATUS},
+        env, label,
+    },
+};
+use crate::words::words;
+
+words! {
+    /// Whose word something is.
+    #[expect(missing_docs, reason = "the names say it")]
+    pub enum Source("source of an input") {
+        Pod = "pod",
+        Namespace = "namespace",
+        Nad = "NAD",
+        Profile = "profile",
+        BuiltIn = "built in",
+    }
+}
+
+/// Something that led to a decision.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Input {
+    pub name: String,
+    pub value: String,
+    pub source: Source,
+}
+
+/// What a decision looks at before it comes to traffic settings, present or not where its absence says something.
+pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Vec<Input> {
+    let mut inputs = Vec::new();
+    let mut note = |name: &str, value: Option<&str>, source| {
+        if let Some(value) = value {
+            inputs.push(Input {
+                name: name.into(),
+                value: value.into(),
+                source,
+            });
+        }
+    };
+    let of_profile = if profile.origin == ProfileOrigin::BuiltIn {
+        Source::BuiltIn
+    } else {
+        Source::Profile
+    };
+    note("profile", Some(&profile.name), of_profile);
+    let redirect = &profile.spec.redirect;
+    note(
+        "enrollment.mode",
+        Some(profile.spec.enrolment.mode.as_str()),
+        of_profile,
+    );
+    note(
+        "redirect.interfaces",
+        Some(redirect.interfaces.as_str()),
+        of_profile,
+    );
+    note(
+        "redirect.ipFamilies",
+        Some(redirect.ip_families.as_str()),
+        of_profile,
+    );
+    note(
+        "hostNetwork",
+        pod.spec.host_network.then_some("true"),
+        Source::Pod,
+    );
+    note(
+        &format!("annotation {NETWORKS}"),
+        pod.annotation(NETWORKS),
+        Source::Pod,
+    );
+    for name in [
+        label::ISTIO_INJECTION,
+        label::REVISION,
+        label::MAISTRA_MEMBER_OF,
+        label::MAISTRA_IGNORE,
+        label::ISTIO_ENV,
+    ] {
+        note(
+            &format!("label {name}"),
+            namespace.metadata.labels.get(name).map(String::as_str),
+            Source::Namespace,
+        );
+    }
+    for name in [label::INJECT, label::REVISION] {
+        note(&format!("label {name}"), pod.label(name), Source::Pod);
+    }
+    for name in [label::INJECT, REVISION, INTERCEPTION_MODE] {
+        note(
+            &format!("annotation {name}"),
+            pod.annotation(name),
+            Source::Pod,
+        );
+    }
+    note(
+        &format!("annotation {STATUS}"),
+        pod.annotation(STATUS).map(|_| "present"),
+        Source::Pod,
+    );
+    let Some(proxy) = pod.proxy() else {
+        note("container istio-proxy", Some("absent"), Source::Pod);
+        return inputs;
+    };
+    note("container istio-proxy", Some("present"), Source::Pod);
+    note("istio-proxy type", proxy.proxy_type(), Source::Pod);
+    for name in env::ALL {
+        note(
+            &format!("istio-proxy env {name}"),
+            proxy.env(name),
+            Source::Pod,
+        );
+    }
+    for (name, id) in [
+        ("runAsUser", proxy.security_context.run_as_user),
+        ("runAsGroup", proxy.security_context.run_as_group),
+    ] {
+        note(
+            &format!("istio-proxy {name}"),
+            id.map(|id| id.to_string()).as_deref(),
+            Source::Pod,
+        );
+    }
+    inputs
+}

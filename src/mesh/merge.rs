@@ -1,0 +1,82 @@
+//! What the layers say of a traffic setting, as one.
+
+use super::{
+    Input, Key, Source, TrafficSettings,
+    values::{Entry, Value, unite},
+};
+use crate::reason::{Explanation, Reason};
+
+/// What each layer says, and what came of it.
+pub(super) struct Layers<'a> {
+    /// The highest first.
+    pub(super) said: [(Source, &'a TrafficSettings); 3],
+    /// Where they are wanted.
+    pub(super) inputs: Option<Vec<Input>>,
+}
+
+impl<'a> Layers<'a> {
+    /// The word of the highest layer that says anything.
+    pub(super) fn replaced<T: Value + 'a>(
+        &mut self,
+        key: Key,
+        get: impl Fn(&'a TrafficSettings) -> Option<&'a T>,
+        built_in: T,
+    ) -> Result<T, Explanation> {
+        for (source, settings) in self.said {
+            if let Some(value) = get(settings) {
+                self.input(key, value, source);
+                return Ok(value.clone());
+            }
+        }
+        self.built_in(key, &built_in);
+        Ok(built_in)
+    }
+
+    /// The words of all layers together; the built-in default only where none says anything.
+    pub(super) fn united<T: Entry + 'a>(
+        &mut self,
+        key: Key,
+        get: impl Fn(&'a TrafficSettings) -> Option<&'a Vec<T>>,
+        built_in: Vec<T>,
+    ) -> Result<Vec<T>, Explanation> {
+        let (mut all, mut is_said) = (Vec::new(), false);
+        for (source, settings) in self.said {
+            if let Some(list) = get(settings) {
+                is_said = true;
+                unite(&mut all, list);
+                self.input(key, list, source);
+            }
+        }
+        if !is_said {
+            self.built_in(key, &built_in);
+            return Ok(built_in);
+        }
+        if all.len() > T::MOST {
+            let most = T::MOST;
+            return Err(Reason::InvalidAnnotation.because(format!(
+                "{key} has more than {most} entries in pod, NAD and profile together"
+            )));
+        }
+        Ok(all)
+    }
+
+    fn built_in(&mut self, key: Key, value: &impl Value) {
+        if self.inputs.is_some() && !value.text().is_empty() {
+            self.input(key, value, Source::BuiltIn);
+        }
+    }
+
+    fn input(&mut self, key: Key, value: &impl Value, source: Source) {
+        self.note(key.as_str(), || value.text(), source);
+    }
+
+    pub(super) fn note(&mut self, name: &str, value: impl FnOnce() -> String, source: Source) {
+        if let Some(inputs) = &mut self.inputs {
+            inputs.push(Input {
+                name: name.into(),
+                value: value(),
+                source,
+            });
+        }
+    }
+}
