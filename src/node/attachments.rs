@@ -106,6 +106,20 @@ pub fn all() -> Vec<Record> {
     paths.iter().filter_map(|p| load(p).ok()?).collect()
 }
 
+/// Fails where the records cannot be listed; that there is no directory yet means that there are none.
+pub fn ensure_listable() -> Result<(), Explanation> {
+    match std::fs::read_dir(paths::ATTACHMENTS) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let cause = format!(
+                "the records in {} cannot be listed: {error}",
+                paths::ATTACHMENTS
+            );
+            Err(Reason::Internal.because(cause))
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 /// How many records cannot be read: of another version of this program, perhaps.
 pub fn unreadable() -> usize {
     files()

@@ -126,7 +126,7 @@ fn ensure_something_to_look_at() -> Result<(), Failure> {
             "{what}; run it on the node, with the node's root directory as its own"
         )));
     }
-    Ok(())
+    attachments::ensure_listable().map_err(|e| Failure::failed(e.to_string()))
 }
 
 fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {

@@ -112,6 +112,14 @@ fn verify_all_never_says_that_all_is_well_where_it_could_not_look() {
         );
         node.write("var/lib/mesh-optin/installed.json", "{}");
         assert_eq!(verify().0, 0, "installed, and no pod yet");
+        // records that cannot be listed are not the same as none
+        node.write("run/mesh-optin/attachments", "");
+        let (code, out, err) = verify();
+        assert!(
+            code == 1 && out.is_empty() && err.contains("cannot be listed"),
+            "{code} {out}{err}"
+        );
+        std::fs::remove_dir_all(node.path("run/mesh-optin")).unwrap();
         std::fs::remove_file(node.path("var/lib/mesh-optin/installed.json")).unwrap();
         let (lab, _) = rich(node, "REDIRECT", "Nftables");
         node.write("run/mesh-optin/attachments/c0ffee.net2.json", "{}");

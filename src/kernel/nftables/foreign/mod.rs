@@ -1,4 +1,4 @@
-//! Somebody else's base chains that packets may meet before ours, and what they may decide.
+//! Foreign base chains that packets may meet before ours, and what they may decide.
 
 mod effect;
 
@@ -40,7 +40,7 @@ const DORMANT: u32 = 1;
 /// `NF_INET_INGRESS`
 const INGRESS: HookPoint = HookPoint::Other(5);
 
-/// A base chain of somebody else.
+/// A foreign base chain.
 struct Foreign {
     family: u8,
     table: String,
