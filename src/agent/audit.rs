@@ -144,10 +144,10 @@ fn look(agent: &Agent, record: &Record) -> State {
         .is_ok_and(|found| found.differences.is_empty());
     agent.metrics.repaired(is_right);
     tell(told(&found).remedy(match &repaired {
-        Ok(_) if is_right => "none: it was put right".to_owned(),
-        Ok(_) => "it could not be put right: delete the pod so that it is made anew".to_owned(),
+        Ok(_) if is_right => "none: it was repaired".to_owned(),
+        Ok(_) => "it could not be repaired: delete the pod so that it is recreated".to_owned(),
         Err(error) => {
-            format!("it could not be put right ({error}): delete the pod so that it is made anew")
+            format!("it could not be repaired ({error}): delete the pod so that it is recreated")
         }
     }));
     if is_right {

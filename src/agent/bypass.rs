@@ -62,7 +62,7 @@ pub(super) fn look(agent: &Agent, on_record: &HashSet<String>) -> Vec<Bypassing>
         let explanation =
             Reason::Bypassing.because("the pod should be redirected, but the plugin was not called for it and nothing redirects it");
         let explanation =
-            explanation.remedy("let it name the attachment in k8s.v1.cni.cncf.io/networks and delete it so that it is made anew");
+            explanation.remedy("let it name the attachment in k8s.v1.cni.cncf.io/networks and delete it so that it is recreated");
         warn!(
             namespace,
             name,

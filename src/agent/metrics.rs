@@ -104,7 +104,7 @@ impl Metrics {
             audits: register!(audits, "Audits of the whole node", Counter::default()),
             repairs: register!(
                 repairs,
-                "Redirections that had changed and were put right",
+                "Redirections that had changed and were repaired",
                 Family::default()
             ),
             token_left: register!(

@@ -21,7 +21,7 @@ pub(super) struct Args {
     output: Format,
 }
 
-/// A pod as it is told, the same for people and machines.
+/// A pod as it is reported, the same for people and machines.
 #[derive(Serialize)]
 struct Told<'a> {
     namespace: &'a str,

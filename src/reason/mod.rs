@@ -70,7 +70,7 @@ reasons! {
     ProxyDisabled = 111, "the sidecar runs without Envoy (DISABLE_ENVOY)", None;
     NoSidecar = 112, "the pod was injected with a template that has no istio-proxy", None;
     NotEnrolled = 113, "neither the namespace nor the pod is enrolled in the mesh", Some("label the namespace istio-injection=enabled, or the pod sidecar.istio.io/inject=true, if it should be");
-    SidecarMissing = 114, "the pod should be in the mesh but has no sidecar", Some("check that the sidecar injector is running, then delete the pod so that it is made anew");
+    SidecarMissing = 114, "the pod should be in the mesh but has no sidecar", Some("check that the sidecar injector is running, then delete the pod so that it is recreated");
     NotASidecarProxy = 115, "the proxy is a gateway or waypoint, not a sidecar", None;
     NotInjected = 116, "istio-proxy was written by hand, not by the injector", Some("remove the container and let the injector add it, if the pod should be in the mesh");
     UnenrolledSidecar = 117, "the pod has a sidecar but neither its namespace nor itself is enrolled", Some("label the namespace istio-injection=enabled, or the pod sidecar.istio.io/inject=true");
@@ -90,9 +90,9 @@ reasons! {
     Redirected = 127, "the pod's traffic is redirected to its sidecar", None;
     AlreadyRedirected = 128, "the redirection is already in place", None;
     // 5. found later
-    Drifted = 129, "the redirection is no longer what it should be", Some("delete the pod so that it is made anew");
-    Outdated = 130, "the redirection was made by another version", Some("none: it stays until the pod is made anew");
-    Bypassing = 131, "the pod should be redirected and is not", Some("delete the pod so that it is made anew");
+    Drifted = 129, "the redirection is no longer what it should be", Some("delete the pod so that it is recreated");
+    Outdated = 130, "the redirection was made by another version", Some("none: it stays until the pod is recreated");
+    Bypassing = 131, "the pod should be redirected and is not", Some("delete the pod so that it is recreated");
     Preempted = 133, "something of somebody else comes before the redirection", Some("see whose it is, and remove it if it should not be there");
     FamilyNotCaptured = 132, "eth0 has an address of a family that is not captured", Some("set ISTIO_DUAL_STACK on the proxy, or ipFamilies: All in the profile");
 }

@@ -81,7 +81,7 @@ fn churn(cluster: &Cluster, name: &str, agent: &Agent) {
     agent.reaches("mesh_optin_cached_pods", CHURN as f64);
     let used = (cpu(agent.pid) - before).as_secs_f64();
     println!(
-        "        {CHURN} pods deleted and made anew in {:.0} s: {:.0} ms CPU ({:.2} ms each), {} requests to the API server",
+        "        {CHURN} pods deleted and recreated in {:.0} s: {:.0} ms CPU ({:.2} ms each), {} requests to the API server",
         took.as_secs_f64(),
         used * 1e3,
         used * 1e3 / CHURN as f64,

@@ -196,7 +196,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         is_redirected(s, &Pod::new("forged", "web", "mesh"));
     }),
     together(
-        "a pod that is deleted and made anew under its name is redirected again",
+        "a pod that is deleted and recreated under its name is redirected again",
         |s| {
             enrolled(s, "again");
             let pod = Pod::new("again", "web", "mesh");

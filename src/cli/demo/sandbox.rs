@@ -21,7 +21,7 @@ pub(super) fn end_with_parent() -> Result<(), Failure> {
 /// Enters a new user namespace in which this process's one uid is `uid`, and the other namespaces of `flags`, owned by it.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "every other error is told as it is"
+    reason = "every other error is reported as it is"
 )]
 pub(super) fn enter_as(uid: u32, flags: CloneFlags) -> Result<(), Failure> {
     let (outer_uid, outer_gid) = (geteuid(), getegid());

@@ -13,7 +13,7 @@ use crate::{
     words::words,
 };
 
-/// A redirection as it is told, the same for people and machines.
+/// A redirection as it is reported, the same for people and machines.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Told {

@@ -57,7 +57,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
     ),
     alone(
-        "no pod is lost or left out while the agent is killed, stopped and made anew",
+        "no pod is lost or left out while the agent is killed, stopped and recreated",
         |s| {
             with_agent(s, |agent| {
                 enrolled(s, "stream");
@@ -136,7 +136,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                     run("nft", &["flush", "table", "inet", "mesh-optin"], "")
                 });
                 let (_, message) = told("Drifted");
-                assert!(message.ends_with("; none: it was put right"), "{message}");
+                assert!(message.ends_with("; none: it was repaired"), "{message}");
                 assert!(
                     s.wait_for(|| s.answered(&pod).starts_with("15001 ").then_some(()))
                         .is_some(),
