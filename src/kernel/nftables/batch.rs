@@ -47,7 +47,7 @@ impl Batch {
         generation: Option<u32>,
         first: u32,
     ) -> Self {
-        // a base chain that stays lets no new connection through; one that is deleted and made anew does, even within a transaction
+        // a base chain that stays lets no new connection through; one that is deleted and recreated does, even within a transaction
         let stays = found.is_some_and(|found| has_same_chains(table, found));
         let flags = if stays {
             NLM_F_CREATE
