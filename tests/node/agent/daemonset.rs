@@ -73,19 +73,7 @@ fn manifest(s: &Stack) -> Value {
         &[image.to_str().unwrap(), IMAGE, PROGRAM],
         "",
     );
-    let import = [
-        "ctr",
-        "-a",
-        "/mnt/containerd/socket",
-        "-n",
-        "k8s.io",
-        "images",
-        "import",
-        "--snapshotter",
-        "overlayfs",
-        "/mnt/agent.tar",
-    ];
-    s.cluster.enter(&import);
+    s.import_archive("/mnt/agent.tar");
     let root_ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt", "namespace": "mesh-optin"},
                          "data": {"ca.crt": s.cluster.file("ca.crt")}});
     s.cluster.apply(&root_ca.to_string());

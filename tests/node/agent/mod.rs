@@ -94,7 +94,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
     ),
     alone(
-        "the agent tells on the pod that it was redirected and that it drifted, and puts it right",
+        "the agent tells on the pod that it was redirected and that it drifted, and repairs it",
         |s| {
             with_agent(s, |_agent| {
                 s.cluster.apply(

@@ -55,19 +55,24 @@ impl Stack {
         let mut imported = self.imported.lock().unwrap();
         if imported.insert(image.to_owned()) {
             let file = format!("{}/{image}", run(&script("build"), &[], "").trim());
-            self.cluster.enter(&[
-                "ctr",
-                "-a",
-                "/mnt/containerd/socket",
-                "-n",
-                "k8s.io",
-                "images",
-                "import",
-                "--snapshotter",
-                "overlayfs",
-                &file,
-            ]);
+            self.import_archive(&file);
         }
+    }
+
+    /// Imports an archive into containerd, by its path in the node's namespaces.
+    pub fn import_archive(&self, archive: &str) {
+        self.cluster.enter(&[
+            "ctr",
+            "-a",
+            "/mnt/containerd/socket",
+            "-n",
+            "k8s.io",
+            "images",
+            "import",
+            "--snapshotter",
+            "overlayfs",
+            archive,
+        ]);
     }
 
     /// A path of the node.
