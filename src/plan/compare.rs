@@ -94,6 +94,13 @@ pub(super) fn tables(expected: &Table, found: Option<&Table>) -> Vec<Difference>
         let more = "more than is ever read: what is listed here is a part of it";
         out.push(Difference::extra("table inet mesh-optin", more));
     }
+    if found.unnamed > 0 {
+        let what = format!(
+            "{} sets, maps, objects or flowtables that are not ours",
+            found.unnamed
+        );
+        out.push(Difference::extra("table inet mesh-optin", what));
+    }
     for chain in &expected.chains {
         match by_name(found, &chain.name) {
             Some(at) => chains(chain, &found.chains[at], &mut out),
@@ -182,6 +189,10 @@ mod tests {
             })
         });
         changed("dormant", &|t| t.flags = 1);
+        changed(
+            "\"2 sets, maps, objects or flowtables that are not ours\" should not be there",
+            &|t| t.unnamed = 2,
+        );
         changed("priority -99", &|t| {
             t.chains[0].hook.as_mut().unwrap().priority = -99
         });

@@ -37,7 +37,9 @@ impl Up {
         let (name, mounts) = (format!("test-{}-{name}", std::process::id()), mounts());
         #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
         let mut up = Command::new("setpriv");
-        up.args(["--pdeathsig", "TERM", &script("up"), "thin"])
+        // a shell that runs the tests in the background has had SIGINT ignored
+        let up = up.args(["--pdeathsig", "TERM", "env", "--default-signal=INT"]);
+        up.args([&script("up"), "thin"])
             .env("STACK", &name)
             .env("PROGRAM", env!("CARGO_BIN_EXE_mesh-optin"));
         let process = up

@@ -168,11 +168,12 @@ fn begin(generation: Option<u32>) -> ControlMessage {
     }
 }
 
-/// Whether rules are all that may differ.
+/// Whether rules, and the sets that they alone hold, are all that may differ.
 fn has_same_chains(table: &Table, found: &Table) -> bool {
     let frame = |table: &Table| {
         (
             table.flags,
+            table.unnamed,
             table
                 .chains
                 .iter()

@@ -31,22 +31,18 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
     let name = TableMessage {
         attributes: vec![TableAttribute::Name(TABLE.into())],
     };
-    let flags = |table: Object<'_>| {
+    let flags_and_use = |table: Object<'_>| {
+        let number = |kind| table.attributes.number(kind).unwrap_or_default();
         let is_table = table.kind == uapi::object::TABLE;
-        is_table.then(|| {
-            table
-                .attributes
-                .number(uapi::table::FLAGS)
-                .unwrap_or_default()
-        })
+        is_table.then(|| (number(uapi::table::FLAGS), number(uapi::table::USE)))
     };
     let request = NfTablesMessage::GetTable(name);
-    let Some(flags) = socket.get("looking for the table", request, flags)? else {
+    let Some((flags, in_it)) = socket.get("looking for the table", request, flags_and_use)? else {
         return Ok((generation, None));
     };
     let (mut chains, of_chains) = read_chains(socket)?;
     let (rules, of_rules) = read_rules(socket)?;
-    let (sets, of_sets) = read_sets(socket, &rules)?;
+    let (sets, named, of_sets) = read_sets(socket, &rules)?;
     for rule in &rules {
         if let Some(chain) = chains.iter_mut().find(|c| c.name == rule.chain) {
             chain.rules.push(decode(rule, &sets));
@@ -57,11 +53,20 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
     }
     chains.sort_by(|a, b| a.name.cmp(&b.name));
     let is_cut = [of_chains, of_rules, of_sets].contains(&Extent::Cut);
+    // the kernel counts chains, sets with names, objects and flowtables; before Linux 6.5 anonymous sets as well
+    let counted = in_it.saturating_sub(chains.len() as u32);
+    let others = counted.saturating_sub(named);
+    let unnamed = if others as usize == sets.len() {
+        named
+    } else {
+        named + others
+    };
     Ok((
         generation,
         Some(Table {
             flags,
             chains,
+            unnamed,
             is_cut,
         }),
     ))
@@ -104,28 +109,25 @@ fn read_rules(socket: &mut Socket) -> Result<(Vec<RuleText>, Extent), KernelErro
     Ok((rules, extent))
 }
 
-/// The sets that these rules name; others decide nothing.
-fn read_sets(socket: &mut Socket, rules: &[RuleText]) -> Result<(Sets, Extent), KernelError> {
+/// The sets that these rules name, and how many there are beside them, which decide nothing.
+fn read_sets(socket: &mut Socket, rules: &[RuleText]) -> Result<(Sets, u32, Extent), KernelError> {
     let wanted: BTreeSet<String> = rules.iter().flat_map(sets_named).map(Into::into).collect();
-    let mut sets = Sets::new();
-    if wanted.is_empty() {
-        return Ok((sets, Extent::Whole));
-    }
+    let (mut sets, mut others) = (Sets::new(), 0);
     let of_table = SetMessage {
         attributes: vec![SetAttribute::Table(TABLE.into())],
     };
     let mut listed = Vec::new();
     let request = NfTablesMessage::GetSet(of_table);
     let extent = socket.dump(Inet, "listing sets", request, &mut |object| {
-        let name = object
-            .attributes
-            .text(uapi::set::NAME)
-            .filter(|n| wanted.contains(*n));
+        let name = object.attributes.text(uapi::set::NAME);
         let flags = object
             .attributes
             .number(uapi::set::FLAGS)
             .unwrap_or_default();
-        listed.extend(name.map(|name| (name.to_owned(), flags)));
+        match name.filter(|name| wanted.contains(*name)) {
+            Some(name) => listed.push((name.to_owned(), flags)),
+            None => others += 1,
+        }
     })?;
     // further sets than are ever listed matter only where one that a rule names is among them
     let mut extent = if listed.len() == wanted.len() {
@@ -172,7 +174,7 @@ fn read_sets(socket: &mut Socket, rules: &[RuleText]) -> Result<(Sets, Extent), 
             sets.insert(name, Set { interval, elements });
         }
     }
-    Ok((sets, extent))
+    Ok((sets, others, extent))
 }
 
 /// An element of nothing but a key, perhaps the end of an interval.

@@ -15,7 +15,7 @@ numbers! {
     /// `NFT_MSG_*`: what an object is.
     object: u8 { TABLE = 0, CHAIN = 3, RULE = 6, GENERATION = 15, }
     /// `NFTA_TABLE_*`
-    table: u16 { NAME = 1, FLAGS = 2, }
+    table: u16 { NAME = 1, FLAGS = 2, USE = 3, }
     /// `NFTA_CHAIN_*`
     chain: u16 { TABLE = 1, NAME = 3, HOOK = 4, POLICY = 5, TYPE = 7, }
     /// `NFTA_HOOK_*`

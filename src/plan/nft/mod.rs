@@ -23,6 +23,8 @@ pub struct Table {
     /// `NFT_TABLE_F_*`; none is ever planned (a dormant table does nothing).
     pub flags: u32,
     pub chains: Vec<Chain>,
+    /// So many sets, maps, objects and flowtables that none of its rules names as ours do; none is ever planned.
+    pub unnamed: u32,
     /// There is more in it than is ever read; nothing of that is ours.
     pub is_cut: bool,
 }

@@ -30,6 +30,7 @@ pub(in crate::plan) fn table(plan: &Plan) -> Table {
     Table {
         flags: 0,
         chains,
+        unnamed: 0,
         is_cut: false,
     }
 }
