@@ -9,7 +9,7 @@ use std::{
 
 use tracing::warn;
 
-use super::{Agent, events::About};
+use super::{Agent, events::About, profiles::Chosen};
 use crate::{
     deadline::Deadline,
     kernel::{Interfaces, KernelError, Netns, Redirects, redirects},
@@ -28,19 +28,12 @@ const LOOK: Duration = Duration::from_secs(5);
 /// addresses.
 pub(super) fn look(agent: &Agent, on_record: &HashSet<String>) -> Vec<Bypassing> {
     let should_be = |found: &Found| {
-        let Ok((profile, _)) = agent.profiles.governing_now(&found.namespace, None) else {
+        let Ok(Chosen { profile, .. }) = agent.profiles.governing_now(found, None) else {
             return false;
         };
-        matches!(
-            decide(
-                &found.pod,
-                &found.namespace,
-                &profile,
-                &Attachment::default()
-            )
-            .decision,
-            Decision::Redirect(_)
-        )
+        let Found { pod, namespace } = found;
+        let decided = decide(pod, namespace, Ok(&profile), &Attachment::default());
+        matches!(decided.decision, Decision::Redirect(_))
     };
     let mut pods = agent.cache.running();
     pods.retain(|found| !on_record.contains(&found.pod.metadata.uid) && should_be(found));

@@ -20,13 +20,13 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    mesh::{Attachment, Namespace, Placement, Profile, ProfileOrigin, governing},
+    mesh::{Placement, Profile, ProfileOrigin, governing},
     node::{
         NodeConfig, Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles, list,
         paths, united,
     },
     reason::{Explanation, Reason},
-    source::wire::WireProfile,
+    source::{Found, wire::WireProfile},
 };
 
 /// How soon a file that the admin changed counts, and a copy that was lost is there again.
@@ -57,6 +57,15 @@ struct Known {
     loaded: Arc<Result<Loaded, Explanation>>,
     /// Why the copy on the node is not what it should be.
     copy: Option<Explanation>,
+}
+
+/// The profile that governs a pod.
+pub(super) struct Chosen {
+    pub(super) profile: Profile,
+    /// As it goes to the plugin.
+    pub(super) wire: WireProfile,
+    /// What was passed over to find one for a pod that has run.
+    pub(super) warning: Option<Explanation>,
 }
 
 #[derive(Default)]
@@ -91,13 +100,13 @@ impl Profiles {
         self.changes.subscribe()
     }
 
-    /// The one that governs a namespace, for an attachment that may name one. Waits until the cluster's are known.
+    /// The one that governs a pod, for an attachment that may name one. Waits until the cluster's are known.
     pub(super) async fn governing(
         &self,
-        namespace: &Namespace,
-        named: Option<String>,
+        found: &Found,
+        named: Option<&str>,
         by: Deadline,
-    ) -> Result<WireProfile, Explanation> {
+    ) -> Result<Chosen, Explanation> {
         let mut changes = self.changes();
         // what was kept may be days old: the API server is given a moment to say what it is now
         let first = FIRST_LIST
@@ -107,7 +116,7 @@ impl Profiles {
             tokio::time::timeout(first, self.are_in_use()).await.ok();
         }
         loop {
-            match self.governing_now(namespace, named.clone()) {
+            match self.governing_now(found, named) {
                 Err(error) if error.reason == Reason::AgentUnavailable => {
                     tokio::time::timeout(by.left(), changes.changed())
                         .await
@@ -115,7 +124,7 @@ impl Profiles {
                         .and_then(Result::ok)
                         .ok_or(error)?;
                 }
-                found => return found.map(|(_, wire)| wire),
+                found => return found,
             }
         }
     }
@@ -123,21 +132,21 @@ impl Profiles {
     /// The same of what is known by now.
     pub(super) fn governing_now(
         &self,
-        namespace: &Namespace,
-        named: Option<String>,
-    ) -> Result<(Profile, WireProfile), Explanation> {
+        found: &Found,
+        named: Option<&str>,
+    ) -> Result<Chosen, Explanation> {
         let loaded = self.loaded();
         let Loaded { profiles, wire } = Result::as_ref(&loaded).map_err(Clone::clone)?;
-        let attachment = Attachment {
-            profile: named,
-            ..Attachment::default()
-        };
-        let profile = governing(profiles, namespace, &attachment)?;
+        let (profile, warning) = governing(profiles, &found.namespace, &found.pod, named)?;
         let at = profiles
             .iter()
             .position(|p| std::ptr::eq(p, profile))
             .unwrap_or_default();
-        Ok((profile.clone(), wire[at].clone()))
+        Ok(Chosen {
+            profile: profile.clone(),
+            wire: wire[at].clone(),
+            warning,
+        })
     }
 
     /// By name.

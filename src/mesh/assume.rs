@@ -111,10 +111,12 @@ fn would_inject(pod: &Pod, namespace: &Namespace, profile: &Profile) -> bool {
     let rule = &profile.spec.enrolment;
     // OpenShift Service Mesh 2 does not inject by default: a member's pods ask.
     let asks_as_member = maistra(namespace) && pod.inject() == Some("true");
+    // it looks at labels only
+    let webhook = istio(rule, namespace, pod, pod.label(label::INJECT));
     let selected = match rule.mode {
-        EnrolmentMode::Istio => istio(rule, namespace, pod),
+        EnrolmentMode::Istio => webhook,
         EnrolmentMode::Maistra => asks_as_member,
-        EnrolmentMode::Either => istio(rule, namespace, pod) || asks_as_member,
+        EnrolmentMode::Either => webhook || asks_as_member,
         EnrolmentMode::Selector => enrolled(rule, namespace, pod),
     };
     selected
@@ -188,7 +190,7 @@ mod tests {
                 });
             }
             let assumed = assume_injected(&pod, &namespace, &profile).unwrap();
-            let decided = decide(&assumed, &namespace, &profile, &Attachment::default());
+            let decided = decide(&assumed, &namespace, Ok(&profile), &Attachment::default());
             assert_eq!(
                 decided.decision.reason(),
                 reason,

@@ -19,6 +19,11 @@ pub struct Attachment {
 }
 
 impl Attachment {
+    /// Whether it has traffic settings. One that has none leaves them to the other attachments of its pod.
+    pub fn speaks(&self) -> bool {
+        self.traffic != TrafficSettings::default()
+    }
+
     /// Reads `meshOptin`; an absent one says nothing.
     pub fn parse(json: Option<&str>) -> Result<Self, Explanation> {
         let Some(json) = json else {

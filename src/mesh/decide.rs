@@ -1,10 +1,12 @@
 use super::{
-    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, Pod,
-    Profile, ProxyIdentity, UnenrolledSidecar,
+    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, NotAllowed,
+    Pod, Profile, ProxyIdentity, UnenrolledSidecar,
     enrolment::enrolled,
+    identity::{identity, sharing},
     inputs::inputs,
     layers::{Traffic, resolve},
-    overrides::may_override,
+    out_of_scope::out_of_scope,
+    overrides::overrides,
     pod::{
         annotation::{INTERCEPTION_MODE, STATUS},
         env, label,
@@ -42,14 +44,18 @@ pub struct Decided {
     pub inputs: Vec<Input>,
     /// What someone should know although the pod starts.
     pub warnings: Vec<Explanation>,
+    /// The first of these that would refuse the pod if it had not run before.
+    pub tolerated: Option<Explanation>,
 }
 
 /// Decides from the namespace's enrolment and the pod's own labels, annotations and containers. The first reason that applies counts. What
-/// led to it is left out: an ADD has no use for it.
+/// led to it is left out: an ADD has no use for it. Why no profile governs the pod counts only where one is needed.
+///
+/// A pod that has run before is not refused for what changed meanwhile: its sandbox is made again, and nothing injects it again.
 pub fn decide(
     pod: &Pod,
     namespace: &Namespace,
-    profile: &Profile,
+    profile: Result<&Profile, &Explanation>,
     attachment: &Attachment,
 ) -> Decided {
     decided(pod, namespace, profile, attachment, None)
@@ -59,50 +65,88 @@ pub fn decide(
 pub fn explain(
     pod: &Pod,
     namespace: &Namespace,
-    profile: &Profile,
+    profile: Result<&Profile, &Explanation>,
     attachment: &Attachment,
 ) -> Decided {
-    let inputs = inputs(pod, namespace, profile);
+    let inputs = inputs(pod, namespace, profile.ok());
     decided(pod, namespace, profile, attachment, Some(inputs))
 }
 
 fn decided(
     pod: &Pod,
     namespace: &Namespace,
-    profile: &Profile,
+    profile: Result<&Profile, &Explanation>,
     attachment: &Attachment,
     inputs: Option<Vec<Input>>,
 ) -> Decided {
-    let mut case = Case {
-        pod,
-        namespace,
-        profile,
-        attachment,
+    let mut so_far = SoFar {
+        has_run: pod.has_run(),
         inputs,
         warnings: vec![],
+        tolerated: None,
     };
-    let decision = match case.intent() {
+    let intent = out_of_scope(pod, namespace, profile.ok(), &mut so_far).and_then(|()| {
+        let profile = profile.map_err(|why| Other::Refuse(why.clone()))?;
+        let case = Case {
+            pod,
+            namespace,
+            profile,
+            attachment,
+        };
+        case.intent(&mut so_far)
+    });
+    let decision = match intent {
         Ok(intent) => Decision::Redirect(Box::new(intent)),
         Err(Other::Skip(e)) => Decision::Skip(e),
         Err(Other::Warn(e)) => {
-            case.warnings.push(e.clone());
+            so_far.warnings.push(e.clone());
             Decision::Skip(e)
         }
         Err(Other::Refuse(e)) => Decision::Refuse(e),
     };
     Decided {
         decision,
-        inputs: case.inputs.unwrap_or_default(),
-        warnings: case.warnings,
+        inputs: so_far.inputs.unwrap_or_default(),
+        warnings: so_far.warnings,
+        tolerated: so_far.tolerated,
     }
 }
 
 /// Why there is no Intent.
-enum Other {
+pub(super) enum Other {
     Skip(Explanation),
     /// Skip, and warn of it.
     Warn(Explanation),
     Refuse(Explanation),
+}
+
+/// What has been found on the way to a decision.
+pub(super) struct SoFar {
+    has_run: bool,
+    /// Where they are wanted.
+    inputs: Option<Vec<Input>>,
+    warnings: Vec<Explanation>,
+    tolerated: Option<Explanation>,
+}
+
+impl SoFar {
+    /// Refuses the pod, but one that has run: that gets a warning.
+    fn refuse(&mut self, why: Explanation) -> Result<(), Other> {
+        if !self.has_run {
+            return Err(Other::Refuse(why));
+        }
+        self.tolerated.get_or_insert_with(|| why.clone());
+        self.warnings.push(why);
+        Ok(())
+    }
+
+    /// Refuses a pod that must not stay out of the mesh, but one that has run: that stays out, with a warning.
+    pub(super) fn refuse_to_skip(&mut self, why: Explanation, skip: Explanation) -> Other {
+        match self.refuse(why) {
+            Err(refused) => refused,
+            Ok(()) => Other::Skip(skip),
+        }
+    }
 }
 
 struct Case<'a> {
@@ -110,105 +154,97 @@ struct Case<'a> {
     namespace: &'a Namespace,
     profile: &'a Profile,
     attachment: &'a Attachment,
-    /// Where they are wanted.
-    inputs: Option<Vec<Input>>,
-    warnings: Vec<Explanation>,
 }
 
 impl<'a> Case<'a> {
-    fn intent(&mut self) -> Result<Intent, Other> {
-        self.out_of_scope()?;
-        let proxy = self.sidecar()?;
-        self.enrolment()?;
-        let built_for = proxy
-            .env(env::INTERCEPTION_MODE)
-            .filter(|built| !built.is_empty());
-        let said = self.pod.annotation(INTERCEPTION_MODE);
+    fn intent(&self, so_far: &mut SoFar) -> Result<Intent, Other> {
+        self.is_left_alone()?;
+        let proxy = self.sidecar(so_far)?;
+        self.enrolment(so_far)?;
+        self.revision(so_far)?;
+        let (said, built_for) = (self.pod.annotation(INTERCEPTION_MODE), proxy.built_for());
         if said == Some("NONE") && built_for.is_none_or(|built| built == "NONE") {
-            return Err(Other::Skip(Reason::InterceptionNone.into()));
+            let skip = Reason::InterceptionNone.into();
+            return Err(so_far.skip(skip, self.pod, self.namespace, Some(self.profile)));
         }
-        may_override(self.pod, self.attachment, &self.profile.spec).map_err(Other::Refuse)?;
+        let identity = self.identity(proxy, so_far)?;
+        self.overrides(so_far)?;
         let mode = interception_mode(said, built_for)?;
         let traffic = resolve(
             self.pod,
             self.attachment,
             &self.profile.spec,
-            self.inputs.is_some(),
+            so_far.inputs.is_some(),
         )
         .map_err(Other::Refuse)?;
-        let identity = self.identity(proxy)?;
+        self.runtime(so_far)?;
+        if let Some(inputs) = &mut so_far.inputs {
+            inputs.extend(traffic.inputs.iter().cloned());
+        }
         Ok(self.assemble(proxy, mode, identity, traffic))
     }
 
-    /// What is true of the pod before its sidecar is looked at.
-    fn out_of_scope(&self) -> Result<(), Other> {
-        let (pod, namespace) = (self.pod, &self.namespace.metadata.name);
-        if self.profile.spec.excluded_namespaces.contains(namespace) {
-            let cause = format!(
-                "profile {} excludes namespace {namespace}",
-                self.profile.name
-            );
+    /// What the profile leaves alone whatever the pod is.
+    fn is_left_alone(&self) -> Result<(), Other> {
+        let (spec, name) = (&self.profile.spec, &self.profile.name);
+        if spec.suspended {
+            return Err(Other::Warn(
+                Reason::Suspended.because(format!("MeshProfile {name} is suspended")),
+            ));
+        }
+        let namespace = &self.namespace.metadata.name;
+        if spec.excluded_namespaces.contains(namespace) {
+            let cause = format!("profile {name} excludes namespace {namespace}");
             return Err(Other::Skip(Reason::NamespaceExcluded.because(cause)));
-        }
-        if pod.spec.host_network {
-            return Err(Other::Skip(Reason::HostNetwork.into()));
-        }
-        if pod.containers().any(|c| c.name == "istio-init") {
-            return Err(Other::Skip(Reason::InitContainerRedirects.into()));
-        }
-        if pod.inject() == Some("false") {
-            let word = if pod.label(label::INJECT).is_some() {
-                "label"
-            } else {
-                "annotation"
-            };
-            return Err(Other::Skip(Reason::OptedOut.because(format!(
-                "the pod's {word} sidecar.istio.io/inject is false"
-            ))));
         }
         Ok(())
     }
 
     /// The sidecar, if the pod has one that was injected and redirects.
-    fn sidecar(&self) -> Result<&'a Container, Other> {
+    fn sidecar(&self, so_far: &mut SoFar) -> Result<&'a Container, Other> {
         let Some(proxy) = self.pod.proxy() else {
-            return Err(self.without_proxy());
+            return Err(self.without_proxy(so_far));
         };
-        if proxy.env_flag(env::DISABLE_ENVOY) {
-            return Err(Other::Skip(Reason::ProxyDisabled.into()));
-        }
-        if let Some(kind) = proxy.proxy_type().filter(|kind| *kind != "sidecar") {
-            return Err(Other::Skip(Reason::NotASidecarProxy.because(format!(
-                "istio-proxy runs as {}, not as a sidecar",
-                quote(kind)
-            ))));
-        }
-        if self.pod.annotation(STATUS).is_none() {
+        let is_injected = self.pod.annotation(STATUS).is_some();
+        if !proxy.is_built_to_redirect() {
             let cause = format!("the pod has a container istio-proxy but no annotation {STATUS}");
-            return Err(Other::Warn(Reason::NotInjected.because(cause)));
+            return match is_injected {
+                true => Ok(proxy),
+                false => Err(Other::Warn(Reason::NotInjected.because(cause))),
+            };
         }
+        // the spec never changes, labels and annotations may
+        let contradicts = match (is_injected, self.pod.inject()) {
+            (_, Some("false")) => "the pod says sidecar.istio.io/inject: false".to_owned(),
+            (false, _) => format!("the pod has no annotation {STATUS}"),
+            (true, _) => return Ok(proxy),
+        };
+        so_far.refuse(Reason::OptOutAfterInjection.because(format!(
+            "{contradicts}, but its sidecar was built to redirect"
+        )))?;
         Ok(proxy)
     }
 
-    fn without_proxy(&self) -> Other {
+    fn without_proxy(&self, so_far: &mut SoFar) -> Other {
         let name = &self.namespace.metadata.name;
-        if self.pod.annotation(STATUS).is_some() {
-            return Other::Skip(Reason::NoSidecar.into());
-        }
         if !self.is_enrolled() {
-            return Other::Skip(Reason::NotEnrolled.because(format!(
-                "neither namespace {name} nor the pod is enrolled in the mesh"
-            )));
+            return Other::Skip(not_enrolled(name));
         }
         if !self.pod.asks_for_sidecar() {
             return Other::Warn(Reason::SidecarMissing.because(format!(
                 "namespace {name} is enrolled but the pod has no container istio-proxy"
             )));
         }
-        let missing = Reason::SidecarMissing
-            .because("the pod's labels ask for a sidecar but it has no container istio-proxy");
+        let mut missing = Reason::SidecarMissing
+            .because("the pod asks for a sidecar but has no container istio-proxy");
+        if self.pod.label(label::INJECT).is_none() && self.pod.label(label::REVISION).is_none() {
+            missing = missing.remedy("use the label sidecar.istio.io/inject: Istio's injector does not look at the annotation");
+        }
         match self.profile.spec.enrolment.missing_sidecar {
-            MissingSidecar::Refuse => Other::Refuse(missing),
+            MissingSidecar::Refuse => match so_far.refuse(missing.clone()) {
+                Err(refused) => refused,
+                Ok(()) => Other::Skip(missing),
+            },
             MissingSidecar::Warn => Other::Warn(missing),
         }
     }
@@ -218,73 +254,94 @@ impl<'a> Case<'a> {
     }
 
     /// Whether a pod with a sidecar may have it.
-    fn enrolment(&mut self) -> Result<(), Other> {
-        if !self.is_enrolled() {
-            let name = &self.namespace.metadata.name;
-            let unenrolled = Reason::UnenrolledSidecar.because(format!(
-                "the pod has a sidecar but neither namespace {name} nor the pod is enrolled"
-            ));
-            match self.profile.spec.enrolment.unenrolled_sidecar {
-                UnenrolledSidecar::Refuse if !self.pod.has_run() => {
-                    return Err(Other::Refuse(unenrolled));
-                }
-                UnenrolledSidecar::Refuse | UnenrolledSidecar::Redirect => {
-                    self.warnings.push(unenrolled)
-                }
+    fn enrolment(&self, so_far: &mut SoFar) -> Result<(), Other> {
+        // one that says no was looked at above
+        if self.is_enrolled() || self.pod.inject() == Some("false") {
+            return Ok(());
+        }
+        let name = &self.namespace.metadata.name;
+        let unenrolled = Reason::UnenrolledSidecar.because(format!(
+            "the pod has a sidecar but neither namespace {name} nor the pod is enrolled"
+        ));
+        match self.profile.spec.enrolment.unenrolled_sidecar {
+            UnenrolledSidecar::Refuse => so_far.refuse(unenrolled),
+            UnenrolledSidecar::Redirect => {
+                so_far.warnings.push(unenrolled);
+                Ok(())
             }
         }
-        let (revisions, revision) = (&self.profile.spec.revisions, self.pod.revision());
-        if !revisions.is_empty() && !revisions.iter().any(|r| r == revision) {
-            let cause = format!(
-                "the sidecar is of revision {}, profile {} allows {}",
-                quote(revision),
-                self.profile.name,
-                revisions.join(", ")
-            );
-            return Err(Other::Refuse(Reason::RevisionMismatch.because(cause)));
-        }
-        Ok(())
     }
 
-    /// Whose connections are the sidecar's own. Uid 0 is never exempt, so 0 counts as not said, as in Istio.
-    fn identity(&self, proxy: &Container) -> Result<ProxyIdentity, Other> {
-        let redirect = &self.profile.spec.redirect;
-        let id = |field, said: Option<i64>, otherwise| match said.filter(|id| *id != 0) {
-            None => Ok(otherwise),
-            Some(id) => u32::try_from(id).map_err(|_out_of_range| {
-                Other::Refuse(
-                    Reason::InvalidAnnotation
-                        .because(format!(
-                            "istio-proxy securityContext.{field}: {id} is no id"
-                        ))
-                        .remedy("correct the container"),
-                )
-            }),
+    /// Whether the sidecar is of a revision that the profile lists, or the label that enrolled the pod is: that may be a tag.
+    fn revision(&self, so_far: &mut SoFar) -> Result<(), Other> {
+        let (revisions, revision) = (&self.profile.spec.revisions, self.pod.revision());
+        let of_namespace = &self.namespace.metadata.labels;
+        let label = match of_namespace.get(label::REVISION) {
+            _ if of_namespace.contains_key(label::ISTIO_INJECTION) => None,
+            Some(of_namespace) => Some(of_namespace.as_str()),
+            None => self.pod.label(label::REVISION),
         };
-        Ok(ProxyIdentity {
-            uid: id(
-                "runAsUser",
-                proxy.security_context.run_as_user,
-                redirect.proxy_uid,
-            )?,
-            gid: id(
-                "runAsGroup",
-                proxy.security_context.run_as_group,
-                redirect.proxy_gid,
-            )?,
-        })
+        let is_listed = |name: &str| revisions.iter().any(|r| r == name);
+        if revisions.is_empty() || is_listed(revision) || label.is_some_and(is_listed) {
+            return Ok(());
+        }
+        so_far.refuse(Reason::RevisionMismatch.because(format!(
+            "the sidecar is of revision {}, profile {} allows {}",
+            quote(revision),
+            self.profile.name,
+            revisions.join(", ")
+        )))
+    }
+
+    /// Whose connections are left alone, and whether another container has them, too.
+    fn identity(&self, proxy: &Container, so_far: &mut SoFar) -> Result<ProxyIdentity, Other> {
+        let identity =
+            identity(self.pod, proxy, &self.profile.spec.redirect).map_err(Other::Refuse)?;
+        if let Some(shared) = sharing(self.pod, identity) {
+            if self.profile.spec.tenants.may_share_proxy_identity {
+                so_far.warnings.push(shared);
+            } else {
+                so_far.refuse(shared)?;
+            }
+        }
+        Ok(identity)
+    }
+
+    /// Whether tenants set only what they may.
+    fn overrides(&self, so_far: &mut SoFar) -> Result<(), Other> {
+        let spec = &self.profile.spec;
+        match overrides(self.pod, self.attachment, spec) {
+            None => Ok(()),
+            Some(set) if spec.tenants.not_allowed == NotAllowed::Ignore => {
+                so_far
+                    .warnings
+                    .push(set.remedy("none: the profile's value counts"));
+                Ok(())
+            }
+            Some(set) => so_far.refuse(set),
+        }
+    }
+
+    /// Whether the pod's packets cross its network namespace.
+    fn runtime(&self, so_far: &mut SoFar) -> Result<(), Other> {
+        let class = &self.pod.spec.runtime_class_name;
+        let unsupported = &self.profile.spec.redirect.unsupported_runtimes;
+        match unsupported.iter().find(|pattern| !class.is_empty() && pattern.matches(class)) {
+            None => Ok(()),
+            Some(pattern) => so_far.refuse(Reason::NotSupported.because(format!(
+                "packets of runtime class {} do not cross the pod's network namespace (unsupportedRuntimes: {pattern})",
+                quote(class)
+            ))),
+        }
     }
 
     fn assemble(
-        &mut self,
+        &self,
         proxy: &Container,
         mode: InterceptionMode,
         identity: ProxyIdentity,
         traffic: Traffic,
     ) -> Intent {
-        if let Some(inputs) = &mut self.inputs {
-            inputs.extend(traffic.inputs);
-        }
         let redirect = &self.profile.spec.redirect;
         Intent {
             mode,
@@ -302,6 +359,12 @@ impl<'a> Case<'a> {
             backend: redirect.backend,
         }
     }
+}
+
+pub(super) fn not_enrolled(namespace: &str) -> Explanation {
+    Reason::NotEnrolled.because(format!(
+        "neither namespace {namespace} nor the pod is enrolled in the mesh"
+    ))
 }
 
 /// The mode that the pod says, which must be the one that its sidecar was built for: a `NONE` that was added later is doubt, not a skip.

@@ -1,8 +1,8 @@
-//! Whether a namespace, or a pod by its own labels, is enrolled in the mesh.
+//! Whether a namespace, or a pod by its own word, is enrolled in the mesh.
 
 use super::{
     Enrolment, EnrolmentMode, Namespace, Pod,
-    pod::label::{INJECT, ISTIO_ENV, ISTIO_INJECTION, MAISTRA_IGNORE, MAISTRA_MEMBER_OF, REVISION},
+    pod::label::{ISTIO_ENV, ISTIO_INJECTION, MAISTRA_IGNORE, MAISTRA_MEMBER_OF, REVISION},
 };
 
 /// Namespaces that Istio never injects.
@@ -13,20 +13,49 @@ pub(super) const SYSTEM_NAMESPACES: [&str; 4] = [
     "local-path-storage",
 ];
 
-/// Whether neither webhook labels nor the profile's rule keep this pod out of the mesh.
+/// Whether neither the namespace, nor the pod's own word, nor the profile's rule keeps this pod out of the mesh. A pod's word is the
+/// annotation's, too, where it has no label: Istio's webhook does not look at that, but manual injection leaves it.
 pub(super) fn enrolled(rule: &Enrolment, namespace: &Namespace, pod: &Pod) -> bool {
+    let inject = pod.inject();
+    if inject == Some("false") {
+        return false;
+    }
     match rule.mode {
-        EnrolmentMode::Istio => istio(rule, namespace, pod),
-        EnrolmentMode::Maistra => maistra(namespace),
-        EnrolmentMode::Either => istio(rule, namespace, pod) || maistra(namespace),
-        EnrolmentMode::Selector => rule.namespace_selector.matches(&namespace.metadata.labels),
+        EnrolmentMode::Istio => istio(rule, namespace, pod, inject),
+        EnrolmentMode::Maistra => maistra(namespace) || by_its_own_word(namespace, pod),
+        EnrolmentMode::Either => istio(rule, namespace, pod, inject) || maistra(namespace),
+        EnrolmentMode::Selector => {
+            rule.namespace_selector.matches(&namespace.metadata.labels)
+                || by_its_own_word(namespace, pod)
+        }
     }
 }
 
-/// The truth table of Istio's injection webhooks, labels only.
-pub(super) fn istio(rule: &Enrolment, namespace: &Namespace, pod: &Pod) -> bool {
+/// Whether the namespace is enrolled, whatever a pod in it says.
+pub(super) fn is_namespace_enrolled(rule: &Enrolment, namespace: &Namespace) -> bool {
+    enrolled(rule, namespace, &Pod::default())
+}
+
+/// Whether the pod itself says that it is in, where its namespace does not say that none is.
+fn by_its_own_word(namespace: &Namespace, pod: &Pod) -> bool {
+    pod.asks_for_sidecar() && !is_disabled(namespace)
+}
+
+fn is_disabled(namespace: &Namespace) -> bool {
     let labels = &namespace.metadata.labels;
-    let inject = pod.label(INJECT);
+    labels
+        .get(ISTIO_INJECTION)
+        .is_some_and(|injection| injection == "disabled")
+}
+
+/// The truth table of Istio's injection webhooks, for a pod that says this of itself.
+pub(super) fn istio(
+    rule: &Enrolment,
+    namespace: &Namespace,
+    pod: &Pod,
+    inject: Option<&str>,
+) -> bool {
+    let labels = &namespace.metadata.labels;
     if inject == Some("false") {
         false
     } else if let Some(injection) = labels.get(ISTIO_INJECTION) {
@@ -48,7 +77,7 @@ pub(super) fn maistra(namespace: &Namespace) -> bool {
         .is_some_and(|mesh| !mesh.is_empty())
         && !labels.contains_key(MAISTRA_IGNORE)
         && !labels.contains_key(ISTIO_ENV)
-        && labels.get(ISTIO_INJECTION).map(String::as_str) != Some("disabled")
+        && !is_disabled(namespace)
 }
 
 #[cfg(test)]
@@ -108,6 +137,37 @@ mod tests {
                 expected,
                 "namespace {ns:?} pod {pod:?} by default {by_default}"
             );
+        }
+    }
+
+    #[test]
+    fn a_workload_s_own_word_counts_in_every_mode_unless_its_namespace_is_disabled() {
+        let plain = Namespace::default();
+        let mut disabled = Namespace::default();
+        disabled.metadata.labels = labels("istio-injection=disabled");
+        let mut saying: Vec<Pod> = Vec::new();
+        for label in ["sidecar.istio.io/inject=true", "istio.io/rev=canary"] {
+            let mut pod = Pod::default();
+            pod.metadata.labels = labels(label);
+            saying.push(pod);
+        }
+        let mut annotated = Pod::default();
+        annotated.metadata.annotations = labels("sidecar.istio.io/inject=true");
+        saying.push(annotated.clone());
+        for mode in EnrolmentMode::ALL {
+            let rule = Enrolment {
+                mode,
+                namespace_selector: serde_json::from_str(r#"{"matchLabels":{"a":"b"}}"#).unwrap(),
+                ..Enrolment::default()
+            };
+            assert!(!enrolled(&rule, &plain, &Pod::default()), "{mode}");
+            for pod in &saying {
+                assert!(enrolled(&rule, &plain, pod), "{mode} {pod:?}");
+                assert!(!enrolled(&rule, &disabled, pod), "{mode} {pod:?}");
+            }
+            // the label wins
+            annotated.metadata.labels = labels("sidecar.istio.io/inject=no");
+            assert!(!enrolled(&rule, &plain, &annotated), "{mode}");
         }
     }
 

@@ -1,12 +1,14 @@
-use super::{Attachment, Namespace, Profile, Unreadable};
+use super::{Namespace, Pod, Profile, Unreadable};
 use crate::reason::{Explanation, Reason, quote};
 
-/// The profile that governs a namespace and can be read.
+/// The profile that governs a pod and can be read, for an attachment that may name one. A pod that has run is not stranded by a name that
+/// no longer governs: with that as a warning, the profile that does is taken.
 pub fn governing<'a>(
     profiles: &'a [Profile],
     namespace: &Namespace,
-    attachment: &Attachment,
-) -> Result<&'a Profile, Explanation> {
+    pod: &Pod,
+    named: Option<&str>,
+) -> Result<(&'a Profile, Option<Explanation>), Explanation> {
     let unreadable = |profile: &Profile, unreadable: &Unreadable, governs: &str| {
         let (profile, namespace, why) = (&profile.name, &namespace.metadata.name, &unreadable.why);
         Err(Reason::NodeConfigInvalid.because(format!(
@@ -18,20 +20,35 @@ pub fn governing<'a>(
             return unreadable(profile, why, "may govern");
         }
     }
-    let profile = chosen(profiles, namespace, attachment)?;
-    match &profile.unreadable {
-        None => Ok(profile),
-        Some(why) => unreadable(profile, why, "governs"),
+    let profile = the_one(profiles, namespace)?;
+    if let Some(why) = &profile.unreadable {
+        return unreadable(profile, why, "governs");
     }
+    let Some(asked) = named.filter(|name| *name != profile.name) else {
+        return Ok((profile, None));
+    };
+    let (is_there, asked) = (profiles.iter().any(|p| p.name == asked), quote(asked));
+    if pod.has_run() {
+        let cause = format!(
+            "the attachment names MeshProfile {asked}, which does not govern namespace {}; {} does",
+            namespace.metadata.name, profile.name
+        );
+        return Ok((profile, Some(Reason::ProfileNotAllowed.because(cause))));
+    }
+    Err(if is_there {
+        let name = &namespace.metadata.name;
+        Reason::ProfileNotAllowed.because(format!(
+            "MeshProfile {asked} does not govern namespace {name}"
+        ))
+    } else {
+        Reason::UnknownProfile.because(format!(
+            "the attachment names MeshProfile {asked}, which does not exist"
+        ))
+    })
 }
 
-/// The profile that governs a namespace: one whose selector matches beats one without a selector. An attachment may name a profile,
-/// but only one that governs the namespace in its own right.
-fn chosen<'a>(
-    profiles: &'a [Profile],
-    namespace: &Namespace,
-    attachment: &Attachment,
-) -> Result<&'a Profile, Explanation> {
+/// The profile that governs a namespace: one whose selector matches beats one without a selector.
+fn the_one<'a>(profiles: &'a [Profile], namespace: &Namespace) -> Result<&'a Profile, Explanation> {
     let name = &namespace.metadata.name;
     let selected = |p: &&Profile| {
         p.spec
@@ -44,20 +61,6 @@ fn chosen<'a>(
             .iter()
             .filter(|p| p.spec.selector().is_none())
             .collect();
-    }
-    if let Some(asked) = &attachment.profile {
-        return match candidates.iter().find(|p| p.name == *asked) {
-            Some(profile) => Ok(profile),
-            None if profiles.iter().any(|p| p.name == *asked) => Err(Reason::ProfileNotAllowed
-                .because(format!(
-                    "MeshProfile {} does not govern namespace {name}",
-                    quote(asked)
-                ))),
-            None => Err(Reason::UnknownProfile.because(format!(
-                "the attachment names MeshProfile {}, which does not exist",
-                quote(asked)
-            ))),
-        };
     }
     match candidates.as_slice() {
         [one] => Ok(one),
@@ -91,14 +94,14 @@ mod tests {
             profile("gold", "{matchLabels: {tier: gold}}"),
         ];
         let pick = |labels: &[(&str, &str)], asked: Option<&str>| {
-            let namespace = fixtures::namespace(labels);
-            let attachment = Attachment {
-                profile: asked.map(Into::into),
-                ..Attachment::default()
-            };
-            governing(&profiles, &namespace, &attachment)
-                .map(|p| p.name.clone())
-                .map_err(|e| e.reason)
+            governing(
+                &profiles,
+                &fixtures::namespace(labels),
+                &Pod::default(),
+                asked,
+            )
+            .map(|(p, _)| p.name.clone())
+            .map_err(|e| e.reason)
         };
         assert_eq!(pick(&[], None), Ok("all".into()));
         assert_eq!(pick(&[("team", "a")], None), Ok("a".into()));
@@ -108,8 +111,10 @@ mod tests {
         );
         assert_eq!(
             pick(&[("team", "a"), ("tier", "gold")], Some("gold")),
-            Ok("gold".into())
+            Err(Reason::AmbiguousProfile),
+            "a tenant does not choose the laxer of two"
         );
+        assert_eq!(pick(&[("team", "a")], Some("a")), Ok("a".into()));
         assert_eq!(
             pick(&[("team", "a")], Some("all")),
             Err(Reason::ProfileNotAllowed)
@@ -127,7 +132,8 @@ mod tests {
         let error = governing(
             &[profile("all", "{}"), broken],
             &Namespace::default(),
-            &Attachment::default(),
+            &Pod::default(),
+            None,
         )
         .unwrap_err();
         assert!(
@@ -137,10 +143,32 @@ mod tests {
             "{error}"
         );
         assert_eq!(
-            governing(&[], &Namespace::default(), &Attachment::default())
+            governing(&[], &Namespace::default(), &Pod::default(), None)
                 .unwrap_err()
                 .reason,
             Reason::UnknownProfile
         );
+    }
+
+    #[test]
+    fn a_pod_that_has_run_is_not_stranded_by_a_name_that_no_longer_governs() {
+        let profiles = [
+            profile("all", "{}"),
+            profile("a", "{matchLabels: {team: a}}"),
+        ];
+        let mut pod = Pod::default();
+        pod.status
+            .container_statuses
+            .push(serde_json::from_str(r#"{"containerID":"x"}"#).unwrap());
+        for named in ["a", "gone"] {
+            let (profile, warning) =
+                governing(&profiles, &Namespace::default(), &pod, Some(named)).unwrap();
+            assert_eq!(
+                (profile.name.as_str(), warning.unwrap().reason),
+                ("all", Reason::ProfileNotAllowed)
+            );
+        }
+        let (_, warning) = governing(&profiles, &Namespace::default(), &pod, Some("all")).unwrap();
+        assert_eq!(warning, None);
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    Namespace, Pod, Profile, ProfileOrigin,
+    Namespace, OtherProxy, Pod, Profile, ProfileOrigin,
     pod::{
         annotation::{INTERCEPTION_MODE, NETWORKS, REVISION, STATUS},
         env, label,
@@ -33,7 +33,7 @@ pub struct Input {
 }
 
 /// What a decision looks at before it comes to traffic settings, present or not where its absence says something.
-pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Vec<Input> {
+pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: Option<&Profile>) -> Vec<Input> {
     let mut inputs = Vec::new();
     let mut note = |name: &str, value: Option<&str>, source| {
         if let Some(value) = value {
@@ -44,31 +44,41 @@ pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Vec
             });
         }
     };
-    let of_profile = if profile.origin == ProfileOrigin::BuiltIn {
-        Source::BuiltIn
-    } else {
-        Source::Profile
-    };
-    note("profile", Some(&profile.name), of_profile);
-    let redirect = &profile.spec.redirect;
-    note(
-        "enrollment.mode",
-        Some(profile.spec.enrolment.mode.as_str()),
-        of_profile,
-    );
-    note(
-        "redirect.interfaces",
-        Some(redirect.interfaces.as_str()),
-        of_profile,
-    );
-    note(
-        "redirect.ipFamilies",
-        Some(redirect.ip_families.as_str()),
-        of_profile,
-    );
+    if let Some(profile) = profile {
+        let of_profile = if profile.origin == ProfileOrigin::BuiltIn {
+            Source::BuiltIn
+        } else {
+            Source::Profile
+        };
+        let (enrollment, redirect) = (&profile.spec.enrolment, &profile.spec.redirect);
+        for (name, value) in [
+            ("profile", profile.name.as_str()),
+            ("enrollment.mode", enrollment.mode.as_str()),
+            ("redirect.interfaces", redirect.interfaces.as_str()),
+            ("redirect.ipFamilies", redirect.ip_families.as_str()),
+        ] {
+            note(name, Some(value), of_profile);
+        }
+        note(
+            "suspended",
+            profile.spec.suspended.then_some("true"),
+            of_profile,
+        );
+    }
     note(
         "hostNetwork",
         pod.spec.host_network.then_some("true"),
+        Source::Pod,
+    );
+    let class = pod.spec.runtime_class_name.as_str();
+    note(
+        "runtimeClassName",
+        Some(class).filter(|class| !class.is_empty()),
+        Source::Pod,
+    );
+    note(
+        "has run before",
+        pod.has_run().then_some("true"),
         Source::Pod,
     );
     note(
@@ -109,7 +119,11 @@ pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Vec
         return inputs;
     };
     note("container istio-proxy", Some("present"), Source::Pod);
-    note("istio-proxy type", proxy.proxy_type(), Source::Pod);
+    note(
+        "istio-proxy type",
+        Some(proxy.other_proxy().map_or("sidecar", OtherProxy::as_str)),
+        Source::Pod,
+    );
     for name in env::ALL {
         note(
             &format!("istio-proxy env {name}"),
@@ -117,13 +131,14 @@ pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Vec
             Source::Pod,
         );
     }
-    for (name, id) in [
-        ("runAsUser", proxy.security_context.run_as_user),
-        ("runAsGroup", proxy.security_context.run_as_group),
+    let (of_proxy, of_pod) = (&proxy.security_context, &pod.spec.security_context);
+    for (name, of_proxy, of_pod) in [
+        ("runAsUser", of_proxy.run_as_user, of_pod.run_as_user),
+        ("runAsGroup", of_proxy.run_as_group, of_pod.run_as_group),
     ] {
         note(
             &format!("istio-proxy {name}"),
-            id.map(|id| id.to_string()).as_deref(),
+            of_proxy.or(of_pod).map(|id| id.to_string()).as_deref(),
             Source::Pod,
         );
     }

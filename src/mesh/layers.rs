@@ -3,7 +3,7 @@
 use super::{
     Attachment, IfName, Inbound, Input, Outbound, Pod, ProfileSpec, Redirect, Source,
     merge::Layers,
-    overrides::said_by_pod,
+    overrides::{said_by_attachment, said_by_pod},
     traffic::Resolved,
     values::{comma, unite},
 };
@@ -21,18 +21,21 @@ pub(super) struct Traffic {
 /// Most entries of all lists together: each costs time in every ADD and audit, and kernel memory as long as the pod lives.
 const MOST_TOGETHER: usize = 512;
 
-/// Resolves what pod, attachment and profile say, which [`may_override`](super::overrides::may_override) allowed.
+/// Resolves what pod, attachment and profile say, of pod and attachment as far as the profile lets them.
 pub(super) fn resolve(
     pod: &Pod,
     attachment: &Attachment,
     profile: &ProfileSpec,
     is_explained: bool,
 ) -> Result<Traffic, Explanation> {
-    let of_pod = said_by_pod(pod, profile)?;
+    let (of_pod, of_nad) = (
+        said_by_pod(pod, profile)?,
+        said_by_attachment(attachment, profile),
+    );
     let mut layers = Layers {
         said: [
             (Source::Pod, &of_pod),
-            (Source::Nad, &attachment.traffic),
+            (Source::Nad, &of_nad),
             (Source::Profile, &profile.redirect.traffic),
         ],
         inputs: is_explained.then(Vec::new),

@@ -80,3 +80,20 @@ impl<'a> Layers<'a> {
         }
     }
 }
+
+/// Whether what tenants say has an effect beside the word of the profile, or without that of the built-in default. Named as the merges.
+pub(super) mod effect {
+    use super::{Entry, Value};
+
+    pub(in crate::mesh) fn replaced<T: Value>(said: &T, profile: Option<&T>, built_in: T) -> bool {
+        !said.is_same(profile.unwrap_or(&built_in))
+    }
+
+    pub(in crate::mesh) fn united<T: Entry>(
+        said: &[T],
+        profile: Option<&Vec<T>>,
+        built_in: Vec<T>,
+    ) -> bool {
+        !T::are_in(said, profile.unwrap_or(&built_in))
+    }
+}

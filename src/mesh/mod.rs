@@ -10,12 +10,15 @@ mod enrolment;
 mod fixtures;
 mod governance;
 mod groups;
+mod identity;
 mod ifname;
 mod inputs;
 mod intent;
 mod layers;
 mod merge;
+mod out_of_scope;
 mod overrides;
+mod pattern;
 mod pod;
 mod profile;
 mod selector;
@@ -33,18 +36,19 @@ pub use inputs::{Input, Source};
 pub use intent::{
     Inbound, Intent, InterceptionMode, Outbound, OwnerGroups, ProxyIdentity, ProxyPorts,
 };
+pub use pattern::Pattern;
 pub use pod::{
-    Container, ContainerStatus, EnvVar, Metadata, Namespace, Pod, PodIp, PodSpec, PodStatus,
-    SecurityContext, annotation, label,
+    Capabilities, Container, ContainerState, ContainerStatus, EnvVar, Metadata, Namespace,
+    OtherProxy, Pod, PodIp, PodSpec, PodStatus, SecurityContext, Started, annotation, label,
 };
 pub use profile::{
-    AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect, Unreadable,
+    AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect, Tenants, Unreadable,
 };
 #[cfg(feature = "schema")]
 pub use profile::{MeshProfile, Status, crd};
 pub use settings::{
-    Backend, DriftPolicy, EnrolmentMode, Interfaces, IpFamilies, MissingSidecar, Placement,
-    UnenrolledSidecar,
+    Backend, DriftPolicy, EnrolmentMode, Interfaces, IpFamilies, MissingSidecar, NotAllowed,
+    Placement, PreemptedPolicy, UnenrolledSidecar,
 };
 pub use traffic::{Key, TrafficSettings};
 pub use values::Selection;

@@ -2,7 +2,7 @@
 
 use super::{
     Attachment, Key, Pod, ProfileSpec, TrafficSettings, pod::annotation::STATUS_PORT,
-    traffic::Injected,
+    traffic::Injected, values::unite,
 };
 use crate::reason::{Explanation, Reason};
 
@@ -27,44 +27,65 @@ fn is_injectors(pod: &Pod, key: Key, text: &str) -> bool {
     }
 }
 
-/// Whether tenants set only what the profile lets them set.
-pub(super) fn may_override(
+/// What tenants set that the profile does not let them set. Their effect counts: what says the same as the profile, or excludes what is
+/// excluded anyway, is none. Istio writes mesh-wide values on every pod.
+pub(super) fn overrides(
     pod: &Pod,
     attachment: &Attachment,
     profile: &ProfileSpec,
-) -> Result<(), Explanation> {
-    for key in Key::ALL
+) -> Option<Explanation> {
+    let locked = Key::ALL
         .into_iter()
-        .filter(|key| !profile.tenants_may_set(*key))
-    {
-        if let Some((name, _)) =
-            annotation_of(pod, key).filter(|(_, text)| !is_injectors(pod, key, text))
-        {
-            return Err(Reason::OverrideNotAllowed.because(format!(
-                "the profile does not let pods set annotation {name}"
-            )));
+        .filter(|key| !profile.tenants_may_set(*key));
+    let mut own = None; // worked out where it counts
+    for key in locked {
+        let annotation = annotation_of(pod, key).filter(|(_, text)| !is_injectors(pod, key, text));
+        if annotation.is_none() && attachment.traffic.get(key).is_none() {
+            continue;
         }
-        if attachment.traffic.get(key).is_some() {
-            return Err(Reason::OverrideNotAllowed.because(format!(
+        let own = own.get_or_insert_with(|| own_settings(profile));
+        if let Some((name, text)) = annotation {
+            let mut said = TrafficSettings::default();
+            // what cannot be read says something else
+            if said.set(key, text).is_err() || said.has_effect(key, own) {
+                return Some(Reason::OverrideNotAllowed.because(format!(
+                    "the profile does not let pods set annotation {name}"
+                )));
+            }
+        }
+        if attachment.traffic.has_effect(key, own) {
+            return Some(Reason::OverrideNotAllowed.because(format!(
                 "the profile does not let network attachments set traffic.{key}"
             )));
         }
     }
-    Ok(())
+    None
 }
 
-/// What the pod says. The injector's exclusion of the status port is kept, as exclusions only add up, but not where tenants may not
-/// exclude ports: they could name any port the status port. An admin with another one than 15020 has it always excluded.
+/// What the profile says, all in all.
+fn own_settings(profile: &ProfileSpec) -> TrafficSettings {
+    let redirect = &profile.redirect;
+    let mut own = redirect.traffic.clone();
+    let excluded = own.exclude_inbound_ports.get_or_insert_default();
+    unite(excluded, &redirect.always_excluded_inbound_ports);
+    own
+}
+
+/// What the pod says of the settings that the profile lets it set. The injector's exclusion of the status port is kept, as exclusions only
+/// add up. An admin with another one than 15020 has it always excluded.
 pub(super) fn said_by_pod(
     pod: &Pod,
     profile: &ProfileSpec,
 ) -> Result<TrafficSettings, Explanation> {
     let mut settings = TrafficSettings::default();
-    for key in Key::ALL {
+    for key in Key::ALL
+        .into_iter()
+        .filter(|key| profile.tenants_may_set(*key))
+    {
         let Some((name, text)) = annotation_of(pod, key) else {
             continue;
         };
-        let adds_up = key.injected() == Injected::StatusPort && profile.tenants_may_set(key);
+        let adds_up = key.injected() == Injected::StatusPort;
         if is_injectors(pod, key, text) && !adds_up {
             continue;
         }
@@ -73,6 +94,21 @@ pub(super) fn said_by_pod(
             .map_err(|e| Reason::InvalidAnnotation.because(format!("annotation {name}: {e}")))?;
     }
     Ok(settings)
+}
+
+/// The same of the attachment.
+pub(super) fn said_by_attachment(
+    attachment: &Attachment,
+    profile: &ProfileSpec,
+) -> TrafficSettings {
+    let mut settings = attachment.traffic.clone();
+    for key in Key::ALL
+        .into_iter()
+        .filter(|key| !profile.tenants_may_set(*key))
+    {
+        settings.unset(key);
+    }
+    settings
 }
 
 #[cfg(test)]
@@ -86,7 +122,10 @@ mod tests {
     #[test]
     fn tenants_are_held_to_what_they_may_override_but_the_injector_is_no_tenant() {
         let strict = spec("{tenants: {mayOverride: [excludeOutboundPorts]}}");
-        assert!(may_override(&pod(INJECTED), &Attachment::default(), &strict).is_ok());
+        assert_eq!(
+            overrides(&pod(INJECTED), &Attachment::default(), &strict),
+            None
+        );
         let chosen = [
             ("status.sidecar.istio.io/port", "8080"),
             ("traffic.sidecar.istio.io/excludeInboundPorts", "8080"),
@@ -120,13 +159,74 @@ mod tests {
                 "traffic.excludeInterfaces",
             ),
         ] {
-            let error = may_override(&pod(annotations), &Attachment::parse(nad).unwrap(), &strict)
-                .err()
-                .unwrap();
+            let error =
+                overrides(&pod(annotations), &Attachment::parse(nad).unwrap(), &strict).unwrap();
             assert!(
                 error.reason == Reason::OverrideNotAllowed && error.cause.contains(part),
                 "{error}"
             );
+        }
+    }
+
+    #[test]
+    fn what_changes_nothing_is_no_override() {
+        let profile = spec(
+            r#"{tenants: {mayOverride: []}, redirect: {alwaysExcludedInboundPorts: [15020, 15021, 15090, 15030],
+                traffic: {includeOutboundIPRanges: "10.0.0.0/8,172.16.0.0/12", excludeOutboundIPRanges: 10.9.0.0/16,
+                          excludeOutboundPorts: "5432", includeInboundPorts: "80,8080"}}}"#,
+        );
+        for (key, text, is_override) in [
+            (
+                "includeOutboundIPRanges",
+                "172.16.0.0/12,10.128.0.0/9,10.0.0.0/9",
+                false,
+            ),
+            ("includeOutboundIPRanges", "10.0.0.0/8", true),
+            ("includeOutboundIPRanges", "*", false), // the injector's: not set
+            ("excludeOutboundIPRanges", "10.9.8.0/24", false),
+            ("excludeOutboundIPRanges", "10.8.0.0/15", true),
+            ("excludeInboundPorts", "15020,15030", false),
+            ("excludeInboundPorts", "15030", false),
+            ("excludeInboundPorts", "15031", true),
+            ("excludeOutboundPorts", "5432", false),
+            ("excludeOutboundPorts", "", false),
+            ("excludeOutboundPorts", "22", true),
+            ("includeInboundPorts", "8080,80", false),
+            ("includeInboundPorts", "80", true),
+            ("includeOutboundPorts", "", false),
+            ("includeOutboundPorts", "9", true),
+        ] {
+            let annotation = format!("traffic.sidecar.istio.io/{key}");
+            let (by_pod, silent) = (pod(&[(&annotation, text)]), Attachment::default());
+            assert_eq!(
+                overrides(&by_pod, &silent, &profile).is_some(),
+                is_override,
+                "{key}: {text:?}"
+            );
+            let json = format!(r#"{{"traffic":{{"{key}":"{text}"}}}}"#);
+            let by_nad = Attachment::parse(Some(&json)).unwrap();
+            if text != "*" {
+                assert_eq!(
+                    overrides(&pod(&[]), &by_nad, &profile).is_some(),
+                    is_override,
+                    "{json}"
+                );
+            }
+            // whatever they say, the profile's settings are what counts
+            let none = resolve(&pod(&[]), &silent, &profile, false).unwrap();
+            for (pod, nad) in [(by_pod, silent), (pod(&[]), by_nad)] {
+                let resolved = resolve(&pod, &nad, &profile, false).unwrap();
+                assert_eq!(
+                    format!("{:?}", resolved.outbound),
+                    format!("{:?}", none.outbound),
+                    "{key}: {text:?}"
+                );
+                assert_eq!(
+                    format!("{:?}", resolved.inbound),
+                    format!("{:?}", none.inbound),
+                    "{key}: {text:?}"
+                );
+            }
         }
     }
 }

@@ -43,6 +43,30 @@ words! {
 }
 
 words! {
+    /// What happens where tenants set what they may not.
+    #[derive(Default)]
+    pub enum NotAllowed("tenants.notAllowed") {
+        /// The pod does not start.
+        #[default]
+        Refuse = "Refuse",
+        /// The profile's values count, with a Warning.
+        Ignore = "Ignore",
+    }
+}
+
+words! {
+    /// What happens to a new pod in whose network namespace foreign rules decide before ours.
+    #[derive(Default)]
+    pub enum PreemptedPolicy("redirect.preempted") {
+        /// It does not start.
+        #[default]
+        Refuse = "Refuse",
+        /// It starts, with a Warning.
+        Warn = "Warn",
+    }
+}
+
+words! {
     /// Where NetworkAttachmentDefinitions are made.
     #[derive(Default)]
     pub enum Placement("attachment.placement") {

@@ -6,7 +6,11 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, de};
 
-use super::{IfName, Selection, merge::Layers, values::Value};
+use super::{
+    IfName, Selection,
+    merge::{Layers, effect},
+    values::Value,
+};
 use crate::{reason::Explanation, words::words};
 
 /// What Istio's injector writes on every pod for a setting: then the pod has not said it.
@@ -65,6 +69,20 @@ macro_rules! traffic_keys {
             pub fn set(&mut self, key: Key, text: &str) -> Result<(), String> {
                 match key { $(Key::$key => self.$field = Some(Value::parse(text)?),)+ }
                 Ok(())
+            }
+
+            /// Takes back what was said of `key`.
+            pub(super) fn unset(&mut self, key: Key) {
+                match key { $(Key::$key => self.$field = None,)+ }
+            }
+
+            /// Whether what this layer says of `key` has another effect than the profile's own settings.
+            pub(super) fn has_effect(&self, key: Key, profile: &Self) -> bool {
+                match key {
+                    $(Key::$key => self.$field.as_ref().is_some_and(|said| {
+                        effect::$merge(said, profile.$field.as_ref(), $built_in)
+                    }),)+
+                }
             }
 
             /// What this layer says of `key`, in the annotations' syntax.

@@ -46,6 +46,8 @@ pub(super) trait Value: Clone + Sized {
     fn text(&self) -> String;
     /// How many entries are listed.
     fn entries(&self) -> usize;
+    /// Whether both mean the same.
+    fn is_same(&self, other: &Self) -> bool;
 }
 
 /// An entry of a list.
@@ -54,6 +56,12 @@ pub(super) trait Entry: Clone + Ord + fmt::Display {
     const MOST: usize;
     /// Reads a list in the annotations' syntax.
     fn list(text: &str) -> Result<Vec<Self>, String>;
+
+    /// Whether all of `list` are among `all`.
+    fn are_in(list: &[Self], all: &[Self]) -> bool {
+        let all: BTreeSet<&Self> = all.iter().collect();
+        list.iter().all(|entry| all.contains(entry))
+    }
 }
 
 impl<T: Entry> Value for Vec<T> {
@@ -67,6 +75,10 @@ impl<T: Entry> Value for Vec<T> {
 
     fn entries(&self) -> usize {
         self.len()
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        T::are_in(self, other) && T::are_in(other, self)
     }
 }
 
@@ -86,6 +98,14 @@ impl<T: Entry> Value for Selection<T> {
         match self {
             Self::All => 0,
             Self::Only(list) => list.len(),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::All, Self::All) => true,
+            (Self::Only(list), Self::Only(other)) => list.is_same(other),
+            (Self::All, Self::Only(_)) | (Self::Only(_), Self::All) => false,
         }
     }
 }
@@ -123,6 +143,13 @@ impl Entry for IpNet {
             network(e)
                 .ok_or_else(|| format!("{} is no network of the form address/length", quote(e)))
         })
+    }
+
+    /// By what they contain: several may be one in others' words.
+    fn are_in(list: &[Self], all: &[Self]) -> bool {
+        let all = Self::aggregate(&all.iter().map(Self::trunc).collect());
+        list.iter()
+            .all(|network| all.iter().any(|wider| wider.contains(&network.trunc())))
     }
 }
 
@@ -247,6 +274,28 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn networks_compare_by_what_they_contain_and_ports_as_sets() {
+        let is_same = |a, b| {
+            let [a, b] = [a, b].map(|text| Selection::<IpNet>::parse(text).unwrap());
+            assert_eq!(a.is_same(&b), b.is_same(&a));
+            a.is_same(&b)
+        };
+        assert!(is_same("10.1.2.3/8", "10.128.0.0/9,10.0.0.0/9,10.5.0.0/16"));
+        assert!(is_same("*", "*") && is_same("", ""));
+        assert!(!is_same("10.0.0.0/8", "10.0.0.0/8,fd00::/8") && !is_same("*", "0.0.0.0/0,::/0"));
+        let networks = |text| IpNet::list(text).unwrap();
+        assert!(IpNet::are_in(
+            &networks("10.7.0.0/16"),
+            &networks("10.0.0.0/9,10.128.0.0/9")
+        ));
+        assert!(!IpNet::are_in(
+            &networks("10.0.0.0/7"),
+            &networks("10.0.0.0/8")
+        ));
+        assert!(vec![80_u16, 443].is_same(&vec![443, 80]) && !vec![80_u16].is_same(&vec![]));
     }
 
     #[test]

@@ -156,7 +156,7 @@ pub(crate) mod fixtures {
         match decide(
             &pod,
             &Namespace::default(),
-            &Profile::built_in(),
+            Ok(&Profile::built_in()),
             &Attachment::default(),
         )
         .decision

@@ -5,11 +5,11 @@ use crate::{
     cni::{self, Attached, Config, Environment, PodRef},
     deadline::Deadline,
     kernel::Netns,
-    mesh::{Attachment, Decision, decide, governing},
+    mesh::{Attachment, Decision, decide},
     node::{NodeConfig, profiles},
     reason::{Explanation, Reason},
     redirection::{Redirection, redirect},
-    source::{self, Answered, Found, wire::Report},
+    source::{self, Answered, Found, Governing, wire::Report},
 };
 
 /// ADD: looks the pod up, decides, redirects. All is read and checked before anything is written.
@@ -102,19 +102,23 @@ impl Add<'_> {
     ) -> Result<Explanation, Explanation> {
         let Found { pod, namespace } = &answered.found;
         let of_node; // where who answered knows none
-        let profile = match &answered.profile {
-            Some(profile) => profile,
+        let governing = match &answered.governing {
+            Some(governing) => governing,
             None => {
-                of_node = profiles(self.node.default_profile)?;
-                governing(&of_node, namespace, self.attachment)?
+                let named = self.attachment.profile.as_deref();
+                of_node =
+                    Governing::among(profiles(self.node.default_profile), &answered.found, named);
+                &of_node
             }
         };
-        let decided = decide(pod, namespace, profile, self.attachment);
+        warnings.extend(governing.warning.clone());
+        let decided = decide(pod, namespace, governing.profile.as_ref(), self.attachment);
         warnings.extend(decided.warnings);
         match decided.decision {
             Decision::Skip(explanation) => Ok(explanation),
             Decision::Refuse(explanation) => Err(explanation),
             Decision::Redirect(intent) => {
+                let profile = governing.profile.as_ref().map_err(Clone::clone)?;
                 let redirection = Redirection {
                     attached: self.attached,
                     pod,

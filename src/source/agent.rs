@@ -10,15 +10,15 @@ use std::{
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::{
-    Found, delays,
+    Found, Governing, delays,
     wire::{
-        self, Answer, Ask, Bypassing, Governed, LONGEST_ANSWER, LookUp, Question, Reply, Report,
+        self, Answer, Ask, BEFORE, Bypassing, LONGEST_ANSWER, LookUp, Question, Reply, Report,
+        VERSION, WHOLE_PODS,
     },
 };
 use crate::{
     cni::PodRef,
     deadline::Deadline,
-    mesh::Profile,
     node::{Installed, paths},
     reason::{Explanation, Reason},
 };
@@ -33,7 +33,7 @@ pub struct Conversation(UnixStream);
 /// What the agent said.
 pub(super) struct Heard {
     pub(super) found: Found,
-    pub(super) profile: Profile,
+    pub(super) governing: Governing,
     pub(super) conversation: Conversation,
 }
 
@@ -69,17 +69,17 @@ pub(super) fn look_up(
 
 /// The pods of this node that should be redirected and are not; `None` where there is no agent.
 pub fn bypassing(deadline: Deadline) -> Result<Option<Vec<Bypassing>>, Explanation> {
-    match converse(Ask::Bypassing {}, deadline) {
-        Ok((Reply::Bypassing(pods), _)) => Ok(Some(pods)),
-        Ok((Reply::Found(_), _)) => Err(unavailable("it answers something else")),
-        Ok((Reply::Refused(refusal), _)) => Err(refusal.into()),
+    match converse(Ask::Bypassing {}, deadline).map(|(answer, _)| answer.reply) {
+        Ok(Reply::Bypassing(pods)) => Ok(Some(pods)),
+        Ok(Reply::Found(_)) => Err(unavailable("it answers something else")),
+        Ok(Reply::Refused(refusal)) => Err(refusal.into()),
         Err(_) if !Path::new(paths::AGENT_SOCKET).exists() => Ok(None),
         Err(why) => Err(unavailable(&why)),
     }
 }
 
 /// Whether it takes connections.
-pub(super) fn listens() -> bool {
+pub fn listens() -> bool {
     connect().is_ok()
 }
 
@@ -118,29 +118,40 @@ fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<He
         profile: profile.map(Into::into),
         millis,
     });
-    match converse(ask, deadline).map_err(Silent::Away)? {
-        (Reply::Found(governed), conversation) => {
-            let Governed {
-                pod,
-                namespace,
-                profile,
-            } = *governed;
-            let profile = profile
-                .profile()
-                .map_err(|e| Silent::Away(format!("its profile cannot be read: {e}")))?;
+    let (Answer { version, reply }, conversation) =
+        converse(ask, deadline).map_err(Silent::Away)?;
+    match reply {
+        Reply::Found(_) if version < WHOLE_PODS => {
+            conversation.report(None);
+            Err(Silent::Away(format!(
+                "it is of an older version (it speaks {version}, we speak {VERSION}) and does not tell all of the pod that decides"
+            )))
+        }
+        Reply::Found(governed) => {
+            let (found, governing) = governed.found().map_err(Silent::Away)?;
             Ok(Heard {
-                found: Found { pod, namespace },
-                profile,
+                found,
+                governing,
                 conversation,
             })
         }
-        (Reply::Refused(refusal), _) => Err(Silent::Refused(refusal.into())),
-        (Reply::Bypassing(_), _) => Err(Silent::Away("it answers something else".into())),
+        Reply::Refused(refusal) => Err(Silent::Refused(refusal.into())),
+        Reply::Bypassing(_) => Err(Silent::Away("it answers something else".into())),
     }
 }
 
-/// One question, one answer; why not, in words.
-fn converse(ask: Ask, deadline: Deadline) -> Result<(Reply, Conversation), String> {
+/// One question, one answer; why not, in words. An agent that is not upgraded yet is asked again in its version.
+fn converse(ask: Ask, deadline: Deadline) -> Result<(Answer, Conversation), String> {
+    let mut question = Question::new(ask);
+    let answered = exchange(&question, deadline)?;
+    if answered.0.version != BEFORE {
+        return Ok(answered);
+    }
+    question.version = BEFORE;
+    exchange(&question, deadline)
+}
+
+fn exchange(question: &Question, deadline: Deadline) -> Result<(Answer, Conversation), String> {
     let said = |e: std::io::Error| {
         let is_late = matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
         if is_late {
@@ -156,7 +167,7 @@ fn converse(ask: Ask, deadline: Deadline) -> Result<(Reply, Conversation), Strin
         .set_read_timeout(within)
         .and_then(|()| stream.set_write_timeout(within))
         .map_err(said)?;
-    let mut line = serde_json::to_vec(&Question::new(ask)).map_err(|e| e.to_string())?;
+    let mut line = serde_json::to_vec(question).map_err(|e| e.to_string())?;
     line.push(b'\n');
     stream.write_all(&line).map_err(said)?;
     line.clear();
@@ -172,11 +183,10 @@ fn converse(ask: Ask, deadline: Deadline) -> Result<(Reply, Conversation), Strin
     if !wire::is_spoken(answer.version) {
         return Err(format!(
             "it speaks version {}, we speak {}",
-            answer.version,
-            wire::VERSION
+            answer.version, VERSION
         ));
     }
-    Ok((answer.reply, Conversation(stream)))
+    Ok((answer, Conversation(stream)))
 }
 
 /// Connects, or fails at once: one that has no place for us hangs.

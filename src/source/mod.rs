@@ -12,13 +12,13 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use crate::{
     cni::PodRef,
     deadline::Deadline,
-    mesh::{Namespace, Pod, Profile},
+    mesh::{Namespace, Pod, Profile, governing},
     node::{NodeConfig, SourceKind, list, paths},
     reason::{Explanation, Reason},
 };
 
 pub(crate) use self::agent::connect;
-pub use self::agent::{Conversation, bypassing};
+pub use self::agent::{Conversation, bypassing, listens as agent_listens};
 
 /// A pod and its namespace.
 #[derive(Debug, Clone)]
@@ -34,12 +34,46 @@ pub trait PodSource {
     fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation>;
 }
 
+/// What governs a pod.
+#[derive(Debug)]
+pub struct Governing {
+    /// The profile, or why there is none.
+    pub profile: Result<Profile, Explanation>,
+    /// What was passed over to find one for a pod that has run.
+    pub warning: Option<Explanation>,
+}
+
+impl Governing {
+    /// Among these profiles, for an attachment that may name one.
+    pub fn among(
+        profiles: Result<Vec<Profile>, Explanation>,
+        found: &Found,
+        named: Option<&str>,
+    ) -> Self {
+        let Found { pod, namespace } = found;
+        let chosen = profiles.and_then(|profiles| {
+            let (profile, warning) = governing(&profiles, namespace, pod, named)?;
+            Ok((profile.clone(), warning))
+        });
+        match chosen {
+            Ok((profile, warning)) => Self {
+                profile: Ok(profile),
+                warning,
+            },
+            Err(why) => Self {
+                profile: Err(why),
+                warning: None,
+            },
+        }
+    }
+}
+
 /// A look-up's answer.
 pub struct Answered {
     /// The pod and its namespace.
     pub found: Found,
     /// What governs it, where whoever answered knows that.
-    pub profile: Option<Profile>,
+    pub governing: Option<Governing>,
     /// With whom to speak of what comes of it.
     pub conversation: Option<Conversation>,
 }
@@ -102,12 +136,12 @@ fn ask(
         SourceKind::Agent => {
             let agent::Heard {
                 found,
-                profile,
+                governing,
                 conversation,
             } = agent::look_up(pod, profile, deadline, is_last)?;
             return Ok(Answered {
                 found,
-                profile: Some(profile),
+                governing: Some(governing),
                 conversation: Some(conversation),
             });
         }
@@ -122,7 +156,7 @@ fn ask(
     };
     Ok(Answered {
         found,
-        profile: None,
+        governing: None,
         conversation: None,
     })
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::{Found, Governing};
 use crate::{
     cni::PodRef,
     mesh::{Namespace, Pod, Profile, ProfileOrigin},
@@ -15,15 +16,21 @@ use crate::{
 };
 
 /// The version that is spoken; the one before it is understood as well.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
+/// The first version in which a pod comes with all that decides: earlier ones leave out runtime classes, security contexts other than the
+/// sidecar's, and when containers started.
+pub const WHOLE_PODS: u32 = 2;
 /// Longest line to the agent, in bytes.
 pub const LONGEST_QUESTION: usize = 16 << 10;
 /// Longest line from the agent, in bytes: the API server takes no larger object.
 pub const LONGEST_ANSWER: usize = 4 << 20;
 
+/// The version before this one, which is spoken to programs that are not upgraded yet.
+pub const BEFORE: u32 = VERSION - 1;
+
 /// Whether a version is one that we speak.
 pub fn is_spoken(version: u32) -> bool {
-    (VERSION.saturating_sub(1).max(1)..=VERSION).contains(&version)
+    (BEFORE..=VERSION).contains(&version)
 }
 
 /// A line to the agent.
@@ -82,13 +89,20 @@ pub enum Reply {
     Bypassing(Vec<Bypassing>),
 }
 
-/// A pod with its namespace and the profile that governs it.
+/// A pod with its namespace and the profile that governs it, or why none does.
 #[derive(Debug, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names say it")]
+#[serde(rename_all = "camelCase")]
 pub struct Governed {
+    /// The pod.
     pub pod: Pod,
+    /// Its namespace.
     pub namespace: Namespace,
-    pub profile: WireProfile,
+    /// The profile. Version 1 has no answer without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<WireProfile>,
+    /// Why there is none; or what was passed over to find one for a pod that has run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Refusal>,
 }
 
 /// A profile as it was written, and where; without an object it is the built-in one.
@@ -153,6 +167,32 @@ impl LookUp {
             name: self.name.clone(),
             uid: self.uid.clone(),
         }
+    }
+}
+
+impl Governed {
+    /// What was found, or what cannot be read of it.
+    pub(super) fn found(self) -> Result<(Found, Governing), String> {
+        let Self {
+            pod,
+            namespace,
+            profile,
+            trouble,
+        } = self;
+        let trouble = trouble.map(Explanation::from);
+        let governing = match (profile, trouble) {
+            (Some(profile), warning) => {
+                let unread = |e| format!("its profile cannot be read: {e}");
+                let profile = Ok(profile.profile().map_err(unread)?);
+                Governing { profile, warning }
+            }
+            (None, Some(why)) => Governing {
+                profile: Err(why),
+                warning: None,
+            },
+            (None, None) => return Err("it names no profile".into()),
+        };
+        Ok((Found { pod, namespace }, governing))
     }
 }
 
@@ -224,7 +264,8 @@ mod tests {
 
     #[test]
     fn this_version_and_the_one_before_are_spoken() {
-        assert!(is_spoken(VERSION) && !is_spoken(VERSION + 1) && !is_spoken(0));
+        assert!(is_spoken(VERSION) && is_spoken(BEFORE));
+        assert!(!is_spoken(VERSION + 1) && !is_spoken(BEFORE - 1));
         let look_up = LookUp {
             namespace: "a".into(),
             name: "b".into(),
@@ -235,11 +276,11 @@ mod tests {
         let line = serde_json::to_string(&Question::new(Ask::LookUp(look_up))).unwrap();
         assert_eq!(
             line,
-            r#"{"version":1,"ask":{"lookUp":{"namespace":"a","name":"b","millis":5}}}"#
+            r#"{"version":2,"ask":{"lookUp":{"namespace":"a","name":"b","millis":5}}}"#
         );
         assert_eq!(
             serde_json::to_string(&Question::new(Ask::Bypassing {})).unwrap(),
-            r#"{"version":1,"ask":{"bypassing":{}}}"#
+            r#"{"version":2,"ask":{"bypassing":{}}}"#
         );
     }
 

@@ -14,6 +14,7 @@ mod crd;
 mod decisions;
 mod dependencies;
 mod imports;
+mod in_the_field;
 mod kept;
 mod lowered;
 mod reasons;

@@ -25,6 +25,26 @@ fn proxy_env(pod: &mut Pod, name: &str, value: &str) {
     });
 }
 
+fn istio_init(pod: &mut Pod, capabilities: &[&str]) {
+    let mut init = mesh_optin::mesh::Container {
+        name: "istio-init".into(),
+        ..Default::default()
+    };
+    init.security_context.capabilities.add = capabilities.iter().map(|c| (*c).into()).collect();
+    pod.spec.init_containers.push(init);
+}
+
+fn proxy_type(pod: &mut Pod, kind: &str) {
+    for container in pod
+        .spec
+        .containers
+        .iter_mut()
+        .filter(|c| c.name == "istio-proxy")
+    {
+        container.args[1] = kind.into();
+    }
+}
+
 fn without_proxy(pod: &mut Pod) {
     pod.spec.containers.retain(|c| c.name != "istio-proxy");
     pod.metadata.annotations.clear();
@@ -49,11 +69,8 @@ fn each_reason_applies_in_its_order() {
     type Change = fn(&mut Pod, &mut Namespace, &mut Profile);
     let cases: &[(&str, Change, Outcome, Reason, usize)] = &[
         (
-            "excluded beats all",
-            |p, n, pr| {
-                pr.spec.excluded_namespaces.push(n.metadata.name.clone());
-                p.spec.host_network = true;
-            },
+            "excluded",
+            |_, n, pr| pr.spec.excluded_namespaces.push(n.metadata.name.clone()),
             Skip,
             NamespaceExcluded,
             0,
@@ -66,19 +83,21 @@ fn each_reason_applies_in_its_order() {
             0,
         ),
         (
-            "istio-init",
-            |p, _, _| {
-                p.spec.init_containers.push(mesh_optin::mesh::Container {
-                    name: "istio-init".into(),
-                    ..Default::default()
-                })
-            },
+            "istio-init that may redirect",
+            |p, _, _| istio_init(p, &["NET_RAW", "NET_ADMIN"]),
             Skip,
             InitContainerRedirects,
             0,
         ),
         (
-            "label false",
+            "istio-init that may not",
+            |p, _, _| istio_init(p, &["NET_RAW"]),
+            Redirect,
+            Redirected,
+            0,
+        ),
+        (
+            "label false, added after injection",
             |p, _, _| {
                 drop(
                     p.metadata
@@ -86,13 +105,28 @@ fn each_reason_applies_in_its_order() {
                         .insert("sidecar.istio.io/inject".into(), "false".into()),
                 )
             },
+            Refuse,
+            OptOutAfterInjection,
+            0,
+        ),
+        (
+            "label false, without a sidecar",
+            |p, _, _| {
+                without_proxy(p);
+                p.metadata
+                    .labels
+                    .insert("sidecar.istio.io/inject".into(), "false".into());
+            },
             Skip,
             OptedOut,
             0,
         ),
         (
-            "annotation false",
-            |p, _, _| annotate(p, "sidecar.istio.io/inject", "false"),
+            "annotation false, and a proxy that was not built to redirect",
+            |p, _, _| {
+                annotate(p, "sidecar.istio.io/inject", "false");
+                proxy_env(p, "ISTIO_META_INTERCEPTION_MODE", "");
+            },
             Skip,
             OptedOut,
             0,
@@ -197,23 +231,41 @@ fn each_reason_applies_in_its_order() {
         ),
         (
             "router",
-            |p, _, _| {
-                p.spec.containers.iter_mut().for_each(|c| {
-                    if c.name == "istio-proxy" {
-                        c.args[1] = "router".into()
-                    }
-                })
-            },
+            |p, _, _| proxy_type(p, "router"),
+            Skip,
+            NotASidecarProxy,
+            0,
+        ),
+        (
+            "a flag in the place of a type",
+            |p, _, _| proxy_type(p, "--domain"),
+            Redirect,
+            Redirected,
+            0,
+        ),
+        (
+            "waypoint",
+            |p, _, _| proxy_type(p, "waypoint"),
             Skip,
             NotASidecarProxy,
             0,
         ),
         (
             "hand-made proxy",
-            |p, _, _| drop(p.metadata.annotations.remove("sidecar.istio.io/status")),
+            |p, _, _| {
+                p.metadata.annotations.remove("sidecar.istio.io/status");
+                proxy_env(p, "ISTIO_META_INTERCEPTION_MODE", "");
+            },
             Skip,
             NotInjected,
             1,
+        ),
+        (
+            "the injector's annotation was removed",
+            |p, _, _| drop(p.metadata.annotations.remove("sidecar.istio.io/status")),
+            Refuse,
+            OptOutAfterInjection,
+            0,
         ),
         (
             "unenrolled",
@@ -240,6 +292,7 @@ fn each_reason_applies_in_its_order() {
                     .container_statuses
                     .push(mesh_optin::mesh::ContainerStatus {
                         container_id: "x".into(),
+                        ..Default::default()
                     });
             },
             Redirect,

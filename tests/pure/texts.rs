@@ -73,7 +73,7 @@ fn arbitrary_text_is_an_error_or_a_plan_and_never_a_word_of_a_rule() {
             let decided = decide(
                 &pod,
                 &Namespace::default(),
-                &Profile::built_in(),
+                Ok(&Profile::built_in()),
                 &Attachment::default(),
             );
             let Decision::Redirect(intent) = decided.decision else {

@@ -56,7 +56,7 @@ pub fn intent_of(pod: &Pod, profile: &Profile) -> Intent {
 
 /// The same of a pod in this namespace.
 pub fn intent_in(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Intent {
-    match decide(pod, namespace, profile, &Attachment::default()).decision {
+    match decide(pod, namespace, Ok(profile), &Attachment::default()).decision {
         Decision::Redirect(intent) => *intent,
         Decision::Skip(e) | Decision::Refuse(e) => panic!("{e}"),
     }

@@ -24,7 +24,10 @@ use crate::{
     reason::{Explanation, Reason},
     source::{
         connect,
-        wire::{self, Answer, Ask, Governed, LONGEST_QUESTION, LookUp, Question, Reply, Report},
+        wire::{
+            self, Answer, Ask, Governed, LONGEST_QUESTION, LookUp, Question, Reply, Report,
+            VERSION, WHOLE_PODS,
+        },
     },
 };
 
@@ -92,23 +95,24 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
     let question = match serde_json::from_slice::<Question>(&line) {
         Ok(question) if wire::is_spoken(question.version) => question,
         Ok(Question { version, .. }) => {
-            let other = Reason::AgentUnavailable.because(format!(
-                "the agent speaks version {}, not {version}",
-                wire::VERSION
-            ));
-            return say(&mut write, refused(&other)).await;
+            let other = Reason::AgentUnavailable
+                .because(format!("the agent speaks version {VERSION}, not {version}"));
+            return say(&mut write, VERSION, refused(&other)).await;
         }
         Err(error) => {
             let unread = Reason::AgentUnavailable
                 .because(format!("the agent cannot read the question: {error}"));
-            return say(&mut write, refused(&unread)).await;
+            return say(&mut write, VERSION, refused(&unread)).await;
         }
     };
+    let version = question.version; // who asks may not be upgraded yet, and understands no other
     let look_up = match question.ask {
-        Ask::Bypassing {} => return say(&mut write, Reply::Bypassing(agent.bypassing())).await,
+        Ask::Bypassing {} => {
+            return say(&mut write, version, Reply::Bypassing(agent.bypassing())).await;
+        }
         Ask::LookUp(look_up) => look_up,
     };
-    let (governed, from) = match governed(agent, &look_up).await {
+    let (governed, from) = match governed(agent, &look_up, version).await {
         Ok(found) => found,
         Err(refusal) => {
             agent.metrics.refused(refusal.reason);
@@ -123,7 +127,7 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
                     &agent.metrics,
                 );
             }
-            return say(&mut write, refused(&refusal)).await;
+            return say(&mut write, version, refused(&refusal)).await;
         }
     };
     let about = About {
@@ -131,7 +135,7 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
         name: look_up.name,
         uid: governed.pod.metadata.uid.clone(),
     };
-    say(&mut write, Reply::Found(Box::new(governed))).await?;
+    say(&mut write, version, Reply::Found(Box::new(governed))).await?;
     let report = timeout(WHOLE_CALL, self::line(&mut read)).await??;
     match serde_json::from_slice(&report) {
         Ok(Some(report)) => reported(agent, &about, report, from),
@@ -141,8 +145,12 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The pod, its namespace and its profile, and where the pod came from.
-async fn governed(agent: &Agent, asked: &LookUp) -> Result<(Governed, From), Explanation> {
+/// The pod, its namespace and its profile, and where the pod came from, for who speaks this version.
+async fn governed(
+    agent: &Agent,
+    asked: &LookUp,
+    version: u32,
+) -> Result<(Governed, From), Explanation> {
     // who asks waits that long: our word, whatever it is, must come before
     let deadline = Deadline::after(Duration::from_millis(asked.millis).mul_f32(0.9));
     let Agent {
@@ -160,18 +168,25 @@ async fn governed(agent: &Agent, asked: &LookUp) -> Result<(Governed, From), Exp
     }
     .look_up(&asked.pod(), deadline)
     .await?;
-    let profile = agent
+    let chosen = agent
         .profiles
-        .governing(&found.namespace, asked.profile.clone(), deadline)
-        .await?;
-    Ok((
-        Governed {
-            pod: found.pod,
-            namespace: found.namespace,
-            profile,
-        },
-        from,
-    ))
+        .governing(&found, asked.profile.as_deref(), deadline)
+        .await;
+    let (profile, trouble) = match chosen {
+        Ok(chosen) => (Some(chosen.wire), chosen.warning),
+        // what needs no profile is decided all the same
+        Err(why) if version >= WHOLE_PODS && why.reason != Reason::AgentUnavailable => {
+            (None, Some(why))
+        }
+        Err(why) => return Err(why),
+    };
+    let governed = Governed {
+        pod: found.pod,
+        namespace: found.namespace,
+        profile,
+        trouble: trouble.as_ref().map(Into::into),
+    };
+    Ok((governed, from))
 }
 
 /// Counts what came of an ADD, and tells it on the pod.
@@ -207,11 +222,8 @@ async fn line(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Vec<u8>> 
     Ok(line)
 }
 
-async fn say(to: &mut (impl AsyncWriteExt + Unpin), reply: Reply) -> io::Result<()> {
-    let mut line = json(&Answer {
-        version: wire::VERSION,
-        reply,
-    })?;
+async fn say(to: &mut (impl AsyncWriteExt + Unpin), version: u32, reply: Reply) -> io::Result<()> {
+    let mut line = json(&Answer { version, reply })?;
     line.push(b'\n');
     timeout(AT_ONCE, to.write_all(&line)).await?
 }

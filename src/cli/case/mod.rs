@@ -18,7 +18,7 @@ use crate::{
     node::{NodeConfig, profiles},
     plan::{Plan, PodNetwork, packet::Family},
     reason::{Explanation, Reason},
-    source::{Answered, look_up},
+    source::{Answered, Governing, look_up},
 };
 
 /// Which pods, and where they are written.
@@ -62,6 +62,7 @@ impl Case {
             decision: Decision::Refuse(refusal.clone()),
             inputs: vec![],
             warnings: vec![],
+            tolerated: None,
         };
         Self {
             pod: pod.clone(),
@@ -117,23 +118,19 @@ impl Selection {
         };
         let Answered {
             found,
-            profile,
+            governing,
             conversation,
         } = look_up(&node, &asked, None, Deadline::after(node.deadline)).map_err(failed)?;
         if let Some(conversation) = conversation {
             conversation.report(None);
         }
-        let profiles = match profile {
-            Some(profile) => vec![profile],
-            None => profiles(node.default_profile).map_err(failed)?,
+        let governing = match governing {
+            Some(governing) => governing,
+            None => Governing::among(profiles(node.default_profile), &found, None),
         };
-        let attachment = Attachment::default();
-        Ok(match governing(&profiles, &found.namespace, &attachment) {
-            Ok(profile) => {
-                self.decided_as(&found.pod, &found.namespace, profile, &attachment, false)
-            }
-            Err(refusal) => Case::refused(&found.pod, refusal),
-        })
+        let (pod, namespace) = (&found.pod, &found.namespace);
+        let silent = Attachment::default();
+        Ok(self.decided_as(pod, namespace, governing.profile.as_ref(), &silent, false))
     }
 
     fn case(&self, pod: &Pod, all: &Objects) -> Result<Case, Failure> {
@@ -178,24 +175,28 @@ impl Selection {
         attachment: &Attachment,
         all: &Objects,
     ) -> Case {
-        let profile = match governing(&all.profiles, namespace, attachment) {
-            Ok(profile) => profile,
-            Err(refusal) => return Case::refused(pod, refusal),
-        };
-        match assume_injected(pod, namespace, profile) {
-            Some(assumed) => Case {
-                pod: pod.clone(),
-                ..self.decided_as(&assumed, namespace, profile, attachment, true)
-            },
+        let named = attachment.profile.as_deref();
+        let governing = governing(&all.profiles, namespace, pod, named);
+        let profile = governing.as_ref().map(|(profile, _)| *profile);
+        let assumed = profile
+            .ok()
+            .and_then(|profile| assume_injected(pod, namespace, profile));
+        let mut case = match &assumed {
+            Some(assumed) => self.decided_as(assumed, namespace, profile, attachment, true),
             None => self.decided_as(pod, namespace, profile, attachment, false),
-        }
+        };
+        case.pod = pod.clone();
+        case.decided
+            .warnings
+            .extend(governing.ok().and_then(|(_, warning)| warning));
+        case
     }
 
     fn decided_as(
         &self,
         pod: &Pod,
         namespace: &Namespace,
-        profile: &Profile,
+        profile: Result<&Profile, &Explanation>,
         attachment: &Attachment,
         assumed: bool,
     ) -> Case {

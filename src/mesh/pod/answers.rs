@@ -1,6 +1,19 @@
 //! What a pod says of itself, in labels, annotations and containers.
 
 use super::*;
+use crate::words::words;
+
+words! {
+    /// A proxy that is no sidecar.
+    pub enum OtherProxy("type of a proxy") {
+        /// A gateway.
+        Router = "router",
+        /// Of ambient mode.
+        Waypoint = "waypoint",
+        /// Of ambient mode, on nodes.
+        Ztunnel = "ztunnel",
+    }
+}
 
 /// The sidecar's name.
 const PROXY: &str = "istio-proxy";
@@ -18,11 +31,11 @@ impl Pod {
         if let Some(status) = self.metadata.annotations.get_mut(annotation::STATUS) {
             *status = String::new(); // that it is there says all
         }
-        for container in self
-            .spec
+        let of_pod = &mut self.spec;
+        for container in of_pod
             .init_containers
             .iter_mut()
-            .chain(&mut self.spec.containers)
+            .chain(&mut of_pod.containers)
         {
             if container.name == PROXY {
                 container.args.truncate(2);
@@ -30,24 +43,24 @@ impl Pod {
                     .env
                     .retain(|e| env::ALL.contains(&e.name.as_str()));
             } else {
-                *container = Container {
-                    name: std::mem::take(&mut container.name),
-                    ..Container::default()
-                };
+                container.args = Vec::new();
+                container.env = Vec::new();
             }
+            let added = &mut container.security_context.capabilities.add;
+            added.retain(|capability| capability::ALL.contains(&capability.as_str()));
+            added.shrink_to_fit();
             container.env.shrink_to_fit();
         }
-        let has_run = self.has_run();
-        self.status.init_container_statuses.clear();
-        self.status
-            .container_statuses
-            .retain(|c| has_run && !c.container_id.is_empty());
-        self.status.container_statuses.truncate(1);
-        if has_run && self.status.container_statuses.is_empty() {
-            self.status.container_statuses.push(ContainerStatus {
-                container_id: "an init container's".into(),
-            });
-        }
+        let status = &mut self.status;
+        // that one says all: whether the pod has run, and since when it runs
+        let ran = status
+            .init_container_statuses
+            .drain(..)
+            .chain(status.container_statuses.drain(..));
+        let last = ran
+            .filter(|c| c.has_run())
+            .max_by_key(|c| c.started().unwrap_or(Timestamp::MAX));
+        status.container_statuses = last.into_iter().collect();
         self
     }
 
@@ -62,6 +75,20 @@ impl Pod {
     /// The sidecar: the container named `istio-proxy`.
     pub fn proxy(&self) -> Option<&Container> {
         self.containers().find(|c| c.name == PROXY)
+    }
+
+    /// Whether it is nothing but a gateway: of all containers that stay, the proxy is the only one.
+    pub fn is_gateway(&self) -> bool {
+        match self.spec.containers.as_slice() {
+            [only] => {
+                only.name == PROXY
+                    && matches!(
+                        only.other_proxy(),
+                        Some(OtherProxy::Router | OtherProxy::Waypoint)
+                    )
+            }
+            _ => false,
+        }
     }
 
     /// An annotation's value.
@@ -87,19 +114,34 @@ impl Pod {
             .unwrap_or("default")
     }
 
-    /// Whether the pod's own labels ask for a sidecar.
+    /// Whether the pod itself asks for a sidecar: by label, else annotation, or by naming a revision.
     pub fn asks_for_sidecar(&self) -> bool {
-        self.label(label::INJECT) == Some("true") || self.label(label::REVISION).is_some()
+        self.inject() == Some("true") || self.label(label::REVISION).is_some()
     }
 
     /// Whether a container of it has run: then this sandbox replaces an earlier one, after a reboot for example.
     pub fn has_run(&self) -> bool {
+        self.container_statuses().any(ContainerStatus::has_run)
+    }
+
+    /// Whether a container of it was started at this time or later. One that has run and does not say when counts.
+    pub fn has_run_since(&self, time: Timestamp) -> bool {
+        let second = time.as_second(); // kubelet tells no more
+        let is_since = |c: &ContainerStatus| {
+            c.started()
+                .is_none_or(|started| started.as_second() >= second)
+        };
+        self.container_statuses()
+            .filter(|c| c.has_run())
+            .any(is_since)
+    }
+
+    fn container_statuses(&self) -> impl Iterator<Item = &ContainerStatus> {
         let status = &self.status;
         status
             .init_container_statuses
             .iter()
             .chain(&status.container_statuses)
-            .any(|c| !c.container_id.is_empty())
     }
 
     /// Whether the runtime's UID names this incarnation. A static pod is known to the runtime by its manifest's hash, which its
@@ -110,7 +152,45 @@ impl Pod {
     }
 }
 
+impl ContainerStatus {
+    fn has_run(&self) -> bool {
+        !self.container_id.is_empty()
+    }
+
+    /// When the container was started, this time or the time before.
+    fn started(&self) -> Option<Timestamp> {
+        let of = |state: &ContainerState| {
+            let ContainerState {
+                running,
+                terminated,
+            } = state;
+            running
+                .iter()
+                .chain(terminated)
+                .filter_map(|started| started.started_at)
+                .max()
+        };
+        of(&self.state).max(of(&self.last_state))
+    }
+}
+
 impl Container {
+    /// Whether it may program the network of its pod: it has NET_ADMIN and NET_RAW, which Istio's own init container has.
+    pub fn may_redirect(&self) -> bool {
+        let SecurityContext {
+            privileged,
+            capabilities,
+            ..
+        } = &self.security_context;
+        let has = |wanted: &str| {
+            capabilities
+                .add
+                .iter()
+                .any(|added| added == wanted || added == capability::EVERY)
+        };
+        *privileged || (has(capability::NET_ADMIN) && has(capability::NET_RAW))
+    }
+
     /// The literal value of a variable, the last one if it is given twice. `envFrom` and `$(VAR)` are not evaluated, as in Istio.
     pub fn env(&self, name: &str) -> Option<&str> {
         self.env
@@ -128,12 +208,23 @@ impl Container {
         )
     }
 
-    /// The proxy's type, `sidecar` or `router`: the argument after `proxy`.
-    pub fn proxy_type(&self) -> Option<&str> {
+    /// Whether it is another proxy than a sidecar, by the argument after `proxy`. A flag there is no type.
+    pub fn other_proxy(&self) -> Option<OtherProxy> {
         match self.args.as_slice() {
-            [proxy, kind, ..] if proxy == "proxy" && !kind.is_empty() => Some(kind),
+            [proxy, kind, ..] if proxy == "proxy" => kind.parse().ok(),
             _ => None,
         }
+    }
+
+    /// The interception mode that the sidecar was built for, if it says one.
+    pub fn built_for(&self) -> Option<&str> {
+        self.env(env::INTERCEPTION_MODE)
+            .filter(|mode| !mode.is_empty())
+    }
+
+    /// Whether the sidecar was built to have traffic redirected to it, which nothing in the pod's metadata can change.
+    pub fn is_built_to_redirect(&self) -> bool {
+        matches!(self.built_for(), Some("REDIRECT" | "TPROXY"))
     }
 }
 

@@ -4,7 +4,10 @@ mod answers;
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
+
+pub use self::answers::OtherProxy;
 
 /// Annotations that are read.
 pub mod annotation {
@@ -46,6 +49,14 @@ pub(super) mod env {
         DUAL_STACK,
         INVALID_DROP,
     ];
+}
+
+/// Capabilities that are read, as Kubernetes writes them.
+mod capability {
+    pub(super) const NET_ADMIN: &str = "NET_ADMIN";
+    pub(super) const NET_RAW: &str = "NET_RAW";
+    pub(super) const EVERY: &str = "ALL";
+    pub(super) const ALL: [&str; 3] = [NET_ADMIN, NET_RAW, EVERY];
 }
 
 type Text = BTreeMap<String, String>;
@@ -101,6 +112,11 @@ pub struct PodSpec {
     pub node_name: String,
     pub host_network: bool,
     #[serde(deserialize_with = "null_is_empty")]
+    pub runtime_class_name: String,
+    /// Of all containers that do not say otherwise.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub security_context: SecurityContext,
+    #[serde(deserialize_with = "null_is_empty")]
     pub init_containers: Vec<Container>,
     #[serde(deserialize_with = "null_is_empty")]
     pub containers: Vec<Container>,
@@ -115,6 +131,9 @@ pub struct Container {
     pub args: Vec<String>,
     #[serde(deserialize_with = "null_is_empty")]
     pub env: Vec<EnvVar>,
+    /// `Always` makes a sidecar of an init container.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub restart_policy: String,
     #[serde(deserialize_with = "null_is_empty")]
     pub security_context: SecurityContext,
 }
@@ -135,6 +154,19 @@ pub struct EnvVar {
 pub struct SecurityContext {
     pub run_as_user: Option<i64>,
     pub run_as_group: Option<i64>,
+    /// Of a container alone, as what follows.
+    #[serde(deserialize_with = "null_is_empty")]
+    pub privileged: bool,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub capabilities: Capabilities,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct Capabilities {
+    #[serde(deserialize_with = "null_is_empty")]
+    pub add: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -162,6 +194,26 @@ pub struct PodIp {
 pub struct ContainerStatus {
     #[serde(rename = "containerID", deserialize_with = "null_is_empty")]
     pub container_id: String,
+    #[serde(deserialize_with = "null_is_empty")]
+    pub state: ContainerState,
+    #[serde(rename = "lastState", deserialize_with = "null_is_empty")]
+    pub last_state: ContainerState,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct ContainerState {
+    pub running: Option<Started>,
+    pub terminated: Option<Started>,
+}
+
+/// When a container was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default, rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct Started {
+    pub started_at: Option<Timestamp>,
 }
 
 fn null_is_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(

@@ -16,7 +16,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub use self::schema::{Status, crd};
 use super::{
     Backend, DriftPolicy, EnrolmentMode, Groups, Interfaces, IpFamilies, Key, MissingSidecar,
-    Placement, ProxyPorts, Selection, TrafficSettings, UnenrolledSidecar, selector::Selector,
+    NotAllowed, Pattern, Placement, PreemptedPolicy, ProxyPorts, Selection, TrafficSettings,
+    UnenrolledSidecar, selector::Selector,
 };
 
 /// A MeshProfile (`meshoptin.dev/v1alpha1`): what a platform admin decides for the namespaces that it governs.
@@ -72,7 +73,7 @@ pub struct ProfileSpec {
     /// The namespaces that this profile governs. Absent or empty: all that no profile with a selector governs.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
     pub namespaces: Option<Selector>,
-    /// The revisions of Istio, as in the label istio.io/rev, that a pod may carry. Empty: any.
+    /// The revisions of Istio that a pod may carry, or the revision tags by which it may be enrolled, as in the label istio.io/rev. Empty: any.
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_NAMES), inner(length(max = 63))))]
     pub revisions: Vec<String>,
     /// What enrolls a namespace or a pod in the mesh.
@@ -89,6 +90,8 @@ pub struct ProfileSpec {
     pub tenants: Tenants,
     /// What is done about a redirection that has changed. Report (default), or Repair: it is made right again, too.
     pub drift: DriftPolicy,
+    /// The break-glass switch: true leaves new pods alone, each with a Warning.
+    pub suspended: bool,
 }
 
 /// What enrolls a namespace or a pod in the mesh.
@@ -155,15 +158,31 @@ pub struct Redirect {
     pub outbound_owner_groups: Groups,
     /// Traffic settings below those of attachments and pods, in the annotations' syntax.
     pub traffic: TrafficSettings,
+    /// What happens to a new pod in whose network namespace foreign rules decide before ours. Refuse (default): it does not start. Warn: it
+    /// starts, with a Warning.
+    pub preempted: PreemptedPolicy,
+    /// Runtime classes whose pods cannot be redirected, as their packets never cross the network namespace: names or handlers, with a trailing
+    /// * for all that begin so. Default: kata*, gvisor* and runsc*.
+    #[cfg_attr(feature = "schema", schemars(length(max = MOST_NAMES), inner(length(max = 63))))]
+    pub unsupported_runtimes: Vec<Pattern>,
 }
 
 /// What tenants may decide.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(Serialize, JsonSchema))]
 pub struct Tenants {
     /// The traffic settings that attachments and pods may set. ["*"] (default): all.
     may_override: MayOverride,
+    /// What happens where they set others, to another effect than the profile's. Refuse (default): the pod does not start. Ignore: the
+    /// profile's values count, with a Warning.
+    pub not_allowed: NotAllowed,
+    /// Whether pods of enrolled namespaces may stay out of the mesh. True (default). False needs namespaces: pods that say
+    /// inject=false, interceptionMode NONE or DISABLE_ENVOY, bring istio-init, or use the host's network, do not start.
+    pub may_opt_out: bool,
+    /// Whether a container beside the sidecar may run as the sidecar's user or group, whose connections are left alone. True (default): with
+    /// a Warning. False: the pod does not start.
+    pub may_share_proxy_identity: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -187,6 +206,7 @@ impl Default for ProfileSpec {
             redirect: Redirect::default(),
             tenants: Tenants::default(),
             drift: DriftPolicy::default(),
+            suspended: false,
         }
     }
 }
@@ -243,6 +263,19 @@ impl Default for Redirect {
             always_excluded_inbound_ports: vec![15020, 15021, 15090],
             outbound_owner_groups: Groups::default(),
             traffic: TrafficSettings::default(),
+            preempted: PreemptedPolicy::default(),
+            unsupported_runtimes: ["kata*", "gvisor*", "runsc*"].map(Pattern::from).into(),
+        }
+    }
+}
+
+impl Default for Tenants {
+    fn default() -> Self {
+        Self {
+            may_override: MayOverride::default(),
+            not_allowed: NotAllowed::default(),
+            may_opt_out: true,
+            may_share_proxy_identity: true,
         }
     }
 }

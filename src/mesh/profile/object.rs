@@ -123,6 +123,19 @@ impl Object {
                 return Err(format!("spec.{field}: {} is too long", quote(name)));
             }
         }
+        let runtimes = &redirect.unsupported_runtimes;
+        if runtimes.len() > MOST_NAMES
+            || runtimes.iter().any(|r| r.to_string().chars().count() > 63)
+        {
+            return Err(format!(
+                "spec.redirect.unsupportedRuntimes: more than {MOST_NAMES} entries, or one of more than 63 characters"
+            ));
+        }
+        if !self.spec.tenants.may_opt_out && self.spec.selector().is_none() {
+            return Err(
+                "spec.tenants.mayOptOut: false needs spec.namespaces: it must not hold in all namespaces of the cluster".into(),
+            );
+        }
         if !is_dns_label(&self.spec.attachment.name) {
             return Err(format!(
                 "spec.attachment.name: {} is no DNS label: lower-case letters, digits and -, at most 63",
@@ -178,8 +191,11 @@ mod tests {
     alwaysExcludedInboundPorts: [15020, 15021, 15090]
     outboundOwnerGroups: {include: ["*"], exclude: []}
     traffic: {}
-  tenants: {mayOverride: ["*"]}
-  drift: Report"#,
+    preempted: Refuse
+    unsupportedRuntimes: ["kata*", "gvisor*", "runsc*"]
+  tenants: {mayOverride: ["*"], notAllowed: Refuse, mayOptOut: true, mayShareProxyIdentity: true}
+  drift: Report
+  suspended: false"#,
         )
         .unwrap();
         let mut default = ProfileSpec::default();

@@ -22,12 +22,21 @@ pub fn crd() -> Value {
     let mut crd = json!(MeshProfile::crd());
     let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     tidy(schema);
+    schema["properties"]["spec"]["x-kubernetes-validations"] = json!([{
+        "rule": MAY_OPT_OUT,
+        "message": "tenants.mayOptOut: false needs namespaces: it must not hold in all namespaces of the cluster",
+    }]);
     if let Value::Object(fields) = schema {
         fields.remove("required"); // an object without a spec is that of all defaults
         fields.remove("title");
     }
     crd
 }
+
+/// What is true of a profile that lets its tenants' pods stay out of the mesh, or is for some namespaces alone.
+const MAY_OPT_OUT: &str = "!has(self.tenants) || !has(self.tenants.mayOptOut) || self.tenants.mayOptOut || \
+    (has(self.namespaces) && [has(self.namespaces.matchLabels) && size(self.namespaces.matchLabels) > 0, \
+    has(self.namespaces.matchExpressions) && size(self.namespaces.matchExpressions) > 0].exists(some, some))";
 
 /// Makes a schema structural, and readable with `kubectl explain`.
 fn tidy(schema: &mut Value) {

@@ -51,3 +51,73 @@ fn a_record_of_0_1_0_is_read_verified_and_audited() {
         assert_eq!(verify().status.code(), Some(5));
     });
 }
+
+#[test]
+fn an_agent_of_0_1_0_does_not_tell_all_that_decides_so_the_plugin_waits_for_its_upgrade() {
+    on_agent_s_node(|node| {
+        let pod = cluster().create_pod_on("skewed", "defaults", "skewed");
+        let (lab, refused) = (node.pod("a", V4), node.pod("b", V4));
+        let older = node.with_version("0.1.0", || {
+            Agent::start(node, cluster(), "skewed", &[]).ready()
+        });
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 2s}");
+        let (message, code) = add(node, cluster(), &refused.netns, &cni_args(&pod)).error();
+        assert!(
+            message.contains("it is of an older version (it speaks 1, we speak 2)") && code == 11,
+            "{message}"
+        );
+        assert!(
+            !refused.state().contains("mesh-optin"),
+            "nothing was decided"
+        );
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 30s}");
+        std::thread::scope(|scope| {
+            let call = scope.spawn(|| add(node, cluster(), &lab.netns, &cni_args(&pod)));
+            std::thread::sleep(Duration::from_secs(1));
+            assert!(!call.is_finished(), "it waits");
+            older.end(Signal::SIGTERM);
+            let _upgraded = Agent::start(node, cluster(), "skewed", &[]).ready();
+            let call = call.join().unwrap();
+            assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+        });
+        is_redirected(&lab);
+    });
+}
+
+#[test]
+fn where_another_source_knows_the_whole_pod_an_older_agent_is_passed_over() {
+    on_agent_s_node(|node| {
+        let pod = cluster().create_pod_on("passed", "defaults", "passed");
+        let lab = node.pod("a", V4);
+        let _older = node.with_version("0.1.0", || {
+            Agent::start(node, cluster(), "passed", &[]).ready()
+        });
+        node.write(
+            "etc/mesh-optin/node.yaml",
+            "{deadline: 15s, sources: [agent, api]}",
+        );
+        node.credential(
+            crate::support::cluster::SERVER,
+            &cluster().file("ca.crt"),
+            &cluster().token("mesh-optin", "node"),
+        );
+        let call = add(node, cluster(), &lab.netns, &cni_args(&pod));
+        assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+        is_redirected(&lab);
+    });
+}
+
+#[test]
+fn a_plugin_of_0_1_0_is_answered_in_its_version() {
+    on_agent_s_node(|node| {
+        let pod = cluster().create_pod_on("rolled-back", "defaults", "rolled-back");
+        let lab = node.pod("a", V4);
+        let agent = Agent::start(node, cluster(), "rolled-back", &[]).ready();
+        let call = node.with_version("0.1.0", || {
+            add(node, cluster(), &lab.netns, &cni_args(&pod))
+        });
+        assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+        is_redirected(&lab);
+        agent.reaches(r#"mesh_optin_decisions_total{reason="Redirected"}"#, 1.0);
+    });
+}

@@ -101,16 +101,43 @@ fn answer(reply: Reply) -> Answer {
     }
 }
 
+/// All of a pod that decides, and some that does not: an agent keeps the former.
+const DECIDES: &str = r#"{
+    "nodeName": "node-1", "hostNetwork": true, "runtimeClassName": "kata", "dnsPolicy": "None",
+    "securityContext": {"runAsUser": 1000, "runAsGroup": 1001, "fsGroup": 3},
+    "initContainers": [
+        {"name": "istio-init", "image": "i", "args": ["-p"], "env": [{"name": "A", "value": "b"}],
+         "securityContext": {"privileged": true, "capabilities": {"add": ["NET_ADMIN", "CHOWN", "NET_RAW", "ALL"], "drop": ["ALL"]}}}],
+    "containers": [
+        {"name": "app", "command": ["x"], "securityContext": {"runAsUser": 1337, "runAsGroup": 1338, "runAsNonRoot": true}},
+        {"name": "istio-proxy", "args": ["proxy", "sidecar", "--domain"], "securityContext": {"runAsUser": 2, "runAsGroup": 3},
+         "env": [{"name": "DISABLE_ENVOY", "value": "1"}, {"name": "ISTIO_META_INTERCEPTION_MODE", "value": "TPROXY"},
+                 {"name": "ISTIO_META_DNS_CAPTURE", "value": "true"}, {"name": "ISTIO_DUAL_STACK", "value": "true"},
+                 {"name": "INVALID_DROP", "value": "true"}, {"name": "ISTIO_META_CLUSTER_ID", "value": "x"}]}]}"#;
+const HAS_RUN: &str = r#"{
+    "phase": "Running", "podIPs": [{"ip": "10.0.0.9"}, {"ip": "fd00::9"}],
+    "initContainerStatuses": [
+        {"name": "istio-init", "containerID": "containerd://a", "state": {"terminated": {"startedAt": "2026-11-24T07:00:00Z", "exitCode": 0}}}],
+    "containerStatuses": [
+        {"name": "app", "state": {"waiting": {}}},
+        {"name": "istio-proxy", "containerID": "containerd://b", "state": {"running": {"startedAt": "2026-11-24T08:00:00Z"}},
+         "lastState": {"terminated": {"startedAt": "2026-11-24T07:30:00Z"}}}]}"#;
+
 fn found() -> Governed {
-    let (pod, namespace) = data("tproxy");
+    let (mut pod, namespace) = data("tproxy");
+    pod["spec"] = serde_json::from_str(DECIDES).unwrap();
+    pod["status"] = serde_json::from_str(HAS_RUN).unwrap();
     let object = r#"{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{"name":"default"},"spec":{"drift":"Repair"}}"#;
     Governed {
         pod: serde_json::from_value::<Pod>(pod).unwrap().reduced(),
         namespace: serde_json::from_value::<Namespace>(namespace).unwrap(),
-        profile: WireProfile {
+        profile: Some(WireProfile {
             origin: ProfileOrigin::File("/var/lib/mesh-optin/profiles/default.yaml".into()),
             object: Some(RawValue::from_string(object.into()).unwrap()),
-        },
+        }),
+        trouble: Some(Refusal::from(
+            &Reason::ProfileNotAllowed.because("the attachment names another"),
+        )),
     }
 }
 

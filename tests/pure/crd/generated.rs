@@ -166,6 +166,8 @@ pub(super) fn any_spec() -> BoxedStrategy<Value> {
             ]),
         ),
         ("traffic", any_object(traffic)),
+        ("preempted", any_word(&["Refuse", "Warn"])),
+        ("unsupportedRuntimes", names()),
     ]);
     any_object(vec![
         ("namespaces", any_selector()),
@@ -209,19 +211,25 @@ pub(super) fn any_spec() -> BoxedStrategy<Value> {
         ("redirect", redirect),
         (
             "tenants",
-            any_object(vec![(
-                "mayOverride",
-                any_of(
-                    &[json!([]), json!(["*"]), json!(keys), json!([keys[0]])],
-                    &[
-                        json!(["everything"]),
-                        json!(["*", keys[0]]),
-                        json!("*"),
-                        json!([1]),
-                    ],
+            any_object(vec![
+                (
+                    "mayOverride",
+                    any_of(
+                        &[json!([]), json!(["*"]), json!(keys), json!([keys[0]])],
+                        &[
+                            json!(["everything"]),
+                            json!(["*", keys[0]]),
+                            json!("*"),
+                            json!([1]),
+                        ],
+                    ),
                 ),
-            )]),
+                ("notAllowed", any_word(&["Refuse", "Ignore"])),
+                ("mayOptOut", flag()),
+                ("mayShareProxyIdentity", flag()),
+            ]),
         ),
         ("drift", any_word(&["Report", "Repair"])),
+        ("suspended", flag()),
     ])
 }

@@ -78,7 +78,7 @@ pub(super) fn plans() -> Vec<(String, Plan)> {
         let text = std::fs::read_to_string(path).unwrap();
         let lab = serde_json::from_str::<Value>(&text).unwrap()["lab"].take();
         let (profile, silent) = (Profile::built_in(), Attachment::default());
-        let Decision::Redirect(intent) = decide(&pod, &namespace, &profile, &silent).decision
+        let Decision::Redirect(intent) = decide(&pod, &namespace, Ok(&profile), &silent).decision
         else {
             return None;
         };
