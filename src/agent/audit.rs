@@ -21,6 +21,8 @@ use crate::{
     words::words,
 };
 
+/// For what is left of pods that are gone.
+const SWEEP: Duration = Duration::from_secs(1);
 /// For one pod.
 const LOOK: Duration = Duration::from_secs(10);
 /// Longest pause between two pods, so that few pods are looked at soon after each other.
@@ -80,9 +82,9 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
     }
 }
 
-/// The records of redirections: of two attachments in one namespace, one.
+/// The records of redirections. Version 0.1.0 wrote one for each attachment.
 fn records() -> Vec<Record> {
-    attachments::sweep();
+    attachments::sweep(Deadline::after(SWEEP));
     let mut seen = BTreeSet::new();
     attachments::all()
         .into_iter()
@@ -95,7 +97,7 @@ fn look(agent: &Agent, record: &Record) -> State {
     let netns = match opened(record) {
         Ok(Some(netns)) => netns,
         Ok(None) => {
-            remove(record);
+            attachments::remove(&record.container_id);
             return State::Gone;
         }
         Err(error) => return failed(record, &error),
@@ -176,15 +178,6 @@ fn opened(record: &Record) -> Result<Option<Netns>, Explanation> {
     let netns = Netns::open(Path::new(&record.netns))?;
     let is_it = netns.cookie()? == record.netns_cookie;
     Ok(is_it.then_some(netns))
-}
-
-fn remove(record: &Record) {
-    for of_same in attachments::of_container(&record.container_id)
-        .iter()
-        .filter(|r| r.netns_cookie == record.netns_cookie)
-    {
-        attachments::remove(&of_same.container_id, &of_same.ifname);
-    }
 }
 
 fn failed(record: &Record, error: &Explanation) -> State {

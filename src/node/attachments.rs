@@ -1,29 +1,40 @@
-//! Records of attachments, a file each: what was wanted in which network namespace. Written before the rules are made, marked done
-//! after. They are cleaned by looking at what lives: a DEL may be lost.
+//! Records of redirections, a file for each sandbox: what was wanted in which network namespace, by which attachments. Written before the
+//! rules are made, marked done after. They are cleaned by looking at what lives: a DEL may be lost.
 
 use std::{
     io::ErrorKind,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Privacy, paths, read, state};
 use crate::{
+    deadline::Deadline,
     mesh::Intent,
     plan::{Form, PodNetwork},
     reason::{Explanation, Reason},
 };
 
-/// The record of an attachment. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
+/// The record of a sandbox's redirection. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
     /// `CNI_CONTAINERID`
     pub container_id: String,
-    /// `CNI_IFNAME`
+    /// `CNI_IFNAME` of the first attachment.
     pub ifname: String,
+    /// The same of all attachments of the sandbox that ADDs were made for and no DEL. Version 0.1.0 has a record for each and no list.
+    #[serde(default)]
+    pub interfaces: Vec<String>,
+    /// When the first of them was made.
+    #[serde(default)]
+    pub made: Timestamp,
+    /// The Intent is one of an attachment that has traffic settings of its own: then another with other settings is a conflict.
+    #[serde(default = "yes")]
+    pub speaks: bool,
     /// `CNI_NETNS`
     pub netns: PathBuf,
     /// `SO_NETNS_COOKIE` of that namespace, which never comes again.
@@ -55,14 +66,14 @@ fn first_format() -> u32 {
     1
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl Record {
     /// Writes it, in one step.
     pub fn write(&self) -> Result<(), Explanation> {
-        state::write(
-            paths::ATTACHMENTS,
-            &path(&self.container_id, &self.ifname),
-            self,
-        )
+        state::write(paths::ATTACHMENTS, &path(&self.container_id), self)
     }
 }
 
@@ -75,7 +86,7 @@ pub struct Begun {
 impl Begun {
     /// Writes the record as not done.
     pub fn write(record: &Record) -> Result<Self, Explanation> {
-        let path = path(&record.container_id, &record.ifname);
+        let path = path(&record.container_id);
         let json =
             serde_json::to_vec(record).map_err(|e| Reason::Internal.because(e.to_string()))?;
         state::write_text(paths::ATTACHMENTS, &path, &json)?;
@@ -127,30 +138,56 @@ pub fn unreadable() -> usize {
         .count()
 }
 
-/// The records of a container's attachments. One that cannot be read is left out: then the kernel's word counts alone.
-pub fn of_container(container_id: &str) -> Vec<Record> {
+/// The record of a sandbox; `None` if there is none. An error where it cannot be read.
+pub fn get(container_id: &str) -> Result<Option<Record>, Explanation> {
+    let is_its = |record: &Record| record.container_id == container_id;
+    if let Some(record) = load(&path(container_id))?.filter(is_its) {
+        return Ok(Some(record));
+    }
+    let mut records = Vec::new();
+    for path in older(container_id) {
+        records.extend(load(&path)?.filter(is_its));
+    }
+    // of several all that are done are equal
+    let interfaces = records.iter().map(|r| r.ifname.clone()).collect();
+    let record = records.into_iter().max_by_key(|r| r.done);
+    Ok(record.map(|r| Record { interfaces, ..r }))
+}
+
+/// The interface names of a sandbox's attachments, at little cost; none where that cannot be read.
+pub fn interfaces(container_id: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Interfaces {
+        #[serde(default)]
+        interfaces: Vec<String>,
+    }
+    let text = read(&path(container_id), Privacy::Private).ok().flatten();
+    let read = text.and_then(|text| serde_json::from_str::<Interfaces>(&text).ok());
+    read.map(|r| r.interfaces).unwrap_or_default()
+}
+
+/// Removes a sandbox's record.
+pub fn remove(container_id: &str) {
+    for path in older(container_id).chain([path(container_id)]) {
+        std::fs::remove_file(path).ok();
+    }
+}
+
+/// The records that version 0.1.0 wrote for a sandbox: `<container id>.<interface>.json`. What another sandbox's name begins with the same
+/// is among them.
+fn older(container_id: &str) -> impl Iterator<Item = PathBuf> {
     let prefix = format!("{container_id}.");
-    let of_container = |path: &PathBuf| {
-        name(path).is_some_and(|n| n.starts_with(&prefix) && n.ends_with(EXTENSION))
+    let is_older = move |path: &PathBuf| {
+        let inner = name(path).and_then(|n| n.strip_prefix(&prefix)?.strip_suffix(EXTENSION));
+        inner.is_some_and(|interface| !interface.is_empty())
     };
-    let records = files().filter(of_container).filter_map(|p| load(&p).ok()?);
-    records.filter(|r| r.container_id == container_id).collect()
+    files().filter(is_older)
 }
 
-/// One record; `None` if there is none. An error where it cannot be read.
-pub fn get(container_id: &str, ifname: &str) -> Result<Option<Record>, Explanation> {
-    let record = load(&path(container_id, ifname))?;
-    Ok(record.filter(|r| r.container_id == container_id && r.ifname == ifname))
-}
-
-/// Removes one record.
-pub fn remove(container_id: &str, ifname: &str) {
-    std::fs::remove_file(path(container_id, ifname)).ok();
-}
-
-/// Removes the records of network namespaces whose path is gone, and what a killed writer left. Nothing is removed on a doubt: not a
-/// record that cannot be read, nor one of another program version. Errors do not matter: the next call does the same.
-pub fn sweep() {
+/// Removes the records of network namespaces whose path is gone, and what a killed writer left, until `by`. Nothing is removed on a doubt:
+/// not a record that cannot be read, nor one of another program version. Errors do not matter: the next call does the same. It begins
+/// anywhere, so that many short ones come to all.
+pub fn sweep(by: Deadline) {
     /// What every version of a record has.
     #[derive(Deserialize)]
     struct Place {
@@ -163,18 +200,18 @@ pub fn sweep() {
             std::fs::symlink_metadata(p.netns).is_err_and(|e| e.kind() == ErrorKind::NotFound)
         })
     };
-    let abandoned = |path: &Path| {
-        let written = std::fs::symlink_metadata(path)
-            .and_then(|m| m.modified())
-            .ok();
-        written
-            .and_then(|w| w.elapsed().ok())
-            .is_some_and(|age| age > NO_LONGER_WRITTEN)
-    };
+    let abandoned = |path: &Path| age(path).is_some_and(|age| age > NO_LONGER_WRITTEN);
     if !state::is_private(Path::new(paths::ATTACHMENTS)) {
         return;
     }
-    for path in files() {
+    let mut files: Vec<_> = files().collect();
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    let first = now.subsec_micros() as usize % files.len().max(1);
+    files.rotate_left(first);
+    for path in files {
+        if by.left().is_zero() {
+            return;
+        }
         let Some(name) = name(&path) else { continue };
         if (name.ends_with(EXTENSION) && gone(&path))
             || (name.starts_with(state::UNFINISHED) && abandoned(&path))
@@ -184,12 +221,20 @@ pub fn sweep() {
     }
 }
 
+/// How long ago a file was written.
+fn age(path: &Path) -> Option<Duration> {
+    let written = std::fs::symlink_metadata(path)
+        .and_then(|m| m.modified())
+        .ok()?;
+    written.elapsed().ok()
+}
+
 const EXTENSION: &str = ".json";
 /// After that, nobody writes it any more.
 const NO_LONGER_WRITTEN: Duration = Duration::from_secs(120);
 
-fn path(container_id: &str, ifname: &str) -> PathBuf {
-    Path::new(paths::ATTACHMENTS).join(format!("{container_id}.{ifname}{EXTENSION}"))
+fn path(container_id: &str) -> PathBuf {
+    Path::new(paths::ATTACHMENTS).join(format!("{container_id}{EXTENSION}"))
 }
 
 fn name(path: &Path) -> Option<&str> {

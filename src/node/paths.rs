@@ -15,5 +15,5 @@ pub const SLOTS: &str = "/run/mesh-optin/slots";
 pub const ATTACHMENTS: &str = "/run/mesh-optin/attachments";
 /// Which iptables programs of this node work.
 pub const IPTABLES: &str = "/run/mesh-optin/iptables.json";
-/// One ADD at a time makes rules of iptables in a network namespace.
+/// One ADD at a time changes a network namespace.
 pub const LOCKS: &str = "/run/mesh-optin/locks";

@@ -6,9 +6,9 @@ use crate::{
     deadline::Deadline,
     kernel::Netns,
     mesh::{Attachment, Decision, decide},
-    node::{NodeConfig, profiles},
+    node::{NodeConfig, attachments, profiles},
     reason::{Explanation, Reason},
-    redirection::{Redirection, redirect},
+    redirection::{MOST_ATTACHMENTS, Redirection, redirect},
     source::{self, Answered, Found, Governing, wire::Report},
 };
 
@@ -48,6 +48,18 @@ pub(super) fn add(
     Ok(cni::success(config.version, config.prev_result.as_deref()))
 }
 
+/// Refuses the first that is too much. Those of a pod that is not redirected leave nothing and are not counted.
+fn few(attached: &Attached) -> Result<(), Explanation> {
+    let earlier = attachments::interfaces(&attached.container_id);
+    if earlier.len() < MOST_ATTACHMENTS || earlier.contains(&attached.ifname) {
+        return Ok(());
+    }
+    Err(Reason::TooManyAttachments.because(format!(
+        "the pod's sandbox has {} attachments of type mesh-optin already",
+        earlier.len()
+    )))
+}
+
 /// What is known of an ADD for a pod before the pod is looked up.
 struct Add<'a> {
     attached: &'a Attached,
@@ -60,6 +72,7 @@ impl Add<'_> {
     /// What was done and why; an error where the pod must not start. Whoever answered for the pod is told.
     fn answered(&self, pod: &PodRef) -> Result<Explanation, Explanation> {
         let netns = Netns::open(&self.attached.netns)?;
+        few(self.attached)?;
         let answered = source::look_up(
             self.node,
             pod,
@@ -124,6 +137,7 @@ impl Add<'_> {
                     pod,
                     profile,
                     intent: &intent,
+                    speaks: self.attachment.speaks(),
                     deadline: self.deadline,
                 };
                 let done = redirect(netns, &redirection)?;

@@ -11,11 +11,11 @@ use crate::{
     redirection::verify,
 };
 
-/// CHECK: whether the redirection is still what the attachment's record says. A pod that was skipped has none, nor has one whose record
+/// CHECK: whether the redirection is still what the sandbox's record says. A pod that was skipped has none, nor has one whose record
 /// was lost: nothing says what it should be.
 pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<String, Failure> {
     let attached = Attached::parse(environment)?;
-    let record = attachments::get(&attached.container_id, &attached.ifname)?;
+    let record = attachments::get(&attached.container_id)?;
     let Some(record) = record.filter(|r| r.done) else {
         return Ok(String::new());
     };

@@ -1,8 +1,9 @@
 use super::{
-    lock::lock,
     tools::tools,
-    wanted::{Redirection, earlier},
+    wanted::{Course, Redirection},
 };
+use jiff::Timestamp;
+
 use crate::{
     kernel::{Carrier, Interfaces, KernelError, Live, Netns},
     mesh::Backend,
@@ -19,6 +20,10 @@ pub(super) struct Attempt<'a> {
     pub(super) plan: &'a Plan,
     pub(super) network: PodNetwork,
     pub(super) cookie: u64,
+    /// What is on record of this sandbox.
+    pub(super) earlier: Option<&'a Record>,
+    /// What is done about that.
+    pub(super) course: Course,
 }
 
 /// Why rules could not be made.
@@ -51,19 +56,16 @@ impl From<Failed> for Explanation {
 
 impl Attempt<'_> {
     /// By what an earlier ADD used, or the profile says; `Auto` falls back to iptables where the kernel has no nf_tables for this plan.
-    pub(super) fn by_backend(
-        &self,
-        earlier: Option<&Record>,
-    ) -> Result<(Reason, Vec<Explanation>), Explanation> {
-        let backend = match earlier.map(|e| e.backend) {
+    pub(super) fn by_backend(&self) -> Result<(Reason, Vec<Explanation>), Explanation> {
+        let backend = match self.earlier.map(|e| e.backend) {
             Some(Form::Nftables) => Backend::Nftables,
             Some(Form::Iptables | Form::IptablesNft | Form::IptablesLegacy) => Backend::Iptables,
-            None => self.wanted.intent.backend,
+            None => self.plan.intent.backend,
         };
         match backend {
-            Backend::Nftables => Ok(self.by(&Carrier::Nftables, earlier)?),
+            Backend::Nftables => Ok(self.by(&Carrier::Nftables)?),
             Backend::Iptables => self.by_iptables(),
-            Backend::Auto => match self.by(&Carrier::Nftables, earlier) {
+            Backend::Auto => match self.by(&Carrier::Nftables) {
                 Err(Failed::Kernel(lacking @ KernelError::NoNfTables { .. })) => {
                     self.fall_back(&lacking)
                 }
@@ -72,17 +74,13 @@ impl Attempt<'_> {
         }
     }
 
-    /// One ADD at a time: iptables cannot be held to what was read.
     fn by_iptables(&self) -> Result<(Reason, Vec<Explanation>), Explanation> {
         let tools = tools(self.plan.families, self.wanted.deadline)?;
-        let _locked = lock(self.cookie, self.wanted.deadline)?;
-        // what an ADD that had the lock has done
-        let earlier = earlier(self.wanted, self.cookie)?;
-        let on_record = earlier
-            .as_ref()
+        let on_record = self
+            .earlier
             .map(|e| e.backend)
             .filter(|form| *form != Form::Nftables);
-        Ok(self.by(&Carrier::Iptables(&tools, on_record), earlier.as_ref())?)
+        Ok(self.by(&Carrier::Iptables(&tools, on_record))?)
     }
 
     fn fall_back(&self, lacking: &KernelError) -> Result<(Reason, Vec<Explanation>), Explanation> {
@@ -108,44 +106,51 @@ impl Attempt<'_> {
         }
     }
 
-    /// Read, compare, apply, read back. Where somebody else was faster, another ADD perhaps, looks again.
-    fn by(
-        &self,
-        carrier: &Carrier<'_>,
-        earlier: Option<&Record>,
-    ) -> Result<(Reason, Vec<Explanation>), Failed> {
+    /// Read, compare, apply, read back. Where something else was faster, an agent that repairs perhaps, looks again.
+    fn by(&self, carrier: &Carrier<'_>) -> Result<(Reason, Vec<Explanation>), Failed> {
         const ATTEMPTS: u32 = 5;
         let mut live = Live::open(carrier, self.interfaces, self.netns, self.wanted.deadline)?;
         let record = self.record(live.form());
         for _ in 0..ATTEMPTS {
             let mut found = live.read(self.plan)?;
+            let mut warnings = Vec::new();
+            let differences = self.plan.compare(&found);
             let already = self.plan.compare_rules(&found.rules).is_empty();
-            if self.plan.compare(&found).is_empty() {
-                let done = Record {
+            if differences.is_empty() || self.is_outdated(&found) {
+                let mut done = Record {
                     done: true,
                     ..record.clone()
                 };
-                if earlier != Some(&done) {
+                if let Some(earlier) = self.earlier.filter(|_| self.course == Course::Keep) {
+                    (done.format, done.version) = (earlier.format, earlier.version.clone());
+                }
+                if self.earlier != Some(&done) {
                     done.write()?;
                 }
+                warnings.extend(summary(&differences).map(|what| Reason::Outdated.because(what)));
             } else {
-                self.no_conflict(&found, earlier)?;
-                match noted(&record, || self.made(&mut live, &found)) {
+                self.no_conflict(&found)?;
+                match self.noted(&record, || self.made(&mut live, &found)) {
                     Err(Failed::Kernel(KernelError::Overtaken)) => continue,
                     made => found = made?,
                 }
             }
-            let reason = if already {
+            let reason = if already || !warnings.is_empty() {
                 Reason::AlreadyRedirected
             } else {
                 Reason::Redirected
             };
-            return Ok((
-                reason,
-                self.in_front(&mut live, &found).into_iter().collect(),
-            ));
+            warnings.extend(self.in_front(&mut live, &found));
+            return Ok((reason, warnings));
         }
         Err(KernelError::Overtaken.into())
+    }
+
+    /// Whether what stays was made by a version of this program that plans otherwise: it stays as it is.
+    fn is_outdated(&self, found: &State) -> bool {
+        self.course == Course::Keep
+            && self.earlier.is_some_and(|e| e.format != FORMAT)
+            && !self.plan.is_gutted(found)
     }
 
     /// Applies, and believes the kernel's own word that it is right.
@@ -171,7 +176,7 @@ impl Attempt<'_> {
     }
 
     /// Rules that are there already are the planned ones, or what an ADD that was killed left of them.
-    fn no_conflict(&self, found: &State, earlier: Option<&Record>) -> Result<(), Explanation> {
+    fn no_conflict(&self, found: &State) -> Result<(), Explanation> {
         let conflict = |what: &str| {
             let cause = format!(
                 "this network namespace already has other rules of ours or Istio's: {what}"
@@ -186,8 +191,8 @@ impl Attempt<'_> {
         if let Some(extra) = extra {
             return conflict(&extra.to_string());
         }
-        let killed = earlier.is_some_and(|e| !e.done);
-        if killed || found.rules.are_untouched() {
+        let killed = self.earlier.is_some_and(|e| !e.done);
+        if killed || self.course == Course::Replace || found.rules.are_untouched() {
             return Ok(());
         }
         summary(&self.plan.compare_rules(&found.rules)).map_or(Ok(()), |what| conflict(&what))
@@ -195,40 +200,59 @@ impl Attempt<'_> {
 
     fn record(&self, backend: Form) -> Record {
         let (attached, metadata) = (self.wanted.attached, &self.wanted.pod.metadata);
-        Record {
+        let mut record = Record {
             container_id: attached.container_id.clone(),
             ifname: attached.ifname.clone(),
+            interfaces: Vec::new(),
+            made: Timestamp::now(),
+            speaks: self.wanted.speaks,
             netns: attached.netns.clone(),
             netns_cookie: self.cookie,
             namespace: metadata.namespace.clone(),
             pod: metadata.name.clone(),
             uid: metadata.uid.clone(),
-            intent: self.wanted.intent.clone(),
+            intent: self.plan.intent.clone(),
             network: self.network.clone(),
             backend,
             profile: self.wanted.profile.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             format: FORMAT,
             done: false,
+        };
+        if let Some(earlier) = self.earlier {
+            record.interfaces.clone_from(&earlier.interfaces);
+            if self.course == Course::Keep {
+                record.ifname.clone_from(&earlier.ifname);
+                record.profile.clone_from(&earlier.profile);
+                record.speaks =
+                    earlier.speaks || (record.speaks && earlier.intent == *self.wanted.intent);
+            }
+            if self.course != Course::Make {
+                record.made = earlier.made;
+            }
         }
+        if !record.interfaces.contains(&attached.ifname) {
+            record.interfaces.push(attached.ifname.clone());
+        }
+        record
     }
-}
 
-/// Does `work` with its record written before and marked done after. Where it fails, what was on record before is again; with iptables
-/// a new one stays as not done, for what could not be undone.
-fn noted<T>(record: &Record, work: impl FnOnce() -> Result<T, Failed>) -> Result<T, Failed> {
-    let before = attachments::get(&record.container_id, &record.ifname)
-        .ok()
-        .flatten();
-    let before = before.filter(|r| r.netns_cookie == record.netns_cookie);
-    let begun = Begun::write(record)?;
-    let worked = work();
-    match (&worked, before) {
-        (Ok(_), _) => begun.done()?,
-        // if this fails too, what is on record says that it was not done
-        (Err(_), Some(before)) => drop(before.write()),
-        (Err(_), None) if record.backend != Form::Nftables => {}
-        (Err(_), None) => attachments::remove(&record.container_id, &record.ifname),
+    /// Does `work` with its record written before and marked done after. Where it fails, what was on record before is again; with iptables
+    /// a new one stays as not done, for what could not be undone.
+    fn noted<T>(
+        &self,
+        record: &Record,
+        work: impl FnOnce() -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        let begun = Begun::write(record)?;
+        let worked = work();
+        match (&worked, self.earlier) {
+            (Ok(_), _) => begun.done()?,
+            // if this fails too, what is on record says that it was not done
+            (Err(_), Some(before)) => drop(before.write()),
+            (Err(_), None) if record.backend != Form::Nftables => {}
+            (Err(_), None) => attachments::remove(&record.container_id),
+        }
+        worked
     }
-    worked
 }

@@ -11,18 +11,25 @@ use crate::{
 /// So many files, never removed.
 const LOCKS: u64 = 64;
 
-/// The right to make rules of iptables in the network namespace of this cookie: one at a time, iptables cannot be held to what was read.
+/// The right to change the redirection of the network namespace of this cookie, and its record: one at a time.
 pub(super) fn lock(cookie: u64, deadline: Deadline) -> Result<Flock<File>, Explanation> {
-    let name = (cookie % LOCKS).to_string();
     loop {
-        if let Some(lock) = state::try_lock(paths::LOCKS, &name)? {
+        if let Some(lock) = try_lock(cookie)? {
             return Ok(lock);
         }
         if deadline.left().is_zero() {
-            return Err(
-                Reason::DeadlineExceeded.because("another ADD is still making rules of iptables")
-            );
+            return Err(Reason::DeadlineExceeded
+                .because("another ADD is still at work in this network namespace"));
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The same at once, or not at all.
+pub fn alone(cookie: u64) -> Option<Flock<File>> {
+    try_lock(cookie).ok().flatten()
+}
+
+fn try_lock(cookie: u64) -> Result<Option<Flock<File>>, Explanation> {
+    state::try_lock(paths::LOCKS, &(cookie % LOCKS).to_string())
 }

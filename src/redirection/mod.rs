@@ -7,6 +7,7 @@ mod tools;
 mod verify;
 mod wanted;
 
+pub use lock::alone;
 pub use redirect::{Done, redirect};
 pub use verify::{Findings, repair, verify};
-pub use wanted::Redirection;
+pub use wanted::{MOST_ATTACHMENTS, Redirection};

@@ -1,10 +1,12 @@
 use super::{
     attempt::Attempt,
-    wanted::{Redirection, earlier},
+    lock::lock,
+    wanted::{Course, Redirection},
 };
 use crate::{
     kernel::{Interfaces as KernelInterfaces, Netns, netns::cookie},
     mesh::Interfaces,
+    node::attachments,
     plan::Plan,
     reason::{Explanation, Reason},
 };
@@ -17,19 +19,29 @@ pub struct Done {
     pub warnings: Vec<Explanation>,
 }
 
-/// Redirects. A repeated ADD finds everything right and changes nothing; one that was killed is completed; another plan in the
-/// namespace is a conflict, and stays.
+/// Redirects. A repeated ADD finds everything right and changes nothing, and so does one whose attachment has no settings of its own; one that
+/// was killed is completed; another plan in the namespace is a conflict, and stays.
 pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> {
     netns.run(|| {
         let cookie = cookie()?;
+        let _alone = lock(cookie, wanted.deadline)?;
         let interfaces = KernelInterfaces::open(wanted.deadline)?;
-        let earlier = earlier(wanted, cookie)?;
+        // where it cannot be read the kernel's word counts alone
+        let earlier = attachments::get(&wanted.attached.container_id)
+            .ok()
+            .flatten();
+        let earlier = earlier.filter(|record| record.netns_cookie == cookie);
+        let course = wanted.beside(earlier.as_ref())?;
+        let intent = match (&earlier, course) {
+            (Some(earlier), Course::Keep) => &earlier.intent,
+            _ => wanted.intent,
+        };
         let network = match &earlier {
             // what was there at the first ADD counts: an interface that came later changes nothing
-            Some(earlier) => earlier.network.clone(),
-            None => interfaces.pod_network(wanted.intent.interfaces == Interfaces::Primary)?,
+            Some(earlier) if course != Course::Make => earlier.network.clone(),
+            _ => interfaces.pod_network(intent.interfaces == Interfaces::Primary)?,
         };
-        let plan = Plan::new(wanted.intent, &network)?;
+        let plan = Plan::new(intent, &network)?;
         let attempt = Attempt {
             netns,
             interfaces: &interfaces,
@@ -37,8 +49,10 @@ pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explana
             plan: &plan,
             network,
             cookie,
+            earlier: earlier.as_ref(),
+            course,
         };
-        let (reason, mut warnings) = attempt.by_backend(earlier.as_ref())?;
+        let (reason, mut warnings) = attempt.by_backend()?;
         warnings.extend(plan.warnings);
         Ok(Done { reason, warnings })
     })

@@ -46,10 +46,7 @@ pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
 
 /// Puts right what has changed, and says what is then found: what of somebody else is in front, or beside our rules, stays.
 pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
-    // nf_tables refuses what was made for another state; with iptables an ADD must not be at it
-    let _locked = (record.backend != Form::Nftables)
-        .then(|| lock(record.netns_cookie, deadline))
-        .transpose()?;
+    let _alone = lock(record.netns_cookie, deadline)?;
     within(record, netns, deadline, |live, plan| {
         let found = live.read(plan)?;
         if !plan.compare(&found).is_empty() {

@@ -7,6 +7,7 @@
     reason = "a test fails by panicking, and says how much it tried"
 )]
 
+mod composing;
 mod cost;
 mod demo;
 mod drift;

@@ -7,7 +7,9 @@ use crate::support::{
 };
 use serde_json::{Value, json};
 
-const RECORD: &str = "run/mesh-optin/attachments/c0ffee.net1.json";
+const RECORD: &str = "run/mesh-optin/attachments/c0ffee.json";
+const MINE: &str =
+    r#"{"cniVersion":"1.1.0","name":"m","meshOptin":{"traffic":{"excludeOutboundPorts":"22"}}}"#;
 const OTHER: &str =
     r#"{"cniVersion":"1.1.0","name":"m","meshOptin":{"traffic":{"excludeOutboundPorts":"5432"}}}"#;
 
@@ -34,7 +36,9 @@ fn a_record_lives_as_long_as_its_namespace() {
 #[test]
 fn another_plan_in_the_namespace_is_a_conflict_and_stays() {
     on_node(|node| {
-        let (lab, args) = redirected(node);
+        let args = given(node, "defaults");
+        let lab = node.pod("a", V4);
+        assert_eq!(node.call("ADD", &lab.netns, &args, MINE).code, 0);
         let state = lab.state();
         let env = [
             ("CNI_NETNS", lab.netns.as_str()),
@@ -56,7 +60,7 @@ fn another_plan_in_the_namespace_is_a_conflict_and_stays() {
         );
         assert_eq!(lab.state(), state);
         assert_eq!(
-            node.call("ADD", &lab.netns, &args, CONFIG).logged_reason(),
+            node.call("ADD", &lab.netns, &args, MINE).logged_reason(),
             "AlreadyRedirected"
         );
     });
@@ -150,17 +154,14 @@ fn a_record_is_removed_only_where_its_namespace_is_known_to_be_gone() {
         let mut newer = record(node);
         newer["intent"]["future"] = json!(1);
         newer["intent"]["mode"] = json!("AMBIENT");
-        node.write(
-            "run/mesh-optin/attachments/newer.net1.json",
-            &newer.to_string(),
-        );
-        node.write("run/mesh-optin/attachments/broken.net1.json", "{");
+        node.write("run/mesh-optin/attachments/newer.json", &newer.to_string());
+        node.write("run/mesh-optin/attachments/broken.json", "{");
         del(&here("c0ffee")); // no CNI_NETNS
         del(&[]);
         for file in [
             RECORD,
-            "run/mesh-optin/attachments/newer.net1.json",
-            "run/mesh-optin/attachments/broken.net1.json",
+            "run/mesh-optin/attachments/newer.json",
+            "run/mesh-optin/attachments/broken.json",
         ] {
             assert!(node.path(file).exists(), "{file}");
         }
@@ -213,7 +214,7 @@ fn del_does_not_follow_a_link_nor_wait_for_a_pipe() {
         run(
             "mkfifo",
             &[node
-                .path("run/mesh-optin/attachments/p.net1.json")
+                .path("run/mesh-optin/attachments/p.json")
                 .to_str()
                 .unwrap()],
             "",
@@ -262,7 +263,7 @@ fn of_two_adds_at_once_with_other_settings_one_wins_and_stays_right() {
                     ("CNI_IFNAME", ifname),
                 ]
             };
-            let settings = [("net1", CONFIG), ("net2", OTHER)];
+            let settings = [("net1", MINE), ("net2", OTHER)];
             let add = |(ifname, config): (&'static str, &str)| {
                 node.call_with("ADD", &env(ifname), config.as_bytes()).code
             };

@@ -194,16 +194,43 @@ fn a_profile_and_an_attachment_in_the_files_count() {
 }
 
 #[test]
-fn explain_sees_that_two_attachments_differ() {
-    let pod = file(
-        "{kind: Namespace, metadata: {name: a, labels: {istio-injection: enabled}}}
----
-{kind: NetworkAttachmentDefinition, metadata: {name: mesh, namespace: a}, spec: {config: '{\"type\": \"mesh-optin\", \"meshOptin\": {\"traffic\": {\"excludeOutboundPorts\": \"5432\"}}}'}}
----
-{kind: Pod, metadata: {name: p, namespace: a, annotations: {k8s.v1.cni.cncf.io/networks: 'mesh, default/istio-cni'}}, spec: {}}",
-    );
-    let (code, out, _) = mesh_optin(&["explain", "-f", pod.path().to_str().unwrap()]);
-    assert!(code == 4 && out.contains("ConflictingAttachment"), "{out}");
+fn explain_knows_which_of_a_pod_s_attachments_counts() {
+    let nad = |name: &str, port: &str| {
+        format!(
+            "{{kind: NetworkAttachmentDefinition, metadata: {{name: {name}, namespace: a}}, spec: {{config: '{{\"type\": \"mesh-optin\", \"meshOptin\": {{\"traffic\": {{\"excludeOutboundPorts\": \"{port}\"}}}}}}'}}}}\n---\n"
+        )
+    };
+    let nine = ["default/istio-cni"; 9].join(",");
+    for (networks, code, parts) in [
+        ("mesh, default/istio-cni", 0, ["Redirected", "5432"]),
+        ("default/istio-cni, mesh", 0, ["Redirected", "5432"]),
+        (
+            r#"[{"name":"mesh"},{"name":"istio-cni","namespace":"default"}]"#,
+            0,
+            ["Redirected", "5432"],
+        ),
+        ("mesh, equal", 0, ["Redirected", "5432"]),
+        (
+            "mesh, other, default/istio-cni",
+            4,
+            ["ConflictingAttachment"; 2],
+        ),
+        (nine.as_str(), 4, ["TooManyAttachments"; 2]),
+    ] {
+        let files = file(&format!(
+            "{{kind: Namespace, metadata: {{name: a, labels: {{istio-injection: enabled}}}}}}\n---\n{}{}{}\
+             {{kind: Pod, metadata: {{name: p, namespace: a, annotations: {{k8s.v1.cni.cncf.io/networks: '{networks}'}}}}, spec: {{}}}}",
+            nad("mesh", "5432"),
+            nad("equal", " 5432"),
+            nad("other", "6432"),
+        ));
+        let (found, out, error) = mesh_optin(&["explain", "-f", files.path().to_str().unwrap()]);
+        assert_eq!(found, code, "{networks}: {out}{error}");
+        assert!(
+            parts.iter().all(|part| out.contains(part)),
+            "{networks}: {out}"
+        );
+    }
 }
 
 #[test]

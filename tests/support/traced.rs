@@ -74,6 +74,36 @@ pub fn traced_add(node: &Node, netns: &str, args: &str, config: &str, inject: &[
     }
 }
 
+/// The paths that a DEL opens.
+pub fn opened_by_a_del(node: &Node, netns: &str) -> Vec<String> {
+    node.install_libraries();
+    std::fs::copy("/usr/bin/strace", node.path("strace"))
+        .expect("strace is needed (tests/run installs it)");
+    let mut command = node.command(
+        "/strace",
+        &[
+            "-f",
+            "-qq",
+            "-e",
+            "trace=openat",
+            "-o",
+            "/trace",
+            "/mesh-optin",
+        ],
+    );
+    command.envs([
+        ("CNI_COMMAND", "DEL"),
+        ("CNI_NETNS", netns),
+        ("CNI_CONTAINERID", "c0ffee"),
+        ("CNI_IFNAME", "net1"),
+    ]);
+    assert!(command.stdin(Stdio::null()).status().unwrap().success());
+    let text = std::fs::read_to_string(node.path("trace")).unwrap();
+    text.lines()
+        .filter_map(|line| Some(line.split_once('"')?.1.split_once('"')?.0.to_owned()))
+        .collect()
+}
+
 impl Traced {
     /// How often the busiest thread made each system call.
     pub fn calls(&self) -> BTreeMap<&str, usize> {

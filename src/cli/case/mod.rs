@@ -18,6 +18,7 @@ use crate::{
     node::{NodeConfig, profiles},
     plan::{Plan, PodNetwork, packet::Family},
     reason::{Explanation, Reason},
+    redirection::MOST_ATTACHMENTS,
     source::{Answered, Governing, look_up},
 };
 
@@ -150,7 +151,14 @@ impl Selection {
         let of_each = |attachment| self.decided(pod, namespace, attachment, all);
         let mut case = match named.ours.as_slice() {
             [] => of_each(&Attachment::default()),
-            ours => together(pod, ours.iter().map(of_each).collect()),
+            ours if ours.len() > MOST_ATTACHMENTS => {
+                let cause = format!(
+                    "the pod names {} attachments of type mesh-optin",
+                    ours.len()
+                );
+                Case::refused(pod, Reason::TooManyAttachments.because(cause))
+            }
+            ours => together(pod, ours.iter().map(|a| (a.speaks(), of_each(a))).collect()),
         };
         // the injector may add the attachment to a pod that it has not seen yet
         if named.ours.is_empty() && !named.unknown && !case.assumed && case.plan.is_ok() {
@@ -256,24 +264,26 @@ impl Selection {
     }
 }
 
-/// What comes of all of a pod's attachments: a refusal stops it, two redirections must be equal, one redirects.
-fn together(pod: &Pod, mut cases: Vec<Case>) -> Case {
+/// What comes of all of a pod's attachments: a refusal stops it; of those that redirect the one that has settings of its own counts, and two
+/// of these must be equal.
+fn together(pod: &Pod, mut cases: Vec<(bool, Case)>) -> Case {
+    let redirects = |case: &Case| matches!(case.decided.decision, Decision::Redirect(_));
     let refusal = cases
         .iter()
-        .position(|c| matches!(c.decided.decision, Decision::Refuse(_)));
-    let redirections: Vec<_> = (0..cases.len())
-        .filter(|at| matches!(cases[*at].decided.decision, Decision::Redirect(_)))
-        .collect();
-    let differ = redirections
-        .iter()
-        .any(|at| cases[*at].decided.decision != cases[redirections[0]].decided.decision);
-    if refusal.is_none() && differ {
+        .position(|(_, case)| matches!(case.decided.decision, Decision::Refuse(_)));
+    let mut speaking = (0..cases.len()).filter(|at| cases[*at].0 && redirects(&cases[*at].1));
+    let speaks = speaking.next();
+    let differs = |at: usize| {
+        speaks.is_some_and(|first| cases[at].1.decided.decision != cases[first].1.decided.decision)
+    };
+    if refusal.is_none() && speaking.any(differs) {
         return Case::refused(
             pod,
             Reason::ConflictingAttachment
                 .because("two attachments that the pod names have different settings"),
         );
     }
-    let at = refusal.or(redirections.first().copied()).unwrap_or(0);
-    cases.swap_remove(at)
+    let first = cases.iter().position(|(_, case)| redirects(case));
+    let at = refusal.or(speaks).or(first).unwrap_or(0);
+    cases.swap_remove(at).1
 }

@@ -104,7 +104,7 @@ fn what_an_older_version_made_is_outdated_unless_nothing_of_it_is_left() {
             add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(),
             "Redirected"
         );
-        let record = node.path("run/mesh-optin/attachments/c0ffee.net1.json");
+        let record = node.path("run/mesh-optin/attachments/c0ffee.json");
         let of_version = |format: u32| {
             let mut json: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
             (json["version"], json["format"]) = (json!("0.0.9"), json!(format));

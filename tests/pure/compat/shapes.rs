@@ -57,6 +57,9 @@ fn record() -> Record {
     Record {
         container_id: "c0ffee".into(),
         ifname: "net1".into(),
+        interfaces: vec!["net1".into(), "net2".into()],
+        made: "2026-11-24T08:00:00.5Z".parse().unwrap(),
+        speaks: true,
         netns: "/run/netns/cni-1".into(),
         netns_cookie: 4711,
         namespace: "team-a".into(),
