@@ -12,7 +12,7 @@ use tracing::warn;
 use super::{Agent, events::About, profiles::Chosen};
 use crate::{
     deadline::Deadline,
-    kernel::{Interfaces, KernelError, Netns, Redirects, redirects},
+    kernel::{KernelError, Netns, Network, Redirects, redirects},
     mesh::{Attachment, Decision, decide},
     reason::Reason,
     source::{Found, wire::Bypassing},
@@ -98,7 +98,7 @@ fn unredirected(directory: &Path) -> HashMap<IpAddr, PathBuf> {
             if redirects(deadline)? != Redirects::Nothing {
                 return Ok::<_, KernelError>(Vec::new());
             }
-            Interfaces::open(deadline)?.addresses_of_eth0()
+            Network::open(deadline)?.addresses_of_eth0()
         });
         match looked {
             Ok(addresses) => out.extend(addresses.into_iter().map(|ip| (ip, path.clone()))),

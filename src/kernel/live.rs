@@ -1,6 +1,6 @@
 //! A network namespace's redirection: read, and applied, in either form.
 
-use super::{Interfaces, KernelError, Netns, Nftables, Tools, iptables::Iptables};
+use super::{KernelError, Netns, Network, Nftables, Tools, iptables::Iptables};
 use crate::{
     deadline::Deadline,
     plan::{Form, Plan, Preempting, Rules, State},
@@ -16,7 +16,7 @@ pub enum Carrier<'a> {
 
 /// The redirection of this thread's namespace.
 pub struct Live<'a> {
-    interfaces: &'a Interfaces,
+    network: &'a Network,
     backend: Backend<'a>,
 }
 
@@ -29,7 +29,7 @@ impl<'a> Live<'a> {
     /// `netns` is this thread's.
     pub fn open(
         carrier: &Carrier<'a>,
-        interfaces: &'a Interfaces,
+        network: &'a Network,
         netns: &Netns,
         deadline: Deadline,
     ) -> Result<Self, KernelError> {
@@ -40,10 +40,7 @@ impl<'a> Live<'a> {
                 deadline,
             ),
         };
-        Ok(Self {
-            interfaces,
-            backend,
-        })
+        Ok(Self { network, backend })
     }
 
     /// Its form.
@@ -62,13 +59,13 @@ impl<'a> Live<'a> {
         };
         Ok(State {
             rules,
-            routing: self.interfaces.routing(&plan.routing())?,
+            routing: self.network.routing(&plan.routing())?,
         })
     }
 
     /// What somebody else has put before our rules.
     pub fn in_front(&mut self, plan: &Plan, found: &State) -> Result<Vec<Preempting>, KernelError> {
-        let mut in_front = self.interfaces.policy_rules_in_front(&plan.routing())?;
+        let mut in_front = self.network.policy_rules_in_front(&plan.routing())?;
         in_front.extend(plan.in_front(&found.rules));
         match &mut self.backend {
             Backend::Nftables(nftables) => {
@@ -93,7 +90,7 @@ impl<'a> Live<'a> {
     /// fails, what it has done is undone.
     pub fn apply(&mut self, plan: &Plan, found: &State) -> Result<(), KernelError> {
         let added = self
-            .interfaces
+            .network
             .add_routing(&plan.routing().without(&found.routing), plan.ipv6_in_use)?;
         let applied = match (&mut self.backend, &found.rules) {
             (_, rules) if plan.compare_rules(rules).is_empty() => Ok(()),
@@ -107,7 +104,7 @@ impl<'a> Live<'a> {
         };
         applied.inspect_err(|error| {
             if !matches!(error, KernelError::Overtaken) {
-                self.interfaces.remove_routing(&added);
+                self.network.remove_routing(&added);
             }
         })
     }

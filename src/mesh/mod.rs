@@ -52,3 +52,4 @@ pub use settings::{
 };
 pub use traffic::{Key, TrafficSettings};
 pub use values::Selection;
+pub(crate) use values::comma;

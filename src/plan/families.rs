@@ -1,6 +1,8 @@
+use std::collections::BTreeSet;
+
 use super::{PodNetwork, packet::Family};
 use crate::{
-    mesh::{Intent, IpFamilies},
+    mesh::{IfName, Intent, Interfaces, IpFamilies, comma},
     reason::{Explanation, Reason},
 };
 
@@ -20,7 +22,7 @@ impl Families {
     }
 }
 
-/// Which families are captured: eth0 and the sidecar alone decide, never a secondary network nor the order of a dump.
+/// Which families are captured. An interface more can only add to them.
 pub(super) fn captured(
     intent: &Intent,
     network: &PodNetwork,
@@ -30,15 +32,37 @@ pub(super) fn captured(
     }
     let ipv6 = match intent.ip_families {
         IpFamilies::All => true,
-        IpFamilies::Proxy => intent.dual_stack || !network.ipv4,
+        IpFamilies::Proxy => intent.dual_stack || !network.ipv4 || network.needs_ipv6,
     };
     let mut warnings = Vec::new();
-    if network.ipv6 && !ipv6 {
-        warnings.push(Reason::FamilyNotCaptured.because(
-            "eth0 has an IPv6 address but the sidecar serves IPv4 only: IPv6 bypasses the mesh",
-        ));
+    let bypassing = with_ipv6(intent, network);
+    if !ipv6 && !bypassing.is_empty() {
+        let (names, have) = (
+            comma(&bypassing),
+            if bypassing.len() == 1 { "has" } else { "have" },
+        );
+        warnings.push(Reason::FamilyNotCaptured.because(format!(
+            "{names} {have} an IPv6 address but the sidecar serves IPv4 only: IPv6 bypasses the mesh"
+        )));
     }
     Ok((Families { ipv6 }, warnings))
+}
+
+/// The captured interfaces that have a global IPv6 address.
+fn with_ipv6(intent: &Intent, network: &PodNetwork) -> Vec<IfName> {
+    let is_captured = |name: &&IfName| {
+        let is_primary = intent.interfaces == Interfaces::All || network.primary.contains(*name);
+        is_primary && !intent.exclude_interfaces.contains(*name)
+    };
+    let eth0 = network.ipv6.then(IfName::eth0);
+    let all: BTreeSet<_> = network
+        .with_ipv6
+        .iter()
+        .chain(&eth0)
+        .filter(is_captured)
+        .cloned()
+        .collect();
+    all.into_iter().collect()
 }
 
 #[cfg(test)]
@@ -81,5 +105,28 @@ mod tests {
                 .reason,
             Reason::NoPrimaryInterface
         );
+    }
+
+    #[test]
+    fn every_captured_interface_with_ipv6_is_told_of_and_no_other() {
+        let mut network = network(true, true);
+        network
+            .with_ipv6
+            .extend(["net1", "net2"].map(|n| n.parse().unwrap()));
+        let warned = |annotations: &[(&str, &str)], interfaces| {
+            let intent = Intent {
+                interfaces,
+                ..intent(annotations, &[])
+            };
+            let (_, warnings) = captured(&intent, &network).unwrap();
+            warnings
+                .first()
+                .map(|w| w.cause.split(" an").next().unwrap().to_owned())
+        };
+        let excluded = [("traffic.sidecar.istio.io/excludeInterfaces", "net2,eth0")];
+        assert_eq!(warned(&[], Interfaces::All).unwrap(), "eth0,net1,net2 have");
+        assert_eq!(warned(&excluded, Interfaces::All).unwrap(), "net1 has");
+        assert_eq!(warned(&[], Interfaces::Primary).unwrap(), "eth0 has");
+        assert_eq!(warned(&excluded, Interfaces::Primary), None);
     }
 }

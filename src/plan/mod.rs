@@ -34,13 +34,45 @@ pub struct PodNetwork {
     pub ipv4: bool,
     /// eth0 has a global IPv6 address.
     pub ipv6: bool,
-    /// eth0 and every interface that holds a default route.
+    /// eth0 and every interface that holds the best default route of a family.
     pub primary: BTreeSet<IfName>,
+    /// eth0, or an interface that holds a default route, has a global IPv6 address and no IPv4 address. Version 0.1.0 looked at eth0 alone.
+    #[serde(default)]
+    pub needs_ipv6: bool,
+    /// The interfaces that have a global IPv6 address. Version 0.1.0 looked at eth0 alone.
+    #[serde(default)]
+    pub with_ipv6: BTreeSet<IfName>,
+}
+
+impl PodNetwork {
+    /// Of a pod whose only interface is eth0.
+    pub fn of_eth0(ipv4: bool, ipv6: bool) -> Self {
+        let eth0 = BTreeSet::from([IfName::eth0()]);
+        Self {
+            ipv4,
+            ipv6,
+            needs_ipv6: ipv6 && !ipv4,
+            with_ipv6: if ipv6 { eth0.clone() } else { BTreeSet::new() },
+            primary: eth0,
+        }
+    }
+
+    /// Whether any interface has a global IPv6 address.
+    fn has_ipv6(&self) -> bool {
+        self.ipv6 || !self.with_ipv6.is_empty()
+    }
 }
 
 /// What plans are lowered to. A change that gives another rule, chain, address or route for an Intent gives it another number: then what
 /// an earlier program made is `Outdated`, not `Drifted`. `tests/pure/lowered.rs` keeps what each format is.
-pub const FORMAT: u32 = 1;
+///
+/// 2: the policy rule has priority 100. What 1 was is the same to a comparison, which looks at what comes before the rule.
+pub const FORMAT: u32 = 2;
+
+/// Whether what a program of this format made may be right, though this one would make something else. Of the format before nothing is.
+pub fn may_be_right(format: u32) -> bool {
+    format > FORMAT
+}
 
 /// How a pod's traffic is redirected. Both backends carry out the same plan.
 #[derive(Debug, Clone)]
@@ -49,7 +81,7 @@ pub struct Plan {
     pub intent: Intent,
     /// The captured families.
     pub families: Families,
-    /// eth0 has an IPv6 address. Where it has none, IPv6 may be switched off, or the kernel may have none.
+    /// An interface has an IPv6 address. Where none has, IPv6 may be switched off, or the kernel may have none.
     pub ipv6_in_use: bool,
     /// With `interfaces: Primary`, the interfaces that are not left alone (lo among them).
     pub only_interfaces: Option<BTreeSet<IfName>>,
@@ -77,7 +109,7 @@ impl Plan {
         Ok(Self {
             intent: intent.clone(),
             families,
-            ipv6_in_use: network.ipv6,
+            ipv6_in_use: network.has_ipv6(),
             only_interfaces,
             warnings,
             nftables: OnceLock::new(),
@@ -168,11 +200,7 @@ pub(crate) mod fixtures {
 
     /// A pod network of these families, eth0 its only interface.
     pub(crate) fn network(ipv4: bool, ipv6: bool) -> PodNetwork {
-        PodNetwork {
-            ipv4,
-            ipv6,
-            primary: [IfName::eth0()].into(),
-        }
+        PodNetwork::of_eth0(ipv4, ipv6)
     }
 }
 

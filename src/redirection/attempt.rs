@@ -5,17 +5,17 @@ use super::{
 use jiff::Timestamp;
 
 use crate::{
-    kernel::{Carrier, Interfaces, KernelError, Live, Netns},
+    kernel::{Carrier, KernelError, Live, Netns, Network},
     mesh::Backend,
     node::attachments::{self, Begun, Record},
-    plan::{FORMAT, Form, Plan, PodNetwork, State, summary},
+    plan::{FORMAT, Form, Plan, PodNetwork, State, may_be_right, summary},
     reason::{Explanation, Reason},
 };
 
 /// To make one plan true in the namespace that this thread is in.
 pub(super) struct Attempt<'a> {
     pub(super) netns: &'a Netns,
-    pub(super) interfaces: &'a Interfaces,
+    pub(super) live: &'a Network,
     pub(super) wanted: &'a Redirection<'a>,
     pub(super) plan: &'a Plan,
     pub(super) network: PodNetwork,
@@ -109,7 +109,7 @@ impl Attempt<'_> {
     /// Read, compare, apply, read back. Where something else was faster, an agent that repairs perhaps, looks again.
     fn by(&self, carrier: &Carrier<'_>) -> Result<(Reason, Vec<Explanation>), Failed> {
         const ATTEMPTS: u32 = 5;
-        let mut live = Live::open(carrier, self.interfaces, self.netns, self.wanted.deadline)?;
+        let mut live = Live::open(carrier, self.live, self.netns, self.wanted.deadline)?;
         let record = self.record(live.form());
         for _ in 0..ATTEMPTS {
             let mut found = live.read(self.plan)?;
@@ -149,7 +149,7 @@ impl Attempt<'_> {
     /// Whether what stays was made by a version of this program that plans otherwise: it stays as it is.
     fn is_outdated(&self, found: &State) -> bool {
         self.course == Course::Keep
-            && self.earlier.is_some_and(|e| e.format != FORMAT)
+            && self.earlier.is_some_and(|e| may_be_right(e.format))
             && !self.plan.is_gutted(found)
     }
 

@@ -4,8 +4,7 @@ use super::{
     wanted::{Course, Redirection},
 };
 use crate::{
-    kernel::{Interfaces as KernelInterfaces, Netns, netns::cookie},
-    mesh::Interfaces,
+    kernel::{Netns, Network, netns::cookie},
     node::attachments,
     plan::Plan,
     reason::{Explanation, Reason},
@@ -25,7 +24,7 @@ pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explana
     netns.run(|| {
         let cookie = cookie()?;
         let _alone = lock(cookie, wanted.deadline)?;
-        let interfaces = KernelInterfaces::open(wanted.deadline)?;
+        let live = Network::open(wanted.deadline)?;
         // where it cannot be read the kernel's word counts alone
         let earlier = attachments::get(&wanted.attached.container_id)
             .ok()
@@ -39,12 +38,12 @@ pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explana
         let network = match &earlier {
             // what was there at the first ADD counts: an interface that came later changes nothing
             Some(earlier) if course != Course::Make => earlier.network.clone(),
-            _ => interfaces.pod_network(intent.interfaces == Interfaces::Primary)?,
+            _ => live.pod_network()?,
         };
         let plan = Plan::new(intent, &network)?;
         let attempt = Attempt {
             netns,
-            interfaces: &interfaces,
+            live: &live,
             wanted,
             plan: &plan,
             network,

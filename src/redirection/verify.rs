@@ -1,9 +1,9 @@
 use super::{lock::lock, tools::tools};
 use crate::{
     deadline::Deadline,
-    kernel::{Carrier, Interfaces, Live, Netns, netns::cookie},
+    kernel::{Carrier, Live, Netns, Network, netns::cookie},
     node::attachments::Record,
-    plan::{Difference, FORMAT, Form, Plan, Preempting, State},
+    plan::{Difference, Form, Plan, Preempting, State, may_be_right},
     reason::{Explanation, Reason},
 };
 
@@ -66,7 +66,7 @@ fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) ->
             decides: true,
         }]
     });
-    let outdated = record.format != FORMAT && !plan.is_gutted(found);
+    let outdated = may_be_right(record.format) && !plan.is_gutted(found);
     Findings {
         differences: plan.compare(found),
         in_front,
@@ -93,13 +93,10 @@ fn within<T: Send>(
             return Err(Reason::NetnsInvalid
                 .because("it is not the network namespace of this attachment's ADD"));
         }
-        let interfaces = Interfaces::open(deadline)?;
+        let network = Network::open(deadline)?;
         let carrier = tools.as_ref().map_or(Carrier::Nftables, |tools| {
             Carrier::Iptables(tools, Some(record.backend))
         });
-        work(
-            &mut Live::open(&carrier, &interfaces, netns, deadline)?,
-            &plan,
-        )
+        work(&mut Live::open(&carrier, &network, netns, deadline)?, &plan)
     })
 }

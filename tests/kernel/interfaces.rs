@@ -107,32 +107,6 @@ fn only_interfaces_of_the_start_are_captured_with_primary() {
 }
 
 #[test]
-fn a_second_interface_with_a_default_route_is_primary_too() {
-    on_node(|node| {
-        profile(node, "{interfaces: Primary}");
-        let args = given(node, "defaults");
-        let lab = node.pod("pod", V4_NET1);
-        crate::support::lab::inside(&lab.pod, || {
-            crate::support::run(
-                "ip",
-                &[
-                    "route",
-                    "add",
-                    "default",
-                    "via",
-                    "172.30.0.1",
-                    "metric",
-                    "9",
-                ],
-                "",
-            )
-        });
-        assert_eq!(node.call("ADD", &lab.netns, &args, CONFIG).code, 0);
-        inbound(&lab, &[("172.30.0.5:8080", "pod:15006")]);
-    });
-}
-
-#[test]
 fn a_family_that_the_sidecar_does_not_serve_is_left_alone_and_told() {
     on_node(|node| {
         let args = given(node, "defaults");

@@ -72,7 +72,7 @@ fn forget(node: &Node, lab: &PodLab) {
     inside(&lab.pod, || {
         run("nft", &["flush", "ruleset"], "");
         for family in ["-4", "-6"] {
-            try_run("ip", &[family, "rule", "del", "pref", "32765"], "").ok();
+            try_run("ip", &[family, "rule", "del", "pref", "100"], "").ok();
             try_run("ip", &[family, "route", "flush", "table", "133"], "").ok();
         }
         try_run("ip", &["addr", "del", "::6/128", "dev", "lo"], "").ok();

@@ -17,6 +17,7 @@ mod iptables;
 mod iptables_programs;
 mod killed;
 mod lacking;
+mod networks;
 mod nftables;
 mod plugin;
 mod process;

@@ -9,7 +9,7 @@ use crate::support::{
 use mesh_optin::{
     deadline::Deadline,
     kernel::{KernelError, Nftables},
-    mesh::{IfName, Interfaces, Profile, Selection},
+    mesh::{Interfaces, Profile, Selection},
     plan::{Difference, Form, Plan, PodNetwork, Rules, nft::Table, summary},
 };
 
@@ -18,11 +18,7 @@ fn nftables() -> Nftables {
 }
 
 fn network(ipv6: bool) -> PodNetwork {
-    PodNetwork {
-        ipv4: true,
-        ipv6,
-        primary: [IfName::eth0()].into(),
-    }
+    PodNetwork::of_eth0(true, ipv6)
 }
 
 /// A plan that uses every kind of match.

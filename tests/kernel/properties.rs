@@ -10,8 +10,8 @@ use crate::support::{
 };
 use mesh_optin::{
     deadline::Deadline,
-    kernel::{Carrier, Interfaces as KernelInterfaces, Live, Netns, Tools},
-    mesh::{IfName, Intent, Interfaces, Profile, Selection},
+    kernel::{Carrier, Live, Netns, Network, Tools},
+    mesh::{Intent, Interfaces, Profile, Selection},
     plan::{Plan, PodNetwork, summary},
 };
 use proptest::prelude::*;
@@ -75,7 +75,7 @@ fn carried_out(
     let differences = netns.run(|| {
         run("ip", &["link", "set", "lo", "up"], "");
         let deadline = Deadline::after(Duration::from_secs(20));
-        let interfaces = KernelInterfaces::open(deadline)?;
+        let interfaces = Network::open(deadline)?;
         let mut live = Live::open(carrier, &interfaces, &netns, deadline)?;
         let found = live.read(plan)?;
         live.apply(plan, &found)?;
@@ -129,7 +129,7 @@ proptest! {
         if let Some(gids) = gids {
             intent.outbound.owner_groups.include = Selection::Only(gids);
         }
-        let network = PodNetwork { ipv4: true, ipv6: true, primary: [IfName::eth0()].into() };
+        let network = PodNetwork::of_eth0(true, true);
         let plan = Plan::new(&intent, &network).unwrap();
         let excluded = intent.outbound.exclude_ports.contains(&15002);
         let result = on_node(|node| -> Result<(), String> {

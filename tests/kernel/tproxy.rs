@@ -140,7 +140,7 @@ fn policy_routing_is_the_same_after_a_second_add_and_seen_by_ip() {
         for rules in [&v4, &v6] {
             assert_eq!(
                 rules
-                    .matches("32765:\tfrom all fwmark 0x539 lookup 133")
+                    .matches("100:\tfrom all fwmark 0x539 lookup 133")
                     .count(),
                 1,
                 "{rules}"

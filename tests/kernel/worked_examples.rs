@@ -31,11 +31,7 @@ fn the_nine_worked_examples_load_into_the_rules_that_istio_programs() {
         let pod: Pod = serde_json::from_value(pod).unwrap();
         let namespace: Namespace = serde_json::from_value(namespace).unwrap();
         let has = |v6: bool| example.ips.iter().any(|ip| ip.contains(':') == v6);
-        let network = PodNetwork {
-            ipv4: has(false),
-            ipv6: has(true),
-            primary: ["eth0".parse().unwrap()].into(),
-        };
+        let network = PodNetwork::of_eth0(has(false), has(true));
         let intent = intent_in(&pod, &namespace, &Profile::built_in());
         let plan = Plan::new(&intent, &network).unwrap();
         for (family, expected) in example.expected() {

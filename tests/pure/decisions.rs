@@ -1,7 +1,7 @@
 //! Pods injected by a real Istio: the decision on each, and that its plan is what the pod's interfaces ask for.
 
 use mesh_optin::{
-    mesh::{Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, explain},
+    mesh::{Attachment, Decided, Decision, Namespace, Pod, Profile, explain},
     plan::{Plan, PodNetwork},
     reason::Reason,
 };
@@ -72,11 +72,7 @@ fn every_pod_of_a_real_istio_is_decided_as_documented() {
         let Decision::Redirect(intent) = decided.decision else {
             continue;
         };
-        let network = PodNetwork {
-            ipv4: lab.v4,
-            ipv6: lab.v6,
-            primary: [IfName::eth0()].into(),
-        };
+        let network = PodNetwork::of_eth0(lab.v4, lab.v6);
         assert_eq!(
             Some(Plan::new(&intent, &network).unwrap().families.ipv6),
             captures_ipv6,

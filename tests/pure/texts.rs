@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use mesh_optin::{
-    mesh::{Attachment, Decision, IfName, Namespace, Profile, annotation, decide},
+    mesh::{Attachment, Decision, Namespace, Profile, annotation, decide},
     plan::{
         Plan, PodNetwork,
         ipt::{self, Match, Target},
@@ -79,11 +79,7 @@ fn arbitrary_text_is_an_error_or_a_plan_and_never_a_word_of_a_rule() {
             let Decision::Redirect(intent) = decided.decision else {
                 return Ok(());
             };
-            let network = PodNetwork {
-                ipv4: !v6,
-                ipv6: v6,
-                primary: [IfName::eth0()].into(),
-            };
+            let network = PodNetwork::of_eth0(!v6, v6);
             let Ok(plan) = Plan::new(&intent, &network) else {
                 return Ok(());
             };

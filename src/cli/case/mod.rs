@@ -12,8 +12,8 @@ use crate::{
     cni::PodRef,
     deadline::Deadline,
     mesh::{
-        Attachment, Decided, Decision, IfName, Namespace, Pod, Profile, annotation,
-        assume_injected, explain, governing,
+        Attachment, Decided, Decision, Namespace, Pod, Profile, annotation, assume_injected,
+        explain, governing,
     },
     node::{NodeConfig, profiles},
     plan::{Plan, PodNetwork, packet::Family},
@@ -256,11 +256,7 @@ impl Selection {
             ),
             (families, _) => (families.contains(&Ip::V4), families.contains(&Ip::V6)),
         };
-        PodNetwork {
-            ipv4,
-            ipv6,
-            primary: [IfName::eth0()].into(),
-        }
+        PodNetwork::of_eth0(ipv4, ipv6)
     }
 }
 

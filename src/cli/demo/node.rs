@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    kernel::{Interfaces, KernelError, Nftables},
+    kernel::{KernelError, Nftables, Wiring},
     plan::nft::Table,
 };
 
@@ -32,7 +32,7 @@ const SIDECAR_UID: u32 = 1337;
 
 /// This process as a node.
 pub(super) struct Node {
-    interfaces: Interfaces,
+    interfaces: Wiring,
 }
 
 impl Node {
@@ -41,7 +41,7 @@ impl Node {
         sandbox::end_with_parent()?;
         sandbox::enter_as(0, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
         sandbox::empty_root()?;
-        let interfaces = Interfaces::open(patience())?;
+        let interfaces = Wiring::open(patience())?;
         interfaces.switch_on("lo")?;
         interfaces.configure("lo", IpNet::from(WORLD.ip()))?;
         pod::listen(WORLD, "world".into())?;
@@ -109,7 +109,7 @@ impl Pod {
 }
 
 /// Gives a pod eth0, and a way to the world.
-fn wire(interfaces: &Interfaces, number: u8, process: &PodProcess) -> Result<Ipv4Addr, Failure> {
+fn wire(interfaces: &Wiring, number: u8, process: &PodProcess) -> Result<Ipv4Addr, Failure> {
     let (gateway, address) = (
         Ipv4Addr::new(10, 244, number, 1),
         Ipv4Addr::new(10, 244, number, 2),
@@ -128,7 +128,7 @@ fn wire(interfaces: &Interfaces, number: u8, process: &PodProcess) -> Result<Ipv
     interfaces.add_veth(&name, "eth0", &netns)?;
     interfaces.configure(&name, ours)?;
     netns.run::<_, KernelError>(|| {
-        let inside = Interfaces::open(patience())?;
+        let inside = Wiring::open(patience())?;
         inside.switch_on("lo")?;
         inside.configure("eth0", theirs)?;
         inside.default_route(gateway)

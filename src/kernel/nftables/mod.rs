@@ -4,7 +4,6 @@ mod batch;
 mod decode;
 mod encode;
 mod foreign;
-mod nla;
 mod read;
 mod sets;
 mod socket;

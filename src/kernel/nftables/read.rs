@@ -12,11 +12,11 @@ use netlink_packet_netfilter::{
 
 use super::{
     decode::{RuleText, decode, sets_named},
-    nla::{Attribute, Attributes},
     sets::{Element, Key, Set, Sets},
     socket::{Extent, Object, Socket},
     uapi,
 };
+use crate::kernel::netlink::nla::{Attribute, Attributes};
 use crate::{
     kernel::KernelError,
     plan::nft::{Chain, ChainType, Hook, HookPoint, TABLE, Table},

@@ -5,7 +5,7 @@
 //! | in TPROXY mode the tunnel port (15008) is captured inbound: its exemption is in a chain of nat that nothing jumps to | [`tunnel`]: exempt in mangle as well | HBONE would be wrapped twice |
 //! | in TPROXY mode traffic of virtual interfaces is taken for the pod's inbound, as mangle comes before nat | [`virtual_interfaces`]: mangle leaves them to nat | a virtual machine's outbound must reach the outbound listener |
 //! | a port, network or interface that is listed twice gives two rules, and text is written as it was typed | every value is parsed once and programmed once | a rule more costs time and says nothing; unparsed text can fail half-way or mean something else |
-//! | the policy rule has no priority: each run adds one more | priority 32765, looked for first ([`crate::plan::routing`]) | a repeated ADD must change nothing |
+//! | the policy rule has no priority: each run adds one more | priority 100, looked for first ([`crate::plan::routing`]) | a repeated ADD must change nothing, and the rules of other plugins for their interfaces must not come first |
 //! | IPv6 is programmed iff the first address of any interface is an IPv6 address | eth0 and the sidecar decide ([`crate::plan::Families`]) | a secondary network would switch the mesh off |
 //!
 //! `interfaces: Primary` is no correction: Istio has nothing like it. Its rules stand once for each interface that is not left alone.
@@ -131,7 +131,7 @@ mod tests {
             .routing();
         assert_eq!(
             routing.to_string().lines().next(),
-            Some("IPv4 policy rule 32765: from all fwmark 0x539 lookup 133.")
+            Some("IPv4 policy rule 100: from all fwmark 0x539 lookup 133.")
         );
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::super::packet::{Family, TPROXY_MARK};
-use super::TABLE;
+use super::{PRIORITY, TABLE};
 
 /// One of ours, or something else that was found in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,12 +14,9 @@ pub enum Entry<T> {
     Other(Family, String),
 }
 
-/// `from all fwmark 0x539 lookup 133`
+/// `from all fwmark 0x539 lookup 133`. Which number it has says nothing: what comes before it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PolicyRule {
-    /// Lower comes first.
-    pub priority: u32,
-}
+pub struct PolicyRule;
 
 /// `local default dev lo table 133`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +34,9 @@ impl<T> Entry<T> {
 impl fmt::Display for Entry<PolicyRule> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Ours(_, rule) => write!(
+            Self::Ours(..) => write!(
                 f,
-                "{}: from all fwmark {TPROXY_MARK:#x} lookup {TABLE}",
-                rule.priority
+                "{PRIORITY}: from all fwmark {TPROXY_MARK:#x} lookup {TABLE}"
             ),
             Self::Other(_, what) => f.write_str(what),
         }

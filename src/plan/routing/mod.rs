@@ -14,8 +14,9 @@ pub use self::entry::{Entry, LocalRoute, PolicyRule};
 /// The routing table of packets that are delivered to the sidecar.
 pub const TABLE: u32 = 133;
 
-/// The priority of the policy rule that leads there: fixed, so that it is never there twice.
-pub const PRIORITY: u32 = 32765;
+/// The priority of the policy rule that leads there: before those that other plugins add for their own interfaces, which get 32765 and less.
+/// Version 0.1.0 and istio-cni take one of these.
+pub const PRIORITY: u32 = 100;
 
 /// Addresses, policy rules and routes, planned or found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -50,9 +51,7 @@ impl Routing {
         let families = || plan.families.captured();
         Self {
             addresses,
-            rules: families()
-                .map(|f| Entry::Ours(f, PolicyRule { priority: PRIORITY }))
-                .collect(),
+            rules: families().map(|f| Entry::Ours(f, PolicyRule)).collect(),
             routes: families().map(|f| Entry::Ours(f, LocalRoute)).collect(),
         }
     }
@@ -70,7 +69,7 @@ impl Routing {
         }
     }
 
-    /// All differences from what was found. `ipv6_in_use`: eth0 has an IPv6 address; where it has none, IPv6 may be switched off.
+    /// All differences from what was found. `ipv6_in_use`: an interface has an IPv6 address; where none has, IPv6 may be switched off.
     pub(super) fn compare(&self, found: &Self, ipv6_in_use: bool) -> Vec<Difference> {
         let missing = self.without(found);
         let counts = |family: &Family| ipv6_in_use || *family == Family::Ipv4;
@@ -172,20 +171,23 @@ mod tests {
 
     #[test]
     fn a_rule_twice_another_in_its_place_and_a_missing_one_are_differences() {
-        let ours = |priority| Entry::Ours(Family::Ipv4, PolicyRule { priority });
+        let (ours, other) = (
+            Entry::Ours(Family::Ipv4, PolicyRule),
+            Entry::Other(Family::Ipv4, "5: lookup 133".into()),
+        );
         let planned = Routing {
-            rules: vec![ours(PRIORITY)],
+            rules: vec![ours.clone()],
             ..Routing::default()
         };
         for (found, count) in [
             (vec![], 1),
-            (vec![PRIORITY], 0),
-            (vec![PRIORITY, PRIORITY], 1),
-            (vec![1], 2),
-            (vec![1, PRIORITY], 1),
+            (vec![&ours], 0),
+            (vec![&ours, &ours], 1),
+            (vec![&other], 2),
+            (vec![&other, &ours], 1),
         ] {
             let found = Routing {
-                rules: found.into_iter().map(ours).collect(),
+                rules: found.into_iter().cloned().collect(),
                 ..Routing::default()
             };
             assert_eq!(planned.compare(&found, true).len(), count, "{found:?}");

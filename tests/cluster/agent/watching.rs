@@ -95,7 +95,7 @@ fn a_running_pod_that_nobody_redirected_is_found_and_told() {
 }
 
 #[test]
-fn what_an_older_version_made_is_outdated_unless_nothing_of_it_is_left() {
+fn what_a_newer_version_made_is_outdated_unless_nothing_of_it_is_left() {
     on_agent_s_node(|node| {
         let agent = Agent::start(node, cluster(), "older", &["--audit-period", "1"]).ready();
         let pod = cluster().create_pod_on("older", "defaults", "older");
@@ -107,7 +107,7 @@ fn what_an_older_version_made_is_outdated_unless_nothing_of_it_is_left() {
         let record = node.path("run/mesh-optin/attachments/c0ffee.json");
         let of_version = |format: u32| {
             let mut json: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
-            (json["version"], json["format"]) = (json!("0.0.9"), json!(format));
+            (json["version"], json["format"]) = (json!("another"), json!(format));
             std::fs::write(&record, json.to_string()).unwrap();
         };
         let outcome = |node: &Node| {
@@ -132,9 +132,9 @@ fn what_an_older_version_made_is_outdated_unless_nothing_of_it_is_left() {
         assert_eq!(
             outcome(node),
             ("drifted".to_owned(), Some(5)),
-            "an older program that makes the same rules"
+            "an older program made the same rules"
         );
-        of_version(0);
+        of_version(99);
         assert_eq!(outcome(node), ("outdated".to_owned(), Some(0)));
         agent.reaches(r#"mesh_optin_audited_pods{outcome="outdated"}"#, 1.0);
         nft("flush chain inet mesh-optin output");

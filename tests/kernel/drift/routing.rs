@@ -13,7 +13,7 @@ fn every_change_of_addresses_policy_rules_and_routes_is_found_and_a_repeated_add
                 run("ip", &command.split(' ').collect::<Vec<_>>(), "")
             })
         };
-        let rule = "rule XXX pref 32765 fwmark 0x539 lookup 133";
+        let rule = "rule XXX pref 100 fwmark 0x539 lookup 133";
         // what changes it, what undoes it (empty: a repeated ADD does)
         let mut changes: Vec<(String, String)> =
             vec![("addr del ::6/128 dev lo".into(), String::new())];
@@ -30,16 +30,16 @@ fn every_change_of_addresses_policy_rules_and_routes_is_found_and_a_repeated_add
                 (rule("del"), String::new()),
                 (route("del", &format!("local {all} dev lo")), String::new()),
                 (
-                    rule("add").replace("32765", "32764"),
-                    rule("del").replace("32765", "32764"),
+                    rule("add").replace("100", "99"),
+                    rule("del").replace("100", "99"),
                 ),
                 (
                     rule("add")
                         .replace("0x539", "0x539/0xff")
-                        .replace("32765", "100"),
+                        .replace("100", "98"),
                     rule("del")
                         .replace("0x539", "0x539/0xff")
-                        .replace("32765", "100"),
+                        .replace("100", "98"),
                 ),
                 (
                     format!("{family} rule add pref 7 lookup 200"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use mesh_optin::{
     cni::PodRef,
-    mesh::{IfName, Namespace, Pod, Profile, ProfileOrigin},
+    mesh::{Namespace, Pod, Profile, ProfileOrigin},
     node::{Installed, attachments::Record},
     plan::{FORMAT, Form, PodNetwork},
     reason::Reason,
@@ -66,11 +66,7 @@ fn record() -> Record {
         pod: "web".into(),
         uid: "a4ef3b6e-6fc1-4f6b-8f0c-2a7e2a9c7a01".into(),
         intent: intent_of(&injected(&annotations, &variables), &Profile::built_in()),
-        network: PodNetwork {
-            ipv4: true,
-            ipv6: true,
-            primary: [IfName::eth0()].into(),
-        },
+        network: PodNetwork::of_eth0(true, true),
         backend: Form::Nftables,
         profile: "default".into(),
         version: "0.1.0".into(),

@@ -2,8 +2,7 @@
 
 use mesh_optin::{
     mesh::{
-        Attachment, Decision, IfName, Intent, Interfaces, Key, Namespace, Pod, Profile, Selection,
-        decide,
+        Attachment, Decision, Intent, Interfaces, Key, Namespace, Pod, Profile, Selection, decide,
     },
     plan::{Plan, PodNetwork},
 };
@@ -57,11 +56,7 @@ fn every_setting(with: &[(&str, &str)]) -> Intent {
 
 /// The plans, by name.
 pub(super) fn plans() -> Vec<(String, Plan)> {
-    let network = |ipv4, ipv6| PodNetwork {
-        ipv4,
-        ipv6,
-        primary: [IfName::eth0()].into(),
-    };
+    let network = |ipv4, ipv6| PodNetwork::of_eth0(ipv4, ipv6);
     let plan = |name: &str, intent: &Intent, network: &PodNetwork| {
         (name.to_owned(), Plan::new(intent, network).unwrap())
     };

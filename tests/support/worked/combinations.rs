@@ -166,11 +166,7 @@ pub fn combinations() -> Vec<Combination> {
                     .map(|(_, e)| e)
                     .collect();
                 let intent = intent_of(&injected(&annotations, &env), &Profile::built_in());
-                let network = PodNetwork {
-                    ipv4: true,
-                    ipv6: dual,
-                    primary: [IfName::eth0()].into(),
-                };
+                let network = PodNetwork::of_eth0(true, dual);
                 let plan = Plan::new(&intent, &network).unwrap();
                 assert_eq!(plan.families.ipv6, dual);
                 for family in plan.families.captured() {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{Loaded, Reader, is_r1, pad};
+use crate::kernel::netlink::nla::Attributes;
 use crate::{
     kernel::nftables::{
         encode::{
@@ -12,7 +13,6 @@ use crate::{
             NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, address_field, ct_state_bits,
             port_offset,
         },
-        nla::Attributes,
         read::value,
         sets::{Element, Key, Set, networks},
         uapi::{bitwise, compare, lookup, meta_key, operator, payload},

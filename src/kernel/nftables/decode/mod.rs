@@ -10,11 +10,11 @@ mod statements;
 pub(super) use self::statements::Verdict;
 
 use super::{
-    nla::Attributes,
     sets::Sets,
     socket::Object,
     uapi::{self, expression, lookup, register::R1},
 };
+use crate::kernel::netlink::nla::{Attribute, Attributes};
 use crate::plan::{
     nft::{Match, Rule, Statement},
     packet::{Direction, Family, Side},
@@ -169,7 +169,7 @@ impl Reader<'_> {
 }
 
 /// Whether an attribute names register 1.
-fn is_r1(attribute: super::nla::Attribute<'_>) -> bool {
+fn is_r1(attribute: Attribute<'_>) -> bool {
     attribute.number() == Some(R1)
 }
 

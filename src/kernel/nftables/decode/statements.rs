@@ -1,10 +1,10 @@
 //! What a rule does, as far as it is one of ours.
 
 use super::{Loaded, Reader, is_r1, pad};
+use crate::kernel::netlink::nla::{Attribute, Attributes};
 use crate::{
     kernel::nftables::{
         encode::{NFT_CT_MARK, NFT_CT_STATE, NFT_CT_ZONE, nfproto},
-        nla::{Attribute, Attributes},
         read::value,
         uapi::{code, ct, data, immediate, meta, meta_key, redir, register, tproxy, verdict},
     },

@@ -7,11 +7,9 @@ use netlink_packet_netfilter::nftables::{
     SetFlags, SetMessage,
 };
 
-use super::super::{
-    nla::{self, NLA_F_NESTED},
-    sets::{Element, KeyType},
-};
+use super::super::sets::{Element, KeyType};
 use super::*;
+use crate::kernel::netlink::nla::{self, NLA_F_NESTED};
 use crate::plan::{
     nft::TABLE,
     packet::{CtState, Family, Side},

@@ -3,17 +3,17 @@
 
 /// An attribute: its kind, without the flags there, and its payload.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attribute<'a> {
-    pub(super) kind: u16,
-    pub(super) payload: &'a [u8],
+pub(in crate::kernel) struct Attribute<'a> {
+    pub(in crate::kernel) kind: u16,
+    pub(in crate::kernel) payload: &'a [u8],
 }
 
 /// Attributes in a row. What cannot be one ends them as an attribute of [`BROKEN`], which no reader knows.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Attributes<'a>(pub(super) &'a [u8]);
+pub(in crate::kernel) struct Attributes<'a>(pub(in crate::kernel) &'a [u8]);
 
 /// A kind that there is not.
-pub(super) const BROKEN: u16 = u16::MAX;
+pub(in crate::kernel) const BROKEN: u16 = u16::MAX;
 /// `NLA_F_NESTED | NLA_F_NET_BYTEORDER`
 const FLAGS: u16 = 0xc000;
 /// Length and kind.
@@ -44,61 +44,66 @@ impl<'a> Iterator for Attributes<'a> {
 
 impl<'a> Attributes<'a> {
     /// The first of this kind.
-    pub(super) fn find(mut self, kind: u16) -> Option<Attribute<'a>> {
+    pub(in crate::kernel) fn find(mut self, kind: u16) -> Option<Attribute<'a>> {
         Iterator::find(&mut self, |a| a.kind == kind)
     }
 
     /// The number in the first of this kind.
-    pub(super) fn number(self, kind: u16) -> Option<u32> {
+    pub(in crate::kernel) fn number(self, kind: u16) -> Option<u32> {
         self.find(kind)?.number()
     }
 
     /// The text in the first of this kind.
-    pub(super) fn text(self, kind: u16) -> Option<&'a str> {
+    pub(in crate::kernel) fn text(self, kind: u16) -> Option<&'a str> {
         self.find(kind)?.text()
     }
 
     /// What is in the first of this kind.
-    pub(super) fn nested(self, kind: u16) -> Option<Self> {
+    pub(in crate::kernel) fn nested(self, kind: u16) -> Option<Self> {
         Some(self.find(kind)?.nested())
     }
 }
 
 impl<'a> Attribute<'a> {
     /// 32 bits in network order, as nf_tables writes numbers.
-    pub(super) fn number(self) -> Option<u32> {
+    pub(in crate::kernel) fn number(self) -> Option<u32> {
         Some(u32::from_be_bytes(self.payload.try_into().ok()?))
     }
 
+    /// 32 bits in the machine's order, as rtnetlink writes numbers.
+    pub(in crate::kernel) fn native(self) -> Option<u32> {
+        Some(u32::from_ne_bytes(self.payload.try_into().ok()?))
+    }
+
     /// Text up to its NUL.
-    pub(super) fn text(self) -> Option<&'a str> {
+    pub(in crate::kernel) fn text(self) -> Option<&'a str> {
         let end = self.payload.iter().position(|b| *b == 0);
         std::str::from_utf8(&self.payload[..end.unwrap_or(self.payload.len())]).ok()
     }
 
     /// The attributes in it.
-    pub(super) fn nested(self) -> Attributes<'a> {
+    pub(in crate::kernel) fn nested(self) -> Attributes<'a> {
         Attributes(self.payload)
     }
 }
 
 /// `NLA_F_NESTED`: the payload is attributes.
-pub(super) const NLA_F_NESTED: u16 = 0x8000;
+pub(in crate::kernel) const NLA_F_NESTED: u16 = 0x8000;
 
 /// How many bytes an attribute with such a payload takes, with its padding.
-pub(super) fn nested(payload: usize) -> usize {
+pub(in crate::kernel) fn nested(payload: usize) -> usize {
     HEADER + payload.next_multiple_of(4)
 }
 
 /// Begins an attribute; as much as it is to hold follows.
-pub(super) fn begin(into: &mut Vec<u8>, kind: u16, payload: usize) {
+pub(in crate::kernel) fn begin(into: &mut Vec<u8>, kind: u16, payload: usize) {
     let length = u16::try_from(HEADER + payload).unwrap_or(u16::MAX);
     let ([a, b], [c, d]) = (length.to_ne_bytes(), kind.to_ne_bytes());
     into.extend_from_slice(&[a, b, c, d]);
 }
 
 /// Writes an attribute.
-pub(super) fn put(into: &mut Vec<u8>, kind: u16, payload: &[u8]) {
+pub(in crate::kernel) fn put(into: &mut Vec<u8>, kind: u16, payload: &[u8]) {
     begin(into, kind, payload.len());
     into.extend_from_slice(payload);
     into.resize(into.len().next_multiple_of(4), 0);

@@ -1,0 +1,68 @@
+//! Numbers of linux/rtnetlink.h and its neighbours.
+
+/// `RTM_*`
+pub(in crate::kernel) mod kind {
+    pub(in crate::kernel) const NEW_LINK: u16 = 16;
+    pub(in crate::kernel) const GET_LINK: u16 = 18;
+    pub(in crate::kernel) const NEW_ADDRESS: u16 = 20;
+    pub(in crate::kernel) const DELETE_ADDRESS: u16 = 21;
+    pub(in crate::kernel) const GET_ADDRESS: u16 = 22;
+    pub(in crate::kernel) const NEW_ROUTE: u16 = 24;
+    pub(in crate::kernel) const DELETE_ROUTE: u16 = 25;
+    pub(in crate::kernel) const GET_ROUTE: u16 = 26;
+    pub(in crate::kernel) const NEW_RULE: u16 = 32;
+    pub(in crate::kernel) const DELETE_RULE: u16 = 33;
+    pub(in crate::kernel) const GET_RULE: u16 = 34;
+}
+
+/// `IFLA_*`
+pub(in crate::kernel) mod link {
+    pub(in crate::kernel) const NAME: u16 = 3;
+}
+
+/// `IFA_*`
+pub(in crate::kernel) mod address {
+    pub(in crate::kernel) const ADDRESS: u16 = 1;
+    pub(in crate::kernel) const LOCAL: u16 = 2;
+}
+
+/// `RTA_*`
+pub(in crate::kernel) mod route {
+    pub(in crate::kernel) const OUT: u16 = 4;
+    pub(in crate::kernel) const PRIORITY: u16 = 6;
+    pub(in crate::kernel) const METRICS: u16 = 8;
+    pub(in crate::kernel) const MULTIPATH: u16 = 9;
+    pub(in crate::kernel) const CACHE_INFO: u16 = 12;
+    pub(in crate::kernel) const TABLE: u16 = 15;
+    pub(in crate::kernel) const PREFERENCE: u16 = 20;
+}
+
+/// `FRA_*`
+pub(in crate::kernel) mod rule {
+    pub(in crate::kernel) const PRIORITY: u16 = 6;
+    pub(in crate::kernel) const MARK: u16 = 10;
+    pub(in crate::kernel) const SUPPRESS_PREFIX_LENGTH: u16 = 14;
+    pub(in crate::kernel) const TABLE: u16 = 15;
+    pub(in crate::kernel) const MASK: u16 = 16;
+    pub(in crate::kernel) const PROTOCOL: u16 = 21;
+}
+
+/// `RTN_*`
+pub(in crate::kernel) const UNICAST: u8 = 1;
+pub(in crate::kernel) const LOCAL: u8 = 2;
+/// `FR_ACT_TO_TBL`
+pub(in crate::kernel) const TO_TABLE: u8 = 1;
+/// `RTPROT_*`
+pub(in crate::kernel) const BOOT: u8 = 3;
+pub(in crate::kernel) const BY_ADVERTISEMENT: u8 = 9;
+/// `RT_SCOPE_*`
+pub(in crate::kernel) const EVERYWHERE: u8 = 0;
+pub(in crate::kernel) const HOST: u8 = 254;
+/// `RT_TABLE_*`
+pub(in crate::kernel) const TABLE_MAIN: u32 = 254;
+pub(in crate::kernel) const TABLE_LOCAL: u32 = 255;
+/// The kernel gives it to `lo` in every namespace.
+pub(in crate::kernel) const LO: u32 = 1;
+/// `AF_INET` and `AF_INET6`
+pub(in crate::kernel) const IPV4: u8 = 2;
+pub(in crate::kernel) const IPV6: u8 = 10;

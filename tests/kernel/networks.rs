@@ -1,0 +1,243 @@
+//! Real connections in networks as secondary CNI plugins leave them: which interfaces and families are captured, and whose rules come first.
+
+use crate::support::{
+    lab::{APP, CONFIG, Call, Node, PodLab, PodNet, V4, V4_NET1, V6, inside, on_node},
+    landings::{inbound, outbound, profile},
+    pods::{given, given_with},
+    run,
+};
+
+/// IPv4 and IPv6 on net1, as a macvlan network may have them.
+const NET1: PodNet = PodNet { net1: true, ..V4 };
+
+/// Commands of `ip` in the pod.
+fn ip(lab: &PodLab, commands: &[&str]) {
+    for command in commands {
+        let args: Vec<_> = command.split(' ').collect();
+        inside(&lab.pod, || run("ip", &args, ""));
+    }
+}
+
+/// What the sbr plugin does for a macvlan interface: its own table for what comes from its address.
+const SBR: [&str; 2] = [
+    "route add default via 172.30.0.1 dev net1 table 100",
+    "rule add from 172.30.0.5 lookup 100",
+];
+
+fn add(node: &Node, lab: &PodLab, args: &str) -> Call {
+    let call = node.call("ADD", &lab.netns, args, CONFIG);
+    assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+    call
+}
+
+#[test]
+fn a_default_route_of_another_table_or_of_a_router_s_advertisement_makes_no_interface_primary() {
+    let advertised = ["-6 route add default via fd00:30::1 dev net1 proto ra metric 1024"];
+    let worse = ["route add default via 172.30.0.1 dev net1 metric 9"];
+    for routes in [&SBR[..], &advertised, &worse] {
+        on_node(|node| {
+            profile(node, "{interfaces: Primary}");
+            let args = given(node, "defaults");
+            let lab = node.pod("pod", NET1);
+            ip(&lab, routes);
+            add(node, &lab, &args);
+            inbound(
+                &lab,
+                &[
+                    ("172.30.0.5:8080", "pod:8080"),
+                    ("10.244.0.5:8080", "pod:15006"),
+                ],
+            );
+        });
+    }
+}
+
+#[test]
+fn the_holder_of_the_default_route_is_primary_and_so_is_eth0() {
+    on_node(|node| {
+        profile(node, "{interfaces: Primary}");
+        let args = given(node, "defaults");
+        let lab = node.pod("pod", V4_NET1);
+        // as Multus does for `default-route`
+        ip(&lab, &["route replace default via 172.30.0.1 dev net1"]);
+        add(node, &lab, &args);
+        inbound(
+            &lab,
+            &[
+                ("172.30.0.5:8080", "pod:15006"),
+                ("10.244.0.5:8080", "pod:15006"),
+            ],
+        );
+    });
+}
+
+#[test]
+fn with_sbr_what_tproxy_marks_goes_to_the_sidecar_and_not_out_of_the_secondary_interface() {
+    on_node(|node| {
+        let tproxy = [("sidecar.istio.io/interceptionMode", "TPROXY")];
+        let env = [("ISTIO_META_INTERCEPTION_MODE", "TPROXY")];
+        let args = given_with(node, "tproxy", &tproxy, &env);
+        let lab = node.pod("pod", V4_NET1);
+        ip(&lab, &SBR);
+        let call = add(node, &lab, &args);
+        assert!(!call.stderr.contains("Preempted"), "{call:?}");
+        inbound(
+            &lab,
+            &[
+                ("172.30.0.5:8080", "pod:15006"),
+                ("10.244.0.5:8080", "pod:15006"),
+            ],
+        );
+        let route = inside(&lab.pod, || {
+            run(
+                "ip",
+                &[
+                    "route",
+                    "get",
+                    "192.0.2.9",
+                    "from",
+                    "172.30.0.5",
+                    "mark",
+                    "0x539",
+                ],
+                "",
+            )
+        });
+        assert!(
+            route.starts_with("local 192.0.2.9 from 172.30.0.5 dev lo table 133"),
+            "{route}"
+        );
+        // what comes before ours is told of, wherever its number is
+        assert_eq!(node.call("CHECK", &lab.netns, &args, CONFIG).stderr, "");
+        ip(&lab, &["rule add pref 7 from 172.30.0.5 lookup 100"]);
+        let check = node.call("CHECK", &lab.netns, &args, CONFIG);
+        assert!(
+            check.stderr.contains("Preempted: IPv4 policy rules"),
+            "{check:?}"
+        );
+    });
+}
+
+#[test]
+fn a_secondary_network_of_ipv6_alone_is_told_of_and_with_the_default_route_captured() {
+    let alone = "addr del 172.30.0.5/24 dev net1";
+    on_node(|node| {
+        let args = given(node, "defaults");
+        let lab = node.pod("pod", NET1);
+        ip(&lab, &[alone]);
+        let call = add(node, &lab, &args);
+        assert!(
+            call.stderr
+                .contains("FamilyNotCaptured: net1 has an IPv6 address"),
+            "{call:?}"
+        );
+        outbound(
+            &lab,
+            &[
+                (APP, "93.184.216.34:80", "pod:15001"),
+                (APP, "[fd00:30::1]:80", "world:80"),
+            ],
+        );
+    });
+    on_node(|node| {
+        let args = given(node, "defaults");
+        let lab = node.pod("pod", NET1);
+        ip(
+            &lab,
+            &[alone, "-6 route replace default via fd00:30::1 dev net1"],
+        );
+        let call = add(node, &lab, &args);
+        assert!(!call.stderr.contains("FamilyNotCaptured"), "{call:?}");
+        outbound(
+            &lab,
+            &[
+                (APP, "93.184.216.34:80", "pod:15001"),
+                (APP, "[2606:2800::1]:80", "pod:15001"),
+            ],
+        );
+        inbound(&lab, &[("[fd00:30::5]:8080", "pod:15006")]);
+    });
+}
+
+#[test]
+fn a_tenant_s_ipv4_interface_with_the_default_route_leaves_an_ipv6_only_pod_captured() {
+    on_node(|node| {
+        let args = given(node, "ipv6-only");
+        let lab = node.pod("pod", PodNet { net1: true, ..V6 });
+        ip(
+            &lab,
+            &[
+                "-6 addr del fd00:30::5/64 dev net1",
+                "route replace default via 172.30.0.1 dev net1",
+            ],
+        );
+        add(node, &lab, &args);
+        outbound(
+            &lab,
+            &[
+                (APP, "[2606:2800::1]:80", "pod:15001"),
+                (APP, "172.30.0.1:80", "pod:15001"),
+            ],
+        );
+        inbound(
+            &lab,
+            &[
+                ("[fd00:244::5]:8080", "pod:15006"),
+                ("172.30.0.5:8080", "pod:15006"),
+            ],
+        );
+    });
+}
+
+/// OVN-Kubernetes leaves eth0 on the default network, and gives the pod of a primary user-defined network ovn-udn1 with the default routes
+/// (go-controller/pkg/cni/helper_linux.go and pkg/util/multi_network.go of ovn-kubernetes).
+fn primary_user_defined_network(lab: &PodLab, addresses: &[&str]) {
+    let mut commands = vec![
+        "link set net1 down",
+        "link set net1 name ovn-udn1",
+        "link set ovn-udn1 up",
+    ];
+    commands.extend(addresses);
+    commands.push("route del default");
+    ip(lab, &commands);
+}
+
+#[test]
+fn the_families_of_a_primary_user_defined_network_count_as_eth0_s_do() {
+    on_node(|node| {
+        let args = given(node, "defaults");
+        let lab = node.pod("pod", NET1);
+        let v6 = [
+            "addr del 172.30.0.5/24 dev ovn-udn1",
+            "-6 addr replace fd00:30::5/64 dev ovn-udn1 nodad",
+            "-6 route replace default via fd00:30::1 dev ovn-udn1",
+        ];
+        primary_user_defined_network(&lab, &v6);
+        add(node, &lab, &args);
+        outbound(&lab, &[(APP, "[2606:2800::1]:80", "pod:15001")]);
+        inbound(
+            &lab,
+            &[
+                ("[fd00:30::5]:8080", "pod:15006"),
+                ("10.244.0.5:8080", "pod:15006"),
+            ],
+        );
+    });
+    on_node(|node| {
+        let args = given(node, "defaults");
+        let lab = node.pod("pod", NET1);
+        let both = [
+            "-6 addr replace fd00:30::5/64 dev ovn-udn1 nodad",
+            "-6 route replace default via fd00:30::1 dev ovn-udn1",
+        ];
+        primary_user_defined_network(&lab, &both);
+        ip(&lab, &["route replace default via 172.30.0.1 dev ovn-udn1"]);
+        let call = add(node, &lab, &args);
+        assert!(
+            call.stderr
+                .contains("FamilyNotCaptured: ovn-udn1 has an IPv6 address"),
+            "{call:?}"
+        );
+        inbound(&lab, &[("172.30.0.5:8080", "pod:15006")]);
+    });
+}
