@@ -3,6 +3,7 @@
 mod add;
 mod check;
 mod del;
+mod memory;
 mod watchdog;
 
 use std::{
@@ -29,6 +30,7 @@ const INCOMPATIBLE: u32 = 1;
 /// Answers one call: reads stdin, writes the answer to stdout, gives the exit code. Any failure, a panic among them, is a CNI error;
 /// DEL always succeeds.
 pub fn run(environment: &Environment) -> ExitCode {
+    memory::prepare();
     let command = environment
         .command
         .to_str()

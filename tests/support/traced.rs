@@ -105,6 +105,17 @@ pub fn opened_by_a_del(node: &Node, netns: &str) -> Vec<String> {
 }
 
 impl Traced {
+    /// How many system calls all threads made.
+    pub fn count(&self) -> usize {
+        let is_call = |line: &&String| {
+            let call = line
+                .split_once(' ')
+                .map_or("", |(_, call)| call.trim_start());
+            !line.starts_with(' ') && call.starts_with(|c: char| c.is_ascii_lowercase())
+        };
+        self.lines.iter().filter(is_call).count()
+    }
+
     /// How often the busiest thread made each system call.
     pub fn calls(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::<(&str, &str), usize>::new();

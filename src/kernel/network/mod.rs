@@ -133,9 +133,13 @@ impl Network {
         what: &str,
         errno: Errno,
     ) -> Result<Vec<T>, KernelError> {
-        match KernelError::of_errno(format!("listing {what} of {family}"), errno) {
-            KernelError::Unsupported { .. } if family == Family::Ipv6 => Ok(Vec::new()),
-            error => Err(error),
+        let error = KernelError::of_errno(format!("listing {what} of {family}"), errno);
+        let has_no_ipv6 =
+            family == Family::Ipv6 && matches!(error, KernelError::Unsupported { .. });
+        if has_no_ipv6 {
+            Ok(Vec::new())
+        } else {
+            Err(error)
         }
     }
 

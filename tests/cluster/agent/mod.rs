@@ -2,6 +2,7 @@
 
 mod absence;
 mod answering;
+mod cost;
 mod installing;
 mod older;
 mod profiles;

@@ -5,16 +5,7 @@ use super::*;
 impl Node {
     /// A CNI call as Multus makes it.
     pub fn call(&self, verb: &str, netns: &str, cni_args: &str, config: &str) -> Call {
-        self.call_with(
-            verb,
-            &[
-                ("CNI_NETNS", netns),
-                ("CNI_ARGS", cni_args),
-                ("CNI_CONTAINERID", "c0ffee"),
-                ("CNI_IFNAME", "net1"),
-            ],
-            config.as_bytes(),
-        )
+        self.call_with(verb, &call_env(netns, cni_args), config.as_bytes())
     }
 
     /// A CNI call with exactly this environment.
@@ -33,6 +24,16 @@ impl Node {
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin).ok();
         Call::of(child.wait_with_output().unwrap())
     }
+}
+
+/// The environment of a call for the first interface of a sandbox.
+pub fn call_env<'a>(netns: &'a str, cni_args: &'a str) -> [(&'static str, &'a str); 4] {
+    [
+        ("CNI_NETNS", netns),
+        ("CNI_ARGS", cni_args),
+        ("CNI_CONTAINERID", "c0ffee"),
+        ("CNI_IFNAME", "net1"),
+    ]
 }
 
 /// What a call gave.

@@ -20,7 +20,7 @@ use std::{
 };
 
 pub use self::{
-    call::Call,
+    call::{Call, call_env},
     network::{PodLab, inside, validation_probe},
 };
 
