@@ -158,5 +158,6 @@ fn legacy_tables() -> Option<Preempting> {
         place: "iptables-legacy".into(),
         rule,
         decides: true,
+        stops: false,
     })
 }

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, sync::OnceLock};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use self::packet::Family;
+use self::packet::{Family, Protocol};
 pub use self::{
     compare::{Difference, summary},
     families::Families,
@@ -129,6 +129,23 @@ impl Plan {
     /// What is needed beside the rules.
     pub fn routing(&self) -> Routing {
         Routing::of(self)
+    }
+
+    /// Whether packets of this interface may be captured.
+    pub fn sees_interface(&self, name: &str) -> bool {
+        let is_only = |only: &BTreeSet<IfName>| only.iter().any(|n| n.as_str() == name);
+        let is_excluded = self
+            .intent
+            .exclude_interfaces
+            .iter()
+            .any(|n| n.as_str() == name);
+        !is_excluded && self.only_interfaces.as_ref().is_none_or(is_only)
+    }
+
+    /// Whether packets of this protocol, as IP numbers it, may be captured: TCP, and UDP for DNS.
+    pub fn sees_protocol(&self, number: u8) -> bool {
+        let is = |protocol: Protocol| number == protocol.number();
+        is(Protocol::Tcp) || (is(Protocol::Udp) && self.intent.dns_capture)
     }
 
     /// What is captured and who bypasses, in sentences.

@@ -70,6 +70,14 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// As IP numbers it.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+        }
+    }
+
     /// As nftables and iptables write it.
     pub const fn as_str(self) -> &'static str {
         match self {

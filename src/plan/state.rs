@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{Difference, Plan, Routing, compare, ipt, nft, packet::Family};
-use crate::{mesh::InterceptionMode, words::words};
+use crate::words::words;
 
 words! {
     /// What carries the rules.
@@ -64,13 +64,10 @@ impl Plan {
     pub fn in_front(&self, found: &Rules) -> Vec<Preempting> {
         match found {
             Rules::Nftables(_) => Vec::new(),
-            Rules::Iptables(families) => {
-                let marks = self.intent.mode == InterceptionMode::Tproxy;
-                families
-                    .iter()
-                    .flat_map(|found| ipt::in_front(&self.iptables(found.family), found, marks))
-                    .collect()
-            }
+            Rules::Iptables(families) => families
+                .iter()
+                .flat_map(|found| ipt::in_front(self, &self.iptables(found.family), found))
+                .collect(),
         }
     }
 
@@ -128,6 +125,9 @@ pub struct Preempting {
     pub rule: String,
     /// It keeps packets from our rules, or changes them; otherwise they go on to ours.
     pub decides: bool,
+    /// It does so to captured packets, as far as can be told: a new pod must not start.
+    #[serde(skip)]
+    pub stops: bool,
 }
 
 impl fmt::Display for Preempting {

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use crate::{
     kernel::{Carrier, KernelError, Live, Netns, Network},
-    mesh::Backend,
+    mesh::{Backend, PreemptedPolicy},
     node::attachments::{self, Begun, Record},
     plan::{FORMAT, Form, Plan, PodNetwork, State, may_be_right, summary},
     reason::{Explanation, Reason},
@@ -113,20 +113,14 @@ impl Attempt<'_> {
         let record = self.record(live.form());
         for _ in 0..ATTEMPTS {
             let mut found = live.read(self.plan)?;
-            let mut warnings = Vec::new();
+            // with iptables what comes before ours is known when ours are there
+            let known = (live.form() == Form::Nftables).then(|| self.in_front(&mut live, &found));
+            let mut warnings = known.transpose()?.unwrap_or_default();
             let differences = self.plan.compare(&found);
             let already = self.plan.compare_rules(&found.rules).is_empty();
-            if differences.is_empty() || self.is_outdated(&found) {
-                let mut done = Record {
-                    done: true,
-                    ..record.clone()
-                };
-                if let Some(earlier) = self.earlier.filter(|_| self.course == Course::Keep) {
-                    (done.format, done.version) = (earlier.format, earlier.version.clone());
-                }
-                if self.earlier != Some(&done) {
-                    done.write()?;
-                }
+            let is_outdated = !differences.is_empty() && self.is_outdated(&found);
+            if differences.is_empty() || is_outdated {
+                self.keep(&record)?;
                 warnings.extend(summary(&differences).map(|what| Reason::Outdated.because(what)));
             } else {
                 self.no_conflict(&found)?;
@@ -135,15 +129,33 @@ impl Attempt<'_> {
                     made => found = made?,
                 }
             }
-            let reason = if already || !warnings.is_empty() {
+            if live.form() != Form::Nftables {
+                warnings.extend(self.in_front(&mut live, &found)?);
+            }
+            let reason = if already || is_outdated {
                 Reason::AlreadyRedirected
             } else {
                 Reason::Redirected
             };
-            warnings.extend(self.in_front(&mut live, &found));
             return Ok((reason, warnings));
         }
         Err(KernelError::Overtaken.into())
+    }
+
+    /// Notes that what is there is right, as what made it.
+    fn keep(&self, record: &Record) -> Result<(), Explanation> {
+        let mut done = Record {
+            done: true,
+            ..record.clone()
+        };
+        if let Some(earlier) = self.earlier.filter(|_| self.course == Course::Keep) {
+            (done.format, done.version) = (earlier.format, earlier.version.clone());
+        }
+        if self.earlier == Some(&done) {
+            Ok(())
+        } else {
+            done.write()
+        }
     }
 
     /// Whether what stays was made by a version of this program that plans otherwise: it stays as it is.
@@ -165,14 +177,41 @@ impl Attempt<'_> {
         }
     }
 
-    /// A warning where somebody else's rules come before ours, or cannot be told: ours are in place.
-    fn in_front(&self, live: &mut Live<'_>, found: &State) -> Option<Explanation> {
-        match live.in_front(self.plan, found) {
-            Ok(in_front) => summary(&in_front).map(|what| Reason::Preempted.because(what)),
-            Err(error) => Some(Reason::Preempted.because(format!(
-                "what comes before the redirection cannot be told: {error}"
-            ))),
+    /// A warning where foreign rules come before ours, or cannot be told. Where they decide nothing of the pod runs yet, and it must not:
+    /// unless the profile says so, or it has run before.
+    fn in_front(
+        &self,
+        live: &mut Live<'_>,
+        found: &State,
+    ) -> Result<Vec<Explanation>, Explanation> {
+        const ATTEMPTS: usize = 3;
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match live.in_front(self.plan, found) {
+                Err(error) => last = Some(error),
+                Ok(in_front) => {
+                    let deciding: Vec<_> = in_front.iter().filter(|p| p.stops).collect();
+                    let refuses =
+                        self.wanted.profile.spec.redirect.preempted == PreemptedPolicy::Refuse;
+                    if refuses
+                        && !self.wanted.pod.has_run()
+                        && let Some(what) = summary(&deciding)
+                    {
+                        return Err(Reason::Preempted.because(what));
+                    }
+                    return Ok(summary(&in_front)
+                        .map(|what| Reason::Preempted.because(what))
+                        .into_iter()
+                        .collect());
+                }
+            }
         }
+        let cause =
+            last.map(|error| format!("what comes before the redirection cannot be told: {error}"));
+        Ok(cause
+            .map(|cause| Reason::Preempted.because(cause))
+            .into_iter()
+            .collect())
     }
 
     /// Rules that are there already are the planned ones, or what an ADD that was killed left of them.

@@ -64,6 +64,7 @@ fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) ->
             place: "what comes before our rules".into(),
             rule: error.to_string(),
             decides: true,
+            stops: false,
         }]
     });
     let outdated = may_be_right(record.format) && !plan.is_gutted(found);

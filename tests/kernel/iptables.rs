@@ -155,6 +155,7 @@ fn somebody_else_s_rule_that_equals_one_of_ours_stays_somebody_else_s() {
             });
             let add = node.call("ADD", &lab.netns, &args, CONFIG);
             assert_eq!(add.code, 0, "{variant}: {add:?}");
+            // it is of an interface that is not captured: it stops nothing
             assert!(add.stderr.contains("Preempted"), "{add:?}");
             let save = inside(&lab.pod, || {
                 run(&format!("iptables-{variant}-save"), &["-t", "nat"], "")

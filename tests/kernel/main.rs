@@ -20,6 +20,7 @@ mod lacking;
 mod networks;
 mod nftables;
 mod plugin;
+mod preempted;
 mod process;
 mod properties;
 mod records;

@@ -45,7 +45,8 @@ pub(super) enum Policy {
     Ours(Entry<PolicyRule>),
     /// The kernel's own first rule.
     Local,
-    Foreign(String),
+    /// By its priority.
+    Foreign(u32, String),
 }
 
 impl Policy {
@@ -86,7 +87,7 @@ impl Policy {
                 (false, true) if table == uapi::TABLE_LOCAL && mark.is_none() => Self::Local,
                 // the kernel's own last rules
                 (false, true) if mark.is_none() && priority >= LAST => Self::Local,
-                (false, _) => Self::Foreign(text()),
+                (false, _) => Self::Foreign(priority, text()),
             },
         )
     }

@@ -15,7 +15,7 @@ use crate::{
     plan::{
         Preempting, Routing,
         packet::Family,
-        routing::{Entry, TABLE},
+        routing::{Entry, PRIORITY, TABLE},
     },
 };
 
@@ -33,7 +33,7 @@ impl Network {
         for family in planned.rules.iter().map(Entry::family) {
             let ours = |policy| match policy {
                 Policy::Ours(entry) => Some(entry),
-                Policy::Local | Policy::Foreign(_) => None,
+                Policy::Local | Policy::Foreign(..) => None,
             };
             match self.policies(family) {
                 Ok(policies) => found.rules.extend(policies.into_iter().filter_map(ours)),
@@ -57,7 +57,7 @@ impl Network {
         Ok(found)
     }
 
-    /// Foreign policy rules that come before ours; where ours is missing, none.
+    /// Foreign policy rules that come before ours, or will where ours is missing.
     pub fn policy_rules_in_front(&self, planned: &Routing) -> Result<Vec<Preempting>, KernelError> {
         let mut out = Vec::new();
         for family in planned.rules.iter().map(Entry::family) {
@@ -65,12 +65,16 @@ impl Network {
             let ours = policies
                 .iter()
                 .position(|p| matches!(p, Policy::Ours(Entry::Ours(..))));
-            for policy in &policies[..ours.unwrap_or_default()] {
-                if let Policy::Foreign(rule) = policy {
+            for (at, policy) in policies.iter().enumerate() {
+                let Policy::Foreign(priority, rule) = policy else {
+                    continue;
+                };
+                if ours.map_or(*priority <= PRIORITY, |ours| at < ours) {
                     out.push(Preempting {
                         place: format!("{family} policy rules"),
                         rule: rule.clone(),
                         decides: true,
+                        stops: true,
                     });
                 }
             }

@@ -19,7 +19,7 @@ numbers! {
     /// `NFTA_CHAIN_*`
     chain: u16 { TABLE = 1, NAME = 3, HOOK = 4, POLICY = 5, TYPE = 7, }
     /// `NFTA_HOOK_*`
-    hook: u16 { NUMBER = 1, PRIORITY = 2, }
+    hook: u16 { NUMBER = 1, PRIORITY = 2, DEVICE = 3, DEVICES = 4, }
     /// `NFTA_RULE_*`
     rule: u16 { TABLE = 1, CHAIN = 2, EXPRESSIONS = 4, }
     /// `NFTA_EXPR_*`
@@ -47,7 +47,7 @@ numbers! {
     /// `NFTA_META_*`
     meta: u16 { TO = 1, KEY = 2, FROM = 3, }
     /// `NFT_META_*`
-    meta_key: u32 { MARK = 3, IIFNAME = 6, OIFNAME = 7, SKUID = 10, SKGID = 11, NFPROTO = 15, L4PROTO = 16, }
+    meta_key: u32 { PROTOCOL = 1, MARK = 3, IIFNAME = 6, OIFNAME = 7, SKUID = 10, SKGID = 11, NFPROTO = 15, L4PROTO = 16, }
     /// `NFTA_PAYLOAD_*`
     payload: u16 { TO = 1, BASE = 2, OFFSET = 3, LENGTH = 4, FROM = 5, }
     /// `NFTA_BITWISE_*`

@@ -1,8 +1,11 @@
 //! What differs between the planned rules and what a namespace has. Built-in chains are shared: there, somebody else's rules are no
 //! difference, but those that come before ours are worth a warning.
 
-use super::{Chain, OURS, Rule, Ruleset, Table, TableName, Target};
-use crate::plan::{Difference, Preempting, compare::rules};
+use super::{Chain, Match, OURS, Rule, Ruleset, Table, TableName, Target};
+use crate::{
+    mesh::InterceptionMode,
+    plan::{Difference, Plan, Preempting, compare::rules},
+};
 
 /// Targets that let a packet go on as it was.
 pub const HARMLESS: [&str; 9] = [
@@ -110,8 +113,9 @@ fn are_ours(planned: Option<&Chain>, live: &Chain) -> Vec<bool> {
     out
 }
 
-/// Somebody else's rules that packets meet before ours and that may decide on them. `marks`: ours depend on marks.
-pub fn in_front(expected: &Ruleset, found: &Ruleset, marks: bool) -> Vec<Preempting> {
+/// Foreign rules that captured packets meet before ours and that may decide on them.
+pub fn in_front(plan: &Plan, expected: &Ruleset, found: &Ruleset) -> Vec<Preempting> {
+    let marks = plan.intent.mode == InterceptionMode::Tproxy;
     let mut out = Vec::new();
     for table in &found.tables {
         for chain in table
@@ -152,6 +156,7 @@ pub fn in_front(expected: &Ruleset, found: &Ruleset, marks: bool) -> Vec<Preempt
                         place: place(),
                         rule: rule.to_string(),
                         decides: !goes_on,
+                        stops: !goes_on && sees(plan, rule),
                     });
                 }
             }
@@ -164,11 +169,28 @@ pub fn in_front(expected: &Ruleset, found: &Ruleset, marks: bool) -> Vec<Preempt
                     place: place(),
                     rule: format!("policy {policy}"),
                     decides: true,
+                    stops: true,
                 });
             }
         }
     }
     out
+}
+
+/// Whether captured packets may match a rule.
+fn sees(plan: &Plan, rule: &Rule) -> bool {
+    rule.matches.iter().all(|m| match m {
+        Match::Interface(_, name) => plan.sees_interface(name.as_str()),
+        Match::Protocol(protocol) => plan.sees_protocol(protocol.number()),
+        Match::Address { .. }
+        | Match::Port { .. }
+        | Match::DestinationPorts { .. }
+        | Match::Owner { .. }
+        | Match::CtState(_)
+        | Match::Mark { .. }
+        | Match::ConnMark(_)
+        | Match::Other(_) => true,
+    })
 }
 
 /// Whether a target may keep a packet from the rules that follow, or change what they look at.
@@ -196,7 +218,7 @@ mod tests {
         packet::Family,
     };
 
-    fn planned() -> Ruleset {
+    fn plan() -> Plan {
         let annotations = [
             ("sidecar.istio.io/interceptionMode", "TPROXY"),
             ("traffic.sidecar.istio.io/excludeInterfaces", "net1"),
@@ -206,7 +228,10 @@ mod tests {
             &network(true, false),
         )
         .unwrap()
-        .iptables(Family::Ipv4)
+    }
+
+    fn planned() -> Ruleset {
+        plan().iptables(Family::Ipv4)
     }
 
     /// As a kernel would dump it.
@@ -244,9 +269,9 @@ mod tests {
                 format!("{line} --more 1\n"),
             ] {
                 let live = dump(&rules, |t| t.replacen(&format!("{line}\n"), &edited, 1));
-                // one more of a rule in a built-in chain may be somebody else's
+                // one more of a rule in a built-in chain may be foreign
                 let found =
-                    compare(&rules, Some(&live)).len() + in_front(&rules, &live, true).len();
+                    compare(&rules, Some(&live)).len() + in_front(&plan(), &rules, &live).len();
                 assert_ne!(found, 0, "{line} -> {edited}");
             }
         }
@@ -263,7 +288,7 @@ mod tests {
     fn somebody_else_s_rules_are_no_difference_and_those_in_front_are_told() {
         let rules = planned();
         let live = dump(&rules, |t| {
-            let front = "-A OUTPUT -p tcp -j ACCEPT\n-A OUTPUT -j LOG\n-A OUTPUT -p udp -g MINE\n";
+            let front = "-A OUTPUT -p tcp -j ACCEPT\n-A OUTPUT -j LOG\n-A OUTPUT -p udp -g MINE\n-A OUTPUT -o net1 -j DROP\n";
             let t = t.replacen("-A OUTPUT", &format!("{front}-A OUTPUT"), 1);
             t.replace(
                 "COMMIT",
@@ -271,11 +296,20 @@ mod tests {
             )
         });
         assert_eq!(compare(&rules, Some(&live)), []);
-        let front: Vec<_> = in_front(&rules, &live, true)
+        let front: Vec<_> = in_front(&plan(), &rules, &live)
             .into_iter()
-            .map(|p| p.rule)
+            .map(|p| (p.rule, p.stops))
             .collect();
-        assert_eq!(front, ["-p tcp -j ACCEPT", "-p udp -g MINE"]);
+        let expected = [
+            ("-p tcp -j ACCEPT", true),
+            ("-p udp -g MINE", false),
+            ("-o net1 -j DROP", false),
+        ];
+        assert_eq!(
+            front,
+            expected.map(|(rule, stops)| (rule.to_owned(), stops)),
+            "no UDP and nothing of net1 is captured"
+        );
         assert!(
             !is_untouched(&live)
                 && is_untouched(&parse(

@@ -1,6 +1,7 @@
 //! Foreign base chains that packets may meet before ours, and what they may decide.
 
 mod effect;
+mod reach;
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,10 @@ use netlink_packet_netfilter::{
 };
 use nix::errno::Errno;
 
-use self::effect::{What, what};
+use self::{
+    effect::{What, what},
+    reach::sees,
+};
 use super::{
     decode::RuleText,
     read::chain,
@@ -46,6 +50,8 @@ struct Foreign {
     table: String,
     chain: Chain,
     hook: Hook,
+    /// Of one at devices.
+    devices: Vec<String>,
 }
 
 /// What comes before the plan's chains, by hook and priority: at the same priority it may. What `form` itself makes is left out.
@@ -65,7 +71,7 @@ pub(super) fn in_front(
     };
     let mut foreign = Vec::new();
     each_chain(socket, &mut |object| foreign.extend(base_chain(object)))?;
-    foreign.retain(|c| !c.is_made_by(form) && c.sees(plan.families.ipv6));
+    foreign.retain(|c| !c.is_made_by(form) && c.sees(plan));
     foreign.retain(|c| {
         c.is_early() || latest(&c.hook).is_some_and(|latest| c.hook.priority <= latest)
     });
@@ -73,11 +79,10 @@ pub(super) fn in_front(
         return Ok(Vec::new());
     }
     let dormant = dormant_tables(socket)?;
-    let marks = plan.intent.mode == InterceptionMode::Tproxy;
     let mut out = Vec::new();
     for chain in &foreign {
         if !dormant.contains(&(chain.family, chain.table.clone())) {
-            out.extend(chain.told(socket, marks)?);
+            out.extend(chain.told(socket, plan)?);
         }
     }
     Ok(out)
@@ -135,7 +140,21 @@ fn base_chain(object: Object<'_>) -> Option<Foreign> {
         table: table.to_owned(),
         chain,
         hook,
+        devices: devices(object),
     })
+}
+
+/// The devices that a chain is attached to, if it is.
+fn devices(object: Object<'_>) -> Vec<String> {
+    let Some(hook) = object.attributes.nested(uapi::chain::HOOK) else {
+        return Vec::new();
+    };
+    let several = hook.nested(uapi::hook::DEVICES).into_iter().flatten();
+    let one = hook.find(uapi::hook::DEVICE);
+    one.into_iter()
+        .chain(several)
+        .filter_map(|d| d.text().map(str::to_owned))
+        .collect()
 }
 
 impl Foreign {
@@ -155,12 +174,15 @@ impl Foreign {
     }
 
     /// Whether it sees packets that we capture.
-    fn sees(&self, ipv6: bool) -> bool {
-        match self.family {
+    fn sees(&self, plan: &Plan) -> bool {
+        let is_of_family = match self.family {
             family::IPV4 | family::INET | family::NETDEV => true,
-            family::IPV6 => ipv6,
+            family::IPV6 => plan.families.ipv6,
             _ => false,
-        }
+        };
+        let at_devices =
+            self.devices.is_empty() || self.devices.iter().any(|d| plan.sees_interface(d));
+        is_of_family && at_devices
     }
 
     /// Whether it comes before every chain of ours: at a device.
@@ -168,9 +190,9 @@ impl Foreign {
         self.family == family::NETDEV || self.hook.point == INGRESS
     }
 
-    fn told(&self, socket: &mut Socket, marks: bool) -> Result<Option<Preempting>, KernelError> {
+    fn told(&self, socket: &mut Socket, plan: &Plan) -> Result<Option<Preempting>, KernelError> {
         let decision = match self.hook.accepts {
-            true => self.decision(socket, marks)?,
+            true => self.decision(socket, plan)?,
             false => Some(("policy drop".to_owned(), true)),
         };
         let Some((rule, decides)) = decision else {
@@ -190,6 +212,7 @@ impl Foreign {
             place,
             rule,
             decides,
+            stops: decides,
         }))
     }
 
@@ -198,8 +221,9 @@ impl Foreign {
     fn decision(
         &self,
         socket: &mut Socket,
-        marks: bool,
+        plan: &Plan,
     ) -> Result<Option<(String, bool)>, KernelError> {
+        let marks = plan.intent.mode == InterceptionMode::Tproxy;
         let (mut seen, mut left) = (BTreeSet::new(), vec![self.chain.name.clone()]);
         let mut ends = None;
         while let Some(chain) = left.pop() {
@@ -220,7 +244,11 @@ impl Foreign {
                 rules.extend(RuleText::of(object, &self.table));
             })?;
             whole(doing, extent)?;
-            for expression in rules.iter().flat_map(RuleText::expressions) {
+            for expression in rules
+                .iter()
+                .filter(|r| sees(plan, r))
+                .flat_map(RuleText::expressions)
+            {
                 match what(&expression, marks) {
                     What::GoesOn => {}
                     What::Ends(what) => ends = ends.or(Some((what, false))),
