@@ -43,6 +43,8 @@ words! {
 
 /// Audits the node again and again, for ever.
 pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
+    // the UIDs of pods that were told of already
+    let mut known = HashSet::new();
     loop {
         let started = Instant::now();
         let records = tokio::task::spawn_blocking(records)
@@ -64,17 +66,27 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
             tokio::time::sleep(pause).await;
         }
         let of_agent = agent.clone();
-        let bypassing = tokio::task::spawn_blocking(move || bypass::look(&of_agent, &alive))
-            .await
-            .unwrap_or_default();
-        counts.insert("bypassing", bypassing.len());
+        let judge = move || {
+            let judged = bypass::look(&of_agent, &alive, &mut known);
+            (judged, known)
+        };
+        let judged;
+        (judged, known) = tokio::task::spawn_blocking(judge).await.unwrap_or_default();
+        for (state, count) in [
+            ("bypassing", judged.bypassing.len()),
+            ("opted-out", judged.opted_out),
+            ("sidecar-missing", judged.sidecar_missing),
+            ("policy-changed", judged.policy_changed),
+        ] {
+            counts.insert(state, count);
+        }
         counts.insert(
             "unreadable",
             tokio::task::spawn_blocking(attachments::unreadable)
                 .await
                 .unwrap_or_default(),
         );
-        agent.audited(bypassing);
+        agent.audited(judged.bypassing);
         agent
             .metrics
             .audited(counts.iter().map(|(outcome, count)| (*outcome, count)));

@@ -21,13 +21,14 @@ fn run(program: &str, args: &[&str]) -> (i32, String, String) {
 }
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_mesh-optin");
-const DEMO_SHOWS: [&str; 6] = [
+const DEMO_SHOWS: [&str; 7] = [
     "Pod team-a/web: Redirected",
     "Pod team-a/batch: OptedOut",
     "Pod team-b/api: Redirected",
+    "Pod team-b/manual: Redirected",
     "Pod team-b/plain: NotEnrolled",
     "out, as the application (uid 1000)  203.0.113.10:80      the sidecar's outbound port 15001",
-    "4 pods in ",
+    "5 pods in ",
 ];
 
 #[test]

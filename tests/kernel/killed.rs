@@ -105,7 +105,8 @@ fn killed_at_a_system_call_it_leaves_no_rule_or_all_rules_and_the_next_add_succe
             kills.kills, kills.missed
         );
         assert!(none > 50 && all > 10, "{none} {all}");
-        assert!(kills.kills >= 300, "{} kills, once 355", kills.kills);
+        // one for each system call: a cheaper ADD makes fewer
+        assert!(kills.kills >= 220, "{} kills, once 242", kills.kills);
     });
 }
 
@@ -133,6 +134,6 @@ fn killed_with_iptables_at_a_system_call_it_leaves_what_the_next_add_completes()
             kills.kills, kills.missed
         );
         assert!(left.len() > 2, "some in the middle: {left:?}");
-        assert!(kills.kills >= 380, "{} kills, once 436", kills.kills);
+        assert!(kills.kills >= 290, "{} kills, once 318", kills.kills);
     });
 }

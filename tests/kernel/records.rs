@@ -83,7 +83,7 @@ fn an_interface_that_comes_later_changes_nothing_for_a_repeated_add() {
             run(
                 "ip",
                 &["-batch", "-"],
-                "link add net7 type veth peer name net8\nlink set net8 up\nlink set net7 up\naddr add 172.31.0.5/24 dev net7\nroute add default dev net7 metric 9",
+                "link add net7 type veth peer name net8\nlink set net8 up\nlink set net7 up\naddr add 172.31.0.5/24 dev net7\nroute replace default dev net7",
             );
         });
         assert_eq!(

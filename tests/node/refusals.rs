@@ -133,6 +133,10 @@ fn pods(s: &Stack) -> Vec<(Reason, Pod)> {
             "other",
             json!({"traffic": {"excludeOutboundPorts": "5432"}}),
         ),
+        (
+            "others",
+            json!({"traffic": {"excludeOutboundPorts": "6432"}}),
+        ),
     ] {
         let config = json!({"cniVersion": "1.1.0", "name": "m", "type": "mesh-optin", "meshOptin": mesh_optin});
         s.attachment("refused", name, Some(&config.to_string()));
@@ -149,7 +153,7 @@ fn pods(s: &Stack) -> Vec<(Reason, Pod)> {
         refused(Reason::InvalidAttachment, "unknown-field"),
         refused(Reason::UnknownProfile, "of-nobody"),
         refused(Reason::ProfileNotAllowed, "of-others"),
-        refused(Reason::ConflictingAttachment, "mesh,other"),
+        refused(Reason::ConflictingAttachment, "others,other"),
         mesh(Reason::AmbiguousProfile, "both", &|pod| pod),
         mesh(Reason::SidecarMissing, "refused", &|pod| {
             pod.without_sidecar()

@@ -4,6 +4,7 @@ mod absence;
 mod answering;
 mod cost;
 mod installing;
+mod judging;
 mod older;
 mod profiles;
 mod watching;

@@ -136,9 +136,11 @@ impl Stack {
             add(&self.path(directory), &mut files);
         }
         files.retain(|path, _| {
-            !path
-                .parent()
-                .is_some_and(|p| p.ends_with("attachments") || p.ends_with("slots"))
+            !path.parent().is_some_and(|p| {
+                ["attachments", "locks", "slots"]
+                    .iter()
+                    .any(|d| p.ends_with(d))
+            })
         });
         files
     }
