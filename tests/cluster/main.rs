@@ -9,6 +9,7 @@
 
 mod agent;
 mod api;
+mod behind_tls;
 mod profiles;
 #[path = "../support/mod.rs"]
 mod support;

@@ -39,6 +39,23 @@ pub struct Agent<'a> {
 impl<'a> Agent<'a> {
     /// Starts it for a node of this name, with these further arguments; its service account is that of deploy/.
     pub fn start(node: &Node, cluster: &'a Cluster, name: &str, args: &[&str]) -> Self {
+        Self::start_at(
+            node,
+            cluster,
+            name,
+            SERVER.rsplit(':').next().unwrap(),
+            args,
+        )
+    }
+
+    /// The same with the API server at this port.
+    pub fn start_at(
+        node: &Node,
+        cluster: &'a Cluster,
+        name: &str,
+        port: &str,
+        args: &[&str],
+    ) -> Self {
         for (file, text) in [
             ("token", cluster.token("mesh-optin", "agent")),
             ("ca.crt", cluster.file("ca.crt")),
@@ -48,7 +65,7 @@ impl<'a> Agent<'a> {
         for directory in ["opt/cni/bin", "etc/cni/multus/net.d"] {
             std::fs::create_dir_all(node.path(directory)).unwrap();
         }
-        let (listen_port, port) = (listen_port(name), SERVER.rsplit(':').next().unwrap());
+        let listen_port = listen_port(name);
         let mut command = node.command(
             "/mesh-optin",
             &[

@@ -55,8 +55,8 @@ fn header(token: &str) -> HeaderValue {
     value
 }
 
-/// kube's client over one HTTP/2 connection that is TLS or nothing, verified against the credential's certificates alone. kube's own
-/// stack would bring kubeconfig, exec plugins and their parsers: a quarter of the program.
+/// kube's client over TLS or nothing, verified against the credential's certificates alone: over one HTTP/2 connection, or HTTP/1.1 where what
+/// terminates TLS does not speak that. kube's own stack would bring kubeconfig, exec plugins and their parsers: a quarter of the program.
 pub(crate) fn client(credential: &Credential, bearer: &Bearer) -> Result<Client, Failure> {
     let mut roots = RootCertStore::empty();
     let (usable, _unusable) = roots
@@ -76,16 +76,17 @@ pub(crate) fn client(credential: &Credential, bearer: &Bearer) -> Result<Client,
     tcp.enforce_http(false); // the layer above speaks TLS
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(Duration::from_secs(5)));
+    tcp.set_keepalive(Some(KEEP_ALIVE));
+    tcp.set_keepalive_interval(Some(KEEP_ALIVE / 4));
+    tcp.set_keepalive_retries(Some(4));
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_only()
-        .enable_http2()
+        .enable_all_versions()
         .wrap_connector(tcp);
     let mut http = Http::builder(TokioExecutor::new());
-    // a watch must notice that its server is gone without a word
-    http.http2_only(true)
-        .timer(TokioTimer::new())
-        .http2_keep_alive_interval(Duration::from_secs(20));
+    http.timer(TokioTimer::new())
+        .http2_keep_alive_interval(KEEP_ALIVE);
     let authority = authority(credential.server)?;
     Ok(Client::new(
         Authorized {
@@ -96,6 +97,9 @@ pub(crate) fn client(credential: &Credential, bearer: &Bearer) -> Result<Client,
         "default",
     ))
 }
+
+/// A watch must notice that its server is gone without a word.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
 /// Servers are addresses. A resolver of names would bring the host's resolver libraries, and their configuration.
 #[derive(Clone)]

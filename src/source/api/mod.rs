@@ -7,7 +7,6 @@ mod slots;
 
 use std::{path::Path, time::Duration};
 
-use futures_util::future::try_join;
 use http::{HeaderValue, Request, header::CONTENT_TYPE};
 use kube::Client;
 use serde::de::DeserializeOwned;
@@ -121,7 +120,7 @@ impl Api {
     }
 }
 
-/// A pod and its namespace, at once.
+/// A pod and its namespace, one after the other: which protocol the server speaks is known after the first, and both take one connection.
 pub(crate) async fn get_both(client: &Client, pod: &PodRef) -> Result<Found, Failure> {
     // names were checked to be Kubernetes names when CNI_ARGS was read
     let PodRef {
@@ -131,7 +130,8 @@ pub(crate) async fn get_both(client: &Client, pod: &PodRef) -> Result<Found, Fai
         format!("/api/v1/namespaces/{namespace}/pods/{name}"),
         format!("/api/v1/namespaces/{namespace}"),
     );
-    let (pod, namespace) = try_join(get(client, &pod), get(client, &namespace)).await?;
+    let pod = get(client, &pod).await?;
+    let namespace = get(client, &namespace).await?;
     Ok(Found { pod, namespace })
 }
 

@@ -1,0 +1,106 @@
+//! API servers as clusters have them: behind a load balancer that terminates TLS, with HTTP/2 switched off, and as FIPS has it.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use crate::{
+    cluster,
+    support::{
+        agent::{Agent, add},
+        cluster::script,
+        lab::{APP, CONFIG, V4, inside, on_node},
+        pods::cni_args,
+    },
+};
+
+/// The kinds of tests/stack/tls-proxy, with the version of TLS that each speaks.
+const KINDS: [(&str, &str, u16); 3] = [
+    ("load-balancer", "TLSv1.3", 7443),
+    ("http1", "TLSv1.3", 7444),
+    ("fips", "TLSv1.2", 7445),
+];
+
+/// It ends with this, or with the tests: both end its standard input.
+struct Proxy {
+    process: Child,
+    lines: BufReader<std::process::ChildStdout>,
+}
+
+impl Proxy {
+    #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
+    fn start(kind: &str, port: u16) -> Self {
+        let directory = cluster().directory.to_str().unwrap();
+        let mut process = inside(&cluster().netns, || {
+            let mut proxy = Command::new(script("tls-proxy"));
+            proxy.args([kind, &port.to_string(), directory]);
+            proxy
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        });
+        let lines = BufReader::new(process.stdout.take().unwrap());
+        let mut proxy = Self { process, lines };
+        assert_eq!(proxy.line(), "ready");
+        proxy
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.lines.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+fn the_plugin_s_own_look_up_is_answered() {
+    for (kind, version, port) in KINDS {
+        let mut proxy = Proxy::start(kind, port);
+        on_node(|node| {
+            node.write("etc/mesh-optin/node.yaml", "{deadline: 10s}");
+            let server = format!("https://127.0.0.1:{port}");
+            node.credential(
+                &server,
+                &cluster().file("ca.crt"),
+                &cluster().token("mesh-optin", "node"),
+            );
+            let pod = cluster().create_data_pod("defaults", &format!("behind-{kind}"));
+            let lab = node.pod("a", V4);
+            let call = inside(&cluster().netns, || {
+                node.call("ADD", &lab.netns, &cni_args(&pod), CONFIG)
+            });
+            assert_eq!(call.logged_reason(), "Redirected", "{kind}: {call:?}");
+            assert_eq!(lab.dial_out(APP, "10.96.0.10:80"), "pod:15001", "{kind}");
+        });
+        assert_eq!(proxy.line(), version, "{kind}");
+    }
+}
+
+#[test]
+fn the_agent_lists_watches_and_tells() {
+    for (kind, _, port) in KINDS {
+        let port = port + 10;
+        let _proxy = Proxy::start(kind, port);
+        on_node(|node| {
+            node.write("etc/mesh-optin/node.yaml", "{deadline: 10s}");
+            let name = format!("agent-{kind}");
+            let agent = Agent::start_at(node, cluster(), &name, &port.to_string(), &[]).ready();
+            // it comes by the watch
+            let pod = cluster().create_pod_on(&name, "defaults", &name);
+            agent.reaches("mesh_optin_cached_pods", 1.0);
+            let lab = node.pod("a", V4);
+            let call = add(node, cluster(), &lab.netns, &cni_args(&pod));
+            assert_eq!(call.logged_reason(), "Redirected", "{kind}: {call:?}");
+            agent.reaches(r#"mesh_optin_events_total{result="sent"}"#, 1.0);
+        });
+    }
+}
