@@ -15,9 +15,8 @@ use crate::{
     kernel::Netns,
     mesh::DriftPolicy,
     node::attachments::{self, Record},
-    plan::summary,
     reason::{Explanation, Reason},
-    redirection::{Findings, repair, verify},
+    redirection::{repair, verify},
     words::words,
 };
 
@@ -36,6 +35,7 @@ words! {
         Repaired = "repaired",
         Outdated = "outdated",
         Preempted = "preempted",
+        Bypassing = "bypassing",
         Gone = "gone",
         Failed = "failed",
     }
@@ -78,7 +78,7 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
             ("sidecar-missing", judged.sidecar_missing),
             ("policy-changed", judged.policy_changed),
         ] {
-            counts.insert(state, count);
+            *counts.entry(state).or_default() += count;
         }
         counts.insert(
             "unreadable",
@@ -124,6 +124,7 @@ fn look(agent: &Agent, record: &Record) -> State {
         None => return State::Consistent,
         Some(Reason::Outdated) => State::Outdated,
         Some(Reason::Preempted) => State::Preempted,
+        Some(Reason::Bypassing) => State::Bypassing,
         Some(_) => State::Drifted,
     };
     let about = About {
@@ -149,7 +150,7 @@ fn look(agent: &Agent, record: &Record) -> State {
             .is_some_and(|p| p.spec.drift == DriftPolicy::Repair)
     };
     if state != State::Drifted || !repairs() {
-        tell(told(&found));
+        found.told().into_iter().for_each(tell);
         return state;
     }
     let repaired = repair(record, &netns, Deadline::after(LOOK));
@@ -157,7 +158,8 @@ fn look(agent: &Agent, record: &Record) -> State {
         .as_ref()
         .is_ok_and(|found| found.differences.is_empty());
     agent.metrics.repaired(is_right);
-    tell(told(&found).remedy(match &repaired {
+    let told = found.told().unwrap_or_else(|| Reason::Drifted.into());
+    tell(told.remedy(match &repaired {
         Ok(_) if is_right => "none: it was repaired".to_owned(),
         Ok(_) => "it could not be repaired: delete the pod so that it is recreated".to_owned(),
         Err(error) => {
@@ -169,17 +171,6 @@ fn look(agent: &Agent, record: &Record) -> State {
     } else {
         State::Drifted
     }
-}
-
-/// What is wrong, in a line.
-fn told(found: &Findings) -> Explanation {
-    let reason = found.wrong().unwrap_or(Reason::Drifted);
-    let what = if reason == Reason::Preempted {
-        summary(&found.in_front)
-    } else {
-        summary(&found.differences)
-    };
-    what.map_or_else(|| reason.into(), |what| reason.because(what))
 }
 
 /// The record's network namespace; `None` where it is gone, or its path leads to another.

@@ -16,6 +16,14 @@ pub enum KernelError {
         /// What came back.
         errno: Errno,
     },
+    /// It is older than what this program needs, whatever the back end.
+    #[error("{doing}: {errno}")]
+    TooOld {
+        /// What was being done.
+        doing: &'static str,
+        /// What came back.
+        errno: Errno,
+    },
     /// nf_tables is not there, or not all of it that a plan needs: iptables may do instead.
     #[error("{doing}: {errno}")]
     NoNfTables {
@@ -118,6 +126,7 @@ impl From<KernelError> for Explanation {
     fn from(error: KernelError) -> Self {
         let reason = match &error {
             KernelError::Unsupported { .. }
+            | KernelError::TooOld { .. }
             | KernelError::NoNfTables { .. }
             | KernelError::Tool { lacking: true, .. } => Reason::KernelUnsupported,
             KernelError::NoIptables { .. } => Reason::IptablesMissing,
@@ -129,6 +138,9 @@ impl From<KernelError> for Explanation {
             KernelError::Timeout { .. } => Reason::DeadlineExceeded,
         };
         let explanation = reason.because(error.to_string());
+        if matches!(error, KernelError::TooOld { .. }) {
+            return explanation.remedy("run Linux 5.14 or later on the node");
+        }
         match module(&explanation.cause).filter(|_| reason == Reason::KernelUnsupported) {
             Some(module) => explanation.remedy(format!(
                 "load the kernel module {module}, or run a kernel that has it"

@@ -3,6 +3,7 @@
 use super::{KernelError, Netns, Network, Nftables, Tools, iptables::Iptables};
 use crate::{
     deadline::Deadline,
+    mesh::IfName,
     plan::{Form, Plan, Preempting, Rules, State},
 };
 
@@ -61,6 +62,11 @@ impl<'a> Live<'a> {
             rules,
             routing: self.network.routing(&plan.routing())?,
         })
+    }
+
+    /// The captured interfaces that are ports of a bridge by now.
+    pub fn captured_in_bridges(&self, plan: &Plan) -> Result<Vec<IfName>, KernelError> {
+        self.network.captured_in_bridges(plan)
     }
 
     /// What somebody else has put before our rules.

@@ -7,7 +7,7 @@ use crate::{
     kernel::Netns,
     node::attachments,
     plan::summary,
-    reason::Reason,
+    reason::{Explanation, Reason},
     redirection::verify,
 };
 
@@ -20,23 +20,25 @@ pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<Str
         return Ok(String::new());
     };
     let found = verify(&record, &Netns::open(&attached.netns)?, deadline)?;
-    let warn = |reason: Reason, what: Option<String>| {
-        if let Some(warning) = what.map(|what| reason.because(what)) {
-            warn!(
-                namespace = record.namespace,
-                name = record.pod,
-                reason = warning.reason.as_str(),
-                "{warning}"
-            );
-        }
+    let warn = |warning: &Explanation| {
+        warn!(
+            namespace = record.namespace,
+            name = record.pod,
+            reason = warning.reason.as_str(),
+            "{warning}"
+        );
     };
-    warn(Reason::Preempted, summary(&found.in_front));
-    let differences = summary(&found.differences);
-    match (found.wrong(), differences) {
-        (Some(Reason::Drifted), Some(drift)) => Err(Reason::Drifted.because(drift).into()),
-        (_, differences) => {
-            warn(Reason::Outdated, differences);
+    if let Some(what) = summary(&found.in_front) {
+        warn(&Reason::Preempted.because(what));
+    }
+    match found.told() {
+        Some(wrong) if matches!(wrong.reason, Reason::Drifted | Reason::Bypassing) => {
+            Err(wrong.into())
+        }
+        Some(outdated) if outdated.reason == Reason::Outdated => {
+            warn(&outdated);
             Ok(String::new())
         }
+        Some(_) | None => Ok(String::new()),
     }
 }

@@ -2,8 +2,9 @@ use super::{lock::lock, tools::tools};
 use crate::{
     deadline::Deadline,
     kernel::{Carrier, Live, Netns, Network, netns::cookie},
+    mesh::{IfName, comma},
     node::attachments::Record,
-    plan::{Difference, Form, Plan, Preempting, State, may_be_right},
+    plan::{Difference, Form, Plan, Preempting, State, may_be_right, summary},
     reason::{Explanation, Reason},
 };
 
@@ -14,13 +15,34 @@ pub struct Findings {
     pub differences: Vec<Difference>,
     /// What of somebody else comes before it.
     pub in_front: Vec<Preempting>,
+    /// Captured interfaces that were made ports of a bridge: what comes in there goes past the rules.
+    pub bridged: Vec<IfName>,
     /// A version of this program made it that plans otherwise, and it is not gutted: what differs may be what that version meant.
     pub outdated: bool,
 }
 
 impl Findings {
+    /// What is wrong, with what was found.
+    pub fn told(&self) -> Option<Explanation> {
+        let reason = self.wrong()?;
+        let what = if reason == Reason::Preempted {
+            summary(&self.in_front)
+        } else if reason == Reason::Bypassing {
+            let names = comma(&self.bridged);
+            Some(format!(
+                "{names} was made a port of a bridge: its packets go past the redirection"
+            ))
+        } else {
+            summary(&self.differences)
+        };
+        Some(what.map_or_else(|| reason.into(), |what| reason.because(what)))
+    }
+
     /// What is wrong in a word; `None` where it is as it should be. What of somebody else lets packets go on to ours is not wrong.
     pub fn wrong(&self) -> Option<Reason> {
+        if self.differences.is_empty() && !self.bridged.is_empty() {
+            return Some(Reason::Bypassing);
+        }
         if self.differences.is_empty() {
             return self
                 .in_front
@@ -40,7 +62,7 @@ impl Findings {
 pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
     within(record, netns, deadline, |live, plan| {
         let found = live.read(plan)?;
-        Ok(findings(record, plan, live, &found))
+        findings(record, plan, live, &found)
     })
 }
 
@@ -53,11 +75,16 @@ pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
             live.apply(plan, &found)?;
         }
         let found = live.read(plan)?;
-        Ok(findings(record, plan, live, &found))
+        findings(record, plan, live, &found)
     })
 }
 
-fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) -> Findings {
+fn findings(
+    record: &Record,
+    plan: &Plan,
+    live: &mut Live<'_>,
+    found: &State,
+) -> Result<Findings, Explanation> {
     // what somebody else has put there must not keep us from what is ours
     let in_front = live.in_front(plan, found).unwrap_or_else(|error| {
         vec![Preempting {
@@ -68,11 +95,12 @@ fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) ->
         }]
     });
     let outdated = may_be_right(record.format) && !plan.is_gutted(found);
-    Findings {
+    Ok(Findings {
         differences: plan.compare(found),
         in_front,
+        bridged: live.captured_in_bridges(plan)?,
         outdated,
-    }
+    })
 }
 
 /// Does `work` in the namespace of a record's attachment.

@@ -116,6 +116,27 @@ fn what_the_kernel_lacks_is_named_and_nothing_is_half_done() {
     }
 }
 
+#[test]
+fn a_kernel_without_cookies_of_network_namespaces_is_told_what_helps_with_either_back_end() {
+    for backend in ["Auto", "Iptables"] {
+        on_node(|node| {
+            let args = given(node, "Nftables");
+            let nth = whole(node, &args).nth("getsockopt", "SOL_SOCKET");
+            profile(node, &format!("{{backend: {backend}}}"));
+            let lab = node.pod("a", V4);
+            let inject = [format!("getsockopt:error=ENOPROTOOPT:when={nth}")];
+            let call = traced_add(node, &lab.netns, &args, CONFIG, &inject)
+                .call
+                .unwrap();
+            let (message, code) = call.error();
+            assert!(
+                message.ends_with("; run Linux 5.14 or later on the node") && code == 11,
+                "{message}"
+            );
+        });
+    }
+}
+
 fn is_redirected(node: &Node, lab: &PodLab) {
     assert_eq!(lab.dial_out(APP, "93.184.216.34:80"), "pod:15001");
     assert_eq!(lab.dial_in("10.244.0.5:8080"), "pod:15006");

@@ -241,3 +241,53 @@ fn the_families_of_a_primary_user_defined_network_count_as_eth0_s_do() {
         inbound(&lab, &[("172.30.0.5:8080", "pod:15006")]);
     });
 }
+
+/// KubeVirt's bridge binding: virt-launcher makes the pod's interface a port of a bridge, after the pod started, and gives the guest its
+/// address (pkg/network/driver and pkg/network/setup of kubevirt).
+#[test]
+fn a_captured_interface_that_was_made_a_port_of_a_bridge_bypasses() {
+    on_node(|node| {
+        let args = given(node, "defaults");
+        let lab = node.pod("pod", V4_NET1);
+        add(node, &lab, &args);
+        let verify = || {
+            let output = node.program(&["verify", "--all"]).output().unwrap();
+            (
+                output.status.code(),
+                String::from_utf8(output.stdout).unwrap(),
+            )
+        };
+        assert_eq!(verify().0, Some(0));
+        ip(
+            &lab,
+            &[
+                "link add k6t-net1 type bridge",
+                "link set net1 master k6t-net1",
+            ],
+        );
+        let (code, text) = verify();
+        let says =
+            "Bypassing: net1 was made a port of a bridge: its packets go past the redirection";
+        assert!(code == Some(5) && text.contains(says), "{code:?} {text}");
+        let (message, _) = node.call("CHECK", &lab.netns, &args, CONFIG).error();
+        assert!(message.starts_with(says), "{message}");
+    });
+    on_node(|node| {
+        let excluded = [("traffic.sidecar.istio.io/excludeInterfaces", "net1")];
+        let args = given_with(node, "defaults", &excluded, &[]);
+        let lab = node.pod("pod", V4_NET1);
+        add(node, &lab, &args);
+        ip(
+            &lab,
+            &[
+                "link add k6t-net1 type bridge",
+                "link set net1 master k6t-net1",
+            ],
+        );
+        assert_eq!(
+            node.call("CHECK", &lab.netns, &args, CONFIG).code,
+            0,
+            "it is not captured"
+        );
+    });
+}

@@ -97,6 +97,42 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
     ),
     together(
+        "a tenant's NAD with settings counts beside the one that Istio's injector adds",
+        |s| {
+            enrolled(s, "tenant");
+            // what its injector names, and what it writes on every pod
+            s.attachment("tenant", "istio-cni", Some(CONFIG));
+            let settings = json!({"traffic": {"excludeOutboundPorts": "5432"}});
+            let config = json!({"cniVersion": "1.1.0", "name": "m", "type": "mesh-optin", "meshOptin": settings});
+            s.attachment("tenant", "settings", Some(&config.to_string()));
+            let in_json =
+                json!([{"name": "settings"}, {"name": "istio-cni", "namespace": "tenant"}])
+                    .to_string();
+            let pods = [
+                ("before", "settings, tenant/istio-cni"),
+                ("after", "tenant/istio-cni, settings"),
+                ("in-json", &in_json),
+            ]
+            .map(|(name, networks)| {
+                let of_istio = |key: &str| format!("traffic.sidecar.istio.io/{key}");
+                Pod::new("tenant", name, networks)
+                    .annotation(&of_istio("includeInboundPorts"), "*")
+                    .annotation(&of_istio("includeOutboundIPRanges"), "*")
+                    .annotation(&of_istio("excludeInboundPorts"), "15020")
+            });
+            are_redirected(s, &pods);
+            for pod in &pods {
+                let records = s.records(pod);
+                assert_eq!(records.len(), 1, "{records:?}");
+                assert_eq!(records[0]["interfaces"], json!(["net1", "net2"]));
+                assert_eq!(
+                    records[0]["intent"]["outbound"]["excludePorts"],
+                    json!([5432])
+                );
+            }
+        },
+    ),
+    together(
         "the JSON form with an interface's odd name and cni-args redirects",
         |s| {
             enrolled(s, "json");

@@ -108,7 +108,7 @@ fn profiles(s: &Stack) {
     profile("rest", json!({}));
     profile(
         "strict",
-        json!({"namespaces": governs("strict"), "revisions": ["stable"], "tenants": {"mayOverride": []}}),
+        json!({"namespaces": governs("strict"), "revisions": ["1-24-3"], "tenants": {"mayOverride": []}}),
     );
     profile("first", json!({"namespaces": governs("both")}));
     profile("second", json!({"namespaces": governs("both")}));
@@ -161,11 +161,11 @@ fn pods(s: &Stack) -> Vec<(Reason, Pod)> {
         }),
         mesh(Reason::UnenrolledSidecar, "bare", &|pod| pod),
         mesh(Reason::RevisionMismatch, "strict", &|pod| {
-            pod.label("istio.io/rev", "canary")
+            pod.annotation("istio.io/rev", "1-25-0")
         }),
         mesh(Reason::OverrideNotAllowed, "strict", &|pod| {
             pod.annotation(ports, "5432")
-                .annotation("istio.io/rev", "stable")
+                .annotation("istio.io/rev", "1-24-3")
         }),
         mesh(Reason::InvalidAnnotation, "refused", &|pod| {
             pod.annotation(ports, "http")

@@ -144,6 +144,7 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
     let nothing = || Findings {
         differences: vec![],
         in_front: vec![],
+        bridged: vec![],
         outdated: false,
     };
     if netns.is_none() && !record.netns.exists() {
@@ -165,6 +166,10 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
             Some(reason @ Reason::Outdated) => told(Outcome::Outdated, Some(&reason.into()), found),
             Some(reason @ Reason::Preempted) => {
                 told(Outcome::Preempted, Some(&reason.into()), found)
+            }
+            Some(Reason::Bypassing) => {
+                let why = found.told();
+                told(Outcome::Bypassing, why.as_ref(), found)
             }
             Some(reason) => told(Outcome::Drifted, Some(&reason.into()), found),
         },

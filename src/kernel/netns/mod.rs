@@ -167,7 +167,9 @@ pub fn cookie() -> Result<u64, KernelError> {
             &raw mut size,
         )
     };
-    Errno::result(result)
-        .map(|_| cookie)
-        .map_err(|e| KernelError::of_errno(doing, e))
+    match Errno::result(result) {
+        Ok(_) => Ok(cookie),
+        Err(errno @ Errno::ENOPROTOOPT) => Err(KernelError::TooOld { doing, errno }),
+        Err(errno) => Err(KernelError::of_errno(doing, errno)),
+    }
 }

@@ -25,7 +25,8 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    plan::{PodNetwork, packet::Family},
+    mesh::IfName,
+    plan::{Plan, PodNetwork, packet::Family},
     reason::{Explanation, Reason},
 };
 
@@ -52,6 +53,15 @@ impl Network {
         let links = self.links()?;
         let (addresses, defaults) = (self.addresses(None)?, self.default_routes()?);
         primary::pod_network(index, &links, &addresses, &defaults)
+    }
+
+    /// The captured interfaces that are ports of a bridge by now: their packets no longer meet our rules.
+    pub fn captured_in_bridges(&self, plan: &Plan) -> Result<Vec<IfName>, KernelError> {
+        let in_bridges = self.links()?.into_iter().filter(|link| link.is_in_bridge);
+        let names = in_bridges.filter_map(|link| link.name);
+        Ok(names
+            .filter(|name| plan.sees_interface(name.as_str()))
+            .collect())
     }
 
     /// The addresses of eth0; none where there is no eth0.

@@ -128,6 +128,7 @@ mod tests {
             links.push(Link {
                 index,
                 name: IfName::of_kernel(&name),
+                is_in_bridge: false,
             });
             addresses.push((index, "fe80::1/64".parse().unwrap()));
             addresses.extend(nic.v4.then(|| (index, "10.0.0.1/24".parse().unwrap())));

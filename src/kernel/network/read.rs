@@ -99,15 +99,21 @@ pub(in crate::kernel) struct Link {
     pub(super) index: u32,
     /// `None` where it is none that a rule could have.
     pub(super) name: Option<IfName>,
+    /// It is a port of a bridge: what comes in there goes to the bridge, past this namespace's rules.
+    pub(super) is_in_bridge: bool,
 }
 
 impl Link {
     pub(super) fn of(message: Message<'_>) -> Option<Self> {
         let (header, attributes) = message.parts::<16>(kind::NEW_LINK)?;
         let name = attributes.text(uapi::link::NAME)?;
+        let port = attributes
+            .nested(uapi::link::INFO)
+            .and_then(|info| info.text(uapi::link::INFO_PORT_KIND));
         Some(Self {
             index: u32_at(header, 4),
             name: IfName::of_kernel(name),
+            is_in_bridge: port.is_some_and(|kind| kind == "bridge"),
         })
     }
 }

@@ -18,6 +18,9 @@ pub(in crate::kernel) mod kind {
 /// `IFLA_*`
 pub(in crate::kernel) mod link {
     pub(in crate::kernel) const NAME: u16 = 3;
+    pub(in crate::kernel) const INFO: u16 = 18;
+    /// In that: what an interface is a port of.
+    pub(in crate::kernel) const INFO_PORT_KIND: u16 = 4;
 }
 
 /// `IFA_*`
