@@ -1,9 +1,12 @@
 //! What an ADD and a look cost at the limits, counted.
 
+use std::process::Stdio;
+
 use crate::support::{
     counted::instructions,
     lab::{BOTH, CONFIG, Node, inside, on_node},
     landings::redirected,
+    memory::Limited,
     pods::given_with,
     run,
 };
@@ -23,22 +26,84 @@ fn of_an_add(node: &Node, name: &str, annotations: &[(&str, &str)]) -> u64 {
     count
 }
 
+/// The dearest that 512 entries can be: networks are intervals, two elements each. The last two are the status port, in and out.
+fn full_lists() -> [(&'static str, String); 2] {
+    let v4 = list(256, |i| format!("10.{i}.0.0/24"));
+    let v6 = list(254, |i| format!("fd00:{i:x}::/64"));
+    [
+        ("traffic.sidecar.istio.io/includeOutboundIPRanges", v4),
+        ("traffic.sidecar.istio.io/excludeOutboundIPRanges", v6),
+    ]
+}
+
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a runtime calls plugins as processes"
+)]
+fn what_a_hundred_and_ten_pods_with_full_lists_leave_charged_fits_into_multus_s_memory() {
+    const COUNT: usize = 110;
+    on_node(|node| {
+        let full = full_lists();
+        let full: Vec<_> = full
+            .iter()
+            .map(|(key, text)| (*key, text.as_str()))
+            .collect();
+        let charged = |name: &str, annotations: &[(&str, &str)]| {
+            let args = given_with(
+                node,
+                "defaults",
+                annotations,
+                &[("ISTIO_DUAL_STACK", "true")],
+            );
+            let multus = Limited::new(50 << 20);
+            for number in 0..COUNT {
+                let netns = node.new_netns_with_eth0(&format!("{name}{number}"));
+                let script = "echo $$ > \"$1\"; exec /usr/sbin/chroot \"$2\" /mesh-optin";
+                let mut call = std::process::Command::new("/bin/sh");
+                call.args(["-c", script, "sh"])
+                    .arg(multus.procs())
+                    .arg(node.path(""))
+                    .env_clear();
+                call.envs([
+                    ("CNI_COMMAND", "ADD"),
+                    ("CNI_NETNS", &netns),
+                    ("CNI_ARGS", &args),
+                    ("CNI_IFNAME", "net1"),
+                    ("CNI_CONTAINERID", &format!("{name}{number}")),
+                ]);
+                call.stdin(Stdio::piped())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
+                let mut call = call.spawn().unwrap();
+                std::io::Write::write_all(&mut call.stdin.take().unwrap(), CONFIG.as_bytes())
+                    .unwrap();
+                assert!(call.wait().unwrap().success());
+            }
+            assert_eq!(multus.killed(), 0);
+            multus.used()
+        };
+        let (default, limits) = (charged("a", &[]), charged("b", &full));
+        println!(
+            "{COUNT} pods leave charged: {:.1} MB by default, {:.1} MB with full lists",
+            default as f64 / 1e6,
+            limits as f64 / 1e6
+        );
+        assert!(limits < 45 << 20, "{limits}");
+    });
+}
+
 #[test]
 fn full_lists_cost_at_most_three_times_the_default() {
     on_node(|node| {
         // valgrind is slow
         let config = "{sources: [manifests], manifests: /manifests, deadline: 60s}";
         node.write("etc/mesh-optin/node.yaml", config);
-        // networks are intervals, two elements each: the dearest that 512 entries can be; the last two are the status port, in and out
-        let v4 = list(256, |i| format!("10.{i}.0.0/24"));
-        let v6 = list(254, |i| format!("fd00:{i:x}::/64"));
-        let full = [
-            (
-                "traffic.sidecar.istio.io/includeOutboundIPRanges",
-                v4.as_str(),
-            ),
-            ("traffic.sidecar.istio.io/excludeOutboundIPRanges", &v6),
-        ];
+        let full = full_lists();
+        let full: Vec<_> = full
+            .iter()
+            .map(|(key, text)| (*key, text.as_str()))
+            .collect();
         let (default, limits) = node.optimised(|| {
             let default = of_an_add(node, "default", &[]);
             (default, of_an_add(node, "limits", &full))

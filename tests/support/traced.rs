@@ -1,6 +1,10 @@
 //! A call under strace: what it asked of the kernel, and what is made of it on the way.
 
-use std::{collections::BTreeMap, os::unix::process::ExitStatusExt, process::Stdio};
+use std::{
+    collections::BTreeMap,
+    os::unix::process::ExitStatusExt,
+    process::{Command, Stdio},
+};
 
 use super::lab::{Call, Node};
 
@@ -25,23 +29,8 @@ pub struct Sent {
 
 /// An ADD. `inject` as strace takes it, such as `socket:error=EPERM:when=3` (of each thread the third); one for each system call.
 pub fn traced_add(node: &Node, netns: &str, args: &str, config: &str, inject: &[String]) -> Traced {
-    node.install_libraries();
-    std::fs::copy("/usr/bin/strace", node.path("strace"))
-        .expect("strace is needed (tests/run installs it)");
     // programs that it starts are left alone from there on
-    let mut command = node.command(
-        "/strace",
-        &[
-            "-f",
-            "-b",
-            "execve",
-            "-qq",
-            "-e",
-            "write=all",
-            "-o",
-            "/trace",
-        ],
-    );
+    let mut command = strace(node, &["-b", "execve", "-e", "write=all"]);
     for inject in inject {
         command.args(["-e", &format!("inject={inject}")]);
     }
@@ -74,23 +63,20 @@ pub fn traced_add(node: &Node, netns: &str, args: &str, config: &str, inject: &[
     }
 }
 
-/// The paths that a DEL opens.
-pub fn opened_by_a_del(node: &Node, netns: &str) -> Vec<String> {
+/// strace on a node, with what it writes in /trace; what it traces is to follow.
+fn strace(node: &Node, args: &[&str]) -> Command {
     node.install_libraries();
     std::fs::copy("/usr/bin/strace", node.path("strace"))
         .expect("strace is needed (tests/run installs it)");
-    let mut command = node.command(
-        "/strace",
-        &[
-            "-f",
-            "-qq",
-            "-e",
-            "trace=openat",
-            "-o",
-            "/trace",
-            "/mesh-optin",
-        ],
-    );
+    let mut command = node.command("/strace", &["-f", "-qq", "-o", "/trace"]);
+    command.args(args);
+    command
+}
+
+/// The paths that a DEL opens.
+pub fn opened_by_a_del(node: &Node, netns: &str) -> Vec<String> {
+    let mut command = strace(node, &["-e", "trace=openat"]);
+    command.arg("/mesh-optin");
     command.envs([
         ("CNI_COMMAND", "DEL"),
         ("CNI_NETNS", netns),
