@@ -64,9 +64,9 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// The captured interfaces that are ports of a bridge by now.
-    pub fn captured_in_bridges(&self, plan: &Plan) -> Result<Vec<IfName>, KernelError> {
-        self.network.captured_in_bridges(plan)
+    /// The interfaces that are ports of a bridge.
+    pub fn in_bridges(&self) -> Result<Vec<IfName>, KernelError> {
+        self.network.in_bridges()
     }
 
     /// What somebody else has put before our rules.

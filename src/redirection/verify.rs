@@ -15,7 +15,7 @@ pub struct Findings {
     pub differences: Vec<Difference>,
     /// What of somebody else comes before it.
     pub in_front: Vec<Preempting>,
-    /// Captured interfaces that were made ports of a bridge: what comes in there goes past the rules.
+    /// Captured interfaces that were made ports of a bridge after the ADD: what comes in there goes past the rules.
     pub bridged: Vec<IfName>,
     /// A version of this program made it that plans otherwise, and it is not gutted: what differs may be what that version meant.
     pub outdated: bool,
@@ -94,11 +94,17 @@ fn findings(
             stops: false,
         }]
     });
+    // one that came later is a part of what it belongs to, such as a guest's
+    let was_captured = |name: &IfName| {
+        plan.sees_interface(name.as_str()) && record.network.addressed.contains(name)
+    };
+    let mut bridged = live.in_bridges()?;
+    bridged.retain(was_captured);
     let outdated = may_be_right(record.format) && !plan.is_gutted(found);
     Ok(Findings {
         differences: plan.compare(found),
         in_front,
-        bridged: live.captured_in_bridges(plan)?,
+        bridged,
         outdated,
     })
 }

@@ -1,7 +1,7 @@
 //! Real connections in networks as secondary CNI plugins leave them: which interfaces and families are captured, and whose rules come first.
 
 use crate::support::{
-    lab::{APP, CONFIG, Call, Node, PodLab, PodNet, V4, V4_NET1, V6, inside, on_node},
+    lab::{APP, CONFIG, Call, Node, PodLab, PodNet, V4, V4_NET1, V6, dial, inside, on_node},
     landings::{inbound, outbound, profile},
     pods::{given, given_with},
     run,
@@ -289,5 +289,53 @@ fn a_captured_interface_that_was_made_a_port_of_a_bridge_bypasses() {
             0,
             "it is not captured"
         );
+    });
+}
+
+/// KubeVirt's masquerade binding: a guest behind a bridge of the pod, and NAT rules that virt-launcher makes after the pod started
+/// (pkg/network/setup/masquerade.go of kubevirt).
+#[test]
+fn a_guest_behind_masquerade_is_captured_out_and_in() {
+    on_node(|node| {
+        let reroute = [("istio.io/reroute-virtual-interfaces", "k6t-eth0")];
+        let args = given_with(node, "defaults", &reroute, &[]);
+        let lab = node.pod("pod", V4);
+        add(node, &lab, &args);
+        let guest = node.new_netns("guest");
+        let path = node.path("run/netns/guest");
+        ip(
+            &lab,
+            &[
+                "link add k6t-eth0 type bridge",
+                "addr add 10.0.2.1/24 dev k6t-eth0",
+                "link set k6t-eth0 up",
+                &format!(
+                    "link add tap0 type veth peer name eth0 netns {}",
+                    path.display()
+                ),
+                "link set tap0 master k6t-eth0",
+                "link set tap0 up",
+            ],
+        );
+        inside(&guest, || {
+            for command in [
+                "link set eth0 up",
+                "addr add 10.0.2.2/24 dev eth0",
+                "route add default via 10.0.2.1",
+            ] {
+                run("ip", &command.split(' ').collect::<Vec<_>>(), "");
+            }
+        });
+        inside(&lab.pod, || {
+            std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+            // with a sidecar it forwards nothing by itself: what the sidecar sends on goes to the guest
+            let nat = "table ip nat {\n\
+                chain postrouting { type nat hook postrouting priority 100; ip saddr 10.0.2.2 counter masquerade; }\n\
+                chain output { type nat hook output priority -100; ip daddr { 127.0.0.1, 10.244.0.5 } counter dnat to 10.0.2.2; }\n}";
+            run("nft", &["-f", "-"], nat);
+        });
+        assert_eq!(dial(&guest, APP, "93.184.216.34:80"), "pod:15001");
+        inbound(&lab, &[("10.244.0.5:8080", "pod:15006")]);
+        assert_eq!(node.call("CHECK", &lab.netns, &args, CONFIG).code, 0);
     });
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     deadline::Deadline,
     mesh::IfName,
-    plan::{Plan, PodNetwork, packet::Family},
+    plan::{PodNetwork, packet::Family},
     reason::{Explanation, Reason},
 };
 
@@ -55,13 +55,10 @@ impl Network {
         primary::pod_network(index, &links, &addresses, &defaults)
     }
 
-    /// The captured interfaces that are ports of a bridge by now: their packets no longer meet our rules.
-    pub fn captured_in_bridges(&self, plan: &Plan) -> Result<Vec<IfName>, KernelError> {
+    /// The interfaces that are ports of a bridge.
+    pub fn in_bridges(&self) -> Result<Vec<IfName>, KernelError> {
         let in_bridges = self.links()?.into_iter().filter(|link| link.is_in_bridge);
-        let names = in_bridges.filter_map(|link| link.name);
-        Ok(names
-            .filter(|name| plan.sees_interface(name.as_str()))
-            .collect())
+        Ok(in_bridges.filter_map(|link| link.name).collect())
     }
 
     /// The addresses of eth0; none where there is no eth0.

@@ -60,15 +60,19 @@ pub(super) fn pod_network(
     }
     let (ipv4, ipv6) = families(eth0);
     let has_ipv6_alone = |index: &u32| families(*index) == (false, true);
-    let with_ipv6 = links.iter().filter(|link| families(link.index).1);
+    let with = |has: fn((bool, bool)) -> bool| {
+        let links = links.iter().filter(|link| has(families(link.index)));
+        links
+            .filter_map(|link| link.name.clone())
+            .collect::<BTreeSet<IfName>>()
+    };
     Ok(PodNetwork {
         ipv4,
         ipv6,
         primary: first.into_iter().map(name).collect::<Result<_, _>>()?,
         needs_ipv6: all.iter().any(has_ipv6_alone),
-        with_ipv6: with_ipv6
-            .filter_map(|link| link.name.clone())
-            .collect::<BTreeSet<IfName>>(),
+        with_ipv6: with(|(_, v6)| v6),
+        addressed: with(|(v4, v6)| v4 || v6),
     })
 }
 

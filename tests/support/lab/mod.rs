@@ -21,7 +21,7 @@ use std::{
 
 pub use self::{
     call::{Call, call_env},
-    network::{PodLab, inside, validation_probe},
+    network::{PodLab, dial, inside, validation_probe},
 };
 
 /// Where the world answers.

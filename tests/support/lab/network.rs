@@ -199,7 +199,8 @@ pub fn validation_probe(pod: &PodLab, proxy: Owner, v6: bool) -> String {
     dial_from(&pod.pod, proxy, Some(address(from)), address(to))
 }
 
-fn dial(netns: &Netns, owner: Owner, to: &str) -> String {
+/// Where a connection out of a namespace lands.
+pub fn dial(netns: &Netns, owner: Owner, to: &str) -> String {
     dial_from(netns, owner, None, to.parse().unwrap())
 }
 
