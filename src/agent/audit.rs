@@ -106,6 +106,10 @@ fn records() -> Vec<Record> {
 
 /// Looks at one, tells what is wrong, and puts it right where the profile says so.
 fn look(agent: &Agent, record: &Record) -> State {
+    // it was read when the audit began
+    let now = attachments::get(&record.container_id).ok().flatten();
+    let now = now.filter(|now| now.done && now.netns_cookie == record.netns_cookie);
+    let record = now.as_ref().unwrap_or(record);
     let netns = match opened(record) {
         Ok(Some(netns)) => netns,
         Ok(None) => {

@@ -123,8 +123,9 @@ fn policy_changed(decided: &Decided, is_on_record: bool) -> Option<String> {
         }
         Decision::Refuse(_) | Decision::Redirect(_) | Decision::Skip(_) => None,
     };
+    let tolerated = decided.tolerated.as_ref().filter(|_| is_on_record);
     stranded
-        .or(decided.tolerated.as_ref())
+        .or(tolerated)
         .map(|why| format!("{}: {}", why.reason, why.cause))
 }
 
@@ -132,7 +133,7 @@ fn policy_changed(decided: &Decided, is_on_record: bool) -> Option<String> {
 fn suspect(found: &Found, decided: &Decided) -> Option<Suspect> {
     let bypasses = |why: &str| {
         let why = Reason::Bypassing.because(why).remedy(
-            "let it name the attachment in k8s.v1.cni.cncf.io/networks and delete it so that it is recreated",
+            "add the attachment to k8s.v1.cni.cncf.io/networks in the workload's template, then delete the pod",
         );
         Some(Suspect::Bypasses(why))
     };

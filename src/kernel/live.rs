@@ -3,7 +3,6 @@
 use super::{KernelError, Netns, Network, Nftables, Tools, iptables::Iptables};
 use crate::{
     deadline::Deadline,
-    mesh::IfName,
     plan::{Form, Plan, Preempting, Rules, State},
 };
 
@@ -64,8 +63,8 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// The interfaces that are ports of a bridge.
-    pub fn in_bridges(&self) -> Result<Vec<IfName>, KernelError> {
+    /// The indexes of the interfaces that are ports of a bridge.
+    pub fn in_bridges(&self) -> Result<Vec<u32>, KernelError> {
         self.network.in_bridges()
     }
 

@@ -4,6 +4,7 @@ use super::{
     enrolment::enrolled,
     identity::{identity, sharing},
     inputs::inputs,
+    interception::interception_mode,
     layers::{Traffic, resolve},
     out_of_scope::out_of_scope,
     overrides::overrides,
@@ -158,7 +159,7 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn intent(&self, so_far: &mut SoFar) -> Result<Intent, Other> {
-        self.is_left_alone()?;
+        self.is_left_alone(so_far)?;
         let proxy = self.sidecar(so_far)?;
         self.enrolment(so_far)?;
         self.revision(so_far)?;
@@ -169,7 +170,7 @@ impl<'a> Case<'a> {
         }
         let identity = self.identity(proxy, so_far)?;
         self.overrides(so_far)?;
-        let mode = interception_mode(said, built_for)?;
+        let mode = interception_mode(said, built_for).map_err(Other::Refuse)?;
         let traffic = resolve(
             self.pod,
             self.attachment,
@@ -185,12 +186,17 @@ impl<'a> Case<'a> {
     }
 
     /// What the profile leaves alone whatever the pod is.
-    fn is_left_alone(&self) -> Result<(), Other> {
+    fn is_left_alone(&self, so_far: &mut SoFar) -> Result<(), Other> {
         let (spec, name) = (&self.profile.spec, &self.profile.name);
         if spec.suspended {
-            return Err(Other::Warn(
-                Reason::Suspended.because(format!("MeshProfile {name} is suspended")),
-            ));
+            let suspended = Reason::Suspended.because(format!("MeshProfile {name} is suspended"));
+            if !so_far.has_run {
+                return Err(Other::Warn(suspended));
+            }
+            // it was built to be redirected, and was
+            so_far
+                .warnings
+                .push(suspended.remedy("delete the pod if it should be left alone"));
         }
         let namespace = &self.namespace.metadata.name;
         if spec.excluded_namespaces.contains(namespace) {
@@ -276,13 +282,14 @@ impl<'a> Case<'a> {
     fn revision(&self, so_far: &mut SoFar) -> Result<(), Other> {
         let (revisions, revision) = (&self.profile.spec.revisions, self.pod.revision());
         let of_namespace = &self.namespace.metadata.labels;
+        // the namespace's first; without any of them it is the default revision, which may be a tag as well
         let label = match of_namespace.get(label::REVISION) {
-            _ if of_namespace.contains_key(label::ISTIO_INJECTION) => None,
-            Some(of_namespace) => Some(of_namespace.as_str()),
-            None => self.pod.label(label::REVISION),
+            _ if of_namespace.contains_key(label::ISTIO_INJECTION) => "default",
+            Some(of_namespace) => of_namespace,
+            None => self.pod.label(label::REVISION).unwrap_or("default"),
         };
         let is_listed = |name: &str| revisions.iter().any(|r| r == name);
-        if revisions.is_empty() || is_listed(revision) || label.is_some_and(is_listed) {
+        if revisions.is_empty() || is_listed(revision) || is_listed(label) {
             return Ok(());
         }
         so_far.refuse(Reason::RevisionMismatch.because(format!(
@@ -313,9 +320,12 @@ impl<'a> Case<'a> {
         match overrides(self.pod, self.attachment, spec) {
             None => Ok(()),
             Some(set) if spec.tenants.not_allowed == NotAllowed::Ignore => {
-                so_far
-                    .warnings
-                    .push(set.remedy("none: the profile's value counts"));
+                let cause = format!("{}; the profile's value is used", set.cause);
+                so_far.warnings.push(Explanation {
+                    cause,
+                    remedy: None,
+                    ..set
+                });
                 Ok(())
             }
             Some(set) => so_far.refuse(set),
@@ -365,28 +375,4 @@ pub(super) fn not_enrolled(namespace: &str) -> Explanation {
     Reason::NotEnrolled.because(format!(
         "neither namespace {namespace} nor the pod is enrolled in the mesh"
     ))
-}
-
-/// The mode that the pod says, which must be the one that its sidecar was built for: a `NONE` that was added later is doubt, not a skip.
-fn interception_mode(
-    said: Option<&str>,
-    built_for: Option<&str>,
-) -> Result<InterceptionMode, Other> {
-    let invalid = |cause| Other::Refuse(Reason::InvalidAnnotation.because(cause));
-    let mode = said.unwrap_or("REDIRECT");
-    if let Some(built) = built_for.filter(|built| *built != mode) {
-        let said = said.map_or_else(|| "absent".into(), quote);
-        return Err(invalid(format!(
-            "annotation {INTERCEPTION_MODE} is {said}, but the sidecar was built for {}",
-            quote(built)
-        )));
-    }
-    match mode {
-        "REDIRECT" => Ok(InterceptionMode::Redirect),
-        "TPROXY" => Ok(InterceptionMode::Tproxy),
-        other => Err(invalid(format!(
-            "annotation {INTERCEPTION_MODE}: {} is not REDIRECT, TPROXY or NONE",
-            quote(other)
-        ))),
-    }
 }

@@ -13,7 +13,7 @@ pub(super) const SYSTEM_NAMESPACES: [&str; 4] = [
     "local-path-storage",
 ];
 
-/// Whether neither the namespace, nor the pod's own word, nor the profile's rule keeps this pod out of the mesh. A pod's word is the
+/// Whether the namespace or the pod itself enrolls this pod, by the profile's rule. A pod's word is the
 /// annotation's, too, where it has no label: Istio's webhook does not look at that, but manual injection leaves it.
 pub(super) fn enrolled(rule: &Enrolment, namespace: &Namespace, pod: &Pod) -> bool {
     let inject = pod.inject();

@@ -14,6 +14,7 @@ mod identity;
 mod ifname;
 mod inputs;
 mod intent;
+mod interception;
 mod layers;
 mod merge;
 mod out_of_scope;

@@ -86,6 +86,7 @@ impl SoFar {
             let spec = &profile.spec;
             !spec.tenants.may_opt_out
                 && !spec.suspended
+                && !spec.excluded_namespaces.contains(&namespace.metadata.name)
                 && is_namespace_enrolled(&spec.enrolment, namespace)
                 && !pod.is_gateway()
         };
@@ -93,7 +94,7 @@ impl SoFar {
             None => Other::Skip(skip),
             Some(profile) => {
                 let cause = format!(
-                    "MeshProfile {} lets no pod stay out: {}",
+                    "MeshProfile {} does not allow pods to opt out: {}",
                     profile.name, skip.cause
                 );
                 self.refuse_to_skip(Reason::OptOutNotAllowed.because(cause), skip)

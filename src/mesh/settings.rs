@@ -6,14 +6,14 @@ words! {
     /// What enrolls a namespace or a pod.
     #[derive(Default)]
     pub enum EnrolmentMode("enrollment.mode") {
-        /// Istio's labels on the namespace or the pod.
+        /// Istio's labels on the namespace. In each mode a pod's own word counts as well.
         Istio = "Istio",
         /// `maistra.io/member-of` on the namespace (OpenShift Service Mesh 2).
         Maistra = "Maistra",
         /// Either of the two.
         #[default]
         Either = "Either",
-        /// The profile's `namespaceSelector`, whatever pods say.
+        /// The profile's `namespaceSelector`.
         Selector = "Selector",
     }
 }
@@ -99,7 +99,7 @@ words! {
         /// Every interface that is not excluded.
         #[default]
         All = "All",
-        /// eth0 and every interface that holds a default route when the pod starts.
+        /// eth0 and every interface that holds the main table's best default route of a family when the pod starts.
         Primary = "Primary",
     }
 }
@@ -108,7 +108,7 @@ words! {
     /// Which address families are captured.
     #[derive(Default)]
     pub enum IpFamilies("redirect.ipFamilies") {
-        /// IPv4; IPv6 where the sidecar serves both or eth0 has no IPv4 address.
+        /// IPv4; IPv6 where the sidecar serves both, or eth0 or the holder of a default route has it alone.
         #[default]
         Proxy = "Proxy",
         /// Both, always.

@@ -91,7 +91,7 @@ pub(super) fn tables(expected: &Table, found: Option<&Table>) -> Vec<Difference>
         ));
     }
     if found.is_cut {
-        let more = "more than is ever read: what is listed here is a part of it";
+        let more = "too large to read in full; this list is incomplete";
         out.push(Difference::extra("table inet mesh-optin", more));
     }
     if found.unnamed > 0 {

@@ -9,7 +9,10 @@ pub mod packet;
 pub mod routing;
 mod state;
 
-use std::{collections::BTreeSet, sync::OnceLock};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::OnceLock,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -42,26 +45,22 @@ pub struct PodNetwork {
     /// The interfaces that have a global IPv6 address. Version 0.1.0 looked at eth0 alone.
     #[serde(default)]
     pub with_ipv6: BTreeSet<IfName>,
-    /// The interfaces that have a global address. Version 0.1.0 looked at eth0 alone.
-    #[serde(default = "eth0_alone")]
-    pub addressed: BTreeSet<IfName>,
-}
-
-fn eth0_alone() -> BTreeSet<IfName> {
-    [IfName::eth0()].into()
+    /// The interfaces that have a global address, with their indexes: a name may become another's. Version 0.1.0 kept none.
+    #[serde(default)]
+    pub addressed: BTreeMap<IfName, u32>,
 }
 
 impl PodNetwork {
     /// Of a pod whose only interface is eth0.
     pub fn of_eth0(ipv4: bool, ipv6: bool) -> Self {
-        let eth0 = eth0_alone();
+        let eth0 = BTreeSet::from([IfName::eth0()]);
         Self {
             ipv4,
             ipv6,
             needs_ipv6: ipv6 && !ipv4,
             with_ipv6: if ipv6 { eth0.clone() } else { BTreeSet::new() },
-            primary: eth0.clone(),
-            addressed: eth0,
+            primary: eth0,
+            addressed: BTreeMap::new(),
         }
     }
 

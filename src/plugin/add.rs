@@ -49,7 +49,7 @@ pub(super) fn add(
 }
 
 /// Refuses the first that is too much. Those of a pod that is not redirected leave nothing and are not counted.
-fn few(attached: &Attached) -> Result<(), Explanation> {
+fn check_attachment_limit(attached: &Attached) -> Result<(), Explanation> {
     let earlier = attachments::interfaces(&attached.container_id);
     if earlier.len() < MOST_ATTACHMENTS || earlier.contains(&attached.ifname) {
         return Ok(());
@@ -72,7 +72,7 @@ impl Add<'_> {
     /// What was done and why; an error where the pod must not start. Whoever answered for the pod is told.
     fn answered(&self, pod: &PodRef) -> Result<Explanation, Explanation> {
         let netns = Netns::open(&self.attached.netns)?;
-        few(self.attached)?;
+        check_attachment_limit(self.attached)?;
         let answered = source::look_up(
             self.node,
             pod,

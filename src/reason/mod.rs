@@ -49,7 +49,7 @@ reasons! {
     NodeConfigInvalid = 101, "a file of this node's configuration is not valid", Some("ask the platform admin to correct it");
     NetnsInvalid = 8, "CNI_NETNS is not a network namespace", Some("check the container runtime");
     HostNetns = 8, "CNI_NETNS is the host's own network namespace", Some("check the container runtime: the host must never be redirected");
-    TooManyAttachments = 134, "the pod names more attachments of type mesh-optin than 8", Some("name one in k8s.v1.cni.cncf.io/networks");
+    TooManyAttachments = 134, "the pod names more than 8 attachments of type mesh-optin", Some("name one in k8s.v1.cni.cncf.io/networks");
     // 2. the look-up
     NoSource = 102, "this node has nothing to ask for the pod", Some("run the node agent or install the API credential in /var/lib/mesh-optin/api");
     AgentUnavailable = 11, "the node agent does not answer", Some("check the mesh-optin agent on this node");
@@ -75,7 +75,7 @@ reasons! {
     NotEnrolled = 113, "neither the namespace nor the pod is enrolled in the mesh", Some("label the namespace istio-injection=enabled, or the pod sidecar.istio.io/inject=true, if it should be");
     SidecarMissing = 114, "the pod should be in the mesh but has no sidecar", Some("check that the sidecar injector is running, then delete the pod so that it is recreated");
     NotASidecarProxy = 115, "the proxy is a gateway or waypoint, not a sidecar", None;
-    OptOutAfterInjection = 137, "the pod says that it is out of the mesh, but its sidecar was built to redirect", Some("say so before the pod is created, then delete this one");
+    OptOutAfterInjection = 137, "the pod says that it is out of the mesh, but its sidecar was built to redirect", Some("set the opt-out in the workload's template, then delete this pod");
     NotInjected = 116, "istio-proxy was written by hand, not by the injector", Some("remove the container and let the injector add it, if the pod should be in the mesh");
     UnenrolledSidecar = 117, "the pod has a sidecar but neither its namespace nor itself is enrolled", Some("label the namespace istio-injection=enabled, or the pod sidecar.istio.io/inject=true");
     RevisionMismatch = 118, "the sidecar belongs to a revision that the profile does not allow", Some("let a control plane of an allowed revision inject the pod");
@@ -97,10 +97,10 @@ reasons! {
     // 5. found later
     Drifted = 129, "the redirection is no longer what it should be", Some("delete the pod so that it is recreated");
     Outdated = 130, "the redirection was made by another version", Some("none: it stays until the pod is recreated");
-    PolicyChanged = 139, "the pod runs, and the profile would refuse it today", Some("correct the pod or the profile before the pod is recreated");
+    PolicyChanged = 139, "the pod is running, but the current profile would refuse it", Some("correct the pod or the profile before the pod is recreated");
     Bypassing = 131, "the pod should be redirected and is not", Some("delete the pod so that it is recreated");
-    Preempted = 133, "something of somebody else comes before the redirection", Some("see whose it is, and remove it if it should not be there");
-    FamilyNotCaptured = 132, "eth0 has an address of a family that is not captured", Some("set ISTIO_DUAL_STACK on the proxy, or ipFamilies: All in the profile");
+    Preempted = 133, "foreign rules come before the redirection", Some("see whose it is, and remove it if it should not be there");
+    FamilyNotCaptured = 132, "a captured interface has an address of a family that is not captured", Some("set ISTIO_DUAL_STACK on the proxy, or ipFamilies: All in the profile");
 }
 
 impl Reason {

@@ -3,7 +3,7 @@ use crate::{
     deadline::Deadline,
     kernel::{Carrier, Live, Netns, Network, netns::cookie},
     mesh::{IfName, comma},
-    node::attachments::Record,
+    node::attachments::{self, Record},
     plan::{Difference, Form, Plan, Preempting, State, may_be_right, summary},
     reason::{Explanation, Reason},
 };
@@ -30,7 +30,7 @@ impl Findings {
         } else if reason == Reason::Bypassing {
             let names = comma(&self.bridged);
             Some(format!(
-                "{names} was made a port of a bridge: its packets go past the redirection"
+                "{names}: now bridge ports, so their packets bypass the redirection"
             ))
         } else {
             summary(&self.differences)
@@ -69,6 +69,10 @@ pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
 /// Puts right what has changed, and says what is then found: what of somebody else is in front, or beside our rules, stays.
 pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
     let _alone = lock(record.netns_cookie, deadline)?;
+    // an ADD may have replaced what was read before
+    let now = attachments::get(&record.container_id)?;
+    let now = now.filter(|now| now.done && now.netns_cookie == record.netns_cookie);
+    let record = now.as_ref().unwrap_or(record);
     within(record, netns, deadline, |live, plan| {
         let found = live.read(plan)?;
         if !plan.compare(&found).is_empty() {
@@ -86,20 +90,30 @@ fn findings(
     found: &State,
 ) -> Result<Findings, Explanation> {
     // what somebody else has put there must not keep us from what is ours
-    let in_front = live.in_front(plan, found).unwrap_or_else(|error| {
-        vec![Preempting {
-            place: "what comes before our rules".into(),
-            rule: error.to_string(),
-            decides: true,
-            stops: false,
-        }]
-    });
-    // one that came later is a part of what it belongs to, such as a guest's
-    let was_captured = |name: &IfName| {
-        plan.sees_interface(name.as_str()) && record.network.addressed.contains(name)
+    let cannot_tell = |rule| Preempting {
+        place: "what comes before our rules".into(),
+        rule,
+        decides: true,
+        stops: false,
     };
-    let mut bridged = live.in_bridges()?;
-    bridged.retain(was_captured);
+    let in_front = live.in_front(plan, found);
+    let mut in_front = in_front.unwrap_or_else(|error| vec![cannot_tell(error.to_string())]);
+    // one that came later is a part of what it belongs to, such as a guest's
+    let bridged = match live.in_bridges() {
+        Ok(ports) => {
+            let captured = record
+                .network
+                .addressed
+                .iter()
+                .filter(|(name, _)| plan.sees_interface(name.as_str()));
+            let now_ports = captured.filter(|(_, index)| ports.contains(index));
+            now_ports.map(|(name, _)| name.clone()).collect()
+        }
+        Err(error) => {
+            in_front.push(cannot_tell(error.to_string()));
+            Vec::new()
+        }
+    };
     let outdated = may_be_right(record.format) && !plan.is_gutted(found);
     Ok(Findings {
         differences: plan.compare(found),

@@ -262,12 +262,15 @@ fn a_captured_interface_that_was_made_a_port_of_a_bridge_bypasses() {
             &lab,
             &[
                 "link add k6t-net1 type bridge",
-                "link set net1 master k6t-net1",
+                // its name becomes that of an interface that only has its address
+                "link set net1 down",
+                "link set net1 name net1-nic",
+                "link set net1-nic up",
+                "link set net1-nic master k6t-net1",
             ],
         );
         let (code, text) = verify();
-        let says =
-            "Bypassing: net1 was made a port of a bridge: its packets go past the redirection";
+        let says = "Bypassing: net1: now bridge ports, so their packets bypass the redirection";
         assert!(code == Some(5) && text.contains(says), "{code:?} {text}");
         let (message, _) = node.call("CHECK", &lab.netns, &args, CONFIG).error();
         assert!(message.starts_with(says), "{message}");

@@ -145,7 +145,7 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The pod, its namespace and its profile, and where the pod came from, for who speaks this version.
+/// The pod, its namespace and its profile, and where the pod came from, for a client that speaks this version.
 async fn governed(
     agent: &Agent,
     asked: &LookUp,

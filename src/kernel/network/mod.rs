@@ -25,7 +25,6 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
-    mesh::IfName,
     plan::{PodNetwork, packet::Family},
     reason::{Explanation, Reason},
 };
@@ -55,10 +54,10 @@ impl Network {
         primary::pod_network(index, &links, &addresses, &defaults)
     }
 
-    /// The interfaces that are ports of a bridge.
-    pub fn in_bridges(&self) -> Result<Vec<IfName>, KernelError> {
+    /// The indexes of the interfaces that are ports of a bridge.
+    pub fn in_bridges(&self) -> Result<Vec<u32>, KernelError> {
         let in_bridges = self.links()?.into_iter().filter(|link| link.is_in_bridge);
-        Ok(in_bridges.filter_map(|link| link.name).collect())
+        Ok(in_bridges.map(|link| link.index).collect())
     }
 
     /// The addresses of eth0; none where there is no eth0.
@@ -127,7 +126,11 @@ impl Network {
         let mut payload = Header::route(family, table as u8, 0, 0, 0).to_vec();
         nla::put(&mut payload, uapi::route::TABLE, &table.to_ne_bytes());
         match self.dump(kind::GET_ROUTE, &payload, Route::of) {
-            Ok(routes) => Ok(routes.into_iter().filter(|r| r.table == table).collect()),
+            // a kernel without the family may answer with another's
+            Ok(mut routes) => {
+                routes.retain(|r| (r.family, r.table) == (read::number(family), table));
+                Ok(routes)
+            }
             Err(Errno::ENOENT) => Ok(Vec::new()), // there is no such table
             Err(errno) => self.lacking(family, "routes", errno),
         }

@@ -9,7 +9,6 @@ use super::{
     uapi::BY_ADVERTISEMENT,
 };
 use crate::{
-    mesh::IfName,
     plan::{PodNetwork, packet::Family},
     reason::{Explanation, Reason},
 };
@@ -60,19 +59,18 @@ pub(super) fn pod_network(
     }
     let (ipv4, ipv6) = families(eth0);
     let has_ipv6_alone = |index: &u32| families(*index) == (false, true);
-    let with = |has: fn((bool, bool)) -> bool| {
-        let links = links.iter().filter(|link| has(families(link.index)));
-        links
-            .filter_map(|link| link.name.clone())
-            .collect::<BTreeSet<IfName>>()
-    };
+    let with_ipv6 = links.iter().filter(|link| families(link.index).1);
+    let addressed = links
+        .iter()
+        .filter(|link| families(link.index) != (false, false));
+    let addressed = addressed.filter_map(|link| Some((link.name.clone()?, link.index)));
     Ok(PodNetwork {
         ipv4,
         ipv6,
         primary: first.into_iter().map(name).collect::<Result<_, _>>()?,
         needs_ipv6: all.iter().any(has_ipv6_alone),
-        with_ipv6: with(|(_, v6)| v6),
-        addressed: with(|(v4, v6)| v4 || v6),
+        with_ipv6: with_ipv6.filter_map(|link| link.name.clone()).collect(),
+        addressed: addressed.collect(),
     })
 }
 
@@ -89,7 +87,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        mesh::{Interfaces, IpFamilies},
+        mesh::{IfName, Interfaces, IpFamilies},
         plan::{Plan, fixtures::intent},
     };
 
@@ -138,6 +136,7 @@ mod tests {
             addresses.extend(nic.v4.then(|| (index, "10.0.0.1/24".parse().unwrap())));
             addresses.extend(nic.v6.then(|| (index, "fd00::1/64".parse().unwrap())));
             let route = |metric, protocol| Route {
+                family: 0,
                 table: 254,
                 length: 0,
                 kind: 1,

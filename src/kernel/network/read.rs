@@ -106,13 +106,13 @@ pub(in crate::kernel) struct Link {
 impl Link {
     pub(super) fn of(message: Message<'_>) -> Option<Self> {
         let (header, attributes) = message.parts::<16>(kind::NEW_LINK)?;
-        let name = attributes.text(uapi::link::NAME)?;
+        let name = attributes.find(uapi::link::NAME)?.text();
         let port = attributes
             .nested(uapi::link::INFO)
             .and_then(|info| info.text(uapi::link::INFO_PORT_KIND));
         Some(Self {
             index: u32_at(header, 4),
-            name: IfName::of_kernel(name),
+            name: name.and_then(IfName::of_kernel),
             is_in_bridge: port.is_some_and(|kind| kind == "bridge"),
         })
     }
@@ -137,6 +137,8 @@ pub(super) fn address(message: Message<'_>) -> Option<(u32, IpNet)> {
 /// A route.
 #[derive(Debug, Clone)]
 pub(in crate::kernel) struct Route {
+    /// `AF_*`
+    pub(super) family: u8,
     pub(in crate::kernel) table: u32,
     /// Of its destination's prefix.
     pub(in crate::kernel) length: u8,
@@ -155,8 +157,19 @@ impl Route {
     pub(super) fn of(message: Message<'_>) -> Option<Self> {
         use uapi::route::{CACHE_INFO, METRICS, MULTIPATH, OUT, PREFERENCE, PRIORITY, TABLE};
         let (header, attributes) = message.parts::<12>(kind::NEW_ROUTE)?;
-        let [_, length, source_length, tos, table, protocol, _, kind, ..] = *header;
+        let [
+            family,
+            length,
+            source_length,
+            tos,
+            table,
+            protocol,
+            _,
+            kind,
+            ..,
+        ] = *header;
         let mut route = Self {
+            family,
             table: table.into(),
             length,
             kind,
@@ -218,6 +231,13 @@ mod tests {
         let found = read(kind::NEW_LINK, &link, Link::of).unwrap();
         assert_eq!((found.index, found.name), (7, Some(IfName::eth0())));
         assert!(read(kind::NEW_LINK, &link[..15], Link::of).is_none());
+        let mut unprintable = Header::link().to_vec();
+        netlink::nla::put(&mut unprintable, uapi::link::NAME, b"\xff\0");
+        let found = read(kind::NEW_LINK, &unprintable, Link::of).unwrap();
+        assert_eq!(
+            found.name, None,
+            "no rule can have it, and it hides no other"
+        );
         let mut odd = Header::address(uapi::IPV4, 24, 3).to_vec();
         netlink::nla::put(&mut odd, uapi::address::ADDRESS, &[10, 0, 0]);
         assert!(read(kind::NEW_ADDRESS, &odd, address).is_none());

@@ -145,7 +145,7 @@ impl Pod {
     }
 
     /// Whether the runtime's UID names this incarnation. A static pod is known to the runtime by its manifest's hash, which its
-    /// mirror pod carries; A tenant who writes
+    /// mirror pod carries. A tenant who writes
     /// it on another pod gains nothing: the runtime names that pod by its own UID.
     pub fn is_incarnation(&self, uid: &str) -> bool {
         self.metadata.uid == uid || self.annotation(annotation::CONFIG_HASH) == Some(uid)
@@ -153,8 +153,13 @@ impl Pod {
 }
 
 impl ContainerStatus {
+    /// A runtime that forgets containers at a reboot leaves the last state alone.
     fn has_run(&self) -> bool {
-        !self.container_id.is_empty()
+        let ContainerState {
+            running,
+            terminated,
+        } = &self.last_state;
+        !self.container_id.is_empty() || running.is_some() || terminated.is_some()
     }
 
     /// When the container was started, this time or the time before.

@@ -99,8 +99,8 @@ pub struct ProfileSpec {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(Serialize, JsonSchema))]
 pub struct Enrolment {
-    /// Istio: Istio's labels on the namespace or the pod. Maistra: the namespace's label maistra.io/member-of. Either (default): one of the
-    /// two. Selector: namespaceSelector alone.
+    /// Istio: Istio's labels on the namespace. Maistra: the namespace's label maistra.io/member-of. Either (default): one of the two. Selector:
+    /// namespaceSelector. In each of them a pod's own word enrolls it, too: sidecar.istio.io/inject, or the label istio.io/rev.
     pub mode: EnrolmentMode,
     /// With mode Selector, the namespaces that are enrolled.
     pub namespace_selector: Selector,
@@ -136,10 +136,11 @@ pub struct AttachmentSpec {
 pub struct Redirect {
     /// What carries the rules. Auto (default): nftables, or iptables where the kernel has no nf_tables. Nftables, Iptables: that alone.
     pub backend: Backend,
-    /// Which interfaces are captured. All (default), or Primary: eth0 and those that hold a default route when the pod starts.
+    /// Which interfaces are captured. All (default), or Primary: eth0 and those that hold the main table's best default routes when the pod
+    /// starts.
     pub interfaces: Interfaces,
-    /// Which address families are captured. Proxy (default): IPv4; IPv6 where the sidecar serves both or eth0 has no IPv4 address. All:
-    /// both, always.
+    /// Which address families are captured. Proxy (default): IPv4; IPv6 where the sidecar serves both, or eth0 or the holder of a default route
+    /// has it alone. All: both, always.
     pub ip_families: IpFamilies,
     /// The sidecar's ports.
     pub ports: ProxyPorts,
@@ -161,8 +162,8 @@ pub struct Redirect {
     /// What happens to a new pod in whose network namespace foreign rules decide before ours. Refuse (default): it does not start. Warn: it
     /// starts, with a Warning.
     pub preempted: PreemptedPolicy,
-    /// Runtime classes whose pods cannot be redirected, as their packets never cross the network namespace: names or handlers, with a trailing
-    /// * for all that begin so. Default: kata*, gvisor* and runsc*.
+    /// Runtime classes whose pods cannot be redirected, as their packets never cross the network namespace: names, with a trailing * for all
+    /// that begin so. Default: kata*, gvisor* and runsc*.
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_NAMES), inner(length(max = 63))))]
     pub unsupported_runtimes: Vec<Pattern>,
 }

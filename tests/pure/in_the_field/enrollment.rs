@@ -94,6 +94,17 @@ fn a_pod_that_has_run_is_redirected_whatever_policy_says_now() {
     ];
     for (name, case, reason) in cases {
         assert_eq!(case.decided(), (Refuse, reason, vec![]), "{name}");
+        // a runtime may forget its containers at a reboot
+        let forgotten =
+            json!([{"lastState": {"terminated": {"reason": "ContainerStatusUnknown"}}}]);
+        let again = case
+            .clone()
+            .pod(json!({"status": {"containerStatuses": forgotten}}));
+        assert_eq!(
+            again.decided(),
+            (Redirect, Redirected, vec![reason]),
+            "{name}, forgotten"
+        );
         assert_eq!(
             case.has_run().decided(),
             (Redirect, Redirected, vec![reason]),
@@ -140,6 +151,13 @@ fn revisions_may_name_the_tag_by_which_a_pod_was_enrolled() {
             &[],
         ),
         (
+            "the default tag",
+            tagged(json!(["default"])).namespace(json!({"istio-injection": "enabled"})),
+            Redirect,
+            Redirected,
+            &[],
+        ),
+        (
             "istio-injection means the default revision",
             tagged(json!(["prod-stable"]))
                 .namespace(json!({"istio.io/rev": "prod-stable", "istio-injection": "enabled"})),
@@ -159,6 +177,13 @@ fn a_suspended_profile_leaves_new_pods_alone_with_a_warning() {
             Case::of("defaults").profile(suspended.clone()),
             Skip,
             Suspended,
+            &[Suspended],
+        ),
+        (
+            "has run, and was redirected",
+            Case::of("defaults").profile(suspended.clone()).has_run(),
+            Redirect,
+            Redirected,
             &[Suspended],
         ),
         (

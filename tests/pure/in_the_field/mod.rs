@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::data::data;
 
 /// A pod in its surroundings.
+#[derive(Clone)]
 struct Case {
     pod: Value,
     namespace: Value,

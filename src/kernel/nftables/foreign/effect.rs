@@ -32,8 +32,10 @@ pub(super) fn what(expression: &Expression<'_>, marks: bool) -> What {
         // its elements may be any verdict
         "lookup" if has(lookup::TO) => decides("a map"),
         "meta" if has(meta::FROM) && marks => decides("meta set"),
-        "payload" if has(payload::FROM) => decides("a change of the packet"),
-        "ct" if has(ct::FROM) => decides("ct set"),
+        "payload" if has(payload::FROM) && !is_type_of_service(expression) => {
+            decides("a change of the packet")
+        }
+        "ct" if has(ct::FROM) && (marks || !is_mark(expression)) => decides("ct set"),
         name @ ("redir" | "nat" | "masq" | "tproxy" | "notrack" | "reject" | "queue"
         | "synproxy" | "fwd") => decides(name),
         "target" => {
@@ -46,6 +48,24 @@ pub(super) fn what(expression: &Expression<'_>, marks: bool) -> What {
         }
         _ => What::GoesOn,
     }
+}
+
+/// Whether it writes no more than an IP header's first two bytes, as `ip dscp set` does.
+fn is_type_of_service(expression: &Expression<'_>) -> bool {
+    /// `NFT_PAYLOAD_NETWORK_HEADER`
+    const NETWORK: u32 = 1;
+    let number = |kind| expression.data.and_then(|data| data.number(kind));
+    let end = number(payload::OFFSET)
+        .zip(number(payload::LENGTH))
+        .map(|(at, length)| at.saturating_add(length));
+    number(payload::BASE) == Some(NETWORK) && end.is_some_and(|end| end <= 2)
+}
+
+/// Whether it writes conntrack's mark.
+fn is_mark(expression: &Expression<'_>) -> bool {
+    /// `NFT_CT_MARK`
+    const MARK: u32 = 3;
+    expression.data.and_then(|data| data.number(ct::KEY)) == Some(MARK)
 }
 
 fn of_verdict(verdict: Verdict<'_>) -> What {

@@ -187,7 +187,9 @@ impl Foreign {
 
     /// Whether it comes before every chain of ours: at a device.
     fn is_early(&self) -> bool {
-        self.family == family::NETDEV || self.hook.point == INGRESS
+        // of a device's chains those at ingress (0): those at egress come after ours
+        let at_ingress = self.family == family::NETDEV && self.hook.point == HookPoint::Prerouting;
+        at_ingress || self.hook.point == INGRESS
     }
 
     fn told(&self, socket: &mut Socket, plan: &Plan) -> Result<Option<Preempting>, KernelError> {
