@@ -5,7 +5,6 @@ use std::process::Stdio;
 use crate::support::{
     counted::instructions,
     lab::{BOTH, CONFIG, Node, inside, on_node},
-    landings::redirected,
     memory::Limited,
     pods::given_with,
     run,
@@ -161,12 +160,19 @@ fn elements(many: u32) -> String {
 
 #[test]
 fn what_a_pod_has_put_into_our_table_is_read_up_to_a_bound_and_called_drift() {
-    for (what, script) in hostile() {
+    let of_users = [false, true].into_iter();
+    for (has_own_users, (what, script)) in of_users.flat_map(|own| hostile().map(|h| (own, h))) {
         on_node(|node| {
             let config = "{sources: [manifests], manifests: /manifests, deadline: 60s}";
             node.write("etc/mesh-optin/node.yaml", config);
             let args = given_with(node, "defaults", &[], &[]);
-            let lab = redirected(node, &args, BOTH);
+            let netns = match has_own_users {
+                true => node.new_netns_of_users("pod", 200_000),
+                false => node.new_netns("pod"),
+            };
+            let lab = node.pod_in(netns, "pod", BOTH);
+            let add = node.call("ADD", &lab.netns, &args, CONFIG);
+            assert_eq!(add.logged_reason(), "Redirected", "{add:?}");
             let check =
                 || node.optimised(|| instructions(node, "CHECK", &lab.netns, &args, CONFIG));
             let (call, before) = check();
@@ -175,7 +181,9 @@ fn what_a_pod_has_put_into_our_table_is_read_up_to_a_bound_and_called_drift() {
             let (call, after) = check();
             let drifted = call.code == 1 && call.stdout.contains("Drifted");
             assert!(drifted, "{what}: {call:?}");
-            println!("CHECK with many {what}: {before} instructions before, {after} after");
+            println!(
+                "CHECK with many {what} (own users: {has_own_users}): {before} instructions before, {after} after"
+            );
             assert!(after < MOST_INSTRUCTIONS, "{what}: {after} instructions");
         });
     }
