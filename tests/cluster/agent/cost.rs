@@ -39,7 +39,7 @@ fn an_add_takes_few_page_faults_system_calls_and_instructions() {
         println!(
             "an ADD takes {faults} page faults, {calls} system calls and {instructions} instructions"
         );
-        // the release, whose code lies closer together, takes some 14 less
+        // the release, whose code lies closer together, takes some 8 less
         assert!((20..=120).contains(&faults), "{faults} page faults");
         assert!((50..=220).contains(&calls), "{calls} system calls");
         assert!(
