@@ -43,7 +43,7 @@ words! {
 
 /// Audits the node again and again, for ever.
 pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
-    // the UIDs of pods that were told of already
+    // the UIDs of pods that were reported already
     let mut known = HashSet::new();
     loop {
         let started = Instant::now();

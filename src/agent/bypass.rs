@@ -46,7 +46,7 @@ enum Suspect {
 }
 
 /// Judges all running pods; those that have no live record (by UID) by their network namespaces, too, which are found by their addresses.
-/// `known`: the UIDs of pods whose policy has changed, which were told of.
+/// `known`: the UIDs of pods whose policy has changed, which were reported.
 pub(super) fn look(
     agent: &Agent,
     on_record: &HashSet<String>,

@@ -25,7 +25,7 @@ pub(super) enum Paths {
     Metrics,
 }
 
-/// Serves them, for ever. Where the address cannot be had, that is logged, and tried again: pods do not need it.
+/// Serves them until the agent ends. Where the address cannot be bound, that is logged, and tried again: pods do not need it.
 pub(super) async fn serve(agent: Arc<Agent>, address: Option<SocketAddr>, paths: Paths) {
     let Some(address) = address else {
         return std::future::pending().await;

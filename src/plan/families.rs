@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn every_captured_interface_with_ipv6_is_told_of_and_no_other() {
+    fn every_captured_interface_with_ipv6_is_reported_and_no_other() {
         let mut network = network(true, true);
         network
             .with_ipv6

@@ -79,7 +79,7 @@ impl Plan {
     }
 
     /// Whether what was found redirects nothing, whichever version's rules it should be.
-    pub fn is_gutted(&self, found: &State) -> bool {
+    pub fn redirects_nothing(&self, found: &State) -> bool {
         match &found.rules {
             Rules::Nftables(None) => true,
             Rules::Nftables(Some(table)) => {

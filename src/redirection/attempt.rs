@@ -162,7 +162,7 @@ impl Attempt<'_> {
     fn is_outdated(&self, found: &State) -> bool {
         self.course == Course::Keep
             && self.earlier.is_some_and(|e| may_be_right(e.format))
-            && !self.plan.is_gutted(found)
+            && !self.plan.redirects_nothing(found)
     }
 
     /// Applies, and believes the kernel's own word that it is right.

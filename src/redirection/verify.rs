@@ -114,7 +114,7 @@ fn findings(
             Vec::new()
         }
     };
-    let outdated = may_be_right(record.format) && !plan.is_gutted(found);
+    let outdated = may_be_right(record.format) && !plan.redirects_nothing(found);
     Ok(Findings {
         differences: plan.compare(found),
         in_front,

@@ -4,7 +4,7 @@ use crate::support::{
     lab::{
         APP, BOTH, CONFIG, PROXY_UID, PodLab, PodNet, V4, V4_NET1, V6, on_node, validation_probe,
     },
-    landings::{inbound, outbound, profile, redirected},
+    landings::{both_families_are_captured, inbound, outbound, profile, redirected},
     pods::{given, given_with},
 };
 
@@ -12,20 +12,7 @@ use crate::support::{
 fn an_ipv4_address_on_net1_does_not_switch_ipv6_off() {
     on_node(|node| {
         let lab = redirected(node, &given(node, "defaults"), PodNet { net1: true, ..V6 });
-        outbound(
-            &lab,
-            &[
-                (APP, "[2606:2800::1]:80", "pod:15001"),
-                (APP, "172.30.0.1:80", "pod:15001"),
-            ],
-        );
-        inbound(
-            &lab,
-            &[
-                ("[fd00:244::5]:8080", "pod:15006"),
-                ("172.30.0.5:8080", "pod:15006"),
-            ],
-        );
+        both_families_are_captured(&lab);
     });
 }
 

@@ -117,7 +117,7 @@ fn what_the_kernel_lacks_is_named_and_nothing_is_half_done() {
 }
 
 #[test]
-fn a_kernel_without_cookies_of_network_namespaces_is_told_what_helps_with_either_back_end() {
+fn a_kernel_without_netns_cookies_gets_a_remedy_that_helps_with_either_back_end() {
     for backend in ["Auto", "Iptables"] {
         on_node(|node| {
             let args = given(node, "Nftables");

@@ -2,7 +2,7 @@
 
 use crate::support::{
     lab::{APP, CONFIG, Call, Node, PodLab, PodNet, V4, V4_NET1, V6, dial, inside, on_node},
-    landings::{inbound, outbound, profile},
+    landings::{both_families_are_captured, inbound, outbound, profile},
     pods::{given, given_with},
     run,
 };
@@ -107,7 +107,7 @@ fn with_sbr_what_tproxy_marks_goes_to_the_sidecar_and_not_out_of_the_secondary_i
             route.starts_with("local 192.0.2.9 from 172.30.0.5 dev lo table 133"),
             "{route}"
         );
-        // what comes before ours is told of, wherever its number is
+        // what comes before ours is reported, whatever its priority
         assert_eq!(node.call("CHECK", &lab.netns, &args, CONFIG).stderr, "");
         ip(&lab, &["rule add pref 7 from 172.30.0.5 lookup 100"]);
         let check = node.call("CHECK", &lab.netns, &args, CONFIG);
@@ -119,7 +119,7 @@ fn with_sbr_what_tproxy_marks_goes_to_the_sidecar_and_not_out_of_the_secondary_i
 }
 
 #[test]
-fn a_secondary_network_of_ipv6_alone_is_told_of_and_with_the_default_route_captured() {
+fn a_secondary_network_of_ipv6_alone_is_reported_and_with_the_default_route_captured() {
     let alone = "addr del 172.30.0.5/24 dev net1";
     on_node(|node| {
         let args = given(node, "defaults");
@@ -172,20 +172,7 @@ fn a_tenant_s_ipv4_interface_with_the_default_route_leaves_an_ipv6_only_pod_capt
             ],
         );
         add(node, &lab, &args);
-        outbound(
-            &lab,
-            &[
-                (APP, "[2606:2800::1]:80", "pod:15001"),
-                (APP, "172.30.0.1:80", "pod:15001"),
-            ],
-        );
-        inbound(
-            &lab,
-            &[
-                ("[fd00:244::5]:8080", "pod:15006"),
-                ("172.30.0.5:8080", "pod:15006"),
-            ],
-        );
+        both_families_are_captured(&lab);
     });
 }
 

@@ -1,7 +1,7 @@
 //! Where connections of a redirected pod land.
 
 use super::{
-    lab::{CONFIG, Node, Owner, PodLab, PodNet},
+    lab::{APP, CONFIG, Node, Owner, PodLab, PodNet},
     pods::given_with,
 };
 
@@ -18,6 +18,24 @@ pub fn profile(node: &Node, redirect: &str) {
         "{{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {{name: default}}, spec: {{redirect: {redirect}}}}}"
     );
     node.write("etc/mesh-optin/profiles/default.yaml", &yaml);
+}
+
+/// A pod with IPv6 on eth0 and IPv4 on net1 is captured in both families, out and in.
+pub fn both_families_are_captured(lab: &PodLab) {
+    outbound(
+        lab,
+        &[
+            (APP, "[2606:2800::1]:80", "pod:15001"),
+            (APP, "172.30.0.1:80", "pod:15001"),
+        ],
+    );
+    inbound(
+        lab,
+        &[
+            ("[fd00:244::5]:8080", "pod:15006"),
+            ("172.30.0.5:8080", "pod:15006"),
+        ],
+    );
 }
 
 /// Out of the pod: whose connection, to where, where it lands.

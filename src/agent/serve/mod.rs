@@ -43,7 +43,7 @@ const WHOLE_CALL: Duration = Duration::from_secs(75);
 /// How often we look whether our socket is still where plugins look for it.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Answers, for ever. Where the socket is taken away it is recreated, unless another agent answers in its place.
+/// Answers until the agent ends. Where the socket is taken away it is recreated, unless another agent answers in its place.
 pub(super) async fn serve(agent: Arc<Agent>) -> Result<(), Explanation> {
     let (places, mut socket) = (Arc::new(Semaphore::new(MOST)), Socket::bind()?);
     agent.hears(true);

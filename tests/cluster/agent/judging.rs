@@ -19,15 +19,9 @@ fn write_profile(node: &Node, spec: &Value) {
 }
 
 #[test]
-fn pods_that_todays_profile_would_refuse_are_counted_and_told_of_once() {
+fn pods_that_todays_profile_would_refuse_are_counted_and_reported_once() {
     on_agent_s_node(|node| {
-        let agent = Agent::start(node, cluster(), "judged", &["--audit-period", "1"]).ready();
-        let pod = cluster().create_pod_on("judged", "defaults", "judged");
-        let lab = node.pod("a", V4);
-        assert_eq!(
-            add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(),
-            "Redirected"
-        );
+        let (agent, pod, _lab) = redirected_and_audited(node, "judged");
         runs("judged", "10.244.0.5");
         let changed = r#"mesh_optin_audited_pods{outcome="policy-changed"}"#;
         agent.reaches(r#"mesh_optin_audited_pods{outcome="consistent"}"#, 1.0);

@@ -36,6 +36,16 @@ fn is_redirected(lab: &PodLab) {
     assert_eq!(lab.dial_out(APP, "10.96.0.10:80"), "pod:15001");
 }
 
+/// An agent that audits every second, and a pod of its node that it redirected: agent, pod and network.
+fn redirected_and_audited<'a>(node: &Node, name: &str) -> (Agent<'a>, Value, PodLab) {
+    let agent = Agent::start(node, cluster(), name, &["--audit-period", "1"]).ready();
+    let pod = cluster().create_pod_on(name, "defaults", name);
+    let lab = node.pod("a", V4);
+    let call = add(node, cluster(), &lab.netns, &cni_args(&pod));
+    assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+    (agent, pod, lab)
+}
+
 /// Waits until something is so; fails the test with what is said if it takes too long.
 fn until(is_so: impl Fn() -> bool, said: impl Fn() -> String) {
     let started = Instant::now();

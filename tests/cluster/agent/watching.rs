@@ -5,13 +5,7 @@ use super::*;
 #[test]
 fn drift_is_told_and_put_right_where_the_profile_says_so() {
     on_agent_s_node(|node| {
-        let agent = Agent::start(node, cluster(), "drift", &["--audit-period", "1"]).ready();
-        let pod = cluster().create_pod_on("drift", "defaults", "drift");
-        let lab = node.pod("a", V4);
-        assert_eq!(
-            add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(),
-            "Redirected"
-        );
+        let (agent, pod, lab) = redirected_and_audited(node, "drift");
         agent.reaches(r#"mesh_optin_audited_pods{outcome="consistent"}"#, 1.0);
         let nft = |script: &str| {
             crate::support::lab::inside(&lab.pod, || {
@@ -97,13 +91,7 @@ fn a_running_pod_that_nobody_redirected_is_found_and_told() {
 #[test]
 fn what_a_newer_version_made_is_outdated_unless_nothing_of_it_is_left() {
     on_agent_s_node(|node| {
-        let agent = Agent::start(node, cluster(), "older", &["--audit-period", "1"]).ready();
-        let pod = cluster().create_pod_on("older", "defaults", "older");
-        let lab = node.pod("a", V4);
-        assert_eq!(
-            add(node, cluster(), &lab.netns, &cni_args(&pod)).logged_reason(),
-            "Redirected"
-        );
+        let (agent, _, lab) = redirected_and_audited(node, "older");
         let record = node.path("run/mesh-optin/attachments/c0ffee.json");
         let of_version = |format: u32| {
             let mut json: Value = serde_json::from_slice(&std::fs::read(&record).unwrap()).unwrap();
