@@ -15,7 +15,7 @@ use crate::{
 /// To make one plan true in the namespace that this thread is in.
 pub(super) struct Attempt<'a> {
     pub(super) netns: &'a Netns,
-    pub(super) live: &'a Network,
+    pub(super) interfaces: &'a Network,
     pub(super) wanted: &'a Redirection<'a>,
     pub(super) plan: &'a Plan,
     pub(super) network: PodNetwork,
@@ -109,7 +109,7 @@ impl Attempt<'_> {
     /// Read, compare, apply, read back. Where something else was faster, an agent that repairs perhaps, looks again.
     fn by(&self, carrier: &Carrier<'_>) -> Result<(Reason, Vec<Explanation>), Failed> {
         const ATTEMPTS: u32 = 5;
-        let mut live = Live::open(carrier, self.live, self.netns, self.wanted.deadline)?;
+        let mut live = Live::open(carrier, self.interfaces, self.netns, self.wanted.deadline)?;
         let record = self.record(live.form());
         for _ in 0..ATTEMPTS {
             let mut found = live.read(self.plan)?;

@@ -24,7 +24,7 @@ pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explana
     netns.run(|| {
         let cookie = cookie()?;
         let _alone = lock(cookie, wanted.deadline)?;
-        let live = Network::open(wanted.deadline)?;
+        let interfaces = Network::open(wanted.deadline)?;
         // where it cannot be read the kernel's word counts alone
         let earlier = attachments::get(&wanted.attached.container_id)
             .ok()
@@ -38,12 +38,12 @@ pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explana
         let network = match &earlier {
             // what was there at the first ADD counts: an interface that came later changes nothing
             Some(earlier) if course != Course::Make => earlier.network.clone(),
-            _ => live.pod_network()?,
+            _ => interfaces.pod_network()?,
         };
         let plan = Plan::new(intent, &network)?;
         let attempt = Attempt {
             netns,
-            live: &live,
+            interfaces: &interfaces,
             wanted,
             plan: &plan,
             network,

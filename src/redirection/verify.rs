@@ -62,7 +62,7 @@ impl Findings {
 pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
     within(record, netns, deadline, |live, plan| {
         let found = live.read(plan)?;
-        findings(record, plan, live, &found)
+        Ok(findings(record, plan, live, &found))
     })
 }
 
@@ -79,17 +79,12 @@ pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
             live.apply(plan, &found)?;
         }
         let found = live.read(plan)?;
-        findings(record, plan, live, &found)
+        Ok(findings(record, plan, live, &found))
     })
 }
 
-fn findings(
-    record: &Record,
-    plan: &Plan,
-    live: &mut Live<'_>,
-    found: &State,
-) -> Result<Findings, Explanation> {
-    // what somebody else has put there must not keep us from what is ours
+fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) -> Findings {
+    // what is foreign there must not keep us from looking at what is ours
     let cannot_tell = |rule| Preempting {
         place: "what comes before our rules".into(),
         rule,
@@ -115,12 +110,12 @@ fn findings(
         }
     };
     let outdated = may_be_right(record.format) && !plan.redirects_nothing(found);
-    Ok(Findings {
+    Findings {
         differences: plan.compare(found),
         in_front,
         bridged,
         outdated,
-    })
+    }
 }
 
 /// Does `work` in the namespace of a record's attachment.
