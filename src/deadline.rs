@@ -1,4 +1,4 @@
-//! One deadline over everything that a call does.
+//! One deadline for everything that a call does.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// From now on, so long.
+    /// A deadline that is this long from now.
     pub fn after(duration: Duration) -> Self {
         let start = Instant::now();
         Self {
@@ -19,18 +19,18 @@ impl Deadline {
         }
     }
 
-    /// What is left; zero when it has passed.
+    /// The time that is left; zero if the deadline has passed.
     pub fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
     }
 
-    /// Half of what is left.
+    /// A deadline after half of the time that is left.
     #[must_use]
     pub fn half(&self) -> Self {
         Self::after(self.left() / 2)
     }
 
-    /// This, or so long from now if less is left: for what must not be left half done.
+    /// This deadline, or one that is this long from now if less is left: for what must not be left half done.
     #[must_use]
     pub fn or_after(&self, duration: Duration) -> Self {
         if self.left() < duration {
@@ -40,12 +40,12 @@ impl Deadline {
         }
     }
 
-    /// What has passed since it was set.
+    /// The time that has passed since it was set.
     pub fn passed(&self) -> Duration {
         self.start.elapsed()
     }
 
-    /// How long the whole was.
+    /// The whole time, from when it was set.
     pub fn whole(&self) -> Duration {
         self.end - self.start
     }

@@ -1,7 +1,22 @@
-//! One line of JSON for each event, on stderr: the plugin's stdout is the protocol's.
+//! Logs one JSON line per event to stderr; stdout belongs to the CNI protocol.
+
+use std::sync::OnceLock;
+
+use tracing::Level;
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, filter_fn},
+    layer::SubscriberExt,
+    registry, reload,
+    util::SubscriberInitExt,
+};
+
+/// Changes what is logged from now on.
+type Change = Box<dyn Fn(Level) + Send + Sync>;
+static CHANGE: OnceLock<Change> = OnceLock::new();
 
 /// Starts logging. error: someone must act; warn: someone should know; info: one line for each ADD; debug: why.
-pub fn to_stderr(level: tracing::Level) {
+pub fn to_stderr(level: Level) {
     let log = tracing_subscriber::fmt()
         .json()
         .flatten_event(true)
@@ -10,4 +25,28 @@ pub fn to_stderr(level: tracing::Level) {
         .with_max_level(level)
         .with_writer(std::io::stderr);
     log.try_init().ok();
+}
+
+/// The same of a program that runs for long: the level may change. What clients of the API server log is left out: it may hold an answer's
+/// text, a credential even.
+pub fn to_stderr_at_any_level(level: Level) {
+    let log = tracing_subscriber::fmt::layer()
+        .json()
+        .flatten_event(true)
+        .with_target(false)
+        .log_internal_errors(false)
+        .with_writer(std::io::stderr)
+        .with_filter(filter_fn(|event| !event.target().starts_with("kube")));
+    let (filter, handle) = reload::Layer::new(LevelFilter::from_level(level));
+    if registry().with(filter).with(log).try_init().is_ok() {
+        let change = move |level| drop(handle.reload(LevelFilter::from_level(level)));
+        CHANGE.set(Box::new(change)).ok();
+    }
+}
+
+/// From this level on is logged from now on.
+pub fn change(level: Level) {
+    if let Some(change) = CHANGE.get() {
+        change(level);
+    }
 }

@@ -6,7 +6,7 @@ use mesh_optin::{cli, cni::Environment, plugin};
 
 fn main() -> ExitCode {
     match Environment::of_this_process() {
-        Some(environment) => plugin::run(&environment),
+        Some(environment) => plugin::run(environment),
         None => cli::run(),
     }
 }

@@ -1,4 +1,4 @@
-//! Words that people, files and metrics choose from. Each list of them is one enum, written once.
+//! Words that people, files and metrics choose from. Each list of words is one enum, written once.
 
 use std::{fmt, marker::PhantomData, str::FromStr};
 

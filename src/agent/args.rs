@@ -5,7 +5,11 @@ use std::{
 };
 
 use super::cluster;
-use crate::reason::{Explanation, Reason, quote};
+use crate::{
+    node::{DefaultProfile, LogLevel, NodeSettings, SourceKind},
+    reason::{Explanation, Reason, quote},
+    telemetry::Wanted,
+};
 
 /// Arguments of `agent`.
 #[derive(Debug, Clone, clap::Args)]
@@ -25,7 +29,7 @@ pub struct Args {
         required = true
     )]
     api_server: Option<String>,
-    /// Its port
+    /// The port of the API server
     #[arg(
         long,
         env = "KUBERNETES_SERVICE_PORT",
@@ -33,32 +37,38 @@ pub struct Args {
         default_value = "443"
     )]
     api_port: String,
-    /// The directory of the service account's token and ca.crt
+    /// The directory with the service account's token and ca.crt
     #[arg(long, value_name = "DIR", default_value = cluster::ACCOUNT)]
     pub(super) account: PathBuf,
-    /// The host's root: the agent works there, on the files that the plugin sees
+    /// The host's root directory, below which all other paths are
     #[arg(long, global = true, value_name = "DIR", default_value = "/")]
     pub(super) root: PathBuf,
-    /// The port of 127.0.0.1 on which /healthz, /readyz and /metrics are served
-    #[arg(long, value_name = "PORT", default_value_t = 9646)]
-    probe_port: u16,
-    /// An address on which /metrics is served to others
+    /// A socket in the agent's own container that serves /healthz, /readyz and /metrics, for `agent probe`
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(super) probe_socket: Option<PathBuf>,
+    /// A port of 127.0.0.1 that serves the same
+    #[arg(long, value_name = "PORT")]
+    probe_port: Option<u16>,
+    /// An address on which /metrics is served to other hosts
     #[arg(long, value_name = "IP")]
     metrics_address: Option<IpAddr>,
-    /// Its port
+    /// The port of the metrics address
     #[arg(long, value_name = "PORT", default_value_t = 9647)]
     metrics_port: u16,
-    /// How often every pod of the node is looked at
+    /// How often every pod of the node is audited
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     pub(super) audit_period: Duration,
+    /// Which Events are created on pods: all, warnings or none
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub(super) events: Wanted,
     #[command(flatten)]
     pub(super) install: Install,
 }
 
-/// What is put onto the node, and where.
+/// What is installed on the node, and where.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Install {
-    /// The directory that Multus looks for CNI plugins in; OpenShift: /var/lib/cni/bin
+    /// The directory where Multus looks for CNI plugins; on OpenShift /var/lib/cni/bin
     #[arg(
         long,
         global = true,
@@ -66,7 +76,7 @@ pub(super) struct Install {
         default_value = "/opt/cni/bin"
     )]
     pub(super) cni_bin_dir: PathBuf,
-    /// The directory that Multus looks for configurations in, for attachments without a spec
+    /// The directory where Multus looks for the configurations of attachments without a spec
     #[arg(
         long,
         global = true,
@@ -74,7 +84,10 @@ pub(super) struct Install {
         default_value = "/etc/cni/multus/net.d"
     )]
     pub(super) multus_conf_dir: PathBuf,
-    /// The directory of Multus's cache, which says for which types of plugin a DEL is still to come
+    /// The directory with the runtime's CNI configuration, in which Multus's own is looked up [default: the usual ones]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) runtime_conf_dir: Option<PathBuf>,
+    /// The directory of Multus's cache, which says which plugins still have to be called for a DEL
     #[arg(
         long,
         global = true,
@@ -82,30 +95,97 @@ pub(super) struct Install {
         default_value = "/var/lib/cni/multus"
     )]
     pub(super) multus_cache_dir: PathBuf,
-    /// A further attachment without a spec to write a configuration for, such as v2-6-istio-cni; those of the profiles are written anyway
+    /// An additional attachment without a spec that needs a configuration, such as v2-6-istio-cni; those of the profiles have one anyway
     #[arg(long = "attachment", global = true, value_name = "NAME")]
     pub(super) attachments: Vec<String>,
-    /// A service account, namespace/name, that may only get pods and namespaces: its token is kept on the host for when the agent is away
+    /// A service account that may only get pods and namespaces; its token is kept on the host, for use while the agent is away
     #[arg(long, global = true, value_name = "NAMESPACE/NAME")]
     pub(super) host_account: Option<String>,
-    /// How often the node's files are looked at
+    /// An attachment, such as istio-cni, whose configuration may replace another plugin's, which is kept and restored by `uninstall`
+    #[arg(long = "take-over", global = true, value_name = "NAME")]
+    pub(super) take_over: Vec<String>,
+    /// Settings that are the same on every node; each key of a node's /etc/mesh-optin/node.yaml takes precedence
+    #[command(flatten)]
+    pub(super) settings: Settings,
+    /// How often the node's files are checked
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) install_period: Duration,
 }
 
-/// What an agent does once.
-#[derive(Debug, Clone, Copy, clap::Subcommand)]
+/// Settings that are written to the node for the plugin, if they are given.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(super) struct Settings {
+    /// Where the plugin looks up pods, in order: agent, api
+    #[arg(long, global = true, value_name = "SOURCE", value_delimiter = ',')]
+    sources: Option<Vec<SourceKind>>,
+    /// How long a call of the plugin may take in all: 100ms to 60s
+    #[arg(long, global = true, value_name = "TIME")]
+    deadline: Option<String>,
+    /// What governs if there is no MeshProfile: Auto, BuiltIn or Required
+    #[arg(long, global = true, value_name = "WHAT")]
+    default_profile: Option<DefaultProfile>,
+    /// The least severe level that plugin and agent log: error, warn, info or debug
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+}
+
+impl Settings {
+    /// The settings as they are written; an error if one is not valid.
+    pub(super) fn of_node(&self) -> Result<NodeSettings, Explanation> {
+        let settings = NodeSettings {
+            sources: self.sources.clone(),
+            deadline: self.deadline.clone(),
+            default_profile: self.default_profile,
+            log_level: self.log_level,
+            ..NodeSettings::default()
+        };
+        settings.check().map_err(|why| {
+            let remedy = "correct the agent's arguments";
+            Reason::NodeConfigInvalid.because(why).remedy(remedy)
+        })?;
+        Ok(settings)
+    }
+}
+
+impl Default for Install {
+    fn default() -> Self {
+        Self {
+            cni_bin_dir: "/opt/cni/bin".into(),
+            multus_conf_dir: "/etc/cni/multus/net.d".into(),
+            runtime_conf_dir: None,
+            multus_cache_dir: "/var/lib/cni/multus".into(),
+            attachments: Vec::new(),
+            host_account: None,
+            take_over: Vec::new(),
+            settings: Settings::default(),
+            install_period: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is done instead of running the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Subcommand)]
 pub(super) enum Verb {
-    /// Puts the program and its configurations onto the node, and ends.
+    /// Installs the program and its configurations on the node, and exits.
     Install,
-    /// Removes what was put onto the node; while a sandbox names it, a program stays that answers DEL and refuses ADD.
-    Uninstall,
+    /// Asks the agent in the same container, at its --probe-socket, whether it is ready; if not, says why and fails.
+    Probe,
+    /// Removes what was installed on the node. While a sandbox names the program it stays, answers DEL and refuses ADD.
+    Uninstall {
+        /// Retry until nothing names the program any more
+        #[arg(long)]
+        until_done: bool,
+        /// Do nothing until terminated: for the container of a DaemonSet that has finished uninstalling
+        #[arg(long, conflicts_with = "until_done")]
+        stay: bool,
+    },
 }
 
 impl Args {
     /// Where all paths are served.
-    pub(super) fn probes(&self) -> SocketAddr {
-        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), self.probe_port)
+    pub(super) fn probes(&self) -> Option<SocketAddr> {
+        self.probe_port
+            .map(|port| SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port))
     }
 
     /// Where metrics alone are served.

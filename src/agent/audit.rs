@@ -1,22 +1,23 @@
-//! Whether this node's pods still are what their ADDs made of them. One pod after the other, spread over the period: little at a time.
+//! Audits this node's pods: whether each is still what its ADD was meant to create. One pod after the other, spread over the audit
+//! period.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    path::Path,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tracing::warn;
 
-use super::{Agent, bypass, events::About};
+use super::{Agent, bypass};
 use crate::{
     deadline::Deadline,
-    kernel::Netns,
     mesh::DriftPolicy,
-    node::attachments::{self, Record},
+    node::attachments::{self, Processes, Record},
     reason::{Explanation, Reason},
-    redirection::{repair, verify},
+    redirection::{Located, locate, repair, verify},
+    telemetry::About,
     words::words,
 };
 
@@ -28,16 +29,114 @@ const LOOK: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 words! {
-    /// What was found of a redirected pod.
-    enum State("state of a redirected pod") {
+    /// What was found of a pod of the mesh. Each is in one state.
+    pub(super) enum State("state of a pod") {
         Consistent = "consistent",
-        Drifted = "drifted",
         Repaired = "repaired",
         Outdated = "outdated",
+        Drifted = "drifted",
         Preempted = "preempted",
         Bypassing = "bypassing",
-        Gone = "gone",
-        Failed = "failed",
+        /// Injected, left alone by its own word, and not redirected.
+        OptedOut = "opted-out",
+        /// Of the mesh, without a sidecar.
+        SidecarMissing = "sidecar-missing",
+        /// What it is could not be told.
+        Unaudited = "unaudited",
+    }
+}
+
+/// What an audit of the whole node has found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Pods in each state.
+    states: BTreeMap<State, usize>,
+    /// Pods that run by policy that has changed: recreated, they would be refused. They are in a state as well.
+    pub(super) policy_changed: usize,
+    pub(super) unreadable_records: usize,
+    /// Pods that are not as they should be.
+    pub(super) wrong: Vec<Wrong>,
+    /// The profiles by which pods are decided: names and versions.
+    pub(super) profiles: BTreeSet<(String, String)>,
+}
+
+/// What is wrong with a pod, the worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum What {
+    Bypassing,
+    Drifted,
+    Preempted,
+    Unaudited,
+    SidecarMissing,
+    PolicyChanged,
+}
+
+impl What {
+    /// As an Event has it, where there is one.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bypassing => Reason::Bypassing.as_str(),
+            Self::Drifted => Reason::Drifted.as_str(),
+            Self::Preempted => Reason::Preempted.as_str(),
+            Self::Unaudited => "Unaudited",
+            Self::SidecarMissing => Reason::SidecarMissing.as_str(),
+            Self::PolicyChanged => Reason::PolicyChanged.as_str(),
+        }
+    }
+
+    fn of(state: State) -> Option<Self> {
+        match state {
+            State::Bypassing => Some(Self::Bypassing),
+            State::Drifted => Some(Self::Drifted),
+            State::Preempted => Some(Self::Preempted),
+            State::Unaudited => Some(Self::Unaudited),
+            State::SidecarMissing => Some(Self::SidecarMissing),
+            State::Consistent | State::Repaired | State::Outdated | State::OptedOut => None,
+        }
+    }
+}
+
+/// A pod that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wrong {
+    pub(super) what: What,
+    pub(super) about: About,
+    /// The audit that saw it first.
+    pub(super) since: Timestamp,
+}
+
+impl Counts {
+    pub(super) fn add(&mut self, state: State, about: About) {
+        *self.states.entry(state).or_default() += 1;
+        if let Some(what) = What::of(state) {
+            self.is_wrong(what, about);
+        }
+    }
+
+    pub(super) fn is_wrong(&mut self, what: What, about: About) {
+        let since = Timestamp::now();
+        self.wrong.push(Wrong { what, about, since });
+    }
+
+    /// What an earlier audit saw already is so since then.
+    fn since(&mut self, earlier: &Self) {
+        let known: HashMap<_, _> = earlier
+            .wrong
+            .iter()
+            .map(|wrong| ((wrong.what, &wrong.about.uid), wrong.since))
+            .collect();
+        for wrong in &mut self.wrong {
+            let known = known.get(&(wrong.what, &wrong.about.uid));
+            wrong.since = known.copied().unwrap_or(wrong.since);
+        }
+        self.wrong.sort_by(|a, b| {
+            let by_name = |wrong: &Wrong| (wrong.about.namespace.clone(), wrong.about.name.clone());
+            (a.what, by_name(a)).cmp(&(b.what, by_name(b)))
+        });
+    }
+
+    pub(super) fn of(&self, state: State) -> usize {
+        self.states.get(&state).copied().unwrap_or_default()
     }
 }
 
@@ -51,52 +150,42 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
             .await
             .unwrap_or_default();
         let pause = (period / (records.len() as u32 + 1)).min(LONGEST_PAUSE);
-        let mut counts: BTreeMap<&'static str, usize> =
-            State::ALL.iter().map(|s| (s.as_str(), 0)).collect();
-        let mut alive = HashSet::new();
+        let (mut counts, mut alive) = (Counts::default(), HashSet::new());
         for record in records {
-            let (of_agent, uid) = (agent.clone(), record.uid.clone());
+            let (of_agent, about) = (agent.clone(), about(&record));
             let state = tokio::task::spawn_blocking(move || look(&of_agent, &record))
                 .await
-                .unwrap_or(State::Failed);
-            *counts.entry(state.as_str()).or_default() += 1;
-            if state != State::Gone {
-                alive.insert(uid);
+                .unwrap_or(Some(State::Unaudited));
+            if let Some(state) = state {
+                alive.insert(about.uid.clone());
+                counts.add(state, about);
             }
             tokio::time::sleep(pause).await;
         }
         let of_agent = agent.clone();
         let judge = move || {
-            let judged = bypass::look(&of_agent, &alive, &mut known);
-            (judged, known)
+            let bypassing = bypass::look(&of_agent, &alive, &mut known, &mut counts);
+            counts.unreadable_records = attachments::unreadable();
+            (bypassing, counts, known)
         };
-        let judged;
-        (judged, known) = tokio::task::spawn_blocking(judge).await.unwrap_or_default();
-        for (state, count) in [
-            ("bypassing", judged.bypassing.len()),
-            ("opted-out", judged.opted_out),
-            ("sidecar-missing", judged.sidecar_missing),
-            ("policy-changed", judged.policy_changed),
-        ] {
-            *counts.entry(state).or_default() += count;
+        let (bypassing, mut counts);
+        match tokio::task::spawn_blocking(judge).await {
+            Ok(judged) => (bypassing, counts, known) = judged,
+            Err(error) => {
+                tracing::error!("auditing: {error}");
+                return;
+            }
         }
-        counts.insert(
-            "unreadable",
-            tokio::task::spawn_blocking(attachments::unreadable)
-                .await
-                .unwrap_or_default(),
-        );
-        agent.audited(judged.bypassing);
-        agent
-            .metrics
-            .audited(counts.iter().map(|(outcome, count)| (*outcome, count)));
+        counts.since(&agent.last_audit().counts);
+        agent.metrics.audited(&counts);
+        agent.audited(bypassing, counts);
         tokio::time::sleep(period.saturating_sub(started.elapsed()).max(LONGEST_PAUSE)).await;
     }
 }
 
 /// The records of redirections. Version 0.1.0 wrote one for each attachment.
 fn records() -> Vec<Record> {
-    attachments::sweep(Deadline::after(SWEEP));
+    attachments::sweep(Deadline::after(SWEEP), Processes::MayBeHidden);
     let mut seen = BTreeSet::new();
     attachments::all()
         .into_iter()
@@ -104,38 +193,38 @@ fn records() -> Vec<Record> {
         .collect()
 }
 
-/// Looks at one, tells what is wrong, and puts it right where the profile says so.
-fn look(agent: &Agent, record: &Record) -> State {
+/// Looks at one, tells what is wrong, and puts it right where the profile says so. `None`: it is gone.
+fn look(agent: &Agent, record: &Record) -> Option<State> {
     // it was read when the audit began
     let now = attachments::get(&record.container_id).ok().flatten();
     let now = now.filter(|now| now.done && now.netns_cookie == record.netns_cookie);
     let record = now.as_ref().unwrap_or(record);
-    let netns = match opened(record) {
-        Ok(Some(netns)) => netns,
-        Ok(None) => {
+    let netns = match locate(record, None, Processes::MayBeHidden) {
+        Located::Alive(netns) => netns,
+        Located::Gone => {
             attachments::remove(&record.container_id);
-            return State::Gone;
+            return None;
         }
-        Err(error) => return failed(record, &error),
+        Located::Unknown(why) => return Some(failed(record, &why)),
+    };
+    let is_gone = || {
+        let now = locate(record, None, Processes::MayBeHidden);
+        matches!(now, Located::Gone)
     };
     let found = match verify(record, &netns, Deadline::after(LOOK)) {
         Ok(found) => found,
         // it may have ended meanwhile
-        Err(_) if matches!(opened(record), Ok(None)) => return State::Gone,
-        Err(error) => return failed(record, &error),
+        Err(_) if is_gone() => return None,
+        Err(error) => return Some(failed(record, &error)),
     };
     let state = match found.wrong() {
-        None => return State::Consistent,
+        None => return Some(State::Consistent),
         Some(Reason::Outdated) => State::Outdated,
         Some(Reason::Preempted) => State::Preempted,
         Some(Reason::Bypassing) => State::Bypassing,
         Some(_) => State::Drifted,
     };
-    let about = About {
-        namespace: record.namespace.clone(),
-        name: record.pod.clone(),
-        uid: record.uid.clone(),
-    };
+    let about = about(record);
     let tell = |explanation: Explanation| {
         warn!(
             namespace = record.namespace,
@@ -143,9 +232,7 @@ fn look(agent: &Agent, record: &Record) -> State {
             reason = explanation.reason.as_str(),
             "{explanation}"
         );
-        agent
-            .events
-            .tell(about.clone(), explanation, &agent.metrics);
+        agent.tell(about.clone(), explanation);
     };
     let repairs = || {
         agent
@@ -155,7 +242,7 @@ fn look(agent: &Agent, record: &Record) -> State {
     };
     if state != State::Drifted || !repairs() {
         found.told().into_iter().for_each(tell);
-        return state;
+        return Some(state);
     }
     let repaired = repair(record, &netns, Deadline::after(LOOK));
     let is_right = repaired
@@ -170,21 +257,19 @@ fn look(agent: &Agent, record: &Record) -> State {
             format!("it could not be repaired ({error}): delete the pod so that it is recreated")
         }
     }));
-    if is_right {
+    Some(if is_right {
         State::Repaired
     } else {
         State::Drifted
-    }
+    })
 }
 
-/// The record's network namespace; `None` where it is gone, or its path leads to another.
-fn opened(record: &Record) -> Result<Option<Netns>, Explanation> {
-    if !record.netns.exists() {
-        return Ok(None);
+fn about(record: &Record) -> About {
+    About {
+        namespace: record.namespace.clone(),
+        name: record.pod.clone(),
+        uid: record.uid.clone(),
     }
-    let netns = Netns::open(Path::new(&record.netns))?;
-    let is_it = netns.cookie()? == record.netns_cookie;
-    Ok(is_it.then_some(netns))
 }
 
 fn failed(record: &Record, error: &Explanation) -> State {
@@ -194,5 +279,5 @@ fn failed(record: &Record, error: &Explanation) -> State {
         reason = error.reason.as_str(),
         "the redirection could not be looked at: {error}"
     );
-    State::Failed
+    State::Unaudited
 }

@@ -1,41 +1,34 @@
-//! Running pods as they are, whatever is on record: those that should be redirected and are not, because they never named the attachment or the
-//! plugin was not called for them; those that opted out; those that policy would refuse by now.
+//! Judges running pods, whatever their records say: finds those that should be redirected and are not (they never referenced the
+//! attachment, or the plugin was not called), those that opted out, and those that today's profile would refuse.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     net::IpAddr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tracing::warn;
 
-use super::{Agent, events::About};
+use super::{
+    Agent,
+    audit::{Counts, State, What},
+};
 use crate::{
     deadline::Deadline,
     kernel::{KernelError, Netns, Network, Redirects, redirects},
-    mesh::{Attachment, Decided, Decision, Metadata, annotation, decide},
+    mesh::{Attachment, Decided, Decision, Metadata, Pod, annotation, decide},
     reason::{Explanation, Reason},
     source::{Found, wire::Bypassing},
+    telemetry::About,
 };
 
-/// Where runtimes keep network namespaces.
-const NETNS: &str = "/run/netns";
+/// Where runtimes keep network namespaces: one directory by two names, on most nodes.
+const NETNS: [&str; 2] = ["/run/netns", "/var/run/netns"];
 const PAUSE: Duration = Duration::from_millis(10);
 /// For one namespace.
 const LOOK: Duration = Duration::from_secs(5);
-
-/// What is found of the running pods by what they are, beside what is on record of them.
-#[derive(Debug, Default)]
-pub(super) struct Judged {
-    pub(super) bypassing: Vec<Bypassing>,
-    /// Injected pods that were left alone, by their own word, and are not redirected.
-    pub(super) opted_out: usize,
-    /// Pods of the mesh that have no sidecar.
-    pub(super) sidecar_missing: usize,
-    /// Pods that run by policy that has changed: recreated, they would be refused.
-    pub(super) policy_changed: usize,
-}
 
 /// What a pod's netns is looked at for.
 enum Suspect {
@@ -46,73 +39,117 @@ enum Suspect {
 }
 
 /// Judges all running pods; those that have no live record (by UID) by their network namespaces, too, which are found by their addresses.
-/// `known`: the UIDs of pods whose policy has changed, which were reported.
+/// `known`: the UIDs of pods that were told of already, for what does not change. Gives those that bypass.
 pub(super) fn look(
     agent: &Agent,
     on_record: &HashSet<String>,
     known: &mut HashSet<String>,
-) -> Judged {
-    let (mut judged, mut suspects, mut changed) = (Judged::default(), Vec::new(), HashSet::new());
-    for found in agent.cache.running() {
-        let decided = decide_now(agent, &found);
-        let is_on_record = on_record.contains(&found.pod.metadata.uid);
-        if let Some(why) = policy_changed(&decided, is_on_record) {
-            judged.policy_changed += 1;
-            let uid = found.pod.metadata.uid.clone();
-            if !known.contains(&uid) {
-                tell(
-                    agent,
-                    &found,
-                    Reason::PolicyChanged
-                        .because(format!("recreated, the pod would be refused: {why}")),
-                );
-            }
-            changed.insert(uid);
+    counts: &mut Counts,
+) -> Vec<Bypassing> {
+    let (mut suspects, mut told) = (Vec::new(), HashSet::new());
+    for pod in agent.cache.unjudged() {
+        if !on_record.contains(&pod.metadata.uid) {
+            counts.add(State::Unaudited, about(&pod));
         }
-        judged.sidecar_missing += usize::from(decided.decision.reason() == Reason::SidecarMissing);
-        if !is_on_record {
+    }
+    for mut found in agent.cache.running() {
+        let spec = &mut found.pod.spec;
+        spec.runtime_handler = agent.cluster.known_handler(&spec.runtime_class_name);
+        let (decided, profile) = decide_now(agent, &found);
+        let uid = &found.pod.metadata.uid;
+        counts.profiles.extend(profile);
+        let is_on_record = on_record.contains(uid);
+        let mut once = |why| {
+            if !known.contains(uid) {
+                tell(agent, &found, why);
+            }
+            told.insert(uid.clone());
+        };
+        if let Some(why) = policy_changed(&decided, is_on_record) {
+            counts.policy_changed += 1;
+            counts.is_wrong(What::PolicyChanged, about(&found.pod));
+            let cause = format!("recreated, the pod would be refused: {why}");
+            once(Reason::PolicyChanged.because(cause));
+        }
+        if let Some(why) = sidecar_missing(&decided).filter(|_| !is_on_record) {
+            counts.add(State::SidecarMissing, about(&found.pod));
+            once(why);
+        } else if !is_on_record && is_undecidable(&found, &decided) {
+            counts.add(State::Unaudited, about(&found.pod));
+        } else if !is_on_record {
             suspects.extend(suspect(&found, &decided).map(|suspect| (found, suspect)));
         }
     }
-    *known = changed;
+    *known = told;
     if suspects.is_empty() {
-        return judged;
+        return Vec::new();
     }
-    let (unredirected, mut bypassing) = (unredirected(Path::new(NETNS)), BTreeMap::new());
+    let (netns, mut bypassing) = (by_address(&NETNS.map(Path::new)), Vec::new());
     for (found, suspect) in suspects {
         let ips = found.pod.status.pod_ips.iter();
         let ips = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
-        let Some(netns) = ips.filter_map(|ip| unredirected.get(&ip)).next() else {
-            continue;
-        };
-        match suspect {
-            Suspect::OptedOut => judged.opted_out += 1,
-            Suspect::Bypasses(why) => {
-                let Metadata {
-                    namespace, name, ..
-                } = &found.pod.metadata;
-                bypassing.insert((namespace.clone(), name.clone()), netns.clone());
-                tell(agent, &found, why);
-            }
+        match ips.filter_map(|ip| netns.get(&ip)).next() {
+            None => counts.add(State::Unaudited, about(&found.pod)),
+            // something else redirects it: istio-init, or an earlier plugin
+            Some(InNetns {
+                redirects: true, ..
+            }) => {}
+            Some(InNetns { path, .. }) => match suspect {
+                Suspect::OptedOut => counts.add(State::OptedOut, about(&found.pod)),
+                Suspect::Bypasses(why) => {
+                    counts.add(State::Bypassing, about(&found.pod));
+                    let Metadata {
+                        namespace, name, ..
+                    } = &found.pod.metadata;
+                    bypassing.push(Bypassing {
+                        namespace: namespace.clone(),
+                        name: name.clone(),
+                        netns: path.clone(),
+                    });
+                    tell(agent, &found, why);
+                }
+            },
         }
     }
-    let bypassing = bypassing.into_iter();
-    judged.bypassing = bypassing
-        .map(|((namespace, name), netns)| Bypassing {
-            namespace,
-            name,
-            netns,
-        })
-        .collect();
-    judged
+    bypassing.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+    bypassing
 }
 
-/// What an ADD would do now.
-fn decide_now(agent: &Agent, found: &Found) -> Decided {
+/// Whether a pod has a sidecar, and nobody can say whether it should be redirected: no profile does.
+fn is_undecidable(found: &Found, decided: &Decided) -> bool {
+    let Decision::Refuse(why) = &decided.decision else {
+        return false;
+    };
+    let is_profile_s = matches!(
+        why.reason,
+        Reason::UnknownProfile
+            | Reason::AmbiguousProfile
+            | Reason::NodeConfigInvalid
+            | Reason::AgentUnavailable
+    );
+    is_profile_s && found.pod.proxy().is_some()
+}
+
+/// Why a running pod of the mesh has no sidecar, as an ADD would say it: it never came to one where it names no attachment.
+fn sidecar_missing(decided: &Decided) -> Option<Explanation> {
+    let of_decision = match &decided.decision {
+        Decision::Skip(why) | Decision::Refuse(why) => Some(why),
+        Decision::Redirect(_) => None,
+    };
+    let mut why = of_decision.into_iter().chain(&decided.tolerated);
+    why.find(|why| why.reason == Reason::SidecarMissing)
+        .cloned()
+}
+
+/// What an ADD would do now; and, of a pod that has a sidecar, the name and version of the profile that says so.
+fn decide_now(agent: &Agent, found: &Found) -> (Decided, Option<(String, String)>) {
     let Found { pod, namespace } = found;
     let chosen = agent.profiles.governing_now(found, None);
     let profile = chosen.as_ref().map(|chosen| &chosen.profile);
-    decide(pod, namespace, profile, &Attachment::default())
+    let decided = decide(pod, namespace, profile, &Attachment::default());
+    let in_use = profile.ok().filter(|_| pod.proxy().is_some());
+    let in_use = in_use.map(|p| (p.name.clone(), p.resource_version.clone()));
+    (decided, in_use)
 }
 
 /// Why a pod that runs would be refused if it were recreated as a new one, or could not be redirected again.
@@ -165,46 +202,64 @@ fn suspect(found: &Found, decided: &Decided) -> Option<Suspect> {
 }
 
 fn tell(agent: &Agent, found: &Found, explanation: Explanation) {
+    let about = about(&found.pod);
+    warn!(
+        namespace = about.namespace,
+        name = about.name,
+        reason = explanation.reason.as_str(),
+        "{explanation}"
+    );
+    agent.tell(about, explanation);
+}
+
+fn about(pod: &Pod) -> About {
     let Metadata {
         namespace,
         name,
         uid,
         ..
-    } = &found.pod.metadata;
-    warn!(
+    } = pod.metadata.clone();
+    About {
         namespace,
         name,
-        reason = explanation.reason.as_str(),
-        "{explanation}"
-    );
-    let about = About {
-        namespace: namespace.clone(),
-        name: name.clone(),
-        uid: uid.clone(),
-    };
-    agent.events.tell(about, explanation, &agent.metrics);
+        uid,
+    }
 }
 
-/// The addresses of eth0 in every network namespace in which nothing redirects.
-fn unredirected(directory: &Path) -> HashMap<IpAddr, PathBuf> {
-    let mut out = HashMap::new();
-    for path in std::fs::read_dir(directory)
-        .into_iter()
+/// The network namespace that an address is in.
+struct InNetns {
+    path: PathBuf,
+    /// Something redirects there.
+    redirects: bool,
+}
+
+/// The network namespaces of this node, by the addresses of eth0 in them.
+fn by_address(directories: &[&Path]) -> HashMap<IpAddr, InNetns> {
+    let (mut out, mut seen) = (HashMap::new(), HashSet::new());
+    for path in directories
+        .iter()
+        .filter_map(|directory| std::fs::read_dir(directory).ok())
         .flatten()
         .filter_map(|e| Some(e.ok()?.path()))
     {
+        let identity = std::fs::metadata(&path).map(|m| (m.dev(), m.ino())).ok();
+        if !seen.insert(identity) {
+            continue;
+        }
         let Ok(netns) = Netns::open(&path) else {
             continue;
         }; // it ends, or is the host's
         let looked = netns.run(|| {
             let deadline = Deadline::after(LOOK);
-            if redirects(deadline)? != Redirects::Nothing {
-                return Ok::<_, KernelError>(Vec::new());
-            }
-            Network::open(deadline)?.addresses_of_eth0()
+            let redirects = redirects(deadline)? != Redirects::Nothing;
+            let addresses = Network::open(deadline)?.addresses_of_eth0()?;
+            Ok::<_, KernelError>((redirects, addresses))
         });
         match looked {
-            Ok(addresses) => out.extend(addresses.into_iter().map(|ip| (ip, path.clone()))),
+            Ok((redirects, addresses)) => out.extend(addresses.into_iter().map(|ip| {
+                let path = path.clone();
+                (ip, InNetns { path, redirects })
+            })),
             Err(_) if !path.exists() => {} // it ended meanwhile
             Err(error) => warn!(
                 "whether anything redirects {} cannot be told: {error}",

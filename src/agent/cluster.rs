@@ -1,12 +1,13 @@
-//! The API server, as the agent's service account sees it.
+//! The connection to the API server with the agent's service account.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io::Read,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use kube::Client;
@@ -14,14 +15,16 @@ use nix::{
     fcntl::{OFlag, openat},
     sys::stat::Mode,
 };
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tracing::warn;
 
-use super::metrics::Metrics;
+use super::{metrics::Metrics, namespaces::Reads};
 use crate::{
+    cluster::{self, Bearer, Concern, Credential, Failure, client},
+    mesh::Namespace,
     reason::{Explanation, Reason},
-    source::api::{self, Bearer, Credential, Failure, client},
+    source::runtime_handler,
 };
 
 /// Where a pod finds its service account.
@@ -63,6 +66,13 @@ impl Account {
     }
 }
 
+/// In whose name objects are applied.
+const MANAGER: &str = "mesh-optin-agent";
+/// How long the API server may take to confirm what is known.
+pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
+/// How long a RuntimeClass is not read again.
+const HANDLER_KEPT: Duration = Duration::from_secs(600);
+
 /// Largest file of an account, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -75,22 +85,27 @@ fn missing(path: &Path, error: &std::io::Error) -> Explanation {
         .remedy(CHECK_ACCOUNT)
 }
 
-/// Connections to the API server: one for requests and the node's pods, more for watches of namespaces. They share a token.
+/// A connection to the API server.
 pub(super) struct Cluster {
     account: Account,
     server: SocketAddr,
     credential: Credential,
     bearer: Bearer,
     client: Client,
-    watching: Mutex<Vec<Client>>,
+    /// Of RuntimeClasses, by name, and when they were read.
+    handlers: Mutex<HashMap<String, (String, Instant)>>,
 }
 
 impl Cluster {
     /// With the service account of a directory (`token`, `ca.crt`).
-    pub(super) fn connect(account: Account, server: SocketAddr) -> Result<Self, Explanation> {
+    pub(super) fn connect(
+        account: Account,
+        server: SocketAddr,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, Explanation> {
         let credential = account.credential(server)?;
         let bearer = Bearer::new(&credential.token);
-        let client = client(&credential, &bearer)
+        let client = client(&credential, &bearer, Some(metrics))
             .map_err(|f| explain(f, server, &account, "", Duration::ZERO))?;
         Ok(Self {
             account,
@@ -98,24 +113,12 @@ impl Cluster {
             credential,
             bearer,
             client,
-            watching: Mutex::default(),
+            handlers: Mutex::default(),
         })
     }
 
     pub(super) fn client(&self) -> Client {
         self.client.clone()
-    }
-
-    /// A client whose connection is one of those for watches of namespaces.
-    pub(super) fn watching_client(&self, connection: usize) -> Result<Client, Explanation> {
-        let mut clients = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
-        while clients.len() <= connection {
-            clients.push(
-                client(&self.credential, &self.bearer)
-                    .map_err(|f| self.explain(f, "", Duration::ZERO))?,
-            );
-        }
-        Ok(clients[connection].clone())
     }
 
     /// Where it is.
@@ -132,9 +135,47 @@ impl Cluster {
         explain(failure, self.server, &self.account, pod, waited)
     }
 
+    /// The handler of a RuntimeClass, from memory where it was read lately: it is another one only where the class was deleted and created
+    /// again. An older one serves where the API server does not answer.
+    pub(super) async fn runtime_handler(&self, class: &str) -> Result<String, Failure> {
+        let known = self.handlers().get(class).cloned();
+        if let Some((handler, read)) = &known
+            && read.elapsed() < HANDLER_KEPT
+        {
+            return Ok(handler.clone());
+        }
+        let patience = known.as_ref().map_or(PATIENCE, |_| AT_ONCE);
+        let asked = runtime_handler(&self.client, class);
+        let answer = tokio::time::timeout(patience, asked).await;
+        match (answer.unwrap_or(Err(Failure::Timeout)), known) {
+            (Ok(handler), _) => {
+                if !handler.is_empty() {
+                    let read = (handler.clone(), Instant::now());
+                    self.handlers().insert(class.to_owned(), read);
+                }
+                Ok(handler)
+            }
+            (Err(_), Some((older, _))) => Ok(older),
+            (Err(failure), None) => Err(failure),
+        }
+    }
+
+    /// The handler of a RuntimeClass as far as it is known; empty where it is not.
+    pub(super) fn known_handler(&self, class: &str) -> String {
+        let handlers = self.handlers();
+        handlers
+            .get(class)
+            .map(|(handler, _)| handler.clone())
+            .unwrap_or_default()
+    }
+
+    fn handlers(&self) -> MutexGuard<'_, HashMap<String, (String, Instant)>> {
+        self.handlers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Asks for an object.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        within(api::get(&self.client, path)).await
+        within(cluster::get(&self.client, path)).await
     }
 
     /// Creates an object, and reads what is asked for of the answer.
@@ -143,7 +184,17 @@ impl Cluster {
         path: &str,
         object: &Value,
     ) -> Result<T, Failure> {
-        within(api::post(&self.client, path, object)).await
+        within(cluster::post(&self.client, path, object)).await
+    }
+
+    /// Applies an object in the agent's name.
+    pub(super) async fn apply(&self, path: &str, object: &impl Serialize) -> Result<(), Failure> {
+        within(cluster::apply(&self.client, path, MANAGER, object)).await
+    }
+
+    /// The Node that the agent's pod runs on, as its token says: its name and UID.
+    pub(super) fn node(&self) -> Option<(String, String)> {
+        self.account.credential(self.server).ok()?.node()
     }
 
     /// Takes a renewed token into use, until the certificates to believe are others: those are our connections'.
@@ -153,15 +204,23 @@ impl Cluster {
                 Ok(credential) if credential.ca != self.credential.ca => return,
                 Ok(credential) => {
                     self.bearer.replace(&credential.token);
-                    let left = |expiry: jiff::Timestamp| {
-                        expiry.as_second() - jiff::Timestamp::now().as_second()
-                    };
-                    metrics.token_left(credential.expiry().map(left));
+                    metrics.token_expires("agent", credential.expiry());
                 }
                 Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
             }
             tokio::time::sleep(REREAD).await;
         }
+    }
+}
+
+impl Reads for Cluster {
+    async fn read(&self, name: &str, from_memory: bool) -> Result<Namespace, Failure> {
+        let memory = if from_memory {
+            "?resourceVersion=0"
+        } else {
+            ""
+        };
+        cluster::get(&self.client, &format!("/api/v1/namespaces/{name}{memory}")).await
     }
 }
 
@@ -183,25 +242,16 @@ fn explain(
     pod: &str,
     waited: Duration,
 ) -> Explanation {
+    let concern = failure.concern();
     let explanation = failure.explain(
         &format!("https://{server}"),
         &account.path.join("ca.crt").display().to_string(),
         pod,
         waited,
     );
-    let is_account_s = matches!(
-        explanation.reason,
-        Reason::ApiForbidden | Reason::ApiUnauthorized
-    );
-    let is_server_s = matches!(
-        explanation.reason,
-        Reason::ApiUnreachable | Reason::DeadlineExceeded
-    );
-    if is_account_s {
-        explanation.remedy(CHECK_ACCOUNT)
-    } else if is_server_s {
-        explanation.remedy("check the API server")
-    } else {
-        explanation
+    match concern {
+        Concern::Credential => explanation.remedy(CHECK_ACCOUNT),
+        Concern::Server => explanation.remedy("check the API server"),
+        Concern::Object => explanation,
     }
 }

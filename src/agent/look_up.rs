@@ -1,15 +1,20 @@
-//! A pod, from memory. What is newer than the watch is waited for, then asked of the API server; what is empty or another incarnation
-//! is never taken for it.
+//! Looks up a pod in memory. If the pod is newer than the watch, waits for the watch, then asks the API server. A pod without a UID,
+//! or an earlier pod of the same name, is never taken for it.
 
 use std::time::Duration;
 
-use super::{cache::Cache, cluster::Cluster, metrics::Metrics};
+use super::{
+    cache::{Answer, Cache},
+    cluster::{AT_ONCE, Cluster},
+    namespaces::Namespaces,
+};
 use crate::{
+    cluster::{Concern, Failure},
     cni::PodRef,
     deadline::Deadline,
     mesh::Metadata,
     reason::{Explanation, Reason},
-    source::{Found, api, delays},
+    source::{Found, delays, get_both},
     words::words,
 };
 
@@ -17,9 +22,6 @@ use crate::{
 const LAG: Duration = Duration::from_secs(1);
 /// How long the first list after our own start may take.
 const FIRST_LIST: Duration = Duration::from_secs(3);
-
-/// How long the API server may take to confirm what is kept.
-const AT_ONCE: Duration = Duration::from_secs(1);
 
 words! {
     /// Where an answer came from.
@@ -33,45 +35,79 @@ words! {
 /// What a look-up needs.
 pub(super) struct LookUps<'a> {
     pub(super) cache: &'a Cache,
+    pub(super) namespaces: &'a Namespaces<Cluster>,
     pub(super) cluster: &'a Cluster,
-    pub(super) metrics: &'a Metrics,
     /// This node.
     pub(super) node: &'a str,
 }
 
 impl LookUps<'_> {
-    /// The pod and its namespace by the deadline, and where they came from.
+    /// The pod, with the handler of its RuntimeClass, and its namespace by the deadline, and where they came from.
     pub(super) async fn look_up(
         &self,
         asked: &PodRef,
         deadline: Deadline,
     ) -> Result<(Found, From), Explanation> {
-        let mut changes = self.cache.changes();
-        if let Some(found) = self.cache.get(asked) {
-            return Ok(self.confirmed(found, asked, deadline).await);
+        let (mut found, from) = self.find(asked, deadline).await?;
+        let spec = &mut found.pod.spec;
+        if !spec.runtime_class_name.is_empty() {
+            let handler = || self.cluster.runtime_handler(&spec.runtime_class_name);
+            spec.runtime_handler = self.with_retries(handler, asked, deadline).await?;
         }
-        if asked.uid.is_some() {
-            let lag = if self.cache.is_listed() {
-                LAG
-            } else {
-                FIRST_LIST
-            };
-            let seen = async {
-                loop {
-                    changes.changed().await.ok()?;
-                    if let Some(found) = self.cache.get(asked) {
-                        return Some(found);
+        Ok((found, from))
+    }
+
+    async fn find(&self, asked: &PodRef, deadline: Deadline) -> Result<(Found, From), Explanation> {
+        match self.known(asked, deadline).await {
+            None => {
+                let found = self.ask(asked, deadline).await?;
+                Ok((found, From::Api))
+            }
+            Some((Answer::Found(found), From::Cache)) => {
+                Ok(self.confirmed(found, asked, deadline).await)
+            }
+            Some((Answer::Found(found), from)) => Ok((found, from)),
+            Some((Answer::Unread { pod, since, older }, _)) => {
+                let older = older.filter(|_| pod.has_run());
+                let name = &asked.namespace;
+                let read = || self.namespaces.read(name, since);
+                let read = self.with_retries(read, asked, deadline);
+                let namespace = match older {
+                    None => read.await?,
+                    // it was decided before, and is not held up now
+                    Some(older) => {
+                        let within = AT_ONCE.min(deadline.left() / 2);
+                        let read = tokio::time::timeout(within, read).await;
+                        read.ok().and_then(Result::ok).unwrap_or(older)
                     }
-                }
-            };
-            if let Ok(Some(found)) = tokio::time::timeout(lag.min(deadline.left() / 2), seen).await
-            {
-                return Ok((found, From::Watch));
+                };
+                Ok((Found { pod, namespace }, From::Api))
             }
         }
-        self.ask(asked, deadline)
-            .await
-            .map(|found| (found, From::Api))
+    }
+
+    /// What the watch tells of the pod, at once or a moment later.
+    async fn known(&self, asked: &PodRef, deadline: Deadline) -> Option<(Answer, From)> {
+        let mut changes = self.cache.changes();
+        if let Some(answer) = self.cache.get(asked) {
+            return Some((answer, From::Cache));
+        }
+        asked.uid.as_ref()?;
+        let lag = if self.cache.is_listed() {
+            LAG
+        } else {
+            FIRST_LIST
+        };
+        let seen = async {
+            loop {
+                changes.changed().await.ok()?;
+                if let Some(answer) = self.cache.get(asked) {
+                    return Some((answer, From::Watch));
+                }
+            }
+        };
+        let seen = tokio::time::timeout(lag.min(deadline.left() / 2), seen).await;
+        seen.ok().flatten()
     }
 
     /// What is kept, unless a watch broke lately and the API server answers at once with something newer.
@@ -79,7 +115,8 @@ impl LookUps<'_> {
         if self.cache.is_in_doubt() {
             let within = AT_ONCE.min(deadline.left() / 2);
             if let Ok(Ok(found)) =
-                tokio::time::timeout(within, api::get_both(&self.cluster.client(), asked)).await
+                tokio::time::timeout(within, get_both(&self.cluster.client(), asked)).await
+                && is_asked(&found, asked)
             {
                 return (
                     Found {
@@ -93,46 +130,61 @@ impl LookUps<'_> {
         (kept, From::Cache)
     }
 
-    /// Asks the API server, again where that can help.
     async fn ask(&self, asked: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
+        let client = self.cluster.client();
+        let both = || get_both(&client, asked);
+        let found = self.with_retries(both, asked, deadline).await?;
+        if !is_asked(&found, asked) {
+            let Metadata {
+                namespace,
+                name,
+                uid,
+                ..
+            } = &found.pod.metadata;
+            let asked = asked.uid.as_deref().unwrap_or_default();
+            return Err(Reason::PodUidMismatch.because(format!(
+                "pod {namespace}/{name} has UID {uid}, the runtime asks for {asked}"
+            )));
+        }
+        self.of_this_node(found)
+    }
+
+    /// Asks the API server for something about a pod, again where that can help.
+    async fn with_retries<T, Asking: Future<Output = Result<T, Failure>>>(
+        &self,
+        ask: impl Fn() -> Asking,
+        asked: &PodRef,
+        deadline: Deadline,
+    ) -> Result<T, Explanation> {
         let pod = format!("{}/{}", asked.namespace, asked.name);
-        let explain = |failure| {
+        let explain = |failure: Failure| {
+            let concern = failure.concern();
             let explanation = self.cluster.explain(failure, &pod, deadline.whole());
-            // that is between the API server and us: who asks may know better
-            let is_ours = matches!(
-                explanation.reason,
-                Reason::ApiForbidden | Reason::ApiUnauthorized
-            );
-            if is_ours {
-                Explanation {
+            match concern {
+                // that is between the API server and us: who asks may know better
+                Concern::Credential => Explanation {
                     reason: Reason::AgentUnavailable,
                     ..explanation
-                }
-            } else {
-                explanation
+                },
+                Concern::Server | Concern::Object => explanation,
             }
         };
         let mut delays = delays(Duration::from_millis(50), Duration::from_secs(1));
         let mut last = None;
         loop {
             let timeout =
-                |last: Option<Explanation>| last.unwrap_or_else(|| explain(api::Failure::Timeout));
-            let failure = match tokio::time::timeout(
-                deadline.left(),
-                api::get_both(&self.cluster.client(), asked),
-            )
-            .await
-            {
-                Ok(Ok(found)) => return self.of_this_node(found),
+                |last: Option<Explanation>| last.unwrap_or_else(|| explain(Failure::Timeout));
+            let failure = match tokio::time::timeout(deadline.left(), ask()).await {
+                Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(failure)) => failure,
                 Err(_elapsed) => return Err(timeout(last)),
             };
-            self.metrics.api_error("get");
+            let asked = failure.retry_after().unwrap_or_default();
             let (can_pass, explanation) = (failure.can_pass(deadline.passed()), explain(failure));
             if !can_pass {
                 return Err(explanation);
             }
-            let delay = delays.next().unwrap_or_default();
+            let delay = delays.next().unwrap_or_default().max(asked);
             if delay >= deadline.left() {
                 return Err(timeout(last.or(Some(explanation))));
             }
@@ -158,4 +210,10 @@ impl LookUps<'_> {
             ..found
         })
     }
+}
+
+/// Whether it is the incarnation that is asked for.
+fn is_asked(found: &Found, asked: &PodRef) -> bool {
+    let uid = asked.uid.as_deref();
+    uid.is_none_or(|uid| found.pod.is_incarnation(uid))
 }

@@ -1,68 +1,105 @@
-//! The node agent: answers the plugin from memory, keeps the node's files, watches over its pods, and tells.
+//! The node agent: answers the plugin from memory, maintains the node's files, audits its pods, and reports.
 
 mod args;
 mod audit;
 mod bypass;
 mod cache;
 mod cluster;
-mod events;
-mod http;
+mod conditions;
 mod install;
 mod look_up;
+mod mesh_node;
 mod metrics;
+mod namespaces;
+mod outcomes;
+mod ownership;
 mod profiles;
 mod serve;
+mod tasks;
 mod watch;
 
 use std::{
+    os::unix::net::UnixListener as StdUnixListener,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
-use nix::unistd::{chdir, chroot};
-use tokio::signal::unix::{SignalKind, signal};
+use jiff::Timestamp;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use tokio::{
+    net::UnixListener,
+    signal::unix::{SignalKind, signal},
+};
 use tracing::{error, info};
 
 pub use self::args::Args;
 use self::{
     args::Verb,
+    audit::Counts,
     cache::Cache,
     cluster::{Account, Cluster},
-    events::Events,
-    http::Paths,
-    install::{Installer, uninstall},
+    conditions::Findings,
+    install::{Installer, removed, uninstall, verify},
     metrics::Metrics,
+    namespaces::Namespaces,
+    outcomes::Outcomes,
+    ownership::{Ownership, Role, is_newer_there},
     profiles::Profiles,
+    tasks::Tasks,
 };
 use crate::{
+    cluster::Failure,
     deadline::Deadline,
     log,
-    node::NodeConfig,
+    multus::Multus,
+    node::{self, NodeConfig, state},
     reason::{Explanation, Reason},
-    source::wire::Bypassing,
+    source::wire::{Bypassing, Owner},
+    telemetry::{self, About, Alive, Delivered, Events, Form, Journal, Observed, Paths},
 };
+
+/// Version of this program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What the agent's parts share.
 struct Agent {
     /// This node's name.
     node: String,
     cache: Arc<Cache>,
+    namespaces: Arc<Namespaces<Cluster>>,
     cluster: Arc<Cluster>,
     profiles: Arc<Profiles>,
     metrics: Arc<Metrics>,
     events: Events,
-    /// Since when no plugin can ask; `None` while it can.
-    deaf: Mutex<Option<Instant>>,
-    /// What is wrong with what is installed; `None` before the first pass.
-    wrong: Mutex<Option<Vec<Explanation>>>,
-    bypassing: Mutex<Vec<Bypassing>>,
+    ownership: Ownership,
+    installer: Installer,
+    /// A plugin has told us of an ADD: Multus finds it.
+    was_called: AtomicBool,
+    outcomes: Outcomes,
+    findings: Mutex<Findings>,
+    audited: Mutex<Audited>,
+}
+
+/// What the last audit has found.
+#[derive(Debug, Clone, Default)]
+struct Audited {
+    bypassing: Vec<Bypassing>,
+    counts: Counts,
+    /// When it ended.
+    at: Option<Timestamp>,
 }
 
 /// Runs until SIGTERM or SIGINT, or does what it does once.
 pub fn run(args: Args) -> Result<(), Explanation> {
     let Some(verb) = args.verb else {
-        let account = Account::open(&args.account)?; // it is in our own root
+        // account and socket are in our own root
+        let probes = args.probe_socket.as_deref().map(listen).transpose()?;
+        let account = Account::open(&args.account)?;
         enter(&args.root)?;
         // one thread for all that waits; what blocks gets a few more
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -71,25 +108,44 @@ pub fn run(args: Args) -> Result<(), Explanation> {
             .build();
         return runtime
             .map_err(|e| Reason::Internal.because(format!("starting: {e}")))?
-            .block_on(work(args, account));
+            .block_on(work(args, account, probes));
     };
-    enter(&args.root)?;
     match verb {
-        Verb::Install => install_once(args),
-        Verb::Uninstall => uninstall(),
+        Verb::Probe => {
+            let missing = "there is no --probe-socket to ask at";
+            let socket = args.probe_socket;
+            let socket = socket.ok_or_else(|| Reason::NodeConfigInvalid.because(missing))?;
+            telemetry::probe(&socket)
+        }
+        Verb::Install => enter(&args.root).and_then(|()| install_once(args)),
+        Verb::Uninstall { stay: true, .. } => loop {
+            std::thread::park();
+        },
+        Verb::Uninstall { until_done, .. } => {
+            enter(&args.root).and_then(|()| uninstall(&args.install, until_done))
+        }
     }
 }
 
 /// Makes the host's root ours: from here on all paths are those that the plugin sees.
 fn enter(root: &Path) -> Result<(), Explanation> {
-    if root != Path::new("/") {
-        let entered = chroot(root).and_then(|()| chdir("/"));
-        entered.map_err(|e| {
-            Reason::NodeConfigInvalid.because(format!("--root {}: {e}", root.display()))
-        })?;
-    }
-    log::to_stderr(NodeConfig::load().unwrap_or_default().log_level);
+    node::enter(root)?;
+    state::tighten();
+    log::to_stderr_at_any_level(NodeConfig::load().unwrap_or_default().log_level.into());
     Ok(())
+}
+
+/// A socket for probes, in place of an earlier container's.
+fn listen(path: &Path) -> Result<StdUnixListener, Explanation> {
+    let bind = || {
+        std::fs::remove_file(path).ok();
+        let listener = StdUnixListener::bind(path)?;
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    };
+    bind().map_err(|e: std::io::Error| {
+        Reason::NodeConfigInvalid.because(format!("--probe-socket {}: {e}", path.display()))
+    })
 }
 
 fn install_once(args: Args) -> Result<(), Explanation> {
@@ -98,6 +154,11 @@ fn install_once(args: Args) -> Result<(), Explanation> {
         Profiles::load(),
         Metrics::new(),
     );
+    if is_newer_there() {
+        return Err(Reason::NodeConfigInvalid
+            .because("an agent of a newer version runs on this node and installs its own program")
+            .remedy("end it first"));
+    }
     let deadline = Deadline::after(INSTALLING);
     let wrong = loop {
         match installer.pass(&profiles, &metrics) {
@@ -115,47 +176,82 @@ fn install_once(args: Args) -> Result<(), Explanation> {
         .map_or(Ok(()), Err)
 }
 
-async fn work(args: Args, account: Account) -> Result<(), Explanation> {
+async fn work(
+    args: Args,
+    account: Account,
+    probes: Option<StdUnixListener>,
+) -> Result<(), Explanation> {
     let internal = |e: std::io::Error| Reason::Internal.because(e.to_string());
     let (mut end, mut interrupt) = (
         signal(SignalKind::terminate()).map_err(internal)?,
         signal(SignalKind::interrupt()).map_err(internal)?,
     );
+    let probes = probes
+        .map(UnixListener::from_std)
+        .transpose()
+        .map_err(internal)?;
+    let alive = Alive::watched();
     let (node, server) = (args.node.clone().unwrap_or_default(), args.server()?);
-    let (events, queue) = Events::new();
+    let (events, queue) = Events::new(args.events);
+    let metrics = Arc::new(Metrics::new());
+    let cluster = Arc::new(Cluster::connect(account, server, metrics.clone())?);
+    let cache = Arc::new(Cache::new());
     let agent = Arc::new(Agent {
         node: node.clone(),
-        cache: Arc::new(Cache::new()),
-        cluster: Arc::new(Cluster::connect(account, server)?),
+        namespaces: Arc::new(Namespaces::new(cluster.clone(), cache.clone())),
+        cache,
+        cluster,
         profiles: Arc::new(Profiles::load()),
-        metrics: Arc::new(Metrics::new()),
+        metrics,
         events,
-        deaf: Mutex::new(Some(Instant::now())),
-        wrong: Mutex::default(),
-        bypassing: Mutex::default(),
+        ownership: Ownership::new(),
+        installer: Installer::new(args.install.clone()),
+        was_called: AtomicBool::default(),
+        outcomes: Outcomes::default(),
+        findings: Mutex::default(),
+        audited: Mutex::default(),
     });
-    info!(node, %server, version = env!("CARGO_PKG_VERSION"), "the agent starts");
+    info!(node, %server, version = VERSION, "the agent starts");
     let Agent {
         cache,
+        namespaces,
         cluster,
         profiles,
         metrics,
         ..
     } = &*agent;
-    let installer = Arc::new(Installer::new(args.install.clone()));
+    let prefetch = |namespace, arrived| namespaces.prefetch(namespace, arrived);
+    let ownership = &agent.ownership;
+    let mut tasks = Tasks::default();
+    tasks.add("answering plugins", serve::serve(agent.clone()));
+    let pods = watch::pods(cluster, &node, cache, &prefetch);
+    tasks.add("watching pods", pods);
+    tasks.add("the self-test", agent.test_itself());
+    tasks.add("reading namespaces", namespaces.keep());
+    tasks.add("keeping profiles", profiles.clone().keep(ownership));
+    tasks.add("watching profiles", profiles.follow(cluster));
+    tasks.add("sending Events", queue.send(&*agent, &node));
+    let install = ownership.while_owner(async || keep_installed(&agent).await);
+    tasks.add("installing", install);
+    let token = ownership.while_owner(async || agent.keep_token().await);
+    tasks.add("renewing the host's token", token);
+    let outcomes = ownership.while_owner(async || outcomes::keep(&agent).await);
+    tasks.add("collecting outcomes", outcomes);
+    let report = ownership.while_owner(async || mesh_node::report(&agent).await);
+    tasks.add("reporting to the MeshNode", report);
+    let audit = async || audit::audit(agent.clone(), args.audit_period).await;
+    tasks.add("the audit", ownership.while_owner(audit));
+    let to_all = async || telemetry::serve(agent.clone(), args.metrics(), Paths::Metrics).await;
+    tasks.add("serving metrics", ownership.while_owner(to_all));
+    let to_kubelet = telemetry::serve(agent.clone(), args.probes(), Paths::All);
+    tasks.add("serving probes", to_kubelet);
+    let on_socket = telemetry::serve_socket(agent.clone(), probes);
+    tasks.add("serving probes on a socket", on_socket);
+    tasks.add("the heartbeat", alive.beat());
     tokio::select! {
-        served = serve::serve(agent.clone()) => served?,
-        () = watch::pods(cluster, &node, cache, metrics) => {}
-        () = watch::namespaces(cluster.clone(), cache.clone(), metrics.clone()) => {}
-        () = profiles.clone().keep() => {}
-        () = profiles.follow(cluster, metrics) => {}
+        ended = tasks.run() => return Err(ended),
         () = cluster.follow_account(metrics) => info!("the cluster's certificates have changed: starting again"),
-        () = queue.send(cluster, &node, metrics) => {}
-        () = keep_installed(agent.clone(), installer.clone()) => {}
-        () = installer.keep_token(cluster, &node, metrics) => {}
-        () = audit::audit(agent.clone(), args.audit_period) => {}
-        () = http::serve(agent.clone(), Some(args.probes()), Paths::All) => {}
-        () = http::serve(agent.clone(), args.metrics(), Paths::Metrics) => {}
+        gone = removed(&args.install) => error!("{} was removed from the node: the agent ends, so that its container mounts the directory again", gone.display()),
         _ = end.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -166,84 +262,118 @@ async fn work(args: Args, account: Account) -> Result<(), Explanation> {
 /// For `agent install`, while another installer is at it.
 const INSTALLING: Duration = Duration::from_secs(30);
 
-/// Keeps the node's files right, for ever.
-async fn keep_installed(agent: Arc<Agent>, installer: Arc<Installer>) {
+/// Keeps the node's files right, until it is cancelled.
+async fn keep_installed(agent: &Arc<Agent>) {
     let mut changes = agent.profiles.changes();
     loop {
-        let (of_pass, installing) = (agent.clone(), installer.clone());
-        let pass = tokio::task::spawn_blocking(move || {
-            installing.pass(&of_pass.profiles, &of_pass.metrics)
-        })
-        .await;
-        match pass {
-            Ok(Some(wrong)) => {
-                *agent.wrong.lock().unwrap_or_else(PoisonError::into_inner) = Some(wrong)
-            }
-            Ok(None) => {} // another installer is at it: what was found before counts
-            Err(error) => error!("installing: {error}"),
-        }
-        tokio::time::timeout(installer.args().install_period, changes.changed())
+        install(agent).await;
+        tokio::time::timeout(agent.installer.args().install_period, changes.changed())
             .await
             .ok();
+    }
+}
+
+/// One pass over the node's files.
+async fn install(agent: &Arc<Agent>) {
+    let of_pass = agent.clone();
+    let pass = move || {
+        let Agent {
+            installer, metrics, ..
+        } = &*of_pass;
+        let found = Multus::find(installer.args().runtime_conf_dir.as_deref());
+        let was_called = of_pass.was_called.load(Ordering::Relaxed);
+        let paths = verify(found.as_ref(), installer.args(), was_called);
+        of_pass.findings().paths = paths;
+        of_pass.findings().multus = found;
+        installer.pass(&of_pass.profiles, metrics)
+    };
+    match tokio::task::spawn_blocking(pass).await {
+        Ok(Some(wrong)) => {
+            agent.findings().installed = Some(wrong);
+        }
+        Ok(None) => {} // another installer is at it: what was found before counts
+        Err(error) => error!("installing: {error}"),
     }
 }
 
 impl Agent {
     /// Why plugins cannot be answered, or would not find what they need; `None` when all is there.
     fn not_ready(&self) -> Option<String> {
-        if !self.cache.is_listed() {
-            return Some("the node's pods are not listed yet".into());
-        }
-        if self.deaf_for().is_some() {
-            return Some("another process has taken the socket".into());
-        }
-        let Some(mut wrong) = self
-            .wrong
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-        else {
-            return Some("the node's files are not installed yet".into());
+        let installed = self.findings().installed.clone();
+        let wrong = match (self.ownership.role(), installed) {
+            // what the owner has done to the node is its own concern
+            (Role::StandingBy, _) => Vec::new(),
+            (Role::Owner, Some(mut found)) => {
+                found.extend(self.findings().paths.clone().wrong());
+                found
+            }
+            (Role::Owner, None) => {
+                return Some("the node's files are not installed yet".into());
+            }
+            (Role::Starting, _) => {
+                let unable = self.unable();
+                return unable.or_else(|| Some("plugins cannot ask this agent yet".into()));
+            }
         };
-        wrong.extend(self.profiles.wrong());
-        (!wrong.is_empty()).then(|| {
-            wrong
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("\n")
-        })
+        let mut all: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        all.extend(self.unable());
+        (!all.is_empty()).then(|| all.join("\n"))
     }
 
-    /// For how long no plugin could ask.
-    fn deaf_for(&self) -> Option<Duration> {
-        self.deaf
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .map(|since| since.elapsed())
-    }
-
-    /// Whether plugins can ask.
-    fn hears(&self, hears: bool) {
-        let mut deaf = self.deaf.lock().unwrap_or_else(PoisonError::into_inner);
-        *deaf = if hears {
-            None
-        } else {
-            deaf.or_else(|| Some(Instant::now()))
-        };
+    /// What it is, for one that may take its place.
+    fn owner(&self) -> Owner {
+        Owner {
+            version: VERSION.into(),
+            is_ready: self.not_ready().is_none(),
+        }
     }
 
     fn bypassing(&self) -> Vec<Bypassing> {
-        self.bypassing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.last_audit().bypassing.clone()
     }
 
-    fn audited(&self, bypassing: Vec<Bypassing>) {
-        *self
-            .bypassing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = bypassing;
+    fn last_audit(&self) -> MutexGuard<'_, Audited> {
+        self.audited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn audited(&self, bypassing: Vec<Bypassing>, counts: Counts) {
+        *self.last_audit() = Audited {
+            bypassing,
+            counts,
+            at: Some(Timestamp::now()),
+        };
+    }
+
+    fn findings(&self) -> MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells something on a pod that is so now.
+    fn tell(&self, about: About, explanation: Explanation) {
+        self.events.tell(about, explanation, Timestamp::now(), self);
+    }
+}
+
+impl Observed for Agent {
+    fn not_ready(&self) -> Option<String> {
+        self.not_ready()
+    }
+
+    fn metrics(&self, form: Form) -> String {
+        self.metrics.cached(self.cache.size());
+        self.metrics.conditions(&self.conditions());
+        self.metrics.text(form)
+    }
+}
+
+impl Journal for Agent {
+    async fn create(&self, namespace: &str, event: &Value) -> Result<(), Failure> {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        let created = self.cluster.post(&path, event).await;
+        created.map(|IgnoredAny| ())
+    }
+
+    fn count(&self, delivered: Delivered) {
+        self.metrics.event(delivered);
     }
 }

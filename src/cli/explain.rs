@@ -2,7 +2,7 @@ use serde::Serialize;
 
 use super::{
     Exit, Failure,
-    case::{Case, Selection},
+    case::{Case, OnNode, Selection},
     output::{Colour, Format, coloured, plain, say, say_json, table},
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// How to print
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
 }
@@ -34,6 +34,12 @@ struct Told<'a> {
     inputs: &'a [Input],
     captures: Vec<String>,
     warnings: Vec<String>,
+    /// Of a pod of this node: what its ADD made, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made: Option<Option<&'a str>>,
+    /// How its last ADD ended, where that made nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided: Option<&'a str>,
 }
 
 words! {
@@ -89,14 +95,27 @@ fn tell(case: &Case) -> Told<'_> {
             .iter()
             .map(ToString::to_string)
             .collect(),
+        made: case.on_node.as_ref().map(|on_node| match on_node {
+            OnNode::Made(made) => Some(made.as_str()),
+            OnNode::Decided(_) | OnNode::Nothing => None,
+        }),
+        decided: case.on_node.as_ref().and_then(|on_node| match on_node {
+            OnNode::Decided(how) => Some(how.as_str()),
+            OnNode::Made(_) | OnNode::Nothing => None,
+        }),
     }
 }
 
 fn text(told: &Told<'_>) -> String {
-    let (word, colour) = match told.outcome {
-        Outcome::Redirect => ("is redirected", Colour::Green),
-        Outcome::Skip => ("is left alone", Colour::Yellow),
-        Outcome::Refuse => ("is refused", Colour::Red),
+    // of a pod of this node it is said what its ADD did, and what one would do now
+    let (word, colour) = match (told.outcome, told.made) {
+        (Outcome::Redirect, None) => ("is redirected", Colour::Green),
+        (Outcome::Redirect, Some(Some(_))) => ("was redirected", Colour::Green),
+        (Outcome::Redirect, Some(None)) => ("would be redirected", Colour::Yellow),
+        (Outcome::Skip, None) => ("is left alone", Colour::Yellow),
+        (Outcome::Skip, Some(_)) => ("would be left alone", Colour::Yellow),
+        (Outcome::Refuse, None) => ("is refused", Colour::Red),
+        (Outcome::Refuse, Some(_)) => ("would be refused", Colour::Red),
     };
     let mut out = format!(
         "Pod {}/{} {}.\n",
@@ -109,6 +128,14 @@ fn text(told: &Told<'_>) -> String {
         coloured(told.reason, Colour::Bold),
         plain(&told.message)
     );
+    match told.made {
+        Some(Some(made)) => out += &format!("  On this node: {}\n", plain(made)),
+        Some(None) => {
+            let how = told.decided.unwrap_or("nothing was made for it");
+            out += &format!("  On this node: {}\n", plain(how));
+        }
+        None => {}
+    }
     if let Some(remedy) = &told.remedy {
         out += &format!("  To do: {}\n", plain(remedy));
     }

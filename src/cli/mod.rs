@@ -1,11 +1,12 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 `explain`: skipped, 4 `explain`: refused,
-//! 5 `verify`: something was found; of several pods the worst (1, 4, 5, 3, 0).
+//! 5 `verify`: something was found; for several pods the worst, in the order 1, 4, 5, 3, 0.
 
 mod agent;
 mod case;
 mod demo;
 mod explain;
 mod output;
+mod root;
 mod rules;
 mod verify;
 
@@ -13,9 +14,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// CNI plugin for Multus that redirects a pod's traffic to its Istio sidecar exactly when the pod opted in.
+/// CNI plugin for Multus that redirects a pod's traffic to its Istio sidecar if, and only if, the pod opted in.
 ///
-/// Called with CNI_COMMAND in the environment it is the plugin; otherwise it is this command line.
+/// With CNI_COMMAND in its environment it is the plugin; otherwise it is this command line.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Cli {
@@ -25,15 +26,15 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs on every node: answers the plugin from memory, keeps the node's files, watches over its pods.
-    Agent(crate::agent::Args),
-    /// Shows the main job on this machine: pods of its own, real redirection, real connections. Needs no cluster and no root.
+    /// Runs the node agent: answers the plugin from memory, maintains the node's files, audits its pods.
+    Agent(Box<crate::agent::Args>),
+    /// Shows the plugin at work on this machine, with pods, redirections and connections of its own. Needs no cluster and no root.
     Demo(demo::Args),
-    /// Says whether a pod is redirected, why, and what led to it.
+    /// Explains whether a pod is redirected: the decision, its reason and every input.
     Explain(explain::Args),
-    /// Prints the rules for a pod, without touching anything.
+    /// Prints the rules for a pod, without changing anything.
     Rules(rules::Args),
-    /// Says whether live pods of this node are still redirected as they should be, and what exactly is not.
+    /// Verifies that pods of this node are still redirected as they should be, and lists every difference.
     Verify(verify::Args),
 }
 
@@ -117,7 +118,7 @@ pub fn run() -> ExitCode {
         }
     };
     let ended = match cli.command {
-        Command::Agent(args) => agent::run(args),
+        Command::Agent(args) => agent::run(*args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Rules(args) => rules::run(&args),

@@ -1,4 +1,4 @@
-//! What people read: tables, sentences, colour only on a terminal.
+//! Output for people: tables, sentences, and color only on a terminal.
 
 use std::io::{IsTerminal, Write};
 

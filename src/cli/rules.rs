@@ -15,8 +15,8 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// text: sentences and rules; nft: for `nft -f`; iptables: for `iptables-restore`, or `ip6tables-restore` with `--family v6`; json:
-    /// for machines
+    /// text: sentences and rules; nft: for `nft -f`; iptables: for `iptables-restore`, or with `--family v6` for `ip6tables-restore`; json:
+    /// for programs
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
 }

@@ -1,12 +1,12 @@
-//! A network namespace's redirection: read, and applied, in either form.
+//! The live redirection of a network namespace: reads and applies it with either backend.
 
-use super::{KernelError, Netns, Network, Nftables, Tools, iptables::Iptables};
+use super::{Bypass, KernelError, Netns, Network, Nftables, Tools, iptables::Iptables};
 use crate::{
     deadline::Deadline,
     plan::{Form, Plan, Preempting, Rules, State},
 };
 
-/// What carries rules out.
+/// The backend that programs rules.
 pub enum Carrier<'a> {
     /// nf_tables over netlink.
     Nftables,
@@ -63,12 +63,12 @@ impl<'a> Live<'a> {
         })
     }
 
-    /// The indexes of the interfaces that are ports of a bridge.
-    pub fn in_bridges(&self) -> Result<Vec<u32>, KernelError> {
-        self.network.in_bridges()
+    /// The interfaces among these, by index, whose packets bypass the rules.
+    pub fn bypassed(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
+        self.network.bypassed(of)
     }
 
-    /// What somebody else has put before our rules.
+    /// Foreign rules that come before ours.
     pub fn in_front(&mut self, plan: &Plan, found: &State) -> Result<Vec<Preempting>, KernelError> {
         let mut in_front = self.network.policy_rules_in_front(&plan.routing())?;
         in_front.extend(plan.in_front(&found.rules));
@@ -91,8 +91,8 @@ impl<'a> Live<'a> {
         Ok(in_front)
     }
 
-    /// Makes what was found into what is planned. Fails with [`KernelError::Overtaken`] where that is no longer what there is. Where it
-    /// fails, what it has done is undone.
+    /// Applies the plan to the state that was read. Fails with [`KernelError::Overtaken`] if that state has changed since. If it fails,
+    /// everything that it added is removed.
     pub fn apply(&mut self, plan: &Plan, found: &State) -> Result<(), KernelError> {
         let added = self
             .network
@@ -115,7 +115,7 @@ impl<'a> Live<'a> {
     }
 }
 
-/// What redirects the traffic of a network namespace.
+/// What redirects traffic in a network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Redirects {
     /// Our table.

@@ -13,6 +13,6 @@ pub use error::KernelError;
 pub use iptables::Tools;
 pub use live::{Carrier, Live, Redirects, redirects};
 pub use netns::Netns;
-pub use network::Network;
+pub use network::{Bypass, Network};
 pub use nftables::Nftables;
 pub use wiring::Wiring;

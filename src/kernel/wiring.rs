@@ -1,4 +1,4 @@
-//! What makes a network for the demo's pods; the plugin itself makes no interface.
+//! Creates networks for the demo and the self-test. The plugin itself creates no interface.
 
 use std::{
     io,

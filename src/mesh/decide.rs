@@ -199,7 +199,7 @@ impl<'a> Case<'a> {
                 .push(suspended.remedy("delete the pod if it should be left alone"));
         }
         let namespace = &self.namespace.metadata.name;
-        if spec.excluded_namespaces.contains(namespace) {
+        if spec.excludes(namespace) {
             let cause = format!("profile {name} excludes namespace {namespace}");
             return Err(Other::Skip(Reason::NamespaceExcluded.because(cause)));
         }
@@ -221,7 +221,7 @@ impl<'a> Case<'a> {
         }
         // the spec never changes, labels and annotations may
         let contradicts = match (is_injected, self.pod.inject()) {
-            (_, Some("false")) => "the pod says sidecar.istio.io/inject: false".to_owned(),
+            (_, Some("false")) => "the pod sets sidecar.istio.io/inject: false".to_owned(),
             (false, _) => format!("the pod has no annotation {STATUS}"),
             (true, _) => return Ok(proxy),
         };
@@ -334,15 +334,22 @@ impl<'a> Case<'a> {
 
     /// Whether the pod's packets cross its network namespace.
     fn runtime(&self, so_far: &mut SoFar) -> Result<(), Other> {
-        let class = &self.pod.spec.runtime_class_name;
+        let spec = &self.pod.spec;
+        let names = [
+            ("class", &spec.runtime_class_name),
+            ("handler", &spec.runtime_handler),
+        ];
         let unsupported = &self.profile.spec.redirect.unsupported_runtimes;
-        match unsupported.iter().find(|pattern| !class.is_empty() && pattern.matches(class)) {
-            None => Ok(()),
-            Some(pattern) => so_far.refuse(Reason::NotSupported.because(format!(
-                "packets of runtime class {} do not cross the pod's network namespace (unsupportedRuntimes: {pattern})",
-                quote(class)
-            ))),
+        for (what, name) in names.into_iter().filter(|(_, name)| !name.is_empty()) {
+            if let Some(pattern) = unsupported.iter().find(|pattern| pattern.matches(name)) {
+                so_far.refuse(Reason::NotSupported.because(format!(
+                    "packets of runtime {what} {} do not cross the pod's network namespace (unsupportedRuntimes: {pattern})",
+                    quote(name)
+                )))?;
+                break;
+            }
         }
+        Ok(())
     }
 
     fn assemble(

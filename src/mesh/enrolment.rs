@@ -1,4 +1,4 @@
-//! Whether a namespace, or a pod by its own word, is enrolled in the mesh.
+//! Whether a namespace is enrolled in the mesh, or a pod enrolls itself.
 
 use super::{
     Enrolment, EnrolmentMode, Namespace, Pod,

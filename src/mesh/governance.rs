@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::{Namespace, Pod, Profile, Unreadable};
 use crate::reason::{Explanation, Reason, quote};
 
@@ -9,21 +11,22 @@ pub fn governing<'a>(
     pod: &Pod,
     named: Option<&str>,
 ) -> Result<(&'a Profile, Option<Explanation>), Explanation> {
-    let unreadable = |profile: &Profile, unreadable: &Unreadable, governs: &str| {
-        let (profile, namespace, why) = (&profile.name, &namespace.metadata.name, &unreadable.why);
-        Err(Reason::NodeConfigInvalid.because(format!(
-            "MeshProfile {profile}, which {governs} namespace {namespace}, cannot be read: {why}"
-        )))
-    };
-    for profile in profiles {
-        if let Some(why) = profile.unreadable.as_ref().filter(|u| u.governs_unknown) {
-            return unreadable(profile, why, "may govern");
+    // of those that the cluster no longer has, one governs pods that have run and no other profile does
+    let (gone, living): (Vec<_>, Vec<_>) = profiles.iter().partition(|profile| profile.is_gone);
+    let may_be_gone = pod.has_run() && !gone.is_empty();
+    let profile = match chosen(&living, namespace) {
+        Err(why) if why.reason == Reason::UnknownProfile && may_be_gone => {
+            chosen(&gone, namespace)?
         }
-    }
-    let profile = the_one(profiles, namespace)?;
-    if let Some(why) = &profile.unreadable {
-        return unreadable(profile, why, "governs");
-    }
+        Err(why)
+            if why.reason == Reason::UnknownProfile && living.is_empty() && !gone.is_empty() =>
+        {
+            return Err(Reason::UnknownProfile
+                .because("the cluster no longer has any MeshProfile: those that it had govern pods that have run, no new ones")
+                .remedy("ask the platform admin to create a MeshProfile, or to set defaultProfile: BuiltIn"));
+        }
+        other => other?,
+    };
     let Some(asked) = named.filter(|name| *name != profile.name) else {
         return Ok((profile, None));
     };
@@ -47,22 +50,33 @@ pub fn governing<'a>(
     })
 }
 
-/// The profile that governs a namespace: one whose selector matches beats one without a selector.
-fn the_one<'a>(profiles: &'a [Profile], namespace: &Namespace) -> Result<&'a Profile, Explanation> {
-    let name = &namespace.metadata.name;
-    let selected = |p: &&Profile| {
-        p.spec
-            .selector()
-            .is_some_and(|s| s.matches(&namespace.metadata.labels))
+/// The one of these that governs a namespace, and can be read.
+fn chosen<'a>(profiles: &[&'a Profile], namespace: &Namespace) -> Result<&'a Profile, Explanation> {
+    let unreadable = |profile: &Profile, unreadable: &Unreadable, governs: &str| {
+        let (profile, namespace, why) = (&profile.name, &namespace.metadata.name, &unreadable.why);
+        Err(unreadable.reason.because(format!(
+            "MeshProfile {profile}, which {governs} namespace {namespace}, cannot be read: {why}"
+        )))
     };
-    let mut candidates: Vec<_> = profiles.iter().filter(selected).collect();
-    if candidates.is_empty() {
-        candidates = profiles
-            .iter()
-            .filter(|p| p.spec.selector().is_none())
-            .collect();
+    for profile in profiles {
+        if let Some(why) = profile.unreadable.as_ref().filter(|u| u.governs_unknown) {
+            return unreadable(profile, why, "may govern");
+        }
     }
-    match candidates.as_slice() {
+    let profile = the_one(profiles, namespace)?;
+    match &profile.unreadable {
+        Some(why) => unreadable(profile, why, "governs"),
+        None => Ok(profile),
+    }
+}
+
+/// The profile that governs a namespace: one whose selector matches beats one without a selector.
+fn the_one<'a>(
+    profiles: &[&'a Profile],
+    namespace: &Namespace,
+) -> Result<&'a Profile, Explanation> {
+    let name = &namespace.metadata.name;
+    match candidates(profiles, &namespace.metadata.labels).as_slice() {
         [one] => Ok(one),
         [] => {
             Err(Reason::UnknownProfile.because(format!("no MeshProfile governs namespace {name}")))
@@ -77,6 +91,21 @@ fn the_one<'a>(profiles: &'a [Profile], namespace: &Namespace) -> Result<&'a Pro
     }
 }
 
+/// The profiles that govern a namespace with these labels: those whose selector matches, else those without a selector. More than one: no
+/// pod of it can be decided.
+pub fn candidates<'a>(
+    profiles: &[&'a Profile],
+    labels: &BTreeMap<String, String>,
+) -> Vec<&'a Profile> {
+    let selected = |p: &&&Profile| p.spec.selector().is_some_and(|s| s.matches(labels));
+    let with_selector: Vec<_> = profiles.iter().filter(selected).copied().collect();
+    if !with_selector.is_empty() {
+        return with_selector;
+    }
+    let without_selector = profiles.iter().filter(|p| p.spec.selector().is_none());
+    without_selector.copied().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +113,28 @@ mod tests {
 
     fn profile(name: &str, namespaces: &str) -> Profile {
         fixtures::profile(name, &format!("{{namespaces: {namespaces}}}"))
+    }
+
+    #[test]
+    fn what_the_cluster_no_longer_has_governs_pods_that_have_run_where_nothing_else_does() {
+        let mut gone = profile("gone", "{}");
+        gone.is_gone = true;
+        let mended = profile("mended", "{}");
+        let mut ran = Pod::default();
+        let status = r#"{"name":"app","containerID":"containerd://1"}"#;
+        let status = serde_json::from_str(status).unwrap();
+        ran.status.container_statuses.push(status);
+        let pick = |profiles: &[Profile], pod: &Pod| {
+            governing(profiles, &fixtures::namespace(&[]), pod, None)
+                .map(|(p, _)| p.name.clone())
+                .map_err(|e| e.reason)
+        };
+        let (alone, both) = ([gone.clone()], [gone, mended]);
+        assert_eq!(pick(&alone, &Pod::default()), Err(Reason::UnknownProfile));
+        assert_eq!(pick(&alone, &ran), Ok("gone".into()));
+        for pod in [&Pod::default(), &ran] {
+            assert_eq!(pick(&both, pod), Ok("mended".into()));
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Whose connections are the sidecar's own, and left alone.
+//! The user and group of the sidecar, whose connections are not redirected.
 
 use super::{Container, Pod, ProxyIdentity, Redirect, SecurityContext};
 use crate::reason::{Explanation, Reason};

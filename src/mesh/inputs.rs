@@ -1,4 +1,4 @@
-//! What led to a decision, for whom it is explained.
+//! What led to a decision, for `explain`.
 
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ words! {
     pub enum Source("source of an input") {
         Pod = "pod",
         Namespace = "namespace",
+        RuntimeClass = "RuntimeClass",
         Nad = "NAD",
         Profile = "profile",
         BuiltIn = "built in",
@@ -70,12 +71,13 @@ pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: Option<&Profile>
         pod.spec.host_network.then_some("true"),
         Source::Pod,
     );
-    let class = pod.spec.runtime_class_name.as_str();
-    note(
-        "runtimeClassName",
-        Some(class).filter(|class| !class.is_empty()),
-        Source::Pod,
-    );
+    let (class, handler) = (&pod.spec.runtime_class_name, &pod.spec.runtime_handler);
+    for (name, value, source) in [
+        ("runtimeClassName", class, Source::Pod),
+        ("handler", handler, Source::RuntimeClass),
+    ] {
+        note(name, Some(value.as_str()).filter(|v| !v.is_empty()), source);
+    }
     note(
         "has run before",
         pod.has_run().then_some("true"),

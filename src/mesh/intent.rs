@@ -6,7 +6,7 @@ use crate::words::words;
 
 /// What is to be redirected, fully resolved and parsed. Together with the pod's interfaces it determines the rules.
 ///
-/// A repeated ADD compares Intents, so it holds nothing that can change while the pod lives. It is part of the record. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
+/// A repeated ADD compares Intents, so it holds nothing that can change while the pod lives. It is part of the record. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the names are Istio's")]
@@ -60,10 +60,10 @@ pub struct ProxyPorts {
     /// Takes inbound connections. Default: 15006.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub inbound: u16,
-    /// Takes HBONE, and is never redirected inbound. Default: 15008.
+    /// Takes HBONE connections, and is never redirected inbound. Default: 15008.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub tunnel: u16,
-    /// Answers DNS, where it is captured. Default: 15053.
+    /// Answers DNS queries, if DNS is captured. Default: 15053.
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
     pub dns: u16,
 }

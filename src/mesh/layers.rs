@@ -1,4 +1,5 @@
-//! Traffic settings in layers: built in < profile < NAD < pod annotation. Exclude lists are united, other keys replaced.
+//! Traffic settings in layers: built in < profile < NAD < pod annotation. Exclude lists add up; any other key replaces the lower
+//! ones.
 
 use super::{
     Attachment, IfName, Inbound, Input, Outbound, Pod, ProfileSpec, Redirect, Source,

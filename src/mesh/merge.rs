@@ -1,4 +1,4 @@
-//! What the layers say of a traffic setting, as one.
+//! Merges what the layers say about a traffic setting.
 
 use super::{
     Input, Key, Source, TrafficSettings,

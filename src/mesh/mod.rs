@@ -17,6 +17,7 @@ mod intent;
 mod interception;
 mod layers;
 mod merge;
+pub mod mesh_node;
 mod out_of_scope;
 mod overrides;
 mod pattern;
@@ -26,11 +27,12 @@ mod selector;
 mod settings;
 mod traffic;
 mod values;
+mod version;
 
 pub use assume::assume_injected;
 pub use attachment::Attachment;
 pub use decide::{Decided, Decision, decide, explain};
-pub use governance::governing;
+pub use governance::{candidates, governing};
 pub use groups::Groups;
 pub use ifname::IfName;
 pub use inputs::{Input, Source};
@@ -46,11 +48,15 @@ pub use profile::{
     AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect, Tenants, Unreadable,
 };
 #[cfg(feature = "schema")]
-pub use profile::{MeshProfile, Status, crd};
+pub use profile::{
+    MOST_SELECTORS, MeshProfile, NamespaceCounts, SelectorText, Status, crd, mesh_node_crd,
+    unknown_fields_policy, validate_cel,
+};
 pub use settings::{
-    Backend, DriftPolicy, EnrolmentMode, Interfaces, IpFamilies, MissingSidecar, NotAllowed,
-    Placement, PreemptedPolicy, UnenrolledSidecar,
+    AttachmentsMode, Backend, DriftPolicy, EnforcedMode, EnrolmentMode, Interfaces, IpFamilies,
+    MissingSidecar, NotAllowed, Placement, PreemptedPolicy, UnattachedPods, UnenrolledSidecar,
 };
 pub use traffic::{Key, TrafficSettings};
 pub use values::Selection;
 pub(crate) use values::comma;
+pub use version::is_newer;

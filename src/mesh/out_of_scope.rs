@@ -1,5 +1,4 @@
-//! What is true of a pod whatever profile governs it, so that a missing or broken one never stops a gateway, or a pod that stays out of the
-//! mesh by its own word.
+//! Decisions that need no profile, so that a missing or broken one never stops a gateway, or a pod that opts out.
 
 use super::{
     Enrolment, Namespace, Pod, Profile,
@@ -86,7 +85,7 @@ impl SoFar {
             let spec = &profile.spec;
             !spec.tenants.may_opt_out
                 && !spec.suspended
-                && !spec.excluded_namespaces.contains(&namespace.metadata.name)
+                && !spec.excludes(&namespace.metadata.name)
                 && is_namespace_enrolled(&spec.enrolment, namespace)
                 && !pod.is_gateway()
         };

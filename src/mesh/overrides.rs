@@ -1,4 +1,4 @@
-//! What tenants say of traffic, and whether the profile lets them.
+//! The traffic settings of tenants, and whether the profile allows them.
 
 use super::{
     Attachment, Key, Pod, ProfileSpec, TrafficSettings, pod::annotation::STATUS_PORT,

@@ -70,11 +70,11 @@ words! {
     /// Where NetworkAttachmentDefinitions are made.
     #[derive(Default)]
     pub enum Placement("attachment.placement") {
-        /// In every governed namespace and in `default`.
-        #[default]
-        PerNamespace = "PerNamespace",
         /// In `default` only.
+        #[default]
         Shared = "Shared",
+        /// In every governed namespace and in `default`; needs a selector.
+        PerNamespace = "PerNamespace",
         /// Nowhere: tenants write their own.
         None = "None",
     }
@@ -127,5 +127,41 @@ words! {
         Nftables = "Nftables",
         /// iptables-restore.
         Iptables = "Iptables",
+    }
+}
+
+words! {
+    /// What the API server does about attachments that the plugin would refuse.
+    #[derive(Default)]
+    pub enum AttachmentsMode("admission.attachments") {
+        /// It refuses them. Its policies read no profile for attachments, so there is no other mode.
+        #[default]
+        Deny = "Deny",
+    }
+}
+
+words! {
+    /// What the API server does about pods with a sidecar that do not name the attachment.
+    #[derive(Default)]
+    pub enum UnattachedPods("admission.unattachedPods") {
+        /// It takes them.
+        Allow = "Allow",
+        /// It takes them with a warning to whoever creates them.
+        #[default]
+        Warn = "Warn",
+        /// It refuses them.
+        Deny = "Deny",
+    }
+}
+
+words! {
+    /// How the API server carries out what tenants may not do.
+    #[derive(Default)]
+    pub enum EnforcedMode("admission.enforced") {
+        /// By a warning to whoever writes the pod.
+        Warn = "Warn",
+        /// By a refusal.
+        #[default]
+        Deny = "Deny",
     }
 }

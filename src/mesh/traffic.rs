@@ -1,5 +1,5 @@
-//! The traffic settings: which connections are redirected. A setting is one row of a table here. From it come its key, what the layers say
-//! of it, how they are merged, and what a MeshProfile may let tenants override.
+//! The traffic settings: which connections are redirected. Each setting is one row of a table, from which follow its key, its value
+//! in each layer, how layers are merged, and what a MeshProfile may let tenants override.
 
 use std::collections::BTreeMap;
 
@@ -112,28 +112,28 @@ macro_rules! traffic_keys {
 }
 
 traffic_keys! {
-    /// Inbound ports that are captured; `*` is all.
+    /// Inbound ports that are captured; `*` means all.
     IncludeInboundPorts include_inbound_ports "includeInboundPorts" as Selection<u16>,
         replaced(Selection::All), All, ["traffic.sidecar.istio.io/includeInboundPorts"];
-    /// Inbound ports that are left alone, where all are captured.
+    /// Inbound ports that are not captured, if all others are.
     ExcludeInboundPorts exclude_inbound_ports "excludeInboundPorts" as Vec<u16>,
         united(vec![]), StatusPort, ["traffic.sidecar.istio.io/excludeInboundPorts"];
-    /// Destinations that are captured, as networks; `*` is all.
+    /// Destinations that are captured, as networks; `*` means all.
     IncludeOutboundIPRanges include_outbound_ip_ranges "includeOutboundIPRanges" as Selection<IpNet>,
         replaced(Selection::All), All, ["traffic.sidecar.istio.io/includeOutboundIPRanges"];
-    /// Destinations that are left alone, as networks.
+    /// Destinations that are not captured, as networks.
     ExcludeOutboundIPRanges exclude_outbound_ip_ranges "excludeOutboundIPRanges" as Vec<IpNet>,
         united(vec![]), Nothing, ["traffic.sidecar.istio.io/excludeOutboundIPRanges"];
-    /// Outbound ports that are captured whatever the destination.
+    /// Outbound ports that are captured for every destination.
     IncludeOutboundPorts include_outbound_ports "includeOutboundPorts" as Vec<u16>,
         replaced(vec![]), Nothing, ["traffic.sidecar.istio.io/includeOutboundPorts"];
-    /// Outbound ports that are left alone.
+    /// Outbound ports that are not captured.
     ExcludeOutboundPorts exclude_outbound_ports "excludeOutboundPorts" as Vec<u16>,
         united(vec![15020]), Nothing, ["traffic.sidecar.istio.io/excludeOutboundPorts"];
-    /// Interfaces that are left alone.
+    /// Interfaces that are not captured.
     ExcludeInterfaces exclude_interfaces "excludeInterfaces" as Vec<IfName>,
         united(vec![]), Nothing, ["traffic.sidecar.istio.io/excludeInterfaces"];
-    /// Interfaces of virtual machines, whose inbound traffic is treated as the pod's outbound.
+    /// Interfaces of virtual machines, whose inbound traffic is treated as the pod's outbound traffic.
     RerouteVirtualInterfaces reroute_virtual_interfaces
         "rerouteVirtualInterfaces" | "kubevirtInterfaces" as Vec<IfName>,
         replaced(vec![]), Nothing,

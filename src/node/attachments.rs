@@ -1,5 +1,6 @@
-//! Records of redirections, a file for each sandbox: what was wanted in which network namespace, by which attachments. Written before the
-//! rules are made, marked done after. They are cleaned by looking at what lives: a DEL may be lost.
+//! Records of redirections, one file per sandbox: what was wanted in which network namespace, by which attachments. A record is
+//! written before the rules, and marked done after. DELs may be lost, so records are cleaned up by looking at which namespaces still
+//! exist.
 
 use std::{
     io::ErrorKind,
@@ -18,7 +19,7 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-/// The record of a sandbox's redirection. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
+/// The record of a sandbox's redirection. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
@@ -53,6 +54,9 @@ pub struct Record {
     pub backend: Form,
     /// The profile's name.
     pub profile: String,
+    /// Its `resourceVersion`; empty where it is no object of a cluster.
+    #[serde(default)]
+    pub profile_version: String,
     /// The version of the program that made it.
     pub version: String,
     /// What that lowers plans to.
@@ -184,10 +188,19 @@ fn older(container_id: &str) -> impl Iterator<Item = PathBuf> {
     files().filter(is_older)
 }
 
+/// Whether this process sees those of the node: some runtimes name a network namespace by a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Processes {
+    /// As the runtime's plugins do.
+    Seen,
+    /// In a container they have a namespace of their own.
+    MayBeHidden,
+}
+
 /// Removes the records of network namespaces whose path is gone, and what a killed writer left, until `by`. Nothing is removed on a doubt:
 /// not a record that cannot be read, nor one of another program version. Errors do not matter: the next call does the same. It begins
 /// anywhere, so that many short ones come to all.
-pub fn sweep(by: Deadline) {
+pub fn sweep(by: Deadline, processes: Processes) {
     /// What every version of a record has.
     #[derive(Deserialize)]
     struct Place {
@@ -197,10 +210,12 @@ pub fn sweep(by: Deadline) {
         let text = read(path, Privacy::Private).ok().flatten();
         let place = text.and_then(|t| serde_json::from_str::<Place>(&t).ok());
         place.is_some_and(|p| {
-            std::fs::symlink_metadata(p.netns).is_err_and(|e| e.kind() == ErrorKind::NotFound)
+            let is_hidden = processes == Processes::MayBeHidden && p.netns.starts_with("/proc");
+            let metadata = std::fs::symlink_metadata(p.netns);
+            !is_hidden && metadata.is_err_and(|e| e.kind() == ErrorKind::NotFound)
         })
     };
-    let abandoned = |path: &Path| age(path).is_some_and(|age| age > NO_LONGER_WRITTEN);
+    let abandoned = |path: &Path| state::is_older(path, NO_LONGER_WRITTEN);
     if !state::is_private(Path::new(paths::ATTACHMENTS)) {
         return;
     }
@@ -219,14 +234,6 @@ pub fn sweep(by: Deadline) {
             std::fs::remove_file(&path).ok();
         }
     }
-}
-
-/// How long ago a file was written.
-fn age(path: &Path) -> Option<Duration> {
-    let written = std::fs::symlink_metadata(path)
-        .and_then(|m| m.modified())
-        .ok()?;
-    written.elapsed().ok()
 }
 
 const EXTENSION: &str = ".json";

@@ -3,7 +3,7 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Serialize};
 
 use super::{
     paths,
@@ -14,9 +14,8 @@ use crate::{
     words::words,
 };
 
-/// `/etc/mesh-optin/node.yaml`. Strict; every field has a default.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+/// The node's configuration: `/etc/mesh-optin/node.yaml`, the admin's word on this node, key by key before what the agent has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
     /// Where pods are looked up, tried in order.
     pub sources: Vec<SourceKind>,
@@ -24,14 +23,36 @@ pub struct NodeConfig {
     pub manifests: Option<PathBuf>,
     /// This node's name; then pods bound to another are refused.
     pub node_name: Option<String>,
-    /// How long a call may take, `15s` or `500ms`; at most 60 s.
-    #[serde(deserialize_with = "duration")]
+    /// How long a call may take.
     pub deadline: Duration,
     /// What governs where no profile exists.
     pub default_profile: DefaultProfile,
-    /// `error`, `warn`, `info` or `debug`.
-    #[serde(deserialize_with = "level")]
-    pub log_level: tracing::Level,
+    /// From which level on is logged.
+    pub log_level: LogLevel,
+}
+
+/// What a file says. Strict; every key may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NodeSettings {
+    /// Where pods are looked up, tried in order.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sources: Option<Vec<SourceKind>>,
+    /// The directory of source `manifests`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifests: Option<PathBuf>,
+    /// This node's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// How long a call may take, `15s` or `500ms`; at most 60 s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<String>,
+    /// What governs where no profile exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub default_profile: Option<DefaultProfile>,
+    /// From which level on is logged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_level: Option<LogLevel>,
 }
 
 words! {
@@ -49,10 +70,37 @@ words! {
 words! {
     /// What governs where no profile exists.
     pub enum DefaultProfile("defaultProfile") {
+        /// The built-in profile, while the cluster does not have the kind MeshProfile and never had one on this node; then as Required.
+        Auto = "Auto",
         /// The built-in profile, where the node has none at all.
         BuiltIn = "BuiltIn",
         /// Nothing: a profile must exist.
         Required = "Required",
+    }
+}
+
+words! {
+    /// From which level on is logged.
+    pub enum LogLevel("logLevel") {
+        /// Someone must act.
+        Error = "error",
+        /// Someone should know.
+        Warn = "warn",
+        /// A line for each ADD.
+        Info = "info",
+        /// Why.
+        Debug = "debug",
+    }
+}
+
+impl From<LogLevel> for tracing::Level {
+    fn from(level: LogLevel) -> Self {
+        match level {
+            LogLevel::Error => Self::ERROR,
+            LogLevel::Warn => Self::WARN,
+            LogLevel::Info => Self::INFO,
+            LogLevel::Debug => Self::DEBUG,
+        }
     }
 }
 
@@ -64,46 +112,89 @@ impl Default for NodeConfig {
             node_name: None,
             deadline: Duration::from_secs(15),
             default_profile: DefaultProfile::BuiltIn,
-            log_level: tracing::Level::INFO,
+            log_level: LogLevel::Info,
         }
     }
 }
 
 impl NodeConfig {
-    /// Reads the node's configuration; the defaults if there is none.
+    /// Reads it; the defaults where neither file says anything.
     pub fn load() -> Result<Self, Explanation> {
-        let text = read(Path::new(paths::CONFIG), Privacy::Public)?;
-        text.map_or_else(|| Ok(Self::default()), |text| Self::parse(&text))
+        let of = |path: &str| {
+            let text = read(Path::new(path), Privacy::Public)?;
+            text.map_or_else(
+                || Ok(NodeSettings::default()),
+                |text| NodeSettings::parse(&text, path),
+            )
+        };
+        Ok(Self::of(of(paths::CONFIG)?, of(paths::SETTINGS)?))
     }
 
-    fn parse(yaml: &str) -> Result<Self, Explanation> {
-        let invalid =
-            |why: String| Reason::NodeConfigInvalid.because(format!("{}: {why}", paths::CONFIG));
-        if yaml
+    /// Those of the admin, key by key before those of the agent. Both are valid.
+    fn of(admin: NodeSettings, agent: NodeSettings) -> Self {
+        let default = Self::default();
+        let deadline = admin.deadline.or(agent.deadline);
+        Self {
+            sources: admin.sources.or(agent.sources).unwrap_or(default.sources),
+            manifests: admin.manifests.or(agent.manifests),
+            node_name: admin.node_name.or(agent.node_name),
+            deadline: deadline
+                .and_then(|text| duration(&text).ok())
+                .unwrap_or(default.deadline),
+            default_profile: admin
+                .default_profile
+                .or(agent.default_profile)
+                .unwrap_or(default.default_profile),
+            log_level: admin
+                .log_level
+                .or(agent.log_level)
+                .unwrap_or(default.log_level),
+        }
+    }
+}
+
+impl NodeSettings {
+    /// Reads a file's text, YAML or JSON.
+    fn parse(text: &str, path: &str) -> Result<Self, Explanation> {
+        let invalid = |why: String| Reason::NodeConfigInvalid.because(format!("{path}: {why}"));
+        if text
             .lines()
             .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
         {
             return Ok(Self::default());
         }
-        let config: Self = serde_yaml::from_str(yaml).map_err(|e| invalid(e.to_string()))?;
-        if config.sources.is_empty() {
-            return Err(invalid("sources is empty".into()));
+        // what the agent writes is JSON, for which no ADD needs the other parser
+        let settings: Self = match serde_json::from_str(text) {
+            Ok(settings) => settings,
+            Err(_) => serde_yaml::from_str(text).map_err(|e| invalid(e.to_string()))?,
+        };
+        settings.check().map_err(invalid)?;
+        Ok(settings)
+    }
+
+    /// What is wrong with what it says.
+    pub fn check(&self) -> Result<(), String> {
+        let sources = self.sources.as_deref();
+        if sources.is_some_and(<[_]>::is_empty) {
+            return Err("sources is empty".into());
         }
-        match &config.manifests {
-            Some(path) if !path.is_absolute() => Err(invalid(format!(
+        if let Some(deadline) = &self.deadline {
+            duration(deadline)?;
+        }
+        match &self.manifests {
+            Some(path) if !path.is_absolute() => Err(format!(
                 "manifests: {} is not an absolute path",
                 path.display()
-            ))),
-            None if config.sources.contains(&SourceKind::Manifests) => {
-                Err(invalid("source manifests needs the key manifests".into()))
+            )),
+            None if sources.is_some_and(|s| s.contains(&SourceKind::Manifests)) => {
+                Err("source manifests needs the key manifests".into())
             }
-            Some(_) | None => Ok(config),
+            Some(_) | None => Ok(()),
         }
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
+fn duration(text: &str) -> Result<Duration, String> {
     let number = |digits: &str| digits.parse::<u64>().ok();
     let parsed = match text.strip_suffix("ms").map(number) {
         Some(millis) => millis.map(Duration::from_millis),
@@ -113,51 +204,53 @@ fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::E
             .map(Duration::from_secs),
     };
     let bounds = Duration::from_millis(100)..=Duration::from_secs(60);
-    parsed.filter(|d| bounds.contains(d)).ok_or_else(|| {
-        de::Error::custom(format!(
-            "deadline: {} is no time from 100ms to 60s",
-            quote(&text)
-        ))
-    })
-}
-
-fn level<'de, D: Deserializer<'de>>(deserializer: D) -> Result<tracing::Level, D::Error> {
-    match String::deserialize(deserializer)?.as_str() {
-        "error" => Ok(tracing::Level::ERROR),
-        "warn" => Ok(tracing::Level::WARN),
-        "info" => Ok(tracing::Level::INFO),
-        "debug" => Ok(tracing::Level::DEBUG),
-        other => Err(de::Error::custom(format!(
-            "logLevel: {} is not error, warn, info or debug",
-            quote(other)
-        ))),
-    }
+    parsed
+        .filter(|d| bounds.contains(d))
+        .ok_or_else(|| format!("deadline: {} is no time from 100ms to 60s", quote(text)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn parse(yaml: &str) -> Result<NodeConfig, Explanation> {
+        let admin = NodeSettings::parse(yaml, paths::CONFIG)?;
+        Ok(NodeConfig::of(admin, NodeSettings::default()))
+    }
+
     #[test]
     fn absent_means_the_documented_defaults() {
+        assert_eq!(parse("# nothing\n").unwrap(), NodeConfig::default());
         assert_eq!(
-            NodeConfig::parse("# nothing\n").unwrap(),
-            NodeConfig::default()
-        );
-        assert_eq!(
-            NodeConfig::parse(
+            parse(
                 "{sources: [agent, api], deadline: 15s, defaultProfile: BuiltIn, logLevel: info}"
             )
             .unwrap(),
             NodeConfig::default()
         );
-        let other = NodeConfig::parse(
-            "{sources: [manifests], manifests: /m, deadline: 500ms, nodeName: n}",
-        )
-        .unwrap();
+        let other =
+            parse("{sources: [manifests], manifests: /m, deadline: 500ms, nodeName: n}").unwrap();
         assert_eq!(
             (other.deadline, other.node_name.as_deref()),
             (Duration::from_millis(500), Some("n"))
+        );
+    }
+
+    #[test]
+    fn the_admin_s_word_counts_key_by_key_before_the_agent_s() {
+        let parse = |text| NodeSettings::parse(text, "x").unwrap();
+        let (admin, agent) = (
+            parse("{deadline: 5s}"),
+            parse(r#"{"deadline":"20s","defaultProfile":"Auto","logLevel":"debug"}"#),
+        );
+        let both = NodeConfig::of(admin, agent);
+        assert_eq!(
+            (both.deadline, both.default_profile, both.log_level),
+            (
+                Duration::from_secs(5),
+                DefaultProfile::Auto,
+                LogLevel::Debug
+            )
         );
     }
 
@@ -175,7 +268,7 @@ mod tests {
             ("{logLevel: trace}", "logLevel"),
             ("{defaultProfile: None}", "None"),
         ] {
-            let error = NodeConfig::parse(yaml).unwrap_err();
+            let error = parse(yaml).unwrap_err();
             assert!(
                 error.reason == Reason::NodeConfigInvalid && error.cause.contains(part),
                 "{yaml}: {error}"

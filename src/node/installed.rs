@@ -1,4 +1,4 @@
-//! What the agent has installed on this node. Without it nobody waits for an agent.
+//! What the agent installed on this node. Without this file nobody waits for an agent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,24 +10,24 @@ use serde::{Deserialize, Serialize};
 use super::{Privacy, paths, read};
 use crate::reason::{Explanation, Reason};
 
-/// `/var/lib/mesh-optin/installed.json`. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
+/// `/var/lib/mesh-optin/installed.json`. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Installed {
-    /// Of the program.
+    /// The version of the program.
     pub version: String,
-    /// The program under its names, absolute, and a digest of each: what has another is somebody else's.
+    /// The absolute paths of installed programs, each with its digest: a file with another digest is not ours.
     pub programs: BTreeMap<PathBuf, String>,
-    /// CNI configurations for NADs without a spec.
+    /// The CNI configurations for NADs without a spec.
     pub confs: BTreeSet<PathBuf>,
-    /// Multus's cache.
+    /// The directory of Multus's cache.
     pub cache: PathBuf,
-    /// `agent uninstall` has begun: an ADD is refused.
+    /// Whether `agent uninstall` has begun, so that ADDs are refused.
     pub uninstalled: bool,
 }
 
 impl Installed {
-    /// Reads it; `None` where no agent was ever installed.
+    /// Reads it; `None` if no agent was ever installed.
     pub fn load() -> Result<Option<Self>, Explanation> {
         let Some(text) = read(Path::new(paths::INSTALLED), Privacy::Public)? else {
             return Ok(None);

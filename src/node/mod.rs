@@ -3,14 +3,18 @@
 pub mod attachments;
 mod config;
 mod installed;
+pub mod outcomes;
 pub mod paths;
 mod profiles;
+mod root;
 pub mod state;
 mod trusted;
 
-pub use config::{DefaultProfile, NodeConfig, SourceKind};
+pub use config::{DefaultProfile, LogLevel, NodeConfig, NodeSettings, SourceKind};
 pub use installed::Installed;
 pub use profiles::{
-    Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles, profiles, united,
+    Kind as ProfileKind, OfCluster, Written, admin_profiles, cluster_profile, keep_profiles,
+    kept_profiles, profiles, united,
 };
+pub use root::enter;
 pub use trusted::{Privacy, list, read};

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     mesh::{Profile, ProfileOrigin},
     reason::{Explanation, Reason},
+    words::words,
 };
 
 /// A profile with its text, YAML or JSON; the built-in one has none.
@@ -21,10 +22,31 @@ pub struct Written {
     pub text: Option<String>,
 }
 
+words! {
+    /// Whether the cluster has MeshProfiles.
+    pub enum Kind("state of the kind MeshProfile") {
+        /// The API server has the kind.
+        Served = "served",
+        /// It has not, and never had an object of it on this node.
+        Unserved = "unserved",
+        /// The last of them is gone, or the kind is: they go on governing pods that have run.
+        Gone = "gone",
+    }
+}
+
+/// The cluster's profiles as JSON, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfCluster {
+    /// Of each the last generation that could be read.
+    pub texts: BTreeMap<String, String>,
+    /// Whether it has any.
+    pub kind: Kind,
+}
+
 /// The node's profiles: the admin's files, then those of the agent's copy whose names no file has. None at all: the built-in one, unless
 /// the node requires one.
 pub fn profiles(default: DefaultProfile) -> Result<Vec<Profile>, Explanation> {
-    let all = united(admin_profiles()?, cluster_profiles()?, default);
+    let all = united(admin_profiles()?, &cluster_profiles()?, default);
     Ok(all.into_iter().map(|w| w.profile).collect())
 }
 
@@ -57,48 +79,58 @@ pub fn admin_profiles() -> Result<Vec<Written>, Explanation> {
         .collect()
 }
 
-/// The cluster's profiles as the agent has kept them, JSON in files of their names. Where an agent is installed and has kept none yet, what
-/// governs is not known.
-fn cluster_profiles() -> Result<Vec<Written>, Explanation> {
-    let kept = kept_profiles()?;
-    if kept.is_none() && Installed::load()?.is_some() {
-        return Err(Reason::AgentUnavailable
-            .because("the node agent has not learnt yet which MeshProfiles the cluster has"));
+/// The cluster's profiles as the agent has kept them. Where an agent is installed and has kept none yet, what governs is not known.
+fn cluster_profiles() -> Result<OfCluster, Explanation> {
+    match kept_profiles()? {
+        Some(kept) => Ok(kept),
+        None if Installed::load()?.is_some() => Err(Reason::AgentUnavailable
+            .because("the node agent has not learnt yet which MeshProfiles the cluster has")),
+        None => Ok(OfCluster {
+            texts: BTreeMap::new(),
+            kind: Kind::Unserved,
+        }),
     }
-    Ok(kept
-        .into_iter()
-        .flatten()
-        .map(|(name, text)| cluster_profile(&name, text))
-        .collect())
 }
 
-/// The texts of the cluster's profiles that the agent has kept, by name; `None` if it never has, or not all of them.
-pub fn kept_profiles() -> Result<Option<Vec<(String, String)>>, Explanation> {
+/// What the agent has kept of the cluster's profiles; `None` if it never has, or not all of them.
+pub fn kept_profiles() -> Result<Option<OfCluster>, Explanation> {
     let directory = Path::new(paths::PROFILES_SNAPSHOT);
     let Some(names) = read(&directory.join(KEPT), Privacy::Public)? else {
         return Ok(None);
     };
-    let mut all = Vec::new();
+    let mut texts = BTreeMap::new();
     for name in names.lines() {
         match read(&directory.join(format!("{name}.yaml")), Privacy::Public)? {
-            Some(text) => all.push((name.to_owned(), text)),
+            Some(text) => drop(texts.insert(name.to_owned(), text)),
             None => return Ok(None),
         }
     }
-    Ok(Some(all))
+    // version 0.1.0 wrote none: it has profiles, or did not say why not
+    let kind = read(&directory.join(KIND), Privacy::Public)?;
+    let kind = kind.and_then(|word| word.trim_end().parse().ok());
+    let kind = kind.unwrap_or(if texts.is_empty() {
+        Kind::Unserved
+    } else {
+        Kind::Served
+    });
+    Ok(Some(OfCluster { texts, kind }))
 }
 
+/// Whether the cluster has the kind, as a word.
+const KIND: &str = ".kind";
 /// The names of all that is kept: written last, gone while anything changes.
 const KEPT: &str = ".names";
 
-/// Keeps the texts of the cluster's profiles, by name; the first of what failed, which keeps nothing else from being done.
-pub fn keep_profiles(profiles: &BTreeMap<String, String>) -> Result<(), Explanation> {
+/// Keeps the cluster's profiles; the first of what failed, which keeps nothing else from being done.
+pub fn keep_profiles(of_cluster: &OfCluster) -> Result<(), Explanation> {
     let directory = Path::new(paths::PROFILES_SNAPSHOT);
-    if kept_profiles()
-        .is_ok_and(|kept| kept.is_some_and(|kept| kept.iter().map(|(n, t)| (n, t)).eq(profiles)))
-    {
+    if kept_profiles().is_ok_and(|kept| kept.as_ref() == Some(of_cluster)) {
         return Ok(());
     }
+    let OfCluster {
+        texts: profiles,
+        kind,
+    } = of_cluster;
     state::private(directory)?;
     let failed = |path: &Path, e: std::io::Error| state::unusable(path, &e);
     match std::fs::remove_file(directory.join(KEPT)) {
@@ -116,6 +148,8 @@ pub fn keep_profiles(profiles: &BTreeMap<String, String>) -> Result<(), Explanat
         }
     }
     done?;
+    let word = format!("{kind}\n");
+    state::replace(&directory.join(KIND), word.as_bytes(), 0o600)?;
     let names: String = profiles.keys().map(|name| format!("{name}\n")).collect();
     state::replace(&directory.join(KEPT), names.as_bytes(), 0o600)
 }
@@ -131,21 +165,69 @@ pub fn cluster_profile(name: &str, text: String) -> Written {
 }
 
 /// The admin's win over the cluster's of the same name.
-pub fn united(admin: Vec<Written>, cluster: Vec<Written>, default: DefaultProfile) -> Vec<Written> {
+pub fn united(admin: Vec<Written>, cluster: &OfCluster, default: DefaultProfile) -> Vec<Written> {
     let mut all = admin;
-    for of_cluster in cluster {
-        if !all
-            .iter()
-            .any(|w| w.profile.name == of_cluster.profile.name)
-        {
-            all.push(of_cluster);
+    for (name, text) in &cluster.texts {
+        if !all.iter().any(|w| w.profile.name == *name) {
+            let mut written = cluster_profile(name, text.clone());
+            written.profile.is_gone = cluster.kind == Kind::Gone;
+            all.push(written);
         }
     }
-    match default {
-        DefaultProfile::BuiltIn if all.is_empty() => vec![Written {
+    let has_one = all.iter().any(|w| !w.profile.is_gone);
+    let is_built_in = match default {
+        DefaultProfile::BuiltIn => !has_one,
+        DefaultProfile::Auto => !has_one && cluster.kind == Kind::Unserved,
+        DefaultProfile::Required => false,
+    };
+    if is_built_in {
+        return vec![Written {
             profile: Profile::built_in(),
             text: None,
-        }],
-        DefaultProfile::BuiltIn | DefaultProfile::Required => all,
+        }];
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_governs_where_the_cluster_has_no_profile_is_the_node_s_to_say() {
+        let text = r#"{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{"name":"p"}}"#;
+        let governs = |default, kind, has_texts: bool| {
+            let texts = [("p".to_owned(), text.to_owned())];
+            let cluster = OfCluster {
+                texts: texts.into_iter().take(usize::from(has_texts)).collect(),
+                kind,
+            };
+            let all = united(Vec::new(), &cluster, default);
+            let word = |w: &Written| match (&w.text, w.profile.is_gone) {
+                (None, _) => "built-in",
+                (Some(_), true) => "gone",
+                (Some(_), false) => "p",
+            };
+            all.iter().map(word).collect::<Vec<_>>()
+        };
+        for (default, unserved, none, gone) in [
+            (DefaultProfile::Auto, vec!["built-in"], vec![], vec!["gone"]),
+            (
+                DefaultProfile::BuiltIn,
+                vec!["built-in"],
+                vec!["built-in"],
+                vec!["built-in"],
+            ),
+            (DefaultProfile::Required, vec![], vec![], vec!["gone"]),
+        ] {
+            assert_eq!(
+                governs(default, Kind::Unserved, false),
+                unserved,
+                "{default}"
+            );
+            assert_eq!(governs(default, Kind::Served, false), none, "{default}");
+            assert_eq!(governs(default, Kind::Gone, true), gone, "{default}");
+            assert_eq!(governs(default, Kind::Served, true), ["p"], "{default}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The directories below `/run/mesh-optin`: root's alone.
+//! The directories below `/run/mesh-optin`, which only root may use.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, symlink_metadata},
@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::paths;
 use crate::reason::{Explanation, Reason};
 
-/// A directory of state, made if it is not there, else checked. So is the one that it is in.
+/// Creates a directory of state and the one that it is in (root's, 0700), or checks those that exist.
 pub fn directory(path: &'static str) -> Result<&'static Path, Explanation> {
     for path in [paths::RUN, path].map(Path::new) {
         match DirBuilder::new().mode(0o700).create(path) {
@@ -31,10 +31,21 @@ pub fn directory(path: &'static str) -> Result<&'static Path, Explanation> {
     Ok(Path::new(path))
 }
 
-/// What is being written; it takes its name when it is whole.
+/// Makes the directory of all state root's alone where it is root's and nobody else could write into it: kubelet makes a directory that it
+/// mounts readable by everybody.
+pub fn tighten() {
+    let run = Path::new(paths::RUN);
+    let is_root_s = |m: std::fs::Metadata| m.is_dir() && m.uid() == 0 && m.mode() & 0o022 == 0;
+    if symlink_metadata(run).is_ok_and(is_root_s) {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(run, mode).ok(); // who uses it says what is wrong with it
+    }
+}
+
+/// The prefix of files that are being written; a file gets its name when it is whole.
 pub(super) const UNFINISHED: &str = ".new";
 
-/// Writes a file of JSON into a directory of state, in one step.
+/// Writes a JSON file into a directory of state, by rename.
 pub fn write(into: &'static str, path: &Path, what: &impl Serialize) -> Result<(), Explanation> {
     let json = serde_json::to_vec(what).map_err(|e| unusable(path, &e.into()))?;
     write_text(into, path, &json)
@@ -54,7 +65,7 @@ pub(super) fn write_text(into: &'static str, path: &Path, json: &[u8]) -> Result
     write().map_err(|e| unusable(directory, &e))
 }
 
-/// Makes a directory, and what it is in, root's alone, whatever it was.
+/// Creates a directory and its parent for root alone, or makes existing ones so.
 pub fn private(directory: &Path) -> Result<(), Explanation> {
     let made = DirBuilder::new()
         .recursive(true)
@@ -69,7 +80,7 @@ pub fn private(directory: &Path) -> Result<(), Explanation> {
     made.map_err(|e| unusable(directory, &e))
 }
 
-/// Puts a file in its place in one step, whole and on disk: no reader ever sees a part of it.
+/// Replaces a file by rename, complete and synced to disk: no reader ever sees a part of it.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Explanation> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let write = || -> io::Result<()> {
@@ -88,7 +99,7 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> Result<(), Explanation
     })
 }
 
-/// A lock that ends with the process, if not before; `None` while somebody else has it.
+/// Takes a lock that ends with the process at the latest; `None` while another process has it.
 pub fn try_lock(into: &'static str, name: &str) -> Result<Option<Flock<File>>, Explanation> {
     let path = directory(into)?.join(name);
     let mut options = OpenOptions::new();
@@ -115,6 +126,13 @@ pub fn check() -> Result<(), Explanation> {
     let sound =
         symlink_metadata(run).is_err_and(|e| e.kind() == ErrorKind::NotFound) || is_private(run);
     if sound { Ok(()) } else { Err(not_ours(run)) }
+}
+
+/// Whether a file was written longer ago than that.
+pub fn is_older(path: &Path, than: std::time::Duration) -> bool {
+    let written = symlink_metadata(path).and_then(|m| m.modified());
+    let age = written.ok().and_then(|at| at.elapsed().ok());
+    age.is_some_and(|age| age > than)
 }
 
 /// Whether it is a directory, no link, that is root's alone.

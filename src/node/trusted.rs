@@ -1,4 +1,4 @@
-//! Files of the admin: root's, not writable by others, not reached through a link.
+//! Reads files of the admin: owned by root, not writable by others, not reached through a link.
 
 use std::{
     fs::{File, OpenOptions},

@@ -1,4 +1,4 @@
-//! From an Intent and what eth0 has to the rules and addresses that carry it out. Pure: plain values in, plain values out.
+//! Turns an Intent and the pod's network into rules, addresses and routes. Pure: plain values in, plain values out.
 
 mod captures;
 mod compare;
@@ -29,7 +29,7 @@ use crate::{
     reason::Explanation,
 };
 
-/// What the pod's network namespace has, as far as a plan depends on it. It is part of the record. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat.rs`).
+/// What the pod's network namespace has, as far as a plan depends on it. It is part of the record. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PodNetwork {
@@ -71,7 +71,7 @@ impl PodNetwork {
 }
 
 /// What plans are lowered to. A change that gives another rule, chain, address or route for an Intent gives it another number: then what
-/// an earlier program made is `Outdated`, not `Drifted`. `tests/pure/lowered.rs` keeps what each format is.
+/// an earlier program made is `Outdated`, not `Drifted`. `tests/pure/lowered` keeps what each format is.
 ///
 /// 2: the policy rule has priority 100. What 1 was is the same to a comparison, which looks at what comes before the rule.
 pub const FORMAT: u32 = 2;

@@ -1,4 +1,4 @@
-//! What rules of either form say of packets, and the numbers that Istio's redirection uses.
+//! What the rules of both forms say about packets, and the numbers that Istio's redirection uses.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 

@@ -1,4 +1,4 @@
-//! What lives in a network namespace, read back into the plan's own types.
+//! The live state of a network namespace, read back into the plan's own types.
 
 use std::fmt;
 

@@ -1,42 +1,32 @@
-use tracing::{info, warn};
+use tracing::info;
 
-use super::Failure;
+use super::{Failure, course::Course, memory};
 use crate::{
-    cni::{self, Attached, Config, Environment, PodRef},
+    cni::{self, Attached, Config, Environment, PodRef, RequestError},
     deadline::Deadline,
     kernel::Netns,
     mesh::{Attachment, Decision, decide},
     node::{NodeConfig, attachments, profiles},
     reason::{Explanation, Reason},
     redirection::{MOST_ATTACHMENTS, Redirection, redirect},
-    source::{self, Answered, Found, Governing, wire::Report},
+    source::{self, Found, Governing},
 };
 
-/// ADD: looks the pod up, decides, redirects. All is read and checked before anything is written.
+/// ADD: looks the pod up, decides, redirects. All is read and checked before anything is written. The agent hears what came of it.
 pub(super) fn add(
     environment: &Environment,
-    config: &Config,
+    config: Result<Config, RequestError>,
     node: Result<NodeConfig, Explanation>,
     deadline: Deadline,
 ) -> Result<String, Failure> {
-    let attached = Attached::parse(environment)?;
-    let (told, pod) = match &attached.pod {
-        None => (Reason::NotAPod.into(), None),
-        Some(pod) => {
-            let attachment = Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get()))?;
-            (
-                Add {
-                    attached: &attached,
-                    attachment: &attachment,
-                    node: &node?,
-                    deadline,
-                }
-                .answered(pod)?,
-                Some(pod),
-            )
-        }
-    };
-    let (namespace, name) = pod.map_or(("", ""), |p| (&p.namespace, &p.name));
+    let mut course = Course::new(deadline);
+    let done = attach(environment, config, node, &mut course);
+    course.tell(match &done {
+        Ok((told, _)) => Ok(told),
+        Err(failure) => Err(&failure.explanation),
+    });
+    let (told, config) = done?;
+    let (namespace, name) = course.pod();
     let micros = deadline.passed().as_micros() as u64;
     info!(
         namespace,
@@ -46,6 +36,29 @@ pub(super) fn add(
         "{told}"
     );
     Ok(cni::success(config.version, config.prev_result.as_deref()))
+}
+
+/// What was done and why, for a caller that is answered by this configuration; an error where the pod must not start.
+fn attach(
+    environment: &Environment,
+    config: Result<Config, RequestError>,
+    node: Result<NodeConfig, Explanation>,
+    course: &mut Course,
+) -> Result<(Explanation, Config), Failure> {
+    let attached = Attached::parse(environment)?;
+    course.pod.clone_from(&attached.pod);
+    let config = config?;
+    let Some(pod) = &attached.pod else {
+        return Ok((Reason::NotAPod.into(), config));
+    };
+    let attachment = Attachment::parse(config.mesh_optin.as_ref().map(|m| m.get()))?;
+    let add = Add {
+        attached: &attached,
+        attachment: &attachment,
+        node: &node?,
+    };
+    let told = add.answered(pod, course)?;
+    Ok((told, config))
 }
 
 /// Refuses the first that is too much. Those of a pod that is not redirected leave nothing and are not counted.
@@ -65,83 +78,50 @@ struct Add<'a> {
     attached: &'a Attached,
     attachment: &'a Attachment,
     node: &'a NodeConfig,
-    deadline: Deadline,
 }
 
 impl Add<'_> {
-    /// What was done and why; an error where the pod must not start. Whoever answered for the pod is told.
-    fn answered(&self, pod: &PodRef) -> Result<Explanation, Explanation> {
+    fn answered(&self, pod: &PodRef, course: &mut Course) -> Result<Explanation, Explanation> {
         let netns = Netns::open(&self.attached.netns)?;
         check_attachment_limit(self.attached)?;
-        let answered = source::look_up(
-            self.node,
-            pod,
-            self.attachment.profile.as_deref(),
-            self.deadline,
-        )?;
-        let (looked_up, mut warnings) = (self.deadline.passed(), Vec::new());
-        let told = self.redirected(&netns, &answered, &mut warnings);
-        for warning in &warnings {
-            warn!(
-                namespace = pod.namespace,
-                name = pod.name,
-                reason = warning.reason.as_str(),
-                "{warning}"
-            );
-        }
-        if let Some(conversation) = answered.conversation {
-            let outcome = told.as_ref().unwrap_or_else(|refusal| refusal).into();
-            let (warnings, apply) = (
-                warnings.iter().map(Into::into).collect(),
-                self.deadline.passed().saturating_sub(looked_up),
-            );
-            let report = Report {
-                outcome,
-                refused: told.is_err(),
-                warnings,
-                look_up: looked_up,
-                apply,
-            };
-            conversation.report(Some(&report));
-        }
-        told
+        let named = self.attachment.profile.as_deref();
+        let answered = source::look_up(self.node, pod, named, course.deadline)?;
+        course.looked_up(answered.source, answered.conversation);
+        self.redirected(&netns, &answered.found, answered.governing, course)
     }
 
     fn redirected(
         &self,
         netns: &Netns,
-        answered: &Answered,
-        warnings: &mut Vec<Explanation>,
+        found: &Found,
+        governing: Option<Governing>,
+        course: &mut Course,
     ) -> Result<Explanation, Explanation> {
-        let Found { pod, namespace } = &answered.found;
-        let of_node; // where who answered knows none
-        let governing = match &answered.governing {
-            Some(governing) => governing,
-            None => {
-                let named = self.attachment.profile.as_deref();
-                of_node =
-                    Governing::among(profiles(self.node.default_profile), &answered.found, named);
-                &of_node
-            }
-        };
-        warnings.extend(governing.warning.clone());
-        let decided = decide(pod, namespace, governing.profile.as_ref(), self.attachment);
-        warnings.extend(decided.warnings);
+        let Found { pod, namespace } = found;
+        // where who answered knows none, the node's
+        let Governing { profile, warning } = governing.unwrap_or_else(|| {
+            let named = self.attachment.profile.as_deref();
+            Governing::among(profiles(self.node.default_profile), found, named)
+        });
+        course.warnings.extend(warning);
+        let decided = decide(pod, namespace, profile.as_ref(), self.attachment);
+        course.profile = profile.as_ref().map_or("", |p| &p.name).to_owned();
+        course.warnings.extend(decided.warnings);
         match decided.decision {
             Decision::Skip(explanation) => Ok(explanation),
             Decision::Refuse(explanation) => Err(explanation),
             Decision::Redirect(intent) => {
-                let profile = governing.profile.as_ref().map_err(Clone::clone)?;
                 let redirection = Redirection {
                     attached: self.attached,
                     pod,
-                    profile,
+                    profile: &profile?,
                     intent: &intent,
                     speaks: self.attachment.speaks(),
-                    deadline: self.deadline,
+                    deadline: course.deadline,
                 };
+                memory::prepare_redirection();
                 let done = redirect(netns, &redirection)?;
-                warnings.extend(done.warnings);
+                course.warnings.extend(done.warnings);
                 Ok(done.reason.into())
             }
         }

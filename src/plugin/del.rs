@@ -1,11 +1,10 @@
-use std::{io::ErrorKind, path::Path, time::Duration};
+use std::time::Duration;
 
 use crate::{
     cni::{Attached, Environment, netns_path},
     deadline::Deadline,
-    kernel::Netns,
-    node::attachments::{self, Record},
-    redirection::alone,
+    node::attachments::{self, Processes, Record},
+    redirection::{Located, alone, locate},
     source,
 };
 
@@ -19,20 +18,19 @@ pub(super) fn del(environment: &Environment) {
         && let Ok(Some(record)) = attachments::get(&container_id)
     {
         let netns = netns_path(environment).unwrap_or_else(|| record.netns.clone());
-        if is_gone(&netns, &record) {
-            attachments::remove(&container_id);
-        } else {
-            detach(&record, &ifname);
+        match locate(&record, Some(&netns), Processes::Seen) {
+            Located::Gone => attachments::remove(&container_id),
+            Located::Alive(_) | Located::Unknown(_) => detach(&record, &ifname),
         }
     }
     if !source::agent_listens() {
-        attachments::sweep(Deadline::after(SWEEP));
+        attachments::sweep(Deadline::after(SWEEP), Processes::Seen);
     }
 }
 
 /// GC: what is clean by itself needs no list of what lives.
 pub(super) fn gc() -> String {
-    attachments::sweep(Deadline::after(SWEEP));
+    attachments::sweep(Deadline::after(SWEEP), Processes::Seen);
     String::new()
 }
 
@@ -47,13 +45,4 @@ fn detach(record: &Record, ifname: &str) {
         now.interfaces.retain(|name| name != ifname);
         now.write().ok();
     }
-}
-
-/// Whether the record's network namespace is known to be gone: its path is, or leads to another. Not to know is not enough.
-fn is_gone(path: &Path, record: &Record) -> bool {
-    if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-        return true;
-    }
-    let cookie = Netns::open(path).ok().and_then(|netns| netns.cookie().ok());
-    cookie.is_some_and(|cookie| cookie != record.netns_cookie)
 }

@@ -3,17 +3,23 @@
     reason = "the allocator's settings and a range's pages have no safe API"
 )]
 
-use std::{ops::Range, sync::atomic::AtomicU8};
+use std::{hint::black_box, ops::Range, sync::atomic::AtomicU8};
 
 use nix::libc;
 
-/// Makes a short process's memory cheap: one heap for all threads; and the start of the heap, the top of the stack and the program's own
-/// variables, all of which are surely used, come in a system call each instead of a page fault for each page. Where it fails, memory comes as
-/// always.
+/// Gives all threads one heap, which does not shrink: a short process has no use for more. Before there is another thread.
+pub(super) fn one_heap() {
+    // SAFETY: no pointer is passed.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+    }
+}
+
+/// Makes memory cheap: the start of the heap, the top of this thread's stack and the program's own variables, all of which are surely used, come
+/// in a system call each instead of a page fault for each page. Where it fails, memory comes as always.
 pub(super) fn prepare() {
     const STACK: usize = 48 << 10;
-    // SAFETY: no pointer is passed.
-    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     let first = Box::new(0u8);
     // SAFETY: it only asks where the heap ends.
     let end = unsafe { libc::sbrk(0) }.addr();
@@ -21,6 +27,16 @@ pub(super) fn prepare() {
     let here = (&raw const end).addr();
     populate(here.saturating_sub(STACK)..here);
     populate((&raw const VARIABLE).addr()..(&raw const _end).addr());
+}
+
+/// The same for the heap that a redirection needs beyond its start: not before, since a call that waits for its pod is charged for it.
+pub(super) fn prepare_redirection() {
+    const NEEDED: usize = 112 << 10;
+    // SAFETY: it only asks where the heap ends, before and after.
+    let end = || unsafe { libc::sbrk(0) }.addr();
+    let before = end();
+    drop(black_box(Vec::<u8>::with_capacity(NEEDED)));
+    populate(before..end().min(before + NEEDED));
 }
 
 /// One of the program's variables, where they begin.

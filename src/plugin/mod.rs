@@ -1,7 +1,8 @@
-//! The plugin: what a CNI call does, in which order, by one deadline.
+//! The plugin: what a CNI call does, in which order, within one deadline.
 
 mod add;
 mod check;
+mod course;
 mod del;
 mod memory;
 mod watchdog;
@@ -10,9 +11,15 @@ use std::{
     io::{Read, Write},
     panic::PanicHookInfo,
     process::ExitCode,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
 };
 
-use self::watchdog::{Right, Watchdog};
+use self::{
+    course::Course,
+    watchdog::{Right, Watchdog, watched},
+};
 use crate::{
     cni::{self, Attached, Command, Config, Environment, RequestError, Version},
     deadline::Deadline,
@@ -29,23 +36,43 @@ const INCOMPATIBLE: u32 = 1;
 
 /// Answers one call: reads stdin, writes the answer to stdout, gives the exit code. Any failure, a panic among them, is a CNI error;
 /// DEL always succeeds.
-pub fn run(environment: &Environment) -> ExitCode {
-    memory::prepare();
+pub fn run(environment: Environment) -> ExitCode {
+    memory::one_heap();
+    let environment = Arc::new(environment);
     let command = environment
         .command
         .to_str()
         .and_then(|text| text.parse::<Command>().ok());
     let end = Ending {
         command,
+        environment: environment.clone(),
+        begun: Deadline::after(NodeConfig::default().deadline),
         right: Right::default(),
     };
     end.on_panic(Version::V1_1_0);
-    let by_watchdog = end.clone();
-    let watchdog = Watchdog::start(move |version| {
-        let late =
+    let (of_call, late) = (end.clone(), end.clone());
+    let late = move |version| {
+        let cause =
             "the call's input, the kernel or the node's disk kept us waiting until the deadline";
-        by_watchdog.now(version, &Reason::DeadlineExceeded.because(late));
-    });
+        let may_answer = late.command == Some(Command::Del) || late.right.try_take();
+        may_answer.then(|| late.end(version, &Reason::DeadlineExceeded.because(cause)))
+    };
+    let done = watched(move |watchdog| call(&environment, &of_call, watchdog), late);
+    done.unwrap_or_else(|| {
+        if end.right.try_take() {
+            end.end(
+                Version::V1_1_0,
+                &Reason::KernelRefused.because("starting a thread"),
+            )
+        }
+        ExitCode::FAILURE // it has answered, as far as it could
+    })
+}
+
+/// The call itself.
+fn call(environment: &Environment, end: &Ending, watchdog: &Watchdog<ExitCode>) -> ExitCode {
+    memory::prepare();
+    let command = end.command;
     // Multus's daemon may start us with a working directory outside of our root.
     nix::unistd::chdir("/").ok();
     if command == Some(Command::Del) {
@@ -57,7 +84,7 @@ pub fn run(environment: &Environment) -> ExitCode {
     let of_node = node.clone().unwrap_or_default();
     let deadline = Deadline::after(of_node.deadline);
     watchdog.within(deadline.left(), Version::V1_1_0);
-    log::to_stderr(of_node.log_level);
+    log::to_stderr(of_node.log_level.into());
     let config = Config::parse(&read_stdin());
     let version = config.as_ref().map_or(Version::V1_1_0, |c| c.version);
     end.on_panic(version);
@@ -120,7 +147,10 @@ fn answer(
     if command == Some(Command::Version) {
         return Ok(cni::versions(version)); // also to a runtime that is newer than we are
     }
-    let config = config?;
+    if command == Some(Command::Add) {
+        return add::add(environment, config, node, deadline);
+    }
+    config?;
     let at_least = |oldest: Version, verb| {
         let explanation =
             || Reason::InvalidRequest.because(format!("cniVersion {version} does not know {verb}"));
@@ -134,13 +164,12 @@ fn answer(
         }
     };
     match command {
-        Some(Command::Add) => add::add(environment, &config, node, deadline),
         Some(verb @ Command::Check) => {
             at_least(Version::V0_4_0, verb).and_then(|()| check::check(environment, deadline))
         }
         Some(verb @ Command::Status) => at_least(Version::V1_1_0, verb).and_then(|()| status(node)),
         Some(verb @ Command::Gc) => at_least(Version::V1_1_0, verb).map(|()| del::gc()),
-        Some(Command::Version | Command::Del) | None => {
+        Some(Command::Add | Command::Version | Command::Del) | None => {
             let command = quote(&environment.command.to_string_lossy());
             Err(Failure {
                 code: 4,
@@ -189,6 +218,9 @@ fn print(output: &str) {
 #[derive(Clone)]
 struct Ending {
     command: Option<Command>,
+    environment: Arc<Environment>,
+    /// From here on its time is counted.
+    begun: Deadline,
     right: Right,
 }
 
@@ -209,11 +241,34 @@ impl Ending {
         }));
     }
 
-    /// Ends the process with an error; a DEL with success.
-    fn now(&self, version: Version, explanation: &Explanation) {
+    /// Tells the agent how an ADD ended. Whatever kept the call waiting may keep that waiting, too: then nobody hears of it.
+    fn tell(&self, explanation: &Explanation) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let mut course = Course::new(self.begun);
+        course.pod = Attached::parse(&self.environment).ok().and_then(|a| a.pod);
+        let (explanation, (told, wait)) = (explanation.clone(), mpsc::channel());
+        let tell = move || {
+            course.tell(Err(&explanation));
+            told.send(()).ok();
+        };
+        if thread::Builder::new().spawn(tell).is_ok() {
+            wait.recv_timeout(PATIENCE).ok();
+        }
+    }
+
+    /// Ends the process with an error, unless another thread is about to end it.
+    fn now(&self, version: Version, explanation: &Explanation) -> ! {
         self.right.take();
+        self.end(version, explanation)
+    }
+
+    /// Ends the process with an error; a DEL with success. The right to do so is taken.
+    fn end(&self, version: Version, explanation: &Explanation) -> ! {
         if self.command == Some(Command::Del) {
             std::process::exit(0);
+        }
+        if self.command == Some(Command::Add) {
+            self.tell(explanation);
         }
         print(&cni::error(
             version,
@@ -238,6 +293,8 @@ mod tests {
         if std::env::var_os(IN_THE_OTHER).is_some() {
             Ending {
                 command: Some(Command::Add),
+                environment: Arc::default(),
+                begun: Deadline::after(Duration::ZERO),
                 right: Right::default(),
             }
             .on_panic(Version::V1_0_0);

@@ -22,41 +22,61 @@ pub(super) struct Right(Arc<AtomicBool>);
 impl Right {
     /// Takes it; where it is taken, the process is about to end.
     pub(super) fn take(&self) {
-        while self.0.swap(true, Ordering::SeqCst) {
+        while !self.try_take() {
             thread::park();
         }
     }
+
+    /// Takes it, unless it is taken.
+    pub(super) fn try_take(&self) -> bool {
+        !self.0.swap(true, Ordering::SeqCst)
+    }
 }
 
-/// Ends the process where a wait that has no deadline (stdin, a blocking system call, a lock of the kernel) does not end.
-pub(super) struct Watchdog(Sender<(Duration, Version)>);
+/// What a call says to the thread that watches it.
+enum Said<T> {
+    /// How long is left until its own deadline, and the version to answer in.
+    Within(Duration, Version),
+    Done(T),
+}
 
-impl Watchdog {
-    /// Starts watching. `give_up` answers the runtime in the version that is known and ends the process.
-    pub(super) fn start(give_up: impl FnOnce(Version) + Send + 'static) -> Self {
-        let (within, receive) = mpsc::channel();
-        let watch = move || {
-            let (mut left, mut version) = (AT_MOST, Version::V1_1_0);
-            loop {
-                match receive.recv_timeout(left) {
-                    Ok(known) => (left, version) = known,
-                    Err(RecvTimeoutError::Disconnected) => return,
-                    Err(RecvTimeoutError::Timeout) => return give_up(version),
-                }
-            }
-        };
-        // without it the waits that know the deadline still hold
-        thread::Builder::new()
-            .name("watchdog".into())
-            .stack_size(128 << 10)
-            .spawn(watch)
-            .ok();
-        Self(within)
-    }
+/// Watches over a call.
+pub(super) struct Watchdog<T>(Sender<Said<T>>);
 
+impl<T> Watchdog<T> {
     /// What is left until the call's own deadline, and the version to answer in.
     pub(super) fn within(&self, left: Duration, version: Version) {
-        self.0.send((left + GRACE, version)).ok();
+        self.0.send(Said::Within(left, version)).ok();
+    }
+}
+
+/// Does `call` on a thread of its own, which may enter another network namespace for good, and gives what came of it. Where a wait that has no
+/// deadline (stdin, a blocking system call, a lock of the kernel) does not end, `give_up` answers the runtime instead, unless the call is just
+/// answering: then its end is waited for a little longer. `None`: there is no thread to be had, or no end.
+pub(super) fn watched<T: Send + 'static>(
+    call: impl FnOnce(&Watchdog<T>) -> T + Send + 'static,
+    mut give_up: impl FnMut(Version) -> Option<T>,
+) -> Option<T> {
+    let (say, hear) = mpsc::channel();
+    let call = move || {
+        let watchdog = Watchdog(say);
+        let done = call(&watchdog);
+        watchdog.0.send(Said::Done(done)).ok();
+    };
+    thread::Builder::new().spawn(call).ok()?;
+    let (mut left, mut version, mut is_late) = (AT_MOST, Version::V1_1_0, false);
+    loop {
+        match hear.recv_timeout(left) {
+            Ok(Said::Within(known, of)) => (left, version) = (known + GRACE, of),
+            Ok(Said::Done(done)) => return Some(done),
+            // it cannot end without a word: a panic ends the process
+            Err(RecvTimeoutError::Disconnected) => return None,
+            Err(RecvTimeoutError::Timeout) if is_late => return None,
+            Err(RecvTimeoutError::Timeout) => match give_up(version) {
+                Some(answered) => return Some(answered),
+                None => (left, is_late) = (GRACE, true),
+            },
+        }
     }
 }
 
@@ -66,11 +86,36 @@ mod tests {
 
     #[test]
     fn it_gives_up_after_the_deadline_in_the_version_that_is_known() {
-        let (gave_up, wait) = mpsc::channel();
-        let watchdog = Watchdog::start(move |version| gave_up.send(version).unwrap());
-        watchdog.within(Duration::from_secs(3600), Version::V1_0_0);
-        watchdog.within(Duration::ZERO, Version::V0_4_0);
-        assert_eq!(wait.recv_timeout(GRACE * 10), Ok(Version::V0_4_0));
+        let hangs = |watchdog: &Watchdog<Option<Version>>| {
+            watchdog.within(Duration::from_secs(3600), Version::V1_0_0);
+            watchdog.within(Duration::ZERO, Version::V0_4_0);
+            thread::sleep(GRACE * 10);
+            None
+        };
+        let give_up = |version| Some(Some(version));
+        assert_eq!(watched(hangs, give_up), Some(Some(Version::V0_4_0)));
+    }
+
+    #[test]
+    fn a_call_that_is_just_answering_is_waited_for_and_one_that_hangs_then_is_not() {
+        let answers = |seconds| {
+            move |watchdog: &Watchdog<u8>| {
+                watchdog.within(Duration::ZERO, Version::V1_0_0);
+                thread::sleep(GRACE + Duration::from_secs(seconds));
+                7
+            }
+        };
+        assert_eq!(watched(answers(1), |_| None), Some(7));
+        assert_eq!(watched(answers(60), |_| None), None);
+    }
+
+    #[test]
+    fn a_call_that_ends_gives_what_came_of_it() {
+        let ends = |watchdog: &Watchdog<u8>| {
+            watchdog.within(Duration::ZERO, Version::V1_0_0);
+            7
+        };
+        assert_eq!(watched(ends, |_| Some(0)), Some(7));
     }
 
     #[test]

@@ -101,7 +101,7 @@ mod tests {
                 < 600
         );
         assert!(
-            text.len() < 600 && !text.contains('\n') && text.ends_with("create the pod anew"),
+            text.len() < 600 && !text.contains('\n') && text.ends_with("recreate the pod"),
             "{text}"
         );
     }

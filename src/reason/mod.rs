@@ -46,64 +46,69 @@ reasons! {
     NotAPod = 100, "CNI_ARGS names no pod", None;
     InvalidRequest = 4, "the call does not follow the CNI specification", Some("check the container runtime's and Multus's versions");
     InvalidAttachment = 7, "the network attachment's meshOptin settings are not valid", Some("correct the NetworkAttachmentDefinition");
-    NodeConfigInvalid = 101, "a file of this node's configuration is not valid", Some("ask the platform admin to correct it");
+    NodeConfigInvalid = 101, "a configuration file of this node is not valid", Some("ask the platform admin to correct it");
     NetnsInvalid = 8, "CNI_NETNS is not a network namespace", Some("check the container runtime");
     HostNetns = 8, "CNI_NETNS is the host's own network namespace", Some("check the container runtime: the host must never be redirected");
-    TooManyAttachments = 134, "the pod names more than 8 attachments of type mesh-optin", Some("name one in k8s.v1.cni.cncf.io/networks");
+    TooManyAttachments = 134, "the pod references more than 8 attachments of type mesh-optin", Some("reference one in k8s.v1.cni.cncf.io/networks");
     // 2. the look-up
-    NoSource = 102, "this node has nothing to ask for the pod", Some("run the node agent or install the API credential in /var/lib/mesh-optin/api");
+    NoSource = 102, "this node has no source to look up the pod", Some("run the node agent, or install an API credential in /var/lib/mesh-optin/api");
     AgentUnavailable = 11, "the node agent does not answer", Some("check the mesh-optin agent on this node");
     ApiUnreachable = 11, "the API server cannot be reached", Some("check the API server and the address in /var/lib/mesh-optin/api/server");
     ApiForbidden = 11, "the API server forbids the look-up", Some("allow the service account of /var/lib/mesh-optin/api/token to get pods and namespaces");
     ApiUnauthorized = 11, "the API server and this node's credential do not accept each other", Some("renew the credential in /var/lib/mesh-optin/api");
     DeadlineExceeded = 11, "there was no answer in time", Some("check the load of the API server and of this node");
-    PodNotFound = 11, "the pod does not exist", Some("none if it was deleted meanwhile");
-    PodUidMismatch = 11, "the pod was replaced by another of the same name", Some("none: the call is for an earlier incarnation");
+    PodNotFound = 11, "the pod does not exist, or no longer", None;
+    PodUidMismatch = 11, "the call is for an earlier pod of the same name", None;
     WrongNode = 103, "the pod is bound to another node", Some("correct nodeName in /etc/mesh-optin/node.yaml");
     UnknownProfile = 104, "there is no such MeshProfile on this node", Some("ask the platform admin for a MeshProfile that governs the namespace");
     AmbiguousProfile = 105, "more than one MeshProfile governs the namespace", Some("ask the platform admin to make the namespace selectors disjoint");
     ProfileNotAllowed = 106, "the MeshProfile does not govern the pod's namespace", Some("leave meshOptin.profile out, or ask the platform admin");
     // 3. the decision
-    OptOutNotAllowed = 135, "the profile lets no pod of the namespace stay out of the mesh", Some("remove what keeps the pod out, or ask the platform admin");
-    Suspended = 136, "the profile is suspended: new pods are left alone", Some("ask the platform admin; delete the pod when the profile is no longer suspended");
+    OptOutNotAllowed = 135, "the profile does not let pods of the namespace opt out of the mesh", Some("remove the opt-out, or ask the platform admin");
+    Suspended = 136, "the profile is suspended: new pods are left alone", Some("ask the platform admin; recreate the pod when the profile is no longer suspended");
     NamespaceExcluded = 107, "the profile excludes the namespace", None;
     HostNetwork = 108, "the pod uses the host's network", None;
     InitContainerRedirects = 109, "the init container istio-init sets the redirection up itself", None;
-    OptedOut = 110, "the pod says sidecar.istio.io/inject: false", None;
+    OptedOut = 110, "the pod sets sidecar.istio.io/inject: false", None;
     ProxyDisabled = 111, "the sidecar runs without Envoy (DISABLE_ENVOY)", None;
     NoSidecar = 112, "the pod was injected with a template that has no istio-proxy", None;
     NotEnrolled = 113, "neither the namespace nor the pod is enrolled in the mesh", Some("label the namespace istio-injection=enabled, or the pod sidecar.istio.io/inject=true, if it should be");
     SidecarMissing = 114, "the pod should be in the mesh but has no sidecar", Some("check that the sidecar injector is running, then delete the pod so that it is recreated");
     NotASidecarProxy = 115, "the proxy is a gateway or waypoint, not a sidecar", None;
-    OptOutAfterInjection = 137, "the pod says that it is out of the mesh, but its sidecar was built to redirect", Some("set the opt-out in the workload's template, then delete this pod");
+    OptOutAfterInjection = 137, "the pod opts out of the mesh, but its sidecar was built to redirect", Some("set the opt-out in the workload's template, then delete this pod");
     NotInjected = 116, "istio-proxy was written by hand, not by the injector", Some("remove the container and let the injector add it, if the pod should be in the mesh");
-    UnenrolledSidecar = 117, "the pod has a sidecar but neither its namespace nor itself is enrolled", Some("label the namespace istio-injection=enabled, or the pod sidecar.istio.io/inject=true");
+    UnenrolledSidecar = 117, "the pod has a sidecar, but neither the pod nor its namespace is enrolled", Some("label the namespace istio-injection=enabled, or the pod sidecar.istio.io/inject=true");
     RevisionMismatch = 118, "the sidecar belongs to a revision that the profile does not allow", Some("let a control plane of an allowed revision inject the pod");
-    InterceptionNone = 119, "the pod says sidecar.istio.io/interceptionMode: NONE", None;
-    ProxyIdentityShared = 138, "another container runs as the sidecar's user or group", Some("let it run as another user and group");
+    InterceptionNone = 119, "the pod sets sidecar.istio.io/interceptionMode: NONE", None;
+    ProxyIdentityShared = 138, "another container runs as the sidecar's user or group", Some("run it as another user and group");
     OverrideNotAllowed = 120, "the profile does not let tenants set this", Some("remove the setting, or ask the platform admin to list it in tenants.mayOverride");
-    InvalidAnnotation = 121, "an annotation has a value that cannot be programmed", Some("correct the annotation and create the pod anew");
+    InvalidAnnotation = 121, "an annotation has a value that cannot be programmed", Some("correct the annotation and recreate the pod");
     // 4. applying
-    NoPrimaryInterface = 122, "eth0 is missing or has no global address", Some("name the attachment in k8s.v1.cni.cncf.io/networks, never as the default network");
-    NotSupported = 123, "this version cannot do what the pod asks for", Some("see the README for what this version supports");
-    KernelUnsupported = 11, "this node's kernel lacks something that is needed", Some("load nf_tables and nft_redir, run Linux 5.14 or later, or choose backend Iptables in the profile");
-    IptablesMissing = 11, "this node has no iptables that works", Some("install iptables on the node, or choose backend Nftables in the profile");
+    NoPrimaryInterface = 122, "eth0 is missing or has no global address", Some("reference the attachment in k8s.v1.cni.cncf.io/networks, never as the default network");
+    NotSupported = 123, "this version cannot do what the pod asks for", Some("run the pod with a runtime that uses the network namespaces of the node, if it should be in the mesh");
+    KernelUnsupported = 11, "this node's kernel lacks a required feature", Some("load nf_tables and nft_redir, run Linux 5.14 or later, or choose backend Iptables in the profile");
+    IptablesMissing = 11, "this node has no working iptables", Some("install iptables on the node, or choose backend Nftables in the profile");
     KernelRefused = 11, "the kernel refused the redirection", Some("see the node's kernel log");
-    ConflictingAttachment = 124, "the pod's network namespace already carries another redirection", Some("name only one attachment of type mesh-optin, or make their settings equal");
+    ConflictingAttachment = 124, "the pod's network namespace already carries another redirection", Some("reference only one attachment of type mesh-optin, or make their settings equal");
     Uninstalled = 125, "mesh-optin is being removed from this node", Some("schedule the pod to another node");
-    Internal = 126, "mesh-optin failed in a way that it should not", Some("report it with the node's log");
+    Internal = 126, "mesh-optin failed unexpectedly", Some("report this with the node's log");
     Redirected = 127, "the pod's traffic is redirected to its sidecar", None;
     AlreadyRedirected = 128, "the redirection is already in place", None;
     // 5. found later
     Drifted = 129, "the redirection is no longer what it should be", Some("delete the pod so that it is recreated");
-    Outdated = 130, "the redirection was made by another version", Some("none: it stays until the pod is recreated");
+    Outdated = 130, "the redirection was made by another version, and stays until the pod is recreated", None;
     PolicyChanged = 139, "the pod is running, but the current profile would refuse it", Some("correct the pod or the profile before the pod is recreated");
-    Bypassing = 131, "the pod should be redirected and is not", Some("delete the pod so that it is recreated");
-    Preempted = 133, "foreign rules come before the redirection", Some("see whose it is, and remove it if it should not be there");
-    FamilyNotCaptured = 132, "a captured interface has an address of a family that is not captured", Some("set ISTIO_DUAL_STACK on the proxy, or ipFamilies: All in the profile");
+    Bypassing = 131, "the pod should be redirected, but is not", Some("delete the pod so that it is recreated");
+    Preempted = 133, "foreign rules come before the redirection", Some("find out whose they are, and remove them if they should not be there");
+    FamilyNotCaptured = 132, "a captured interface has an address of a family that is not captured", Some("set ISTIO_DUAL_STACK on the sidecar, or ipFamilies: All in the profile");
 }
 
 impl Reason {
+    /// Whether the pod's traffic is redirected.
+    pub const fn is_redirected(self) -> bool {
+        matches!(self, Self::Redirected | Self::AlreadyRedirected)
+    }
+
     /// This reason with what was found in the case at hand.
     pub fn because(self, cause: impl Into<String>) -> Explanation {
         Explanation {

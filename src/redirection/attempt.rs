@@ -254,6 +254,7 @@ impl Attempt<'_> {
             network: self.network.clone(),
             backend,
             profile: self.wanted.profile.name.clone(),
+            profile_version: self.wanted.profile.resource_version.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
             format: FORMAT,
             done: false,
@@ -263,6 +264,7 @@ impl Attempt<'_> {
             if self.course == Course::Keep {
                 record.ifname.clone_from(&earlier.ifname);
                 record.profile.clone_from(&earlier.profile);
+                record.profile_version.clone_from(&earlier.profile_version);
                 record.speaks =
                     earlier.speaks || (record.speaks && earlier.intent == *self.wanted.intent);
             }

@@ -1,13 +1,20 @@
-//! A pod's redirection where it lives: made by ADD, verified by ADD, CHECK and `verify`. One path: read, compare, apply, read back.
+//! The redirection of a pod's network namespace: created by ADD, verified by ADD, CHECK, `verify` and the audit. One path: read,
+//! compare, apply, read back.
 
 mod attempt;
+mod lacking;
+mod locate;
 mod lock;
 mod redirect;
+mod self_test;
 mod tools;
 mod verify;
 mod wanted;
 
+pub use lacking::Lacking;
+pub use locate::{Located, locate};
 pub use lock::alone;
 pub use redirect::{Done, redirect};
+pub use self_test::self_test;
 pub use verify::{Findings, repair, verify};
 pub use wanted::{MOST_ATTACHMENTS, Redirection};

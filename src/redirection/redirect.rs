@@ -10,49 +10,53 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-/// What came of it.
+/// How it ended.
 pub struct Done {
     /// Redirected or AlreadyRedirected.
     pub reason: Reason,
-    /// What someone should know.
+    /// Warnings.
     pub warnings: Vec<Explanation>,
 }
 
-/// Redirects. A repeated ADD finds everything right and changes nothing, and so does one whose attachment has no settings of its own; one that
-/// was killed is completed; another plan in the namespace is a conflict, and stays.
+/// Redirects. A repeated ADD finds everything as it should be and changes nothing, and so does one whose attachment has no settings of its
+/// own. One that was killed is completed. Another plan in the namespace is a conflict, and stays. This thread is in the namespace afterwards.
 pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> {
-    netns.run(|| {
-        let cookie = cookie()?;
-        let _alone = lock(cookie, wanted.deadline)?;
-        let interfaces = Network::open(wanted.deadline)?;
-        // where it cannot be read the kernel's word counts alone
-        let earlier = attachments::get(&wanted.attached.container_id)
-            .ok()
-            .flatten();
-        let earlier = earlier.filter(|record| record.netns_cookie == cookie);
-        let course = wanted.beside(earlier.as_ref())?;
-        let intent = match (&earlier, course) {
-            (Some(earlier), Course::Keep) => &earlier.intent,
-            _ => wanted.intent,
-        };
-        let network = match &earlier {
-            // what was there at the first ADD counts: an interface that came later changes nothing
-            Some(earlier) if course != Course::Make => earlier.network.clone(),
-            _ => interfaces.pod_network()?,
-        };
-        let plan = Plan::new(intent, &network)?;
-        let attempt = Attempt {
-            netns,
-            interfaces: &interfaces,
-            wanted,
-            plan: &plan,
-            network,
-            cookie,
-            earlier: earlier.as_ref(),
-            course,
-        };
-        let (reason, mut warnings) = attempt.by_backend()?;
-        warnings.extend(plan.warnings);
-        Ok(Done { reason, warnings })
-    })
+    netns.enter_for_good()?;
+    within(netns, wanted)
+}
+
+/// The same on a thread that is in the namespace.
+fn within(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> {
+    let cookie = cookie()?;
+    let _alone = lock(cookie, wanted.deadline)?;
+    let interfaces = Network::open(wanted.deadline)?;
+    // where it cannot be read the kernel's word counts alone
+    let earlier = attachments::get(&wanted.attached.container_id)
+        .ok()
+        .flatten();
+    let earlier = earlier.filter(|record| record.netns_cookie == cookie);
+    let course = wanted.beside(earlier.as_ref())?;
+    let intent = match (&earlier, course) {
+        (Some(earlier), Course::Keep) => &earlier.intent,
+        _ => wanted.intent,
+    };
+    let network = match &earlier {
+        // what was there at the first ADD counts: an interface that came later changes nothing
+        Some(earlier) if course != Course::Make => earlier.network.clone(),
+        _ => interfaces.pod_network()?,
+    };
+    let plan = Plan::new(intent, &network)?;
+    let attempt = Attempt {
+        netns,
+        interfaces: &interfaces,
+        wanted,
+        plan: &plan,
+        network,
+        cookie,
+        earlier: earlier.as_ref(),
+        course,
+    };
+    let (reason, mut warnings) = attempt.by_backend()?;
+    warnings.extend(plan.warnings);
+    Ok(Done { reason, warnings })
 }

@@ -1,46 +1,48 @@
 use super::{lock::lock, tools::tools};
 use crate::{
     deadline::Deadline,
-    kernel::{Carrier, Live, Netns, Network, netns::cookie},
-    mesh::{IfName, comma},
+    kernel::{Bypass, Carrier, Live, Netns, Network, netns::cookie},
+    mesh::IfName,
     node::attachments::{self, Record},
     plan::{Difference, Form, Plan, Preempting, State, may_be_right, summary},
     reason::{Explanation, Reason},
 };
 
-/// What a look at a live redirection gave.
+/// What verifying a live redirection found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings {
-    /// How it is not what it should be.
+    /// How it differs from the plan.
     pub differences: Vec<Difference>,
-    /// What of somebody else comes before it.
+    /// Foreign rules that come before it.
     pub in_front: Vec<Preempting>,
-    /// Captured interfaces that were made ports of a bridge after the ADD: what comes in there goes past the rules.
-    pub bridged: Vec<IfName>,
-    /// A version of this program made it that plans otherwise, and it is not gutted: what differs may be what that version meant.
+    /// Captured interfaces whose packets bypass the rules because of a change after the ADD.
+    pub bypassed: Vec<(IfName, Bypass)>,
+    /// Whether a newer version made it, and it still redirects something: what differs may be what that version meant.
     pub outdated: bool,
 }
 
 impl Findings {
-    /// What is wrong, with what was found.
+    /// The problem, with what was found.
     pub fn told(&self) -> Option<Explanation> {
         let reason = self.wrong()?;
         let what = if reason == Reason::Preempted {
             summary(&self.in_front)
         } else if reason == Reason::Bypassing {
-            let names = comma(&self.bridged);
-            Some(format!(
-                "{names}: now bridge ports, so their packets bypass the redirection"
-            ))
+            let each = self
+                .bypassed
+                .iter()
+                .map(|(name, bypassed)| format!("{name} {bypassed}"));
+            let all = each.collect::<Vec<_>>().join(", ");
+            Some(format!("{all}: packets there bypass the redirection"))
         } else {
             summary(&self.differences)
         };
         Some(what.map_or_else(|| reason.into(), |what| reason.because(what)))
     }
 
-    /// What is wrong in a word; `None` where it is as it should be. What of somebody else lets packets go on to ours is not wrong.
+    /// The problem as a reason; `None` if there is none. Foreign rules that let packets go on to ours are none.
     pub fn wrong(&self) -> Option<Reason> {
-        if self.differences.is_empty() && !self.bridged.is_empty() {
+        if self.differences.is_empty() && !self.bypassed.is_empty() {
             return Some(Reason::Bypassing);
         }
         if self.differences.is_empty() {
@@ -66,7 +68,7 @@ pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
     })
 }
 
-/// Puts right what has changed, and says what is then found: what of somebody else is in front, or beside our rules, stays.
+/// Repairs what has changed, and returns what is found then. Foreign rules stay.
 pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
     let _alone = lock(record.netns_cookie, deadline)?;
     // an ADD may have replaced what was read before
@@ -93,27 +95,26 @@ fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) ->
     };
     let in_front = live.in_front(plan, found);
     let mut in_front = in_front.unwrap_or_else(|error| vec![cannot_tell(error.to_string())]);
-    // one that came later is a part of what it belongs to, such as a guest's
-    let bridged = match live.in_bridges() {
-        Ok(ports) => {
-            let captured = record
-                .network
-                .addressed
-                .iter()
-                .filter(|(name, _)| plan.sees_interface(name.as_str()));
-            let now_ports = captured.filter(|(_, index)| ports.contains(index));
-            now_ports.map(|(name, _)| name.clone()).collect()
-        }
-        Err(error) => {
-            in_front.push(cannot_tell(error.to_string()));
-            Vec::new()
-        }
-    };
+    // an interface that came later is a part of what it belongs to, such as a guest's
+    let addressed = record.network.addressed.iter();
+    let captured: Vec<_> = addressed
+        .filter(|(name, _)| plan.sees_interface(name.as_str()))
+        .collect();
+    let indexes: Vec<u32> = captured.iter().map(|(_, index)| **index).collect();
+    let bypassed = live.bypassed(&indexes).unwrap_or_else(|error| {
+        in_front.push(cannot_tell(error.to_string()));
+        Vec::new()
+    });
+    let name_of = |index| captured.iter().find(|(_, of)| **of == index);
+    let bypassed = bypassed
+        .into_iter()
+        .filter_map(|(index, bypassed)| Some((name_of(index)?.0.clone(), bypassed)))
+        .collect();
     let outdated = may_be_right(record.format) && !plan.redirects_nothing(found);
     Findings {
         differences: plan.compare(found),
         in_front,
-        bridged,
+        bypassed,
         outdated,
     }
 }

@@ -1,4 +1,5 @@
-//! The node agent, asked over its socket. Waiting for it costs a file descriptor: nothing of the API client is loaded meanwhile.
+//! Source `agent`: asks the node agent over its socket. Waiting for it costs a file descriptor; nothing of the API client is loaded
+//! meanwhile.
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Read, Write},
@@ -12,14 +13,14 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 use super::{
     Found, Governing, delays,
     wire::{
-        self, Answer, Ask, BEFORE, Bypassing, LONGEST_ANSWER, LookUp, Question, Reply, Report,
-        VERSION, WHOLE_PODS,
+        self, Answer, Ask, BEFORE, Bypassing, LONGEST_ANSWER, LookUp, Outcome, Question, Reply,
+        Report, VERSION, WHOLE_PODS,
     },
 };
 use crate::{
     cni::PodRef,
     deadline::Deadline,
-    node::{Installed, paths},
+    node::{Installed, outcomes, paths},
     reason::{Explanation, Reason},
 };
 
@@ -58,7 +59,7 @@ pub(super) fn look_up(
             Some(_) => {}
             None => return Err(Reason::NoSource.because(super::NOBODY)),
         }
-        let waited = deadline.whole().saturating_sub(deadline.left());
+        let waited = deadline.passed();
         let delay = delays.next().unwrap_or_default();
         if delay >= patience.left() || (!is_last && waited > RESTART) {
             return Err(unavailable(&away));
@@ -71,10 +72,53 @@ pub(super) fn look_up(
 pub fn bypassing(deadline: Deadline) -> Result<Option<Vec<Bypassing>>, Explanation> {
     match converse(Ask::Bypassing {}, deadline).map(|(answer, _)| answer.reply) {
         Ok(Reply::Bypassing(pods)) => Ok(Some(pods)),
-        Ok(Reply::Found(_)) => Err(unavailable("it answers something else")),
+        Ok(Reply::Found(_) | Reply::Owner(_) | Reply::Heard {} | Reply::Decided(_)) => {
+            Err(unavailable("it answers something else"))
+        }
         Ok(Reply::Refused(refusal)) => Err(refusal.into()),
         Err(_) if !Path::new(paths::AGENT_SOCKET).exists() => Ok(None),
         Err(why) => Err(unavailable(&why)),
+    }
+}
+
+/// How the last ADD of a pod ended, where the agent is there and remembers it.
+pub fn decided(uid: &str, deadline: Deadline) -> Option<Outcome> {
+    let ask = Ask::Decided { uid: uid.into() };
+    match converse(ask, deadline).ok()?.0.reply {
+        Reply::Decided(mut outcomes) => outcomes.pop(),
+        Reply::Found(_)
+        | Reply::Refused(_)
+        | Reply::Bypassing(_)
+        | Reply::Owner(_)
+        | Reply::Heard {} => None,
+    }
+}
+
+/// Tells what came of an ADD that no conversation is about. Where the agent does not hear it, it is kept for when it is back, within
+/// bounds, if one was ever installed.
+pub fn tell(outcome: Outcome) {
+    /// The agent has nothing to look up for it.
+    const AT_ONCE: Duration = Duration::from_millis(500);
+    let question = Question::new(Ask::Report(Box::new(outcome)));
+    let heard = exchange(&question, Deadline::after(AT_ONCE));
+    if matches!(
+        &heard,
+        Ok((
+            Answer {
+                reply: Reply::Heard {},
+                ..
+            },
+            _
+        ))
+    ) {
+        return;
+    }
+    if let Ok(line) = serde_json::to_vec(&question)
+        && let Ok(Some(Installed {
+            uninstalled: false, ..
+        })) = Installed::load()
+    {
+        outcomes::keep(&line);
     }
 }
 
@@ -84,15 +128,14 @@ pub fn listens() -> bool {
 }
 
 impl Conversation {
-    /// Tells what came of it; nothing, where the pod was only to be explained. Nobody waits for that: what is not heard is lost.
-    pub fn report(mut self, report: Option<&Report>) {
-        if let Ok(mut line) = serde_json::to_vec(&report) {
-            line.push(b'\n');
-            self.0
-                .set_nonblocking(true)
-                .and_then(|()| self.0.write_all(&line))
-                .ok();
-        }
+    /// Reports the outcome to the agent (`None` for `explain`). Best effort: never blocks. Returns whether the agent is still there.
+    pub fn report(mut self, report: Option<&Report>) -> bool {
+        let Ok(mut line) = serde_json::to_vec(&report) else {
+            return false;
+        };
+        line.push(b'\n');
+        let sent = self.0.set_nonblocking(true);
+        sent.and_then(|()| self.0.write_all(&line)).is_ok()
     }
 }
 
@@ -136,7 +179,9 @@ fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<He
             })
         }
         Reply::Refused(refusal) => Err(Silent::Refused(refusal.into())),
-        Reply::Bypassing(_) => Err(Silent::Away("it answers something else".into())),
+        Reply::Bypassing(_) | Reply::Owner(_) | Reply::Heard {} | Reply::Decided(_) => {
+            Err(Silent::Away("it answers something else".into()))
+        }
     }
 }
 
@@ -212,8 +257,11 @@ fn is_root_s(directory: &Path) -> Result<(), String> {
 }
 
 fn unavailable(why: &str) -> Explanation {
-    Reason::AgentUnavailable.because(format!(
+    let cause = format!(
         "the node agent does not answer on {}: {why}",
         paths::AGENT_SOCKET
-    ))
+    );
+    Reason::AgentUnavailable.because(cause).remedy(
+        "check the mesh-optin agent on this node; where it was removed for good, run mesh-optin agent uninstall on the node",
+    )
 }

@@ -1,7 +1,7 @@
-//! Where pods come from.
+//! The sources of pods: agent, API server, manifests.
 
 mod agent;
-pub(crate) mod api;
+mod api;
 pub mod manifests;
 pub mod wire;
 
@@ -17,8 +17,11 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-pub(crate) use self::agent::connect;
-pub use self::agent::{Conversation, bypassing, listens as agent_listens};
+pub use self::agent::{Conversation, bypassing, decided, listens as agent_listens, tell};
+pub(crate) use self::{
+    agent::connect,
+    api::{get_both, runtime_handler},
+};
 
 /// A pod and its namespace.
 #[derive(Debug, Clone)]
@@ -74,6 +77,8 @@ pub struct Answered {
     pub found: Found,
     /// What governs it, where whoever answered knows that.
     pub governing: Option<Governing>,
+    /// Who answered.
+    pub source: SourceKind,
     /// With whom to speak of what comes of it.
     pub conversation: Option<Conversation>,
 }
@@ -91,8 +96,7 @@ pub fn look_up(
         let is_last = !config.sources[at + 1..].iter().any(|next| next.is_there());
         match ask(*kind, config, pod, profile, deadline, is_last) {
             Ok(answered) => {
-                is_the_one(&answered.found, pod, config)?;
-                return Ok(answered);
+                return is_the_one(&answered.found, pod, config).map(|()| answered);
             }
             // that a source does not exist says less than that one failed
             Err(error) if error.reason == Reason::NoSource => away = away.or(Some(error)),
@@ -142,6 +146,7 @@ fn ask(
             return Ok(Answered {
                 found,
                 governing: Some(governing),
+                source: kind,
                 conversation: Some(conversation),
             });
         }
@@ -157,6 +162,7 @@ fn ask(
     Ok(Answered {
         found,
         governing: None,
+        source: kind,
         conversation: None,
     })
 }

@@ -1,10 +1,11 @@
-//! What the plugin and the node agent say to each other: one line of JSON each way for a question, one more for what came of it.
+//! The protocol between plugin and node agent: one JSON line each way for a question, and one more for the outcome.
 //!
-//! Agent and plugin are of different versions while one of them is upgraded. What a line may hold is pinned by `tests/pure/compat.rs`: a new
+//! Agent and plugin have different versions while one of them is being upgraded. `tests/pure/compat` pins what a line may hold: a new
 //! field needs a default that means what was before it, and any change raises [`VERSION`].
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -12,6 +13,7 @@ use super::{Found, Governing};
 use crate::{
     cni::PodRef,
     mesh::{Namespace, Pod, Profile, ProfileOrigin},
+    node::SourceKind,
     reason::{Explanation, Reason},
 };
 
@@ -20,6 +22,8 @@ pub const VERSION: u32 = 2;
 /// The first version in which a pod comes with all that decides: earlier ones leave out runtime classes, security contexts other than the
 /// sidecar's, and when containers started.
 pub const WHOLE_PODS: u32 = 2;
+/// The first version in which the plugin tells how every ADD ended. Earlier ones tell it only where the agent gave them a pod.
+pub const TELLS_ALL: u32 = 2;
 /// Longest line to the agent, in bytes.
 pub const LONGEST_QUESTION: usize = 16 << 10;
 /// Longest line from the agent, in bytes: the API server takes no larger object.
@@ -50,6 +54,15 @@ pub enum Ask {
     LookUp(LookUp),
     /// For the pods of this node that should be redirected and are not.
     Bypassing {},
+    /// For what the agent is: asked by one that may take its place.
+    Owner {},
+    /// For how the last ADDs of a pod ended, by its UID.
+    Decided {
+        /// In the API.
+        uid: String,
+    },
+    /// Nothing: what came of an ADD that no look-up's report tells of. While the agent is away, the line is kept in a file.
+    Report(Box<Outcome>),
 }
 
 /// For which pod, under which profile.
@@ -87,6 +100,12 @@ pub enum Reply {
     Refused(Refusal),
     /// Pods that should be redirected and are not.
     Bypassing(Vec<Bypassing>),
+    /// What the agent is.
+    Owner(Owner),
+    /// The outcome was heard.
+    Heard {},
+    /// How ADDs of a pod ended, the last one last; those that are remembered.
+    Decided(Vec<Outcome>),
 }
 
 /// A pod with its namespace and the profile that governs it, or why none does.
@@ -131,6 +150,35 @@ pub struct Bypassing {
     pub netns: std::path::PathBuf,
 }
 
+/// The agent that owns the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Owner {
+    pub version: String,
+    pub is_ready: bool,
+}
+
+/// What came of an ADD that the agent has not answered for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// When it ended.
+    pub at: Timestamp,
+    /// The pod as the runtime named it; empty where it named none.
+    pub namespace: String,
+    /// Likewise.
+    pub name: String,
+    /// Its UID, where the runtime gave it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+    /// Who has answered for the pod; `None` where nobody has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceKind>,
+    /// What came of it.
+    pub report: Report,
+}
+
 /// What came of a look-up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -141,6 +189,9 @@ pub struct Report {
     pub refused: bool,
     /// What someone should know.
     pub warnings: Vec<Refusal>,
+    /// The name of the profile that decided; empty where none did.
+    #[serde(default)]
+    pub profile: String,
     /// From the start of the call to the answer of the look-up.
     pub look_up: Duration,
     /// From there to the end.

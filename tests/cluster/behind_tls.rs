@@ -1,17 +1,12 @@
 //! API servers as clusters have them: behind a load balancer that terminates TLS, with HTTP/2 switched off, and as FIPS has it.
 
-use std::{
-    io::{BufRead, BufReader},
-    process::{Child, Command, Stdio},
-};
-
 use crate::{
     cluster,
     support::{
         agent::{Agent, add},
-        cluster::script,
         lab::{APP, CONFIG, V4, inside, on_node},
         pods::cni_args,
+        proxy::Proxy,
     },
 };
 
@@ -22,49 +17,10 @@ const KINDS: [(&str, &str, u16); 3] = [
     ("fips", "TLSv1.2", 7445),
 ];
 
-/// It ends with this, or with the tests: both end its standard input.
-struct Proxy {
-    process: Child,
-    lines: BufReader<std::process::ChildStdout>,
-}
-
-impl Proxy {
-    #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
-    fn start(kind: &str, port: u16) -> Self {
-        let directory = cluster().directory.to_str().unwrap();
-        let mut process = inside(&cluster().netns, || {
-            let mut proxy = Command::new(script("tls-proxy"));
-            proxy.args([kind, &port.to_string(), directory]);
-            proxy
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-                .unwrap()
-        });
-        let lines = BufReader::new(process.stdout.take().unwrap());
-        let mut proxy = Self { process, lines };
-        assert_eq!(proxy.line(), "ready");
-        proxy
-    }
-
-    fn line(&mut self) -> String {
-        let mut line = String::new();
-        self.lines.read_line(&mut line).unwrap();
-        line.trim().to_owned()
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
-    }
-}
-
 #[test]
 fn the_plugin_s_own_look_up_is_answered() {
     for (kind, version, port) in KINDS {
-        let mut proxy = Proxy::start(kind, port);
+        let mut proxy = Proxy::start(cluster(), "tls-proxy", &[kind, &port.to_string()]);
         on_node(|node| {
             node.write("etc/mesh-optin/node.yaml", "{deadline: 10s}");
             let server = format!("https://127.0.0.1:{port}");
@@ -89,7 +45,7 @@ fn the_plugin_s_own_look_up_is_answered() {
 fn the_agent_lists_watches_and_tells() {
     for (kind, _, port) in KINDS {
         let port = port + 10;
-        let _proxy = Proxy::start(kind, port);
+        let _proxy = Proxy::start(cluster(), "tls-proxy", &[kind, &port.to_string()]);
         on_node(|node| {
             node.write("etc/mesh-optin/node.yaml", "{deadline: 10s}");
             let name = format!("agent-{kind}");

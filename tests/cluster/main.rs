@@ -1,4 +1,4 @@
-//! The agent and source `api` with a real kube-apiserver, with the rights that deploy/ gives. Needs root.
+//! The agent, source `api` and the controller with a real kube-apiserver, with the rights that deploy/ gives. Needs root.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,9 +7,14 @@
     reason = "a test fails by panicking, and says how much it tried"
 )]
 
+mod admission;
 mod agent;
 mod api;
 mod behind_tls;
+mod controller;
+mod helm;
+mod image;
+mod priorities;
 mod profiles;
 #[path = "../support/mod.rs"]
 mod support;

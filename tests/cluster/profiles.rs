@@ -8,17 +8,8 @@ use crate::support::cluster::Cluster;
 #[test]
 fn the_api_server_and_the_nodes_program_take_the_same_profiles() {
     let cluster = Cluster::start();
-    let crd = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/crds/meshoptin.dev_meshprofiles.yaml"
-    );
-    cluster.apply(&std::fs::read_to_string(crd).unwrap());
-    cluster.enter(&[
-        "kubectl",
-        "wait",
-        "--for=condition=Established",
-        "crd/meshprofiles.meshoptin.dev",
-    ]);
+    cluster.apply_crds();
+    cluster.apply_profile_policy();
     let groups = |list: Value| json!({"redirect": {"outboundOwnerGroups": {"include": list}}});
     let selector = |operator: &str, values: Value| json!({"namespaces": {"matchExpressions": [{"key": "k", "operator": operator, "values": values}]}});
     let attachment = |name: &str| json!({"attachment": {"name": name}});
@@ -47,6 +38,16 @@ fn the_api_server_and_the_nodes_program_take_the_same_profiles() {
         ),
         (false, json!({"revisions": vec!["x"; 257]})),
         (false, json!({"enrolment": {}})),
+        (false, json!({"namespace": {"matchLabels": {"team": "a"}}})),
+        (false, json!({"tenants": {"mayOptout": false}})),
+        (
+            false,
+            json!({"redirect": {"traffic": {"excludeOutboundPort": "1"}}}),
+        ),
+        (
+            false,
+            json!({"namespaces": {"matchExpressions": [{"key": "k", "operator": "Exists", "value": []}]}}),
+        ),
         (false, json!({"redirect": {"proxyUID": 0}})),
     ] {
         let object = json!({
@@ -55,10 +56,29 @@ fn the_api_server_and_the_nodes_program_take_the_same_profiles() {
             "metadata": {"name": "p"},
             "spec": spec,
         });
-        let path = "/apis/meshoptin.dev/v1alpha1/meshprofiles?dryRun=All&fieldValidation=Strict";
-        let by_server = cluster.request("POST", path, &object);
+        // whatever a client asks for: kubectl is strict, others are not
+        for validation in ["Strict", "Warn", "Ignore"] {
+            let path = format!("{PROFILES}?dryRun=All&fieldValidation={validation}");
+            let by_server = cluster.request("POST", &path, &object);
+            assert_eq!(
+                by_server.is_ok(),
+                is_taken,
+                "{validation} {spec}: {by_server:?}"
+            );
+        }
         let by_program = Profile::from_json(&object.to_string(), ProfileOrigin::BuiltIn);
-        assert_eq!(by_server.is_ok(), is_taken, "{spec}: {by_server:?}");
         assert_eq!(by_program.is_ok(), is_taken, "{spec}: {by_program:?}");
     }
+    let misspelt = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "p"},
+        "spec": {"redirect": {"port": {}, "backends": "Auto"}}});
+    let path = format!("{PROFILES}?fieldValidation=Ignore");
+    let refused = cluster.request("POST", &path, &misspelt).unwrap_err();
+    let told = refused["message"].as_str().unwrap();
+    assert!(
+        told.contains("spec.redirect has an unknown field backends, port; its fields are ")
+            || told.contains("spec.redirect has an unknown field port, backends; its fields are "),
+        "{told}"
+    );
 }
+
+const PROFILES: &str = "/apis/meshoptin.dev/v1alpha1/meshprofiles";

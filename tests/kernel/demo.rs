@@ -1,4 +1,4 @@
-//! The README's first command.
+//! The first command of README.md.
 
 use std::process::{Command, Stdio};
 

@@ -229,39 +229,49 @@ fn the_families_of_a_primary_user_defined_network_count_as_eth0_s_do() {
     });
 }
 
-/// KubeVirt's bridge binding: virt-launcher makes the pod's interface a port of a bridge, after the pod started, and gives the guest its
+/// KubeVirt's bindings bridge and l2bridge: virt-launcher makes the pod's interface a port of a bridge, after the pod started, and gives the guest its
 /// address (pkg/network/driver and pkg/network/setup of kubevirt).
 #[test]
 fn a_captured_interface_that_was_made_a_port_of_a_bridge_bypasses() {
-    on_node(|node| {
-        let args = given(node, "defaults");
-        let lab = node.pod("pod", V4_NET1);
-        add(node, &lab, &args);
-        let verify = || {
-            let output = node.program(&["verify", "--all"]).output().unwrap();
-            (
-                output.status.code(),
-                String::from_utf8(output.stdout).unwrap(),
-            )
-        };
-        assert_eq!(verify().0, Some(0));
-        ip(
-            &lab,
-            &[
-                "link add k6t-net1 type bridge",
+    // a primary user-defined network's is called ovn-udn1, and its name stays (l2bridge)
+    for primary in [false, true] {
+        on_node(|node| {
+            let args = given(node, "defaults");
+            let lab = node.pod("pod", V4_NET1);
+            if primary {
+                primary_user_defined_network(&lab, &[]);
+                ip(&lab, &["route add default via 172.30.0.1 dev ovn-udn1"]);
+            }
+            add(node, &lab, &args);
+            let verify = || {
+                let output = node.program(&["verify", "--all"]).output().unwrap();
+                let text = String::from_utf8(output.stdout).unwrap();
+                (output.status.code(), text)
+            };
+            assert_eq!(verify().0, Some(0));
+            ip(&lab, &["link add k6t-net1 type bridge"]);
+            let name = if primary { "ovn-udn1" } else { "net1" };
+            if primary {
+                ip(&lab, &["link set ovn-udn1 master k6t-net1"]);
+            } else {
                 // its name becomes that of an interface that only has its address
-                "link set net1 down",
-                "link set net1 name net1-nic",
-                "link set net1-nic up",
-                "link set net1-nic master k6t-net1",
-            ],
-        );
-        let (code, text) = verify();
-        let says = "Bypassing: net1: now bridge ports, so their packets bypass the redirection";
-        assert!(code == Some(5) && text.contains(says), "{code:?} {text}");
-        let (message, _) = node.call("CHECK", &lab.netns, &args, CONFIG).error();
-        assert!(message.starts_with(says), "{message}");
-    });
+                let commands = [
+                    "link set net1 down",
+                    "link set net1 name net1-nic",
+                    "link set net1-nic up",
+                    "link set net1-nic master k6t-net1",
+                ];
+                ip(&lab, &commands);
+            }
+            let (code, text) = verify();
+            let says = format!(
+                "Bypassing: {name} is now a bridge port: packets there bypass the redirection"
+            );
+            assert!(code == Some(5) && text.contains(&says), "{code:?} {text}");
+            let (message, _) = node.call("CHECK", &lab.netns, &args, CONFIG).error();
+            assert!(message.starts_with(&says), "{message}");
+        });
+    }
     on_node(|node| {
         let excluded = [("traffic.sidecar.istio.io/excludeInterfaces", "net1")];
         let args = given_with(node, "defaults", &excluded, &[]);

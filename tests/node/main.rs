@@ -11,6 +11,7 @@ mod deleting;
 mod hostile;
 mod opting;
 mod proxies;
+mod rebooting;
 mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
@@ -67,7 +68,7 @@ const fn with_daemon(name: &'static str, run: fn(&Stack)) -> Scenario {
     }
 }
 
-const SCENARIOS: [&[Scenario]; 7] = [
+const SCENARIOS: [&[Scenario]; 8] = [
     agent::SCENARIOS,
     opting::SCENARIOS,
     hostile::SCENARIOS,
@@ -75,6 +76,7 @@ const SCENARIOS: [&[Scenario]; 7] = [
     refusals::SCENARIOS,
     waiting::SCENARIOS,
     deleting::SCENARIOS,
+    rebooting::SCENARIOS,
 ];
 /// So many scenarios that do not disturb each other run at once.
 const AT_ONCE: usize = 4;

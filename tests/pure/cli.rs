@@ -251,3 +251,28 @@ fn explain_warns_of_a_live_pod_for_which_the_plugin_is_not_called() {
     assert!(explain("") && explain("macvlan"));
     assert!(!explain("default/istio-cni") && !explain("macvlan, somewhere/else"));
 }
+
+/// `--help` of every command.
+pub(crate) fn help() -> String {
+    help_of(&[])
+}
+
+/// `--help` of a command and of those below it.
+fn help_of(command: &[&str]) -> String {
+    let (code, out, _) = mesh_optin(&[command, &["--help"]].concat());
+    assert_eq!(code, 0, "{command:?}");
+    let mut all = format!("== mesh-optin {}\n{out}\n", command.join(" "));
+    let below = out.split_once("Commands:\n").unwrap_or_default().1;
+    let rows = below.lines().take_while(|line| !line.is_empty());
+    for name in rows.filter_map(|line| line.split_whitespace().next()) {
+        if name != "help" {
+            all += &help_of(&[command, &[name]].concat());
+        }
+    }
+    all
+}
+
+#[test]
+fn help_says_what_each_command_and_flag_does() {
+    insta::assert_snapshot!("help", help());
+}

@@ -124,3 +124,26 @@ fn no_library_is_there_twice_without_a_reason() {
         "libraries in two versions, and those that are known to be"
     );
 }
+
+/// What the node's program is built from, with the features that are on, without versions.
+#[test]
+fn the_nodes_program_has_these_libraries_and_no_others() {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--edges", "normal", "--prefix", "none"])
+        .args(["--target", "x86_64-unknown-linux-gnu"])
+        .args(["--format", "{p}|{f}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    let tree = String::from_utf8(output.stdout).unwrap();
+    let library = |line: &str| {
+        let (package, features) = line.trim_end_matches(" (*)").split_once('|').unwrap();
+        let name = package.split(' ').next().unwrap();
+        format!("{name} {features}").trim_end().to_owned()
+    };
+    let libraries: BTreeSet<_> = tree.lines().map(library).collect();
+    let libraries: Vec<_> = libraries.into_iter().collect();
+    insta::assert_snapshot!("node_program", libraries.join("\n"));
+}

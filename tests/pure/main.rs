@@ -7,17 +7,21 @@
     reason = "a test fails by panicking; commands are run as processes"
 )]
 
+mod admission;
 mod cli;
 mod compat;
 #[cfg(feature = "schema")]
 mod crd;
 mod decisions;
 mod dependencies;
+mod documentation;
 mod imports;
 mod in_the_field;
 mod kept;
 mod lowered;
+mod reason_compared;
 mod reasons;
+mod release;
 #[path = "../support/pure.rs"]
 mod support;
 mod texts;
@@ -28,5 +32,5 @@ mod worked_examples;
 #[cfg(not(feature = "schema"))]
 #[test]
 fn the_tests_of_the_crd_ran() {
-    panic!("run it as tests/run fast does, with --features schema");
+    panic!("run it as tests/run fast does, with --features controller");
 }

@@ -8,7 +8,7 @@ use mesh_optin::{
         Backend, DriftPolicy, EnrolmentMode, InterceptionMode, Interfaces, IpFamilies, Key,
         MissingSidecar, Placement, Source, UnenrolledSidecar,
     },
-    node::{DefaultProfile, SourceKind},
+    node::{DefaultProfile, LogLevel, SourceKind},
     plan::Form,
     reason::Reason,
 };
@@ -45,15 +45,19 @@ fn words_are_read_as_they_are_written() {
     round_trip(&EnrolmentMode::ALL, "Istio Maistra Either Selector");
     round_trip(&UnenrolledSidecar::ALL, "Refuse Redirect");
     round_trip(&MissingSidecar::ALL, "Refuse Warn");
-    round_trip(&Placement::ALL, "PerNamespace Shared None");
+    round_trip(&Placement::ALL, "Shared PerNamespace None");
     round_trip(&DriftPolicy::ALL, "Report Repair");
     round_trip(&Interfaces::ALL, "All Primary");
     round_trip(&IpFamilies::ALL, "Proxy All");
     round_trip(&Backend::ALL, "Auto Nftables Iptables");
     round_trip(&InterceptionMode::ALL, "REDIRECT TPROXY");
-    round_trip(&Source::ALL, "pod namespace NAD profile built in");
+    round_trip(
+        &Source::ALL,
+        "pod namespace RuntimeClass NAD profile built in",
+    );
     round_trip(&SourceKind::ALL, "agent api manifests");
-    round_trip(&DefaultProfile::ALL, "BuiltIn Required");
+    round_trip(&DefaultProfile::ALL, "Auto BuiltIn Required");
+    round_trip(&LogLevel::ALL, "error warn info debug");
     round_trip(&Form::ALL, "nftables iptables-legacy iptables-nft iptables");
     round_trip(&Command::ALL, "ADD DEL CHECK STATUS GC VERSION");
     round_trip(&Version::ALL, "0.1.0 0.2.0 0.3.0 0.3.1 0.4.0 1.0.0 1.1.0");

@@ -1,7 +1,7 @@
 //! The node agent on a node of the lab, in the network of a control plane.
 
 use std::{
-    process::Stdio,
+    process::{Command, Stdio},
     sync::mpsc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -32,7 +32,7 @@ fn listen_port(node: &str) -> String {
 pub struct Agent<'a> {
     cluster: &'a Cluster,
     pub pid: Pid,
-    listen_port: String,
+    pub listen_port: String,
     held: Option<JoinHandle<String>>,
 }
 
@@ -56,8 +56,39 @@ impl<'a> Agent<'a> {
         port: &str,
         args: &[&str],
     ) -> Self {
+        Self::start_by(node, cluster, name, port, args, |command| command)
+    }
+
+    /// One that may not change network namespaces.
+    #[allow(clippy::disallowed_methods, reason = "an agent is a process")]
+    pub fn start_without_net_admin(
+        node: &Node,
+        cluster: &'a Cluster,
+        name: &str,
+        args: &[&str],
+    ) -> Self {
+        let port = SERVER.rsplit(':').next().unwrap();
+        Self::start_by(node, cluster, name, port, args, |command| {
+            let mut without = Command::new("/usr/bin/setpriv");
+            without
+                .args(["--bounding-set", "-net_admin"])
+                .arg(command.get_program())
+                .args(command.get_args())
+                .env_clear();
+            without
+        })
+    }
+
+    fn start_by(
+        node: &Node,
+        cluster: &'a Cluster,
+        name: &str,
+        port: &str,
+        args: &[&str],
+        by: impl FnOnce(Command) -> Command,
+    ) -> Self {
         for (file, text) in [
-            ("token", cluster.token("mesh-optin", "agent")),
+            ("token", cluster.token_of_agent(name)),
             ("ca.crt", cluster.file("ca.crt")),
         ] {
             node.write(&format!("account/{file}"), &text);
@@ -65,7 +96,11 @@ impl<'a> Agent<'a> {
         for directory in ["opt/cni/bin", "etc/cni/multus/net.d"] {
             std::fs::create_dir_all(node.path(directory)).unwrap();
         }
-        let listen_port = listen_port(name);
+        let listen_port = args
+            .iter()
+            .skip_while(|arg| **arg != "--probe-port")
+            .nth(1)
+            .map_or_else(|| listen_port(name), |port| (*port).to_owned());
         let mut command = node.command(
             "/mesh-optin",
             &[
@@ -78,9 +113,13 @@ impl<'a> Agent<'a> {
                 port,
             ],
         );
+        command.args(["--account", "/account"]).args(args);
+        if !args.contains(&"--probe-port") {
+            command.args(["--probe-port", &listen_port]);
+        }
+        let mut command = by(command);
         command
-            .args(["--account", "/account", "--probe-port", &listen_port])
-            .args(args)
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
         let (send, receive) = mpsc::channel();

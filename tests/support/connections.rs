@@ -3,11 +3,11 @@
 use std::{
     io::{Read as _, Write as _},
     mem::MaybeUninit,
-    net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     os::fd::AsFd,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
         mpsc,
     },
     time::Duration,
@@ -155,6 +155,18 @@ fn act_as(owner: Owner) {
     setfsuid(Uid::from_raw(owner.uid));
 }
 
+/// A source for datagrams that no earlier probe had. For 30 s, conntrack translates a datagram like the last one with the same
+/// addresses and ports, whoever sent that.
+fn own_port(to: IpAddr) -> SocketAddr {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let port = 20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 40_000;
+    let unspecified: IpAddr = match to {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    (unspecified, port).into()
+}
+
 fn socket(domain: Domain, kind: Type) -> Socket {
     let socket = Socket::new(domain, kind.nonblocking().cloexec(), None).unwrap();
     if domain == Domain::IPV6 {
@@ -210,6 +222,8 @@ impl Probe {
                 socket.set_ip_transparent_v6(true)
             }?;
             socket.bind(&from.into())?;
+        } else if self.udp {
+            socket.bind(&own_port(self.to.ip()).into())?;
         }
         socket.connect_timeout(&self.to.into(), PATIENCE)?;
         let mut banner = [0; 32];

@@ -9,12 +9,14 @@
 pub mod agent;
 pub mod cluster;
 pub mod connections;
+pub mod controller;
 pub mod counted;
 pub mod data;
 pub mod lab;
 pub mod landings;
 pub mod memory;
 pub mod pods;
+pub mod proxy;
 pub mod stack;
 pub mod stack_pod;
 pub mod traced;

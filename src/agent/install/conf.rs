@@ -1,73 +1,101 @@
-//! CNI configurations for attachments without a spec, which Multus looks up by name in a directory.
+//! Writes CNI configurations for attachments without a spec, which Multus looks up by name in a directory.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
-use serde_json::json;
+use nix::unistd::geteuid;
 
 use crate::{
-    node::state,
+    multus::net_d::{Conf, path, text, type_found},
+    node::{paths, state},
     reason::{Explanation, Reason, quote},
 };
 
-/// After so many times that somebody else put something else there, it is left to them.
+/// How many foreign overwrites within [`TRUCE`] are reverted, before the file is left alone.
 const FIGHTS: usize = 2;
-/// For so long.
+/// The time within which overwrites are counted.
 const TRUCE: Duration = Duration::from_secs(3600);
 
 /// What was done about each configuration.
-#[derive(Default)]
 pub(super) struct Confs {
+    /// Where those of other plugins are kept.
+    replaced: PathBuf,
     /// Those that we wrote or found right, and when somebody else has changed them since.
     ours: HashMap<PathBuf, Vec<Instant>>,
 }
 
-/// The file of an attachment's configuration.
-pub(super) fn path(directory: &Path, name: &str) -> PathBuf {
-    directory.join(format!("{name}.conf"))
+/// What is in a configuration's place.
+#[derive(Debug, PartialEq, Eq)]
+enum There {
+    Nothing,
+    /// Ours, as it should be.
+    Ours,
+    /// One that names our program, but is not as it should be.
+    OursOtherwise,
+    /// Another plugin's, or what cannot be read.
+    Foreign,
 }
 
-/// What it holds.
-pub(super) fn text(name: &str) -> String {
-    format!(
-        "{}\n",
-        json!({"cniVersion": "1.1.0", "name": name, "type": "mesh-optin"})
-    )
+impl There {
+    fn at(path: &Path, text: &str) -> Self {
+        let Ok(metadata) = std::fs::symlink_metadata(path) else {
+            return Self::Nothing;
+        };
+        let is_private = metadata.is_file()
+            && metadata.mode() & 0o777 == 0o600
+            && metadata.uid() == geteuid().as_raw();
+        let there = std::fs::read_to_string(path).unwrap_or_default();
+        let kind = serde_json::from_str::<Conf>(&there).map(|conf| conf.kind);
+        match kind.as_deref() {
+            Ok("mesh-optin") if there == text && is_private => Self::Ours,
+            Ok("mesh-optin") => Self::OursOtherwise,
+            Ok(_) | Err(_) => Self::Foreign,
+        }
+    }
+}
+
+impl Default for Confs {
+    fn default() -> Self {
+        Self {
+            replaced: paths::REPLACED.into(),
+            ours: HashMap::new(),
+        }
+    }
 }
 
 impl Confs {
-    /// Makes sure that Multus finds ours by this name. Whether anything was written; why Multus does not find it.
-    pub(super) fn ensure(&mut self, directory: &Path, name: &str) -> Result<bool, Explanation> {
+    /// Makes sure that Multus finds ours by this name. Whether anything was written; why Multus does not find it. What is missing is always
+    /// put there. What is another plugin's is replaced only where that is asked for, and kept.
+    pub(super) fn ensure(
+        &mut self,
+        directory: &Path,
+        name: &str,
+        takes_over: bool,
+    ) -> Result<bool, Explanation> {
         let (path, text) = (path(directory, name), text(name));
-        let is_there = std::fs::read_to_string(&path).is_ok_and(|there| there == text);
-        if !is_there {
-            if let Some(reverts) = self.ours.get_mut(&path) {
-                reverts.retain(|at| at.elapsed() < TRUCE);
-                if reverts.len() >= FIGHTS {
-                    let cause = format!(
-                        "somebody else has changed {} again and again: it is left as it is",
-                        path.display()
-                    );
-                    return Err(Reason::NodeConfigInvalid
-                        .because(cause)
-                        .remedy("remove the other installer, such as Istio's CNI DaemonSet"));
-                }
-            }
+        let there = There::at(&path, &text);
+        if there == There::Foreign {
+            self.may_replace(&path, name, takes_over)?;
+            self.keep(&path, name)?;
+        }
+        if there != There::Ours {
             std::fs::create_dir_all(directory).map_err(|e| state::unusable(directory, &e))?;
             state::replace(&path, text.as_bytes(), 0o600)?;
         }
         let reverts = self.ours.entry(path.clone());
         match reverts {
-            Entry::Occupied(mut reverts) if !is_there => reverts.get_mut().push(Instant::now()),
+            Entry::Occupied(mut reverts) if there == There::Foreign => {
+                reverts.get_mut().push(Instant::now());
+            }
             Entry::Occupied(_) => {}
             Entry::Vacant(none) => drop(none.insert(Vec::new())),
         }
-        match found(directory, name)? {
-            Some(kind) if kind == "mesh-optin" => Ok(!is_there),
+        match type_found(directory, name)? {
+            Some(kind) if kind == "mesh-optin" => Ok(there != There::Ours),
             other => {
                 let cause = match other {
                     Some(kind) => {
@@ -85,88 +113,67 @@ impl Confs {
             }
         }
     }
-}
 
-/// Removes one that is ours.
-pub(super) fn remove(path: &Path) {
-    let is_ours = path.file_stem().and_then(|s| s.to_str()).map(text);
-    if is_ours.is_some_and(|ours| std::fs::read_to_string(path).is_ok_and(|there| there == ours)) {
-        std::fs::remove_file(path).ok();
+    /// Whether another plugin's configuration may be replaced.
+    fn may_replace(
+        &mut self,
+        path: &Path,
+        name: &str,
+        takes_over: bool,
+    ) -> Result<(), Explanation> {
+        if !takes_over {
+            let cause = format!(
+                "{} is another plugin's: it is left as it is",
+                path.display()
+            );
+            return Err(Reason::NodeConfigInvalid.because(cause).remedy(format!(
+                "remove it, or start the agent with --take-over={name}"
+            )));
+        }
+        let Some(reverts) = self.ours.get_mut(path) else {
+            return Ok(());
+        };
+        reverts.retain(|at| at.elapsed() < TRUCE);
+        if reverts.len() < FIGHTS {
+            return Ok(());
+        }
+        let cause = format!(
+            "another installer has replaced {} again and again: it is left as it is",
+            path.display()
+        );
+        Err(Reason::NodeConfigInvalid
+            .because(cause)
+            .remedy("remove the other installer, such as Istio's CNI DaemonSet"))
     }
-}
 
-/// The type of the plugin that Multus takes for a name: of the first file, in order, that has it. One that it cannot read in front of that
-/// one ends the search.
-pub(super) fn found(directory: &Path, name: &str) -> Result<Option<String>, Explanation> {
-    let entries = std::fs::read_dir(directory).map_err(|e| state::unusable(directory, &e))?;
-    let mut files: Vec<_> = entries
-        .filter_map(|e| Some(e.ok()?.path()))
-        .filter(|p| !p.is_dir())
-        .collect();
-    files.retain(|f| {
-        f.extension()
-            .and_then(|e| e.to_str())
-            .is_some_and(|e| ["conf", "json", "conflist"].contains(&e))
-    });
-    files.sort();
-    for file in files {
-        let read = std::fs::read(&file)
-            .map_err(|e| e.to_string())
-            .and_then(|bytes| {
-                let conf: Conf = serde_json::from_slice(&bytes).map_err(|e| e.to_string())?;
-                conf.kind(file.extension().is_some_and(|e| e == "conflist"))
-            });
-        match read {
-            Ok((of, kind)) if of == name => return Ok(Some(kind)),
-            Ok(_other) => {}
-            Err(why) => {
-                let cause = format!(
-                    "{} keeps Multus from finding {name:?}: {why}",
-                    file.display()
-                );
-                return Err(Reason::NodeConfigInvalid
-                    .because(cause)
-                    .remedy("correct or remove that file"));
+    /// Where another plugin's configuration is kept.
+    fn kept(&self, name: &str) -> PathBuf {
+        path(&self.replaced, name)
+    }
+
+    /// Keeps what is there.
+    fn keep(&self, path: &Path, name: &str) -> Result<(), Explanation> {
+        let theirs = std::fs::read(path).map_err(|e| state::unusable(path, &e))?;
+        state::private(&self.replaced)?;
+        state::replace(&self.kept(name), &theirs, 0o600)
+    }
+
+    /// Removes one that is ours, and puts back what it took the place of.
+    pub(super) fn remove(&mut self, path: &Path) -> Result<(), Explanation> {
+        let Some(name) = path.file_stem().and_then(|s| s.to_str()) else {
+            return Ok(());
+        };
+        let (kept, there) = (self.kept(name), There::at(path, &text(name)));
+        if there != There::Foreign {
+            match std::fs::read(&kept) {
+                Ok(theirs) => state::replace(path, &theirs, 0o600)?,
+                Err(_) => drop(std::fs::remove_file(path)),
             }
         }
-    }
-    Ok(None)
-}
-
-/// What libcni needs to read of a file.
-#[derive(Deserialize)]
-struct Conf {
-    #[serde(default)]
-    name: String,
-    #[serde(default, rename = "type")]
-    kind: String,
-    #[serde(default)]
-    plugins: Vec<Plugin>,
-}
-
-#[derive(Deserialize)]
-struct Plugin {
-    #[serde(default, rename = "type")]
-    kind: String,
-}
-
-impl Conf {
-    /// Its name, and the type that it names.
-    fn kind(self, is_list: bool) -> Result<(String, String), String> {
-        let kind = if is_list {
-            self.plugins
-                .into_iter()
-                .next()
-                .map(|p| p.kind)
-                .unwrap_or_default()
-        } else {
-            self.kind
-        };
-        match (is_list, self.name.is_empty(), kind.is_empty()) {
-            (true, true, _) => Err("it has no name".into()),
-            (_, _, true) => Err("it has no type".into()),
-            _ => Ok((self.name, kind)),
-        }
+        std::fs::remove_file(kept).ok();
+        std::fs::remove_dir(&self.replaced).ok(); // the last one
+        self.ours.remove(path);
+        Ok(())
     }
 }
 
@@ -174,23 +181,33 @@ impl Conf {
 mod tests {
     use super::*;
 
+    fn confs(beside: &Path) -> Confs {
+        Confs {
+            replaced: beside.join("replaced"),
+            ours: HashMap::new(),
+        }
+    }
+
     #[test]
     fn what_multus_would_take_is_what_counts() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        let mut confs = Confs::default();
-        assert!(confs.ensure(dir.path(), "istio-cni").unwrap(), "written");
+        let mut confs = confs(dir.path());
         assert!(
-            !confs.ensure(dir.path(), "istio-cni").unwrap(),
+            confs.ensure(dir.path(), "istio-cni", false).unwrap(),
+            "written"
+        );
+        assert!(
+            !confs.ensure(dir.path(), "istio-cni", false).unwrap(),
             "it is there"
         );
         write("z-broken.conf", "{");
         assert!(
-            confs.ensure(dir.path(), "istio-cni").is_ok(),
+            confs.ensure(dir.path(), "istio-cni", false).is_ok(),
             "what comes later is never read"
         );
         write("a-broken.conf", r#"{"name":"a"}"#);
-        let error = confs.ensure(dir.path(), "istio-cni").unwrap_err();
+        let error = confs.ensure(dir.path(), "istio-cni", false).unwrap_err();
         assert!(
             error.cause.contains("a-broken.conf") && error.cause.contains("no type"),
             "{error}"
@@ -202,7 +219,7 @@ mod tests {
         );
         assert!(
             confs
-                .ensure(dir.path(), "istio-cni")
+                .ensure(dir.path(), "istio-cni", false)
                 .unwrap_err()
                 .cause
                 .contains(r#"type "other""#)
@@ -210,25 +227,65 @@ mod tests {
     }
 
     #[test]
+    fn another_plugin_s_is_left_unless_we_are_to_take_over_and_then_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut confs, place) = (confs(dir.path()), path(dir.path(), "istio-cni"));
+        let theirs = r#"{"name":"istio-cni","type":"istio-cni"}"#;
+        let there = || std::fs::read_to_string(&place).unwrap();
+        std::fs::write(&place, theirs).unwrap();
+        let error = confs.ensure(dir.path(), "istio-cni", false).unwrap_err();
+        assert!(
+            error.to_string().ends_with("--take-over=istio-cni") && there() == theirs,
+            "{error}"
+        );
+        assert!(confs.ensure(dir.path(), "istio-cni", true).unwrap());
+        assert_eq!(there(), text("istio-cni"));
+        confs.remove(&place).unwrap();
+        assert_eq!(there(), theirs, "as it was");
+        confs.remove(&place).unwrap();
+        assert_eq!(there(), theirs, "it is not ours");
+        // also where somebody has removed ours
+        assert!(confs.ensure(dir.path(), "istio-cni", true).unwrap());
+        std::fs::remove_file(&place).unwrap();
+        confs.remove(&place).unwrap();
+        assert_eq!(there(), theirs);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_is_missing_or_has_another_mode_is_put_right_each_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut confs, place) = (confs(dir.path()), path(dir.path(), "istio-cni"));
+        confs.ensure(dir.path(), "istio-cni", false).unwrap();
+        for _ in 0..5 {
+            std::fs::remove_file(&place).unwrap();
+            assert!(confs.ensure(dir.path(), "istio-cni", false).unwrap());
+        }
+        let mode = || std::fs::metadata(&place).unwrap().mode() & 0o777;
+        let anybody_s = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&place, anybody_s).unwrap();
+        assert!(confs.ensure(dir.path(), "istio-cni", false).unwrap());
+        assert_eq!(mode(), 0o600);
+    }
+
+    #[test]
     fn somebody_who_changes_it_twice_is_told_of_and_not_fought() {
         let dir = tempfile::tempdir().unwrap();
         let (mut confs, theirs) = (
-            Confs::default(),
+            confs(dir.path()),
             r#"{"name":"istio-cni","type":"istio-cni"}"#,
         );
         let revert = || std::fs::write(path(dir.path(), "istio-cni"), theirs).unwrap();
+        let mut ensure = || confs.ensure(dir.path(), "istio-cni", true);
         revert();
-        assert!(
-            confs.ensure(dir.path(), "istio-cni").unwrap(),
-            "what was there before us is replaced"
-        );
+        assert!(ensure().unwrap(), "what was there before us is replaced");
         for _ in 0..2 {
             revert();
-            assert!(confs.ensure(dir.path(), "istio-cni").unwrap());
+            assert!(ensure().unwrap());
         }
         revert();
         for _ in 0..3 {
-            let error = confs.ensure(dir.path(), "istio-cni").unwrap_err();
+            let error = ensure().unwrap_err();
             assert!(error.cause.contains("again and again"), "{error}");
             assert_eq!(
                 std::fs::read_to_string(path(dir.path(), "istio-cni")).unwrap(),
@@ -236,32 +293,26 @@ mod tests {
             );
         }
         std::fs::write(path(dir.path(), "istio-cni"), text("istio-cni")).unwrap();
-        assert!(
-            !confs.ensure(dir.path(), "istio-cni").unwrap(),
-            "they gave in"
-        );
+        assert!(ensure().is_ok(), "they gave in");
         revert();
-        assert!(
-            confs.ensure(dir.path(), "istio-cni").is_err(),
-            "for a moment only"
-        );
+        assert!(ensure().is_err(), "for a moment only");
     }
 
     #[test]
     fn a_write_that_fails_is_nobody_else_s_change() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut confs, place) = (Confs::default(), dir.path().join("net.d"));
+        let (mut confs, place) = (confs(dir.path()), dir.path().join("net.d"));
         std::fs::write(&place, "no directory").unwrap();
         for _ in 0..5 {
             assert!(
                 confs
-                    .ensure(&place, "istio-cni")
+                    .ensure(&place, "istio-cni", false)
                     .unwrap_err()
                     .cause
                     .contains("net.d")
             );
         }
         std::fs::remove_file(&place).unwrap();
-        assert!(confs.ensure(&place, "istio-cni").unwrap());
+        assert!(confs.ensure(&place, "istio-cni", false).unwrap());
     }
 }

@@ -1,33 +1,30 @@
-//! What the agent puts onto the node, once and again: the program, configurations, a credential. Each by rename; what is running or read
-//! is never cut off.
+//! Installs the program, its configurations and a credential on the node, and keeps them as they should be. Every file is replaced by
+//! rename, so nothing that is running or being read is cut off.
 
-mod cached;
 mod conf;
+mod directories;
 mod pass;
 mod program;
+mod removed;
 mod token;
 mod uninstall;
 
-pub(super) use self::uninstall::uninstall;
+pub(super) use self::{directories::verify, removed::removed, uninstall::uninstall};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
-    time::Duration,
 };
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use self::pass::Pass;
 use self::{conf::Confs, program::Program};
-use super::{args::Install, cluster::Cluster, metrics::Metrics, profiles::Profiles};
+use super::{args::Install, metrics::Metrics, profiles::Profiles};
 use crate::{
     node::{Installed, paths, state},
     reason::{Explanation, Reason},
 };
-
-/// Version of this program.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Puts files onto the node and keeps them right.
 pub(super) struct Installer {
@@ -69,6 +66,9 @@ impl Installer {
             .all(&mut known, profiles),
             Err(error) => vec![error],
         };
+        if let Ok(Some(installed)) = Installed::load() {
+            metrics.installed_version(&installed.version);
+        }
         let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
         if told != known.wrong {
             wrong
@@ -77,54 +77,6 @@ impl Installer {
             known.wrong = told;
         }
         Some(wrong)
-    }
-
-    /// Keeps the host's credential, where one is asked for, for ever. It is for when we are away: what is wrong with it is told, and keeps
-    /// nothing else.
-    pub(super) async fn keep_token(&self, cluster: &Cluster, node: &str, metrics: &Metrics) {
-        /// Before a renewal that failed is tried again.
-        const PAUSE: Duration = Duration::from_secs(60);
-        let Some(account) = &self.args.host_account else {
-            return std::future::pending().await;
-        };
-        // the first one anew: the account or the Node may be another since
-        let (mut is_first, mut told) = (true, String::new());
-        loop {
-            let kept = token::kept(cluster).filter(|kept| !is_first && !kept.renew_in.is_zero());
-            let mut pause = self.args.install_period;
-            let kept = match kept {
-                Some(kept) => Ok((kept, false)),
-                None => token::renew(cluster, node, account)
-                    .await
-                    .map(|kept| (kept, true)),
-            };
-            match kept {
-                Ok((kept, is_new)) => {
-                    (is_first, told) = (false, String::new());
-                    metrics.host_token_left(kept.left.as_secs() as i64);
-                    if is_new {
-                        metrics.installed("token", true);
-                        info!(
-                            seconds = kept.left.as_secs(),
-                            "the host's token was renewed"
-                        );
-                    }
-                }
-                Err(error) => {
-                    pause = PAUSE;
-                    metrics.installed("token", false);
-                    let text = error.to_string();
-                    if text != told {
-                        warn!(
-                            reason = error.reason.as_str(),
-                            "the host's credential: {error}"
-                        );
-                        told = text;
-                    }
-                }
-            }
-            tokio::time::sleep(pause).await;
-        }
     }
 }
 

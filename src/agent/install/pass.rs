@@ -1,17 +1,17 @@
-//! One pass over what an agent installs on its node.
+//! One pass over everything that the agent installs on its node.
 
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::Once,
 };
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-use super::super::{args::Install, metrics::Metrics, profiles::Profiles};
-use super::{Known, VERSION, cached, conf, program, remove_programs, write};
+use super::super::{VERSION, args::Install, metrics::Metrics, profiles::Profiles};
+use super::{Known, program, remove_programs, write};
 use crate::{
-    node::{Installed, paths},
+    multus::{Multus, cache, net_d},
+    node::{Installed, NodeSettings, paths, state},
     reason::{Explanation, Reason},
 };
 
@@ -32,19 +32,15 @@ impl Pass<'_> {
 
     fn try_all(&mut self, known: &mut Known, profiles: &Profiles) -> Result<(), Explanation> {
         let before = Installed::load().unwrap_or_default().unwrap_or_default();
-        if is_newer(&before.version, VERSION) {
-            static TOLD: Once = Once::new();
-            TOLD.call_once(|| {
-                let back = paths::INSTALLED;
-                warn!(
-                    "version {} is installed, which is newer than {VERSION}: it stays; remove {back} to go back on purpose",
-                    before.version
-                );
-            });
-            self.look_at_newer(&before);
-            return Ok(());
+        if before.version != VERSION && !before.version.is_empty() {
+            info!(
+                "version {} was installed: now it is {VERSION}",
+                before.version
+            );
         }
-        let bin = &self.args.cni_bin_dir;
+        let args = self.args;
+        let bin = &args.cni_bin_dir;
+        let conf_path = |name: &String| net_d::path(&args.multus_conf_dir, name);
         let main = bin.join(program::NAME);
         // while the profiles are not known, nothing is known of the configurations that are no longer needed
         let of_profiles = profiles.attachment_names();
@@ -54,28 +50,29 @@ impl Pass<'_> {
             .into_iter()
             .chain(self.args.attachments.iter().cloned())
             .collect();
-        let (types, unread) = cached::types(&self.args.multus_cache_dir);
-        let old: BTreeSet<PathBuf> = cached::old_names(&types)
+        let (types, unread) = cache::types(
+            &self.args.multus_cache_dir,
+            Multus::find(self.args.runtime_conf_dir.as_deref()).as_ref(),
+        );
+        let old: BTreeSet<PathBuf> = cache::old_names(&types)
             .map(|name| bin.join(name))
             .collect();
         let digest = known.program.digest()?;
         let mut installed = before.clone();
         (installed.version, installed.cache, installed.uninstalled) =
             (VERSION.into(), self.args.multus_cache_dir.clone(), false);
-        installed.confs.extend(
-            names
-                .iter()
-                .map(|name| conf::path(&self.args.multus_conf_dir, name)),
-        );
+        installed.confs.extend(names.iter().map(conf_path));
         installed.programs.extend(
             std::iter::once(&main)
                 .chain(&old)
                 .map(|path| (path.clone(), digest.clone())),
         );
+        self.settings()?;
         // on record before it is there: what was put anywhere can be removed
         write(&installed, &before)?;
         let recorded = installed.clone();
 
+        program::sweep(bin);
         let put = known.program.ensure(&main);
         self.told("program", &main, put);
         for name in &old {
@@ -95,19 +92,18 @@ impl Pass<'_> {
             }
         }
         for name in &names {
-            let put = known.confs.ensure(&self.args.multus_conf_dir, name);
-            self.told("conf", &conf::path(&self.args.multus_conf_dir, name), put);
+            let takes_over = self.args.take_over.contains(name);
+            let put = known
+                .confs
+                .ensure(&self.args.multus_conf_dir, name, takes_over);
+            self.told("conf", &conf_path(name), put);
         }
         if are_all_known {
-            let is_needed = |path: &PathBuf| {
-                names
-                    .iter()
-                    .any(|name| conf::path(&self.args.multus_conf_dir, name) == *path)
-            };
             installed.confs.retain(|path| {
-                let stays = is_needed(path);
-                if !stays {
-                    conf::remove(path);
+                let stays = names.iter().any(|name| conf_path(name) == *path);
+                if !stays && let Err(error) = known.confs.remove(path) {
+                    self.wrong.push(error);
+                    return true;
                 }
                 stays
             });
@@ -115,23 +111,22 @@ impl Pass<'_> {
         write(&installed, &recorded)
     }
 
-    /// What a newer version has put there is its own; that it is there is everybody's concern.
-    fn look_at_newer(&mut self, installed: &Installed) {
-        let missing = installed
-            .programs
-            .keys()
-            .chain(&installed.confs)
-            .find(|path| !path.exists());
-        let wrong = match missing {
-            _ if installed.uninstalled => Some(Reason::Uninstalled.into()),
-            Some(path) => Some(Reason::NodeConfigInvalid.because(format!(
-                "{} is gone, and version {}, which put it there, does not run",
-                path.display(),
-                installed.version
-            ))),
-            None => None,
-        };
-        self.wrong.extend(wrong);
+    /// The settings of the node that the agent was started with; none is no file.
+    fn settings(&self) -> Result<(), Explanation> {
+        let (path, settings) = (Path::new(paths::SETTINGS), self.args.settings.of_node()?);
+        if settings == NodeSettings::default() {
+            std::fs::remove_file(path).ok();
+            return Ok(());
+        }
+        let internal = |e: serde_json::Error| Reason::Internal.because(e.to_string());
+        let mut text = serde_json::to_vec(&settings).map_err(internal)?;
+        text.push(b'\n');
+        if std::fs::read(path).is_ok_and(|there| there == text) {
+            return Ok(());
+        }
+        state::private(Path::new(paths::LIB))?;
+        info!(path = paths::SETTINGS, "installed");
+        state::replace(path, &text, 0o644)
     }
 
     fn told(&mut self, what: &'static str, path: &Path, result: Result<bool, Explanation>) {
@@ -146,34 +141,5 @@ impl Pass<'_> {
                 self.wrong.push(error);
             }
         }
-    }
-}
-
-/// By their numbers; what is no version is older than any.
-fn is_newer(version: &str, than: &str) -> bool {
-    let numbers = |version: &str| -> Option<Vec<u64>> {
-        version
-            .split(['-', '+'])
-            .next()?
-            .split('.')
-            .map(|n| n.parse().ok())
-            .collect()
-    };
-    numbers(version) > numbers(than)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_compare_by_their_numbers() {
-        assert!(is_newer("0.10.0", "0.9.9") && is_newer("1.0.0", "0.9.9"));
-        assert!(
-            !is_newer("0.9.9", "0.9.9")
-                && !is_newer("", "0.1.0")
-                && !is_newer("x", "0.1.0")
-                && !is_newer("0.1.0-rc.1", "0.1.0")
-        );
     }
 }

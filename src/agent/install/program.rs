@@ -1,4 +1,4 @@
-//! The program in the CNI directory, under its own name and under those that Multus's cache still names.
+//! Installs the program in the CNI directory, under its own name and under other plugins' names that Multus's cache still mentions.
 
 use std::{
     fs::File,
@@ -108,6 +108,23 @@ fn digest(path: &Path) -> io::Result<String> {
     }
 }
 
+/// Removes what an installer that was killed left beside the programs. Nobody else installs meanwhile: the caller has the lock.
+pub(super) fn sweep(directory: &Path) {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if !name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()) {
+            continue;
+        }
+        let path = entry.path();
+        if path.is_dir() {
+            std::fs::remove_dir_all(path).ok();
+        } else {
+            std::fs::remove_file(path).ok();
+        }
+    }
+}
+
 fn put(path: &Path) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("/"));
     let mode = std::fs::Permissions::from_mode(0o755);
@@ -154,6 +171,10 @@ mod tests {
             .and_then(|mut f| io::Write::write_all(&mut f, b"x"))
             .unwrap();
         assert!(program.ensure(&path).unwrap(), "somebody changed it");
+        // what was killed while it installed
+        std::fs::write(dir.path().join(".mesh-optin.abc"), "half").unwrap();
+        std::fs::create_dir(dir.path().join(".mesh-optin.def")).unwrap();
+        sweep(dir.path());
         assert_eq!(
             std::fs::read_dir(dir.path()).unwrap().count(),
             1,

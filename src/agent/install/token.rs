@@ -1,33 +1,112 @@
-//! The host's credential for the API server, for when the agent is away: a token bound to this Node, not to the agent's pod.
+//! Keeps the host's credential for the API server, used while the agent is away. Its token is bound to this Node, not to the agent's
+//! pod.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde::Deserialize;
 use serde_json::json;
+use tracing::{info, warn};
 
 use crate::{
-    agent::cluster::Cluster,
+    agent::{Agent, cluster::Cluster, conditions::Finding},
+    cluster::{Credential, Failure},
     mesh::Metadata,
     node::{paths, state},
     reason::{Explanation, Reason},
-    source::api::{Credential, Failure},
 };
 
 /// How long a token should live, in seconds; an API server may give less.
 const LIFE: i64 = 24 * 3600;
+/// Before a renewal that failed is tried again.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Between two renewals: a clock that is wrong makes each token look old.
+const AT_LEAST: Duration = Duration::from_secs(300);
 
 /// The host's credential as it is now.
-pub(super) struct Kept {
-    /// How long the token is still valid.
-    pub(super) left: Duration,
+struct Kept {
+    /// When the token expires, in seconds since 1970.
+    expiry: i64,
+    /// How long it is still valid.
+    left: Duration,
     /// How long it may stay.
-    pub(super) renew_in: Duration,
+    renew_in: Duration,
+}
+
+impl Agent {
+    /// Keeps the host's credential valid, where one is asked for, until it is cancelled. It is for when we are away: what is wrong with it is a condition, and
+    /// keeps nothing else.
+    pub(in crate::agent) async fn keep_token(&self) {
+        let Some(account) = &self.installer.args().host_account else {
+            self.findings().host_credential = Finding::NotRequested;
+            tokio::task::spawn_blocking(remove_ours).await.ok();
+            return std::future::pending().await;
+        };
+        let (cluster, metrics) = (&*self.cluster, &*self.metrics);
+        // the first one anew: the account or the Node may be another since
+        let mut renewed = None::<(Instant, i64)>;
+        loop {
+            let there = tokio::task::spawn_blocking(credential).await;
+            let stays = |kept: &Kept| {
+                renewed.is_some_and(|(at, expiry)| {
+                    let is_fresh = expiry == kept.expiry && at.elapsed() < AT_LEAST;
+                    is_fresh || !kept.renew_in.is_zero()
+                })
+            };
+            let there = there.ok().flatten().and_then(|there| kept(there, cluster));
+            let (mut pause, renewal) = match there.filter(stays) {
+                Some(_) => (self.installer.args().install_period, None),
+                None => (PAUSE, Some(renew(cluster, &self.node, account).await)),
+            };
+            let finding = match renewal {
+                None => Finding::Right,
+                Some(Ok(kept)) => {
+                    pause = self.installer.args().install_period;
+                    renewed = Some((Instant::now(), kept.expiry));
+                    metrics.installed("token", true);
+                    let seconds = kept.left.as_secs();
+                    info!(seconds, "the host's token was renewed");
+                    Finding::Right
+                }
+                Some(Err(error)) => {
+                    metrics.installed("token", false);
+                    Finding::Wrong(error)
+                }
+            };
+            let before = std::mem::replace(&mut self.findings().host_credential, finding.clone());
+            if let Finding::Wrong(error) = &finding
+                && before != finding
+            {
+                let reason = error.reason.as_str();
+                warn!(reason, "the host's credential: {error}");
+            }
+            // of what is there, whatever came of the renewal
+            let expiry = tokio::task::spawn_blocking(|| credential()?.expiry()).await;
+            metrics.token_expires("host", expiry.ok().flatten());
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// Removes a credential that an agent put there which was asked for one: it would expire, and be used until then. An admin's own is not bound to a
+/// Node.
+fn remove_ours() {
+    if credential().is_some_and(|credential| credential.node().is_some()) {
+        info!("the host's credential is removed: none is asked for any more");
+        std::fs::remove_dir_all(paths::API).ok();
+    }
+}
+
+/// What is there.
+fn credential() -> Option<Credential> {
+    Credential::load(Path::new(paths::API)).ok().flatten()
 }
 
 /// What is there, if it is whole and of this cluster. It says nothing of whether the API server still takes it.
-pub(super) fn kept(cluster: &Cluster) -> Option<Kept> {
+fn kept(credential: Credential, cluster: &Cluster) -> Option<Kept> {
     let directory = Path::new(paths::API);
-    let credential = Credential::load(directory).ok().flatten()?;
     let ca = cluster.account().file("ca.crt").ok()?;
     let is_same = |name: &str, text: &str| {
         std::fs::read_to_string(directory.join(name)).is_ok_and(|there| there == text)
@@ -47,6 +126,7 @@ fn kept_of(credential: &Credential) -> Option<Kept> {
         .map_or(LIFE, |issued| expiry - issued.as_second());
     let seconds = |s: i64| Duration::from_secs(s.try_into().unwrap_or(0));
     Some(Kept {
+        expiry,
         left: seconds(expiry - now),
         renew_in: seconds(expiry - life / 2 - now),
     })
@@ -57,11 +137,7 @@ fn server(cluster: &Cluster) -> String {
 }
 
 /// Asks for a token and puts it there, with whom to ask and whom to believe.
-pub(super) async fn renew(
-    cluster: &Cluster,
-    node: &str,
-    account: &str,
-) -> Result<Kept, Explanation> {
+async fn renew(cluster: &Cluster, node: &str, account: &str) -> Result<Kept, Explanation> {
     let (server, ca) = (server(cluster), cluster.account().file("ca.crt")?);
     let token = request(cluster, node, account).await?;
     let credential = Credential::of(cluster.server(), &ca, &token)?;

@@ -1,17 +1,42 @@
-//! Removes what an agent has put onto the node, in an order that strands no pod: first ADDs are refused, with a reason; the program goes
-//! last, when no sandbox names it any more, because Multus must find it for a DEL.
+//! Removes what the agent installed, in an order that strands no pod. First ADDs are refused, with a reason. The program goes last,
+//! when no sandbox names it any more, because Multus must find it for a DEL.
 
-use std::{io::ErrorKind, path::Path};
+use std::{io::ErrorKind, path::Path, time::Duration};
 
-use super::{cached, conf, lock, program, write};
+use tracing::warn;
+
+use super::{conf::Confs, lock, program, write};
 use crate::{
+    agent::args::Install,
+    multus::{Multus, cache},
     node::{Installed, attachments, paths},
     reason::{Explanation, Reason},
     source::connect,
 };
 
-/// All in one go; an error where something must stay for now.
-pub(in crate::agent) fn uninstall() -> Result<(), Explanation> {
+/// Before it is tried again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Removes all; where something must stay for now, an error, or it is tried again until it is done.
+pub(in crate::agent) fn uninstall(args: &Install, until_done: bool) -> Result<(), Explanation> {
+    let mut told = String::new();
+    loop {
+        match attempt(args) {
+            Err(error) if until_done => {
+                let text = error.to_string();
+                if text != told {
+                    warn!(reason = error.reason.as_str(), "{text}");
+                    told = text;
+                }
+                std::thread::sleep(AGAIN);
+            }
+            done => return done,
+        }
+    }
+}
+
+/// All in one go.
+fn attempt(args: &Install) -> Result<(), Explanation> {
     let running = |cause: &str| {
         Reason::NodeConfigInvalid
             .because(cause)
@@ -35,13 +60,16 @@ pub(in crate::agent) fn uninstall() -> Result<(), Explanation> {
     )?;
     remove_directory(Path::new(paths::API));
     remove_directory(Path::new(paths::PROFILES_SNAPSHOT));
-    if let Some(needed) = needed(&before) {
+    if let Some(needed) = needed(&before, args) {
         let cause = format!("{needed}: the program stays, answers DEL and refuses ADD");
         return Err(Reason::Uninstalled
             .because(cause)
             .remedy("delete the pods that name the attachment, then run this again"));
     }
-    before.confs.iter().for_each(|path| conf::remove(path));
+    let mut confs = Confs::default();
+    for path in &before.confs {
+        confs.remove(path)?;
+    }
     for (path, digest) in &before.programs {
         if path.file_name().is_some_and(|name| name == program::NAME)
             || program::is_recorded(path, Some(digest))
@@ -50,14 +78,16 @@ pub(in crate::agent) fn uninstall() -> Result<(), Explanation> {
         }
     }
     std::fs::remove_file(paths::INSTALLED).ok();
+    std::fs::remove_file(paths::SETTINGS).ok();
     remove_directory(Path::new(paths::RUN));
     std::fs::remove_dir(paths::LIB).ok(); // unless somebody else keeps something there
     Ok(())
 }
 
 /// Who still needs the program; what cannot be told may.
-fn needed(installed: &Installed) -> Option<String> {
-    let (types, unread) = cached::types(&installed.cache);
+fn needed(installed: &Installed, args: &Install) -> Option<String> {
+    let multus = Multus::find(args.runtime_conf_dir.as_deref());
+    let (types, unread) = cache::types(&installed.cache, multus.as_ref());
     if let Some(why) = unread {
         return Some(format!(
             "whether a sandbox of this node still names the program cannot be told (remove what no sandbox needs: {why})"

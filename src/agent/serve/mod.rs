@@ -1,8 +1,10 @@
-//! The socket that the plugin asks on. Each conversation is a task of its own with its own deadlines: a slow or dead peer holds up nobody.
+//! Serves the socket on which plugins ask. Each conversation is a task with its own deadlines, so a slow or dead peer delays nobody
+//! else.
 mod socket;
 
 use std::{io, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -14,20 +16,18 @@ use tracing::{debug, warn};
 
 use self::socket::Socket;
 use super::{
-    Agent,
-    events::About,
+    Agent, install,
     look_up::{From, LookUps},
+    outcomes,
+    ownership::{Before, Role, stand_by},
 };
 use crate::{
     deadline::Deadline,
-    node::paths,
+    node::{SourceKind, paths},
     reason::{Explanation, Reason},
-    source::{
-        connect,
-        wire::{
-            self, Answer, Ask, Governed, LONGEST_QUESTION, LookUp, Question, Reply, Report,
-            VERSION, WHOLE_PODS,
-        },
+    source::wire::{
+        self, Answer, Ask, Governed, LONGEST_QUESTION, LookUp, Outcome, Question, Reply, Report,
+        TELLS_ALL, VERSION, WHOLE_PODS,
     },
 };
 
@@ -43,24 +43,42 @@ const WHOLE_CALL: Duration = Duration::from_secs(75);
 /// How often we look whether our socket is still where plugins look for it.
 const LOOK: Duration = Duration::from_secs(2);
 
-/// Answers until the agent ends. Where the socket is taken away it is recreated, unless another agent answers in its place.
-pub(super) async fn serve(agent: Arc<Agent>) -> Result<(), Explanation> {
-    let (places, mut socket) = (Arc::new(Semaphore::new(MOST)), Socket::bind()?);
-    agent.hears(true);
+/// Takes the node, and answers while it is ours; again and again, until the agent ends.
+pub(super) async fn serve(agent: Arc<Agent>) {
+    let places = Arc::new(Semaphore::new(MOST));
+    let mut had_it = false;
+    loop {
+        if stand_by(&agent, had_it).await == Before::Another {
+            install(&agent).await; // the program first: it asks a newer agent in its version, too
+        }
+        match Socket::bind() {
+            Ok(socket) => {
+                had_it = true;
+                agent.ownership.set(Role::Owner);
+                answer(&agent, &socket, &places).await;
+                agent.ownership.set(Role::StandingBy);
+                warn!("another process has taken the socket: standing by");
+            }
+            Err(error) => {
+                agent.ownership.set(Role::Starting);
+                warn!(reason = error.reason.as_str(), "{error}");
+                tokio::time::sleep(LOOK).await;
+            }
+        }
+    }
+}
+
+/// Until the socket is no longer where plugins look for it.
+async fn answer(agent: &Arc<Agent>, socket: &Socket, places: &Arc<Semaphore>) {
     let mut look = tokio::time::interval(LOOK);
     loop {
         let accepted = tokio::select! {
             accepted = socket.listener.accept() => accepted,
             _ = look.tick() => {
-                let mut hears = socket.is_in_place();
-                if !hears && connect().is_err_and(|e| e.kind() != io::ErrorKind::WouldBlock) {
-                    match Socket::bind() {
-                        Ok(anew) => (socket, hears) = (anew, true),
-                        Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
-                    }
+                if socket.is_in_place() {
+                    continue;
                 }
-                agent.hears(hears);
-                continue;
+                return;
             }
         };
         let stream = match accepted {
@@ -110,35 +128,42 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
         Ask::Bypassing {} => {
             return say(&mut write, version, Reply::Bypassing(agent.bypassing())).await;
         }
+        Ask::Owner {} => return say(&mut write, version, Reply::Owner(agent.owner())).await,
+        Ask::Decided { uid } => {
+            let decided = agent.outcomes.of(&uid);
+            return say(&mut write, version, Reply::Decided(decided)).await;
+        }
+        Ask::Report(outcome) => {
+            outcomes::take(agent, *outcome);
+            return say(&mut write, version, Reply::Heard {}).await;
+        }
         Ask::LookUp(look_up) => look_up,
     };
     let (governed, from) = match governed(agent, &look_up, version).await {
         Ok(found) => found,
         Err(refusal) => {
-            agent.metrics.refused(refusal.reason);
-            if let Some(uid) = look_up.uid {
-                agent.events.tell(
-                    About {
-                        namespace: look_up.namespace,
-                        name: look_up.name,
-                        uid,
-                    },
-                    refusal.clone(),
-                    &agent.metrics,
-                );
+            if version < TELLS_ALL {
+                outcomes::take(agent, of_refusal(look_up, &refusal));
             }
             return say(&mut write, version, refused(&refusal)).await;
         }
     };
-    let about = About {
-        namespace: look_up.namespace,
-        name: look_up.name,
-        uid: governed.pod.metadata.uid.clone(),
-    };
+    let uid = governed.pod.metadata.uid.clone();
     say(&mut write, version, Reply::Found(Box::new(governed))).await?;
     let report = timeout(WHOLE_CALL, self::line(&mut read)).await??;
     match serde_json::from_slice(&report) {
-        Ok(Some(report)) => reported(agent, &about, report, from),
+        Ok(Some(report)) => {
+            agent.metrics.looked_up(from.as_str());
+            let outcome = Outcome {
+                at: Timestamp::now(),
+                namespace: look_up.namespace,
+                name: look_up.name,
+                uid: Some(uid),
+                source: Some(SourceKind::Agent),
+                report,
+            };
+            outcomes::take(agent, outcome);
+        }
         Ok(None) => {} // it was only to be explained
         Err(_nothing) => agent.metrics.unreported(),
     }
@@ -155,15 +180,15 @@ async fn governed(
     let deadline = Deadline::after(Duration::from_millis(asked.millis).mul_f32(0.9));
     let Agent {
         cache,
+        namespaces,
         cluster,
-        metrics,
         node,
         ..
     } = agent;
     let (found, from) = LookUps {
         cache,
+        namespaces,
         cluster,
-        metrics,
         node,
     }
     .look_up(&asked.pod(), deadline)
@@ -189,23 +214,28 @@ async fn governed(
     Ok((governed, from))
 }
 
-/// Counts what came of an ADD, and tells it on the pod.
-fn reported(agent: &Agent, about: &About, report: Report, from: From) {
-    let outcome = Explanation::from(report.outcome);
-    agent.metrics.looked_up(from.as_str());
-    agent
-        .metrics
-        .added(outcome.reason, report.look_up, report.apply);
-    let warnings: Vec<_> = report.warnings.into_iter().map(Explanation::from).collect();
-    let is_told = report.refused || matches!(outcome.reason, Reason::Redirected);
-    let told_twice = warnings.iter().any(|w| w.reason == outcome.reason);
-    for explanation in warnings
-        .into_iter()
-        .chain((is_told && !told_twice).then_some(outcome))
-    {
-        agent
-            .events
-            .tell(about.clone(), explanation, &agent.metrics);
+/// A refusal as the outcome of an ADD, for a plugin of a version that does not report how it ended.
+fn of_refusal(look_up: LookUp, refusal: &Explanation) -> Outcome {
+    let LookUp {
+        namespace,
+        name,
+        uid,
+        ..
+    } = look_up;
+    Outcome {
+        at: Timestamp::now(),
+        namespace,
+        name,
+        uid,
+        source: Some(SourceKind::Agent),
+        report: Report {
+            outcome: refusal.into(),
+            refused: true,
+            warnings: Vec::new(),
+            profile: String::new(),
+            look_up: Duration::ZERO,
+            apply: Duration::ZERO,
+        },
     }
 }
 

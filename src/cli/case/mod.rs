@@ -1,13 +1,13 @@
-//! What was typed, resolved: pods with their namespaces, profiles and attachments, from manifests.
+//! Resolves what was typed to pods with their namespaces, profiles and attachments.
 
 mod objects;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
 use self::objects::Objects;
-use super::Failure;
+use super::{Failure, root::Root};
 use crate::{
     cni::PodRef,
     deadline::Deadline,
@@ -15,26 +15,34 @@ use crate::{
         Attachment, Decided, Decision, Namespace, Pod, Profile, annotation, assume_injected,
         explain, governing,
     },
-    node::{NodeConfig, profiles},
+    node::{
+        NodeConfig,
+        attachments::{self, Record},
+        paths, profiles,
+    },
     plan::{Plan, PodNetwork, packet::Family},
     reason::{Explanation, Reason},
     redirection::MOST_ATTACHMENTS,
-    source::{Answered, Governing, look_up},
+    source::{Answered, Governing, decided, look_up},
 };
+
+/// How long the agent may take to say what it remembers.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Which pods, and where they are written.
 #[derive(clap::Args)]
 pub(super) struct Selection {
-    /// The pod's (or workload's) name; all that the files hold if it is left out. Without files, a pod of this node as the node's sources
-    /// know it
+    /// The name of a pod or workload [default: all that the files contain]. Without files, a pod of this node
     pod: Option<String>,
     /// The pod's namespace
     #[arg(short, long)]
     namespace: Option<String>,
-    /// Manifests, YAML or JSON: a file or a directory of them; Pod or workload, Namespace, NetworkAttachmentDefinition, MeshProfile
+    /// A YAML or JSON file, or a directory of them, with Pods or workloads, Namespaces, NetworkAttachmentDefinitions and MeshProfiles
     #[arg(short, long = "file", value_name = "FILE|DIR")]
     files: Vec<PathBuf>,
-    /// The families of eth0's addresses [default: those of status.podIPs, else v4]
+    #[command(flatten)]
+    root: Root,
+    /// The address families of eth0 [default: those of status.podIPs, else v4]
     #[arg(long, value_delimiter = ',', value_name = "v4,v6")]
     family: Vec<Ip>,
 }
@@ -54,6 +62,19 @@ pub(super) struct Case {
     pub(super) decided: Decided,
     /// How it is redirected, or why it is not.
     pub(super) plan: Result<Plan, Explanation>,
+    /// Of a pod of this node, what is on record of it.
+    pub(super) on_node: Option<OnNode>,
+}
+
+/// What a node knows of one of its pods.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum OnNode {
+    /// What its ADD made.
+    Made(String),
+    /// Its last ADD made nothing, as the agent remembers it.
+    Decided(String),
+    /// Its ADD made nothing, or there was none.
+    Nothing,
 }
 
 impl Case {
@@ -70,7 +91,50 @@ impl Case {
             assumed: false,
             decided,
             plan: Err(refusal),
+            on_node: None,
         }
+    }
+}
+
+impl Case {
+    /// What is on record of the pod; warns where it should be redirected and nothing is.
+    fn look_at_node(&mut self, records: &[Record]) {
+        let uid = &self.pod.metadata.uid;
+        let record = records
+            .iter()
+            .find(|record| record.uid == *uid && record.done);
+        let Some(record) = record else {
+            self.on_node = Some(OnNode::Nothing);
+            let networks = self.pod.annotation(annotation::NETWORKS);
+            if self.plan.is_ok() && networks.is_none_or(str::is_empty) {
+                self.names_none("the pod names no attachment");
+            } else if self.plan.is_ok() && self.pod.has_run() {
+                let cause = "the pod runs, and no record on this node says that it was redirected";
+                let remedy = "see whether an attachment that it names is of type mesh-optin, then delete the pod";
+                let warning = Reason::Bypassing.because(cause).remedy(remedy);
+                self.decided.warnings.push(warning);
+            }
+            return;
+        };
+        self.on_node = Some(OnNode::Made(format!(
+            "redirected at {} by version {} with {}, under MeshProfile {}{}; `mesh-optin verify` says whether it still is",
+            record.made,
+            record.version,
+            record.backend,
+            record.profile,
+            match record.profile_version.as_str() {
+                "" => String::new(),
+                version => format!(" (resourceVersion {version})"),
+            }
+        )));
+    }
+
+    fn names_none(&mut self, why: &str) {
+        let networks = annotation::NETWORKS;
+        let cause = format!("{why} in {networks}: the plugin is not called for it");
+        let remedy = "name one in the workload's template, and delete the pod";
+        let warning = Reason::Bypassing.because(cause).remedy(remedy);
+        self.decided.warnings.push(warning);
     }
 }
 
@@ -78,11 +142,15 @@ impl Selection {
     /// Reads the files and decides on each pod.
     pub(super) fn cases(&self) -> Result<Vec<Case>, Failure> {
         if self.files.is_empty() {
+            self.root.enter()?;
             return Ok(vec![self.live_case()?]);
         }
         let mut all = Objects::default();
         for file in &self.files {
             all.read(file)?;
+        }
+        for pod in &mut all.pods {
+            all.runtime_classes.iter().for_each(|c| c.complete(pod));
         }
         if all.profiles.is_empty() {
             all.profiles.push(Profile::built_in());
@@ -121,6 +189,7 @@ impl Selection {
             found,
             governing,
             conversation,
+            ..
         } = look_up(&node, &asked, None, Deadline::after(node.deadline)).map_err(failed)?;
         if let Some(conversation) = conversation {
             conversation.report(None);
@@ -131,7 +200,30 @@ impl Selection {
         };
         let (pod, namespace) = (&found.pod, &found.namespace);
         let silent = Attachment::default();
-        Ok(self.decided_as(pod, namespace, governing.profile.as_ref(), &silent, false))
+        let mut case = self.decided_as(pod, namespace, governing.profile.as_ref(), &silent, false);
+        attachments::ensure_listable().map_err(failed)?;
+        let records = attachments::all();
+        match attachments::unreadable() {
+            0 => case.look_at_node(&records),
+            unreadable => {
+                return Err(Failure::failed(format!(
+                    "what was made for the pod cannot be told: {unreadable} of the records in {} cannot be read",
+                    paths::ATTACHMENTS
+                )));
+            }
+        }
+        if case.on_node == Some(OnNode::Nothing)
+            && let Some(outcome) = decided(&found.pod.metadata.uid, Deadline::after(AT_ONCE))
+        {
+            let how = if outcome.report.refused {
+                "refused"
+            } else {
+                "left alone"
+            };
+            let (at, why) = (outcome.at, Explanation::from(outcome.report.outcome));
+            case.on_node = Some(OnNode::Decided(format!("{how} at {at:.0}: {why}")));
+        }
+        Ok(case)
     }
 
     fn case(&self, pod: &Pod, all: &Objects) -> Result<Case, Failure> {
@@ -162,15 +254,7 @@ impl Selection {
         };
         // the injector may add the attachment to a pod that it has not seen yet
         if named.ours.is_empty() && !named.unknown && !case.assumed && case.plan.is_ok() {
-            let cause = format!(
-                "the pod names no attachment of type mesh-optin in {}: the plugin is not called for it",
-                annotation::NETWORKS
-            );
-            case.decided.warnings.push(
-                Reason::Bypassing
-                    .because(cause)
-                    .remedy("name one and create the pod anew"),
-            );
+            case.names_none("the pod names no attachment of type mesh-optin");
         }
         Ok(case)
     }
@@ -225,6 +309,7 @@ impl Selection {
             assumed,
             decided,
             plan,
+            on_node: None,
         }
     }
 

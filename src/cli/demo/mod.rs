@@ -1,10 +1,10 @@
-//! The main job end to end on this machine: pods of the examples, the real plugin called as Multus calls it, real connections.
+//! The whole product on this machine: the pods of the examples, the real plugin, called as Multus calls it, and real connections.
 //!
-//! Three kinds of process, all this program, each ended when its parent ends:
-//! the demo starts the *node*, which has user, mount and network namespaces of its own and an empty tmpfs as its root, so that the
-//! plugin finds its files at their usual paths; the node starts a *process of a pod* per pod and uid, in a child user namespace
-//! that maps the one uid to it and owns the pod's network namespace. An ordinary user can map only one uid, so each pod is made twice:
-//! once as its application sees it (uid 1000), once as its sidecar does (uid 1337).
+//! There are three kinds of process, all of them this program, and each ends with its parent. The demo starts the *node*, which has
+//! user, mount and network namespaces of its own and an empty tmpfs as its root, so that the plugin finds its files at their usual
+//! paths. The node starts one *process of a pod* for each pod and uid, in a child user namespace that maps that one uid and owns the
+//! pod's network namespace. An ordinary user can map only one uid, so each pod is made twice: once as its application sees it (uid
+//! 1000), and once as its sidecar does (uid 1337).
 
 mod node;
 mod pod;

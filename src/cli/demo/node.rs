@@ -1,4 +1,4 @@
-//! The node: the world behind the pods' interfaces, and Multus's part.
+//! The node: the world behind the pods' interfaces, and the part of Multus.
 
 use std::{
     io::Write,

@@ -1,4 +1,4 @@
-//! A process of a pod: listens as the application and the sidecar would, dials when the node says so.
+//! A process of a pod: listens as the application and the sidecar would, and connects when the node tells it to.
 
 use std::{
     io::{BufRead, Read, Write},

@@ -1,4 +1,4 @@
-//! Namespaces that need no privilege to make.
+//! Namespaces that can be created without privileges.
 
 use std::{fs, io};
 

@@ -6,17 +6,18 @@ use self::report::{Outcome, Told, text};
 use super::{
     Exit, Failure,
     output::{Format, say, say_json},
+    root::Root,
 };
 use crate::{
     deadline::Deadline,
     kernel::Netns,
     node::{
         Installed, NodeConfig,
-        attachments::{self, Record},
+        attachments::{self, Processes, Record},
         paths,
     },
     reason::{Explanation, Reason},
-    redirection::{Findings, verify},
+    redirection::{Findings, Located, locate, verify},
     source::{bypassing, wire::Bypassing},
 };
 
@@ -25,10 +26,12 @@ use crate::{
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
-    /// The pod's namespace, where pods of several have its name
+    #[command(flatten)]
+    root: Root,
+    /// The pod's namespace, needed if several namespaces have a pod of that name
     #[arg(short, long, requires = "pod")]
     namespace: Option<String>,
-    /// How to print
+    /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
 }
@@ -39,16 +42,17 @@ pub(super) struct Args {
 struct Which {
     /// A pod of this node
     pod: Option<String>,
-    /// A network namespace, such as /run/netns/cni-...
+    /// The path of a network namespace, such as /run/netns/cni-...
     #[arg(long, value_name = "PATH")]
     netns: Option<PathBuf>,
-    /// Every redirected pod of this node and, where the agent runs, those that should be and are not
+    /// Every redirected pod of this node and, if the agent is running, every pod that should be redirected and is not
     #[arg(long)]
     all: bool,
 }
 
 /// Compares live redirections with what their ADDs were to make. Changes nothing.
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    args.root.enter()?;
     let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
     let mut told: Vec<_> = args
         .records()?
@@ -123,7 +127,7 @@ fn ensure_something_to_look_at() -> Result<(), Failure> {
         let what =
             format!("nothing of mesh-optin is installed here: neither {run} nor {file} exists");
         return Err(Failure::failed(format!(
-            "{what}; run it on the node, with the node's root directory as its own"
+            "{what}; run it on the node or in the agent's container, or give the node's root directory with --root"
         )));
     }
     attachments::ensure_listable().map_err(|e| Failure::failed(e.to_string()))
@@ -144,20 +148,14 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
     let nothing = || Findings {
         differences: vec![],
         in_front: vec![],
-        bridged: vec![],
+        bypassed: vec![],
         outdated: false,
     };
-    if netns.is_none() && !record.netns.exists() {
-        return told(Outcome::Gone, None, nothing());
-    }
-    let looked = Netns::open(netns.unwrap_or(&record.netns)).and_then(|netns| {
-        let gone = netns.cookie()? != record.netns_cookie;
-        if gone {
-            Ok(None)
-        } else {
-            verify(record, &netns, deadline).map(Some)
-        }
-    });
+    let looked = match locate(record, netns.map(PathBuf::as_path), Processes::Seen) {
+        Located::Gone => Ok(None),
+        Located::Unknown(why) => Err(why),
+        Located::Alive(netns) => verify(record, &netns, deadline).map(Some),
+    };
     match looked {
         Err(failure) => told(Outcome::Failed, Some(&failure), nothing()),
         Ok(None) => told(Outcome::Gone, None, nothing()),

@@ -1,4 +1,4 @@
-//! What was found, as it is printed.
+//! Prints findings.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Netlink sockets on which every wait, and every read of much, ends at the deadline.
+//! Netlink sockets. Every wait ends at the deadline, and so does reading a long dump.
 
 pub(super) mod nla;
 

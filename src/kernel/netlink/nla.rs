@@ -1,5 +1,5 @@
-//! Netlink attributes as the kernel wrote them, read one after the other and never copied; and lists of them, written. The packet crate's own lists format the
-//! rest of the buffer for each entry, which is quadratic.
+//! Netlink attributes: read in order without being copied, and written as lists. The packet crate's own lists format the rest of the
+//! buffer for each entry, which is quadratic.
 
 /// An attribute: its kind, without the flags there, and its payload.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! Network namespaces: opened once, checked before anything is written, entered by throw-away threads only.
+//! Network namespaces: opened once, checked before anything is written, and entered only by threads that do nothing else afterwards.
 #![expect(
     unsafe_code,
     reason = "a namespace's type, owner and cookie, and what a child does before its program, have no safe API"
@@ -93,11 +93,16 @@ impl Netns {
         work: impl FnOnce() -> Result<T, E> + Send,
     ) -> Result<T, E> {
         on_thread(|| {
-            enter(&self.file).map_err(|e| KernelError::Refused {
-                doing: "entering the network namespace".into(),
-                errno: e,
-            })?;
+            self.enter_for_good()?;
             work()
+        })
+    }
+
+    /// Makes it this thread's. The thread must never do anything for the host again.
+    pub fn enter_for_good(&self) -> Result<(), KernelError> {
+        enter(&self.file).map_err(|e| KernelError::Refused {
+            doing: "entering the network namespace".into(),
+            errno: e,
         })
     }
 
@@ -143,6 +148,17 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
+}
+
+/// Runs `work` in a network namespace that is made for it and ends with it.
+pub fn in_scratch<T: Send>(
+    work: impl FnOnce(&Netns) -> Result<T, KernelError> + Send,
+) -> Result<T, KernelError> {
+    in_new_netns(|| {
+        let file = File::open("/proc/thread-self/ns/net");
+        let file = file.map_err(|e| KernelError::of_io("opening a network namespace", &e))?;
+        work(&Netns { file })
+    })
 }
 
 /// The cookie of this thread's network namespace: unlike an inode number it never comes again while the kernel runs.

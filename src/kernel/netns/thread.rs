@@ -1,4 +1,4 @@
-//! Threads and processes of other namespaces, which are never returned to anybody.
+//! Threads and processes in other namespaces, which are never reused.
 
 use std::{
     os::{

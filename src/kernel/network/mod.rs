@@ -1,6 +1,7 @@
-//! Interfaces, addresses and routes of a network namespace, by rtnetlink. What cannot be read is an error, never left out; dumps that another
-//! change interrupted are read again.
+//! Interfaces, addresses and routes of a network namespace, by rtnetlink. What cannot be read is an error and never left out. A dump
+//! that a change interrupted is read again.
 
+mod bypass;
 mod policy;
 mod primary;
 mod read;
@@ -14,6 +15,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
+pub use self::bypass::Bypass;
 pub(super) use self::read::Header;
 use self::{
     read::{Link, Message, Route},
@@ -52,12 +54,6 @@ impl Network {
         let links = self.links()?;
         let (addresses, defaults) = (self.addresses(None)?, self.default_routes()?);
         primary::pod_network(index, &links, &addresses, &defaults)
-    }
-
-    /// The indexes of the interfaces that are ports of a bridge.
-    pub fn in_bridges(&self) -> Result<Vec<u32>, KernelError> {
-        let in_bridges = self.links()?.into_iter().filter(|link| link.is_in_bridge);
-        Ok(in_bridges.map(|link| link.index).collect())
     }
 
     /// The addresses of eth0; none where there is no eth0.

@@ -1,4 +1,4 @@
-//! Policy rules and the routes of our table, as they are written and read.
+//! Reads and writes policy rules and the routes of our table.
 
 use super::{
     Header,

@@ -1,4 +1,4 @@
-//! Which interfaces are the pod's own network, and which families they have.
+//! Determines which interfaces are the pod's own network, and which address families they have.
 
 use std::{collections::BTreeSet, net::IpAddr};
 

@@ -1,5 +1,4 @@
-//! Messages of rtnetlink: their headers, and what is read of them. An attribute that nobody needs is passed over, whatever a driver writes
-//! there.
+//! Parses rtnetlink messages. Attributes that nobody needs are skipped, whatever a driver writes there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -73,6 +72,11 @@ pub(in crate::kernel) struct Message<'a> {
 }
 
 impl<'a> Message<'a> {
+    #[cfg(test)]
+    pub(super) fn new(kind: u16, payload: &'a [u8]) -> Self {
+        Self { kind, payload }
+    }
+
     pub(super) fn of(message: &netlink::Message<'a>) -> Self {
         Self {
             kind: message.kind,
@@ -218,7 +222,7 @@ mod tests {
     use super::*;
 
     fn read<T>(kind: u16, payload: &[u8], of: fn(Message<'_>) -> Option<T>) -> Option<T> {
-        of(Message { kind, payload })
+        of(Message::new(kind, payload))
     }
 
     #[test]

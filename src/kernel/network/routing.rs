@@ -1,4 +1,4 @@
-//! What a plan needs beside rules: an address on `lo`, policy rules and routes.
+//! The parts of a plan besides rules: an address on `lo`, policy rules and routes.
 
 use ipnet::IpNet;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};

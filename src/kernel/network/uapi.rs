@@ -13,6 +13,33 @@ pub(in crate::kernel) mod kind {
     pub(in crate::kernel) const NEW_RULE: u16 = 32;
     pub(in crate::kernel) const DELETE_RULE: u16 = 33;
     pub(in crate::kernel) const GET_RULE: u16 = 34;
+    pub(in crate::kernel) const NEW_FILTER: u16 = 44;
+    pub(in crate::kernel) const GET_FILTER: u16 = 46;
+}
+
+/// Of linux/pkt_cls.h and linux/tc_act/tc_mirred.h.
+pub(in crate::kernel) mod tc {
+    /// What comes in, with either qdisc that has it: `TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)`
+    pub(in crate::kernel) const INGRESS: u32 = 0xffff_fff2;
+    /// `TCA_*`
+    pub(in crate::kernel) const KIND: u16 = 1;
+    pub(in crate::kernel) const OPTIONS: u16 = 2;
+    /// Where in its options a kind of filter has its actions: `TCA_*_ACT`
+    pub(in crate::kernel) const ACTIONS: [(&str, u16); 6] = [
+        ("u32", 7),
+        ("matchall", 2),
+        ("flower", 3),
+        ("basic", 3),
+        ("fw", 4),
+        ("bpf", 1),
+    ];
+    /// `TCA_ACT_*`
+    pub(in crate::kernel) const ACTION_KIND: u16 = 1;
+    pub(in crate::kernel) const ACTION_OPTIONS: u16 = 2;
+    /// `TCA_MIRRED_PARMS`
+    pub(in crate::kernel) const MIRRED_PARAMETERS: u16 = 2;
+    /// `TCA_EGRESS_REDIR` and `TCA_INGRESS_REDIR`
+    pub(in crate::kernel) const REDIRECTIONS: [i32; 2] = [1, 3];
 }
 
 /// `IFLA_*`

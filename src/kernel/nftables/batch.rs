@@ -19,7 +19,7 @@ const NFNL_BATCH_GENID: u16 = 1;
 /// The crate's own begin takes no attributes.
 const NFNL_MSG_BATCH_BEGIN: u8 = 16;
 
-/// One transaction that makes a table, or another one into it.
+/// One transaction that creates a table, or replaces what is in it.
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     /// The sequence number of its begin.

@@ -1,4 +1,4 @@
-//! nf_tables over netlink: read our table, or make it in one transaction.
+//! nf_tables over netlink: reads our table, or creates it in one transaction.
 
 mod batch;
 mod decode;
@@ -50,14 +50,13 @@ impl Nftables {
         Err(KernelError::Changing)
     }
 
-    /// Base chains of somebody else that packets may meet before the plan's, and what they decide.
+    /// Foreign base chains that packets may meet before the plan's, and what they decide.
     pub fn in_front(&mut self, plan: &Plan, form: Form) -> Result<Vec<Preempting>, KernelError> {
         foreign::in_front(&mut self.socket, plan, form)
     }
 
-    /// Makes the table, in the place of what was found of it: all of it for both families, or nothing. Fails with
-    /// [`KernelError::Overtaken`] where anything has changed since the last read: the kernel refuses such a transaction before it has done
-    /// any of it.
+    /// Creates the table, or replaces the one that was read: all of it for both families, or nothing. Fails with
+    /// [`KernelError::Overtaken`] if anything has changed since the last read: the kernel then refuses the whole transaction.
     pub fn apply(&mut self, table: &Table, found: Option<&Table>) -> Result<(), KernelError> {
         let batch = Batch::of(table, found, self.generation, self.socket.next_sequence());
         match self.socket.transact(&batch.bytes, batch.first, batch.last) {

@@ -1,4 +1,4 @@
-//! What a pod says of itself, in labels, annotations and containers.
+//! What a pod says about itself, in labels, annotations and containers.
 
 use super::*;
 use crate::words::words;
@@ -149,6 +149,21 @@ impl Pod {
     /// it on another pod gains nothing: the runtime names that pod by its own UID.
     pub fn is_incarnation(&self, uid: &str) -> bool {
         self.metadata.uid == uid || self.annotation(annotation::CONFIG_HASH) == Some(uid)
+    }
+}
+
+impl Namespace {
+    /// Drops all that does not decide.
+    #[must_use]
+    pub fn reduced(self) -> Self {
+        let Metadata { name, labels, .. } = self.metadata;
+        Self {
+            metadata: Metadata {
+                name,
+                labels,
+                ..Metadata::default()
+            },
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Pods and namespaces, reduced to what decides.
+//! Pods and namespaces, reduced to what decisions need.
 
 mod answers;
 
@@ -113,6 +113,12 @@ pub struct PodSpec {
     pub host_network: bool,
     #[serde(deserialize_with = "null_is_empty")]
     pub runtime_class_name: String,
+    /// The handler of its RuntimeClass. No field of the API's: whoever looks the pod up adds it.
+    #[serde(
+        skip_serializing_if = "String::is_empty",
+        deserialize_with = "null_is_empty"
+    )]
+    pub runtime_handler: String,
     /// Of all containers that do not say otherwise.
     #[serde(deserialize_with = "null_is_empty")]
     pub security_context: SecurityContext,

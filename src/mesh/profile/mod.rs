@@ -3,6 +3,8 @@
 mod object;
 #[cfg(feature = "schema")]
 mod schema;
+#[cfg(feature = "schema")]
+mod status;
 
 use std::path::PathBuf;
 
@@ -13,32 +15,42 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 #[cfg(feature = "schema")]
-pub use self::schema::{Status, crd};
-use super::{
-    Backend, DriftPolicy, EnrolmentMode, Groups, Interfaces, IpFamilies, Key, MissingSidecar,
-    NotAllowed, Pattern, Placement, PreemptedPolicy, ProxyPorts, Selection, TrafficSettings,
-    UnenrolledSidecar, selector::Selector,
+pub use self::{
+    schema::{crd, mesh_node_crd, unknown_fields_policy, validate_cel},
+    status::{MOST_SELECTORS, NamespaceCounts, SelectorText, Status},
 };
+use super::{
+    AttachmentsMode, Backend, DriftPolicy, EnforcedMode, EnrolmentMode, Groups, Interfaces,
+    IpFamilies, Key, MissingSidecar, NotAllowed, Pattern, Placement, PreemptedPolicy, ProxyPorts,
+    Selection, TrafficSettings, UnattachedPods, UnenrolledSidecar, selector::Selector,
+};
+use crate::reason::Reason;
 
 /// A MeshProfile (`meshoptin.dev/v1alpha1`): what a platform admin decides for the namespaces that it governs.
 #[derive(Debug, Clone)]
 pub struct Profile {
     /// `metadata.name`
     pub name: String,
+    /// `metadata.resourceVersion` when this spec was first read; empty if the profile is not an object of a cluster.
+    pub resource_version: String,
+    /// Whether it was deleted from the cluster: it then governs only pods that have run.
+    pub is_gone: bool,
     /// Where it was read.
     pub origin: ProfileOrigin,
     /// What it says.
     pub spec: ProfileSpec,
-    /// Why it cannot be read: then it governs its namespaces all the same, and nothing in them is decided.
+    /// Why it cannot be read. It still governs its namespaces, and nothing in them is decided.
     pub unreadable: Option<Unreadable>,
 }
 
 /// A MeshProfile that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
+    /// `NodeConfigInvalid`, or `UnknownProfile` where it says that this version may not decide by it.
+    pub reason: Reason,
     /// What is wrong.
     pub why: String,
-    /// Nor can which namespaces it governs: it may be any.
+    /// Whether its selector cannot be read either, so that it may govern any namespace.
     pub governs_unknown: bool,
 }
 
@@ -63,35 +75,49 @@ pub enum ProfileOrigin {
         version = "v1alpha1",
         kind = "MeshProfile",
         status = "Status",
+        shortname = "mp",
+        category = "mesh-optin",
         doc = "Which namespaces and pods are in the mesh, what their tenants may decide, and how their traffic is redirected.",
+        printcolumn = r#"{"name": "Ready", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].status"}"#,
+        printcolumn = r#"{"name": "Governed", "type": "integer", "jsonPath": ".status.namespaces.governed"}"#,
+        printcolumn = r#"{"name": "Attached", "type": "integer", "jsonPath": ".status.namespaces.attached"}"#,
         printcolumn = r#"{"name": "Enrollment", "type": "string", "jsonPath": ".spec.enrollment.mode"}"#,
-        printcolumn = r#"{"name": "Drift", "type": "string", "jsonPath": ".spec.drift"}"#,
-        printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#
+        printcolumn = r#"{"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}"#,
+        printcolumn = r#"{"name": "Reason", "type": "string", "jsonPath": ".status.conditions[?(@.type==\"Ready\")].reason", "priority": 1}"#,
+        printcolumn = r#"{"name": "Drift", "type": "string", "jsonPath": ".spec.drift", "priority": 1}"#,
+        printcolumn = r#"{"name": "Backend", "type": "string", "jsonPath": ".spec.redirect.backend", "priority": 1}"#
     )
 )]
 pub struct ProfileSpec {
-    /// The namespaces that this profile governs. Absent or empty: all that no profile with a selector governs.
+    /// The namespaces that this profile governs. Absent or empty: all namespaces that no profile with a selector governs.
     #[cfg_attr(feature = "schema", serde(skip_serializing_if = "Option::is_none"))]
     pub namespaces: Option<Selector>,
-    /// The revisions of Istio that a pod may carry, or the revision tags by which it may be enrolled, as in the label istio.io/rev. Empty: any.
+    /// The Istio revisions that a pod may carry, or the revision tags that may enroll it, as in the label istio.io/rev. Empty: any.
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_NAMES), inner(length(max = 63))))]
     pub revisions: Vec<String>,
     /// What enrolls a namespace or a pod in the mesh.
     #[serde(rename = "enrollment")]
     pub enrolment: Enrolment,
-    /// Namespaces whose pods are always left alone. Default: kube-system.
+    /// Namespaces whose pods are always left alone, with a trailing * for all that begin so. Default: kube-system, kube-public,
+    /// kube-node-lease and openshift-*.
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_NAMES), inner(length(max = 63))))]
-    pub excluded_namespaces: Vec<String>,
-    /// The NetworkAttachmentDefinition that pods name.
+    pub excluded_namespaces: Vec<Pattern>,
+    /// The NetworkAttachmentDefinition that pods reference.
     pub attachment: AttachmentSpec,
     /// How traffic is redirected.
     pub redirect: Redirect,
     /// What tenants may decide.
     pub tenants: Tenants,
-    /// What is done about a redirection that has changed. Report (default), or Repair: it is made right again, too.
+    /// What the admission policies of deploy/admission do, where they are installed. The plugin decides whatever is set here.
+    pub admission: Admission,
+    /// What is done about a redirection that has changed. Report (default): it is reported. Repair: it is repaired as well.
     pub drift: DriftPolicy,
-    /// The break-glass switch: true leaves new pods alone, each with a Warning.
+    /// The break-glass switch. True: new pods are left alone, each with a Warning.
     pub suspended: bool,
+    /// The oldest version of mesh-optin that may decide by this profile, such as 0.3.0. A node with an older agent refuses the pods that this
+    /// profile governs. Empty: any version may; one that does not know a field keeps using the last generation that it could read.
+    #[cfg_attr(feature = "schema", schemars(length(max = 32)))]
+    pub requires: String,
 }
 
 /// What enrolls a namespace or a pod in the mesh.
@@ -99,22 +125,22 @@ pub struct ProfileSpec {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(Serialize, JsonSchema))]
 pub struct Enrolment {
-    /// Istio: Istio's labels on the namespace. Maistra: the namespace's label maistra.io/member-of. Either (default): one of the two. Selector:
-    /// namespaceSelector. In each of them a pod's own word enrolls it, too: sidecar.istio.io/inject, or the label istio.io/rev.
+    /// What enrolls a namespace. Istio: Istio's labels. Maistra: the label maistra.io/member-of. Either (default): one of the two. Selector:
+    /// namespaceSelector. In each mode a pod can also enroll itself, with sidecar.istio.io/inject or the label istio.io/rev.
     pub mode: EnrolmentMode,
-    /// With mode Selector, the namespaces that are enrolled.
+    /// The namespaces that are enrolled with mode Selector.
     pub namespace_selector: Selector,
-    /// Whether every namespace is enrolled that does not say otherwise: Istio's enableNamespacesByDefault.
+    /// Whether namespaces are enrolled unless they say otherwise, as with Istio's enableNamespacesByDefault.
     pub namespaces_by_default: bool,
-    /// What happens to a pod that has a sidecar where neither it nor its namespace is enrolled. Refuse (default): it does not start.
+    /// What happens to a pod with a sidecar if neither the pod nor its namespace is enrolled. Refuse (default): it does not start.
     /// Redirect: it is redirected, with a Warning.
     pub unenrolled_sidecar: UnenrolledSidecar,
-    /// What happens to a pod that asks for a sidecar and has none. Refuse (default): it does not start. Warn: it is left alone, with a
+    /// What happens to a pod that asks for a sidecar but has none. Refuse (default): it does not start. Warn: it is left alone, with a
     /// Warning.
     pub missing_sidecar: MissingSidecar,
 }
 
-/// The NetworkAttachmentDefinition that pods name.
+/// The NetworkAttachmentDefinition that pods reference.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(Serialize, JsonSchema))]
@@ -125,7 +151,8 @@ pub struct AttachmentSpec {
         schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))
     )]
     pub name: String,
-    /// Where it is made. PerNamespace (default): in each governed namespace and in default. Shared: in default. None: nowhere.
+    /// Where it is made. Shared (default): in namespace default. PerNamespace, which needs namespaces: in each governed namespace as well.
+    /// None: nowhere.
     pub placement: Placement,
 }
 
@@ -134,36 +161,37 @@ pub struct AttachmentSpec {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(Serialize, JsonSchema))]
 pub struct Redirect {
-    /// What carries the rules. Auto (default): nftables, or iptables where the kernel has no nf_tables. Nftables, Iptables: that alone.
+    /// The backend that programs the rules. Auto (default): nftables, or iptables if the kernel has no nf_tables. Nftables or Iptables: only
+    /// that one.
     pub backend: Backend,
-    /// Which interfaces are captured. All (default), or Primary: eth0 and those that hold the main table's best default routes when the pod
-    /// starts.
+    /// Which interfaces are captured. All (default). Primary: eth0, and the interfaces that hold the best default routes of the main routing
+    /// table when the pod starts.
     pub interfaces: Interfaces,
-    /// Which address families are captured. Proxy (default): IPv4; IPv6 where the sidecar serves both, or eth0 or the holder of a default route
-    /// has it alone. All: both, always.
+    /// Which address families are captured. Proxy (default): IPv4, and IPv6 if the sidecar serves both or if eth0 or the holder of a default
+    /// route has only IPv6. All: always both.
     pub ip_families: IpFamilies,
     /// The sidecar's ports.
     pub ports: ProxyPorts,
-    /// The user whose connections are left alone, where the sidecar names none. Default: 1337.
+    /// The user whose connections are not redirected, if the sidecar names none. Default: 1337.
     #[serde(rename = "proxyUID")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = u32::MAX)))]
     pub proxy_uid: u32,
-    /// The group whose connections are left alone, where the sidecar names none. Default: 1337.
+    /// The group whose connections are not redirected, if the sidecar names none. Default: 1337.
     #[serde(rename = "proxyGID")]
     #[cfg_attr(feature = "schema", schemars(range(min = 1, max = u32::MAX)))]
     pub proxy_gid: u32,
-    /// Inbound ports that are left alone, whatever pods say. Default: 15020, 15021 and 15090.
+    /// Inbound ports that are never redirected, whatever pods say. Default: 15020, 15021 and 15090.
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_PORTS)))]
     pub always_excluded_inbound_ports: Vec<u16>,
-    /// Whose outbound connections are captured, by the group of their owner.
+    /// Which outbound connections are captured, by the group of the process that owns them.
     pub outbound_owner_groups: Groups,
-    /// Traffic settings below those of attachments and pods, in the annotations' syntax.
+    /// Defaults for the traffic settings of attachments and pods, in the syntax of the annotations.
     pub traffic: TrafficSettings,
-    /// What happens to a new pod in whose network namespace foreign rules decide before ours. Refuse (default): it does not start. Warn: it
+    /// What happens to a new pod if foreign rules in its network namespace decide before ours. Refuse (default): it does not start. Warn: it
     /// starts, with a Warning.
     pub preempted: PreemptedPolicy,
-    /// Runtime classes whose pods cannot be redirected, as their packets never cross the network namespace: names, with a trailing * for all
-    /// that begin so. Default: kata*, gvisor* and runsc*.
+    /// Runtime classes whose pods cannot be redirected because their packets never cross the network namespace: names or handlers of
+    /// RuntimeClasses, where a trailing * matches any ending. Default: kata*, gvisor* and runsc*.
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_NAMES), inner(length(max = 63))))]
     pub unsupported_runtimes: Vec<Pattern>,
 }
@@ -175,15 +203,28 @@ pub struct Redirect {
 pub struct Tenants {
     /// The traffic settings that attachments and pods may set. ["*"] (default): all.
     may_override: MayOverride,
-    /// What happens where they set others, to another effect than the profile's. Refuse (default): the pod does not start. Ignore: the
-    /// profile's values count, with a Warning.
+    /// What happens if they set others, with an effect other than the profile's. Refuse (default): the pod does not start. Ignore: the
+    /// profile's values apply, with a Warning.
     pub not_allowed: NotAllowed,
-    /// Whether pods of enrolled namespaces may stay out of the mesh. True (default). False needs namespaces: pods that say
-    /// inject=false, interceptionMode NONE or DISABLE_ENVOY, bring istio-init, or use the host's network, do not start.
+    /// Whether pods of enrolled namespaces may stay out of the mesh. True (default). False, which needs namespaces: pods that set
+    /// inject=false, interceptionMode NONE or DISABLE_ENVOY, bring istio-init, or use the host's network do not start.
     pub may_opt_out: bool,
-    /// Whether a container beside the sidecar may run as the sidecar's user or group, whose connections are left alone. True (default): with
-    /// a Warning. False: the pod does not start.
+    /// Whether another container may run as the sidecar's user or group, whose connections are not redirected. True (default): with a
+    /// Warning. False: the pod does not start.
     pub may_share_proxy_identity: bool,
+}
+
+/// What the API server's admission policies do.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[cfg_attr(feature = "schema", derive(Serialize, JsonSchema))]
+pub struct Admission {
+    /// About attachments that the plugin would refuse. Deny (default), the only mode: the policies read no profile for attachments.
+    pub attachments: AttachmentsMode,
+    /// About pods with a sidecar that do not name the attachment. Allow, Warn (default) or Deny.
+    pub unattached_pods: UnattachedPods,
+    /// About pods that do what mayOverride, mayOptOut or mayShareProxyIdentity does not allow. Warn or Deny (default).
+    pub enforced: EnforcedMode,
 }
 
 #[derive(Debug, Clone)]
@@ -202,12 +243,21 @@ impl Default for ProfileSpec {
             namespaces: None,
             revisions: Vec::new(),
             enrolment: Enrolment::default(),
-            excluded_namespaces: vec!["kube-system".into()],
+            excluded_namespaces: [
+                "kube-system",
+                "kube-public",
+                "kube-node-lease",
+                "openshift-*",
+            ]
+            .map(Pattern::from)
+            .into(),
             attachment: AttachmentSpec::default(),
             redirect: Redirect::default(),
             tenants: Tenants::default(),
+            admission: Admission::default(),
             drift: DriftPolicy::default(),
             suspended: false,
+            requires: String::new(),
         }
     }
 }
@@ -216,6 +266,13 @@ impl ProfileSpec {
     /// The selector of governed namespaces, if it says more than "all".
     pub fn selector(&self) -> Option<&Selector> {
         self.namespaces.as_ref().filter(|s| !s.selects_all())
+    }
+
+    /// Whether pods of this namespace are left alone whatever they say.
+    pub fn excludes(&self, namespace: &str) -> bool {
+        self.excluded_namespaces
+            .iter()
+            .any(|pattern| pattern.matches(namespace))
     }
 
     /// Whether NADs and pods may set `key`.
@@ -234,6 +291,8 @@ impl Profile {
     pub fn built_in() -> Self {
         Self {
             name: "default".into(),
+            resource_version: String::new(),
+            is_gone: false,
             origin: ProfileOrigin::BuiltIn,
             spec: ProfileSpec::default(),
             unreadable: None,

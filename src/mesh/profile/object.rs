@@ -1,11 +1,13 @@
-//! A MeshProfile object as text: read, and checked.
+//! Reads and checks the text of a MeshProfile object.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, de};
 
 use super::{MOST_NAMES, MOST_PORTS, Profile, ProfileOrigin, ProfileSpec, Unreadable};
 use crate::{
-    mesh::{ProxyPorts, selector::Selector},
-    reason::quote,
+    mesh::{Pattern, Placement, ProxyPorts, is_newer, selector::Selector},
+    reason::{Reason, quote},
 };
 
 impl Profile {
@@ -37,6 +39,10 @@ impl Profile {
             namespaces: Option<Selector>,
         }
         Self::from_json(json, origin.clone()).unwrap_or_else(|why| {
+            let needed = Self::needed_version(json);
+            let (reason, why) = needed.map_or((Reason::NodeConfigInvalid, why), |needed| {
+                (Reason::UnknownProfile, needs(&needed))
+            });
             let governs = serde_json::from_str::<Governs>(json);
             let governs_unknown = governs.is_err();
             let spec = ProfileSpec {
@@ -47,12 +53,32 @@ impl Profile {
                 name: name.into(),
                 origin,
                 spec,
+                resource_version: String::new(),
+                is_gone: false,
                 unreadable: Some(Unreadable {
+                    reason,
                     why,
                     governs_unknown,
                 }),
             }
         })
+    }
+
+    /// The version that it needs, where that is newer than ours: whatever else it says, nothing is decided by another generation of it.
+    pub fn needed_version(json: &str) -> Option<String> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Needs {
+            spec: Requires,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Requires {
+            requires: String,
+        }
+        let needs: Needs = serde_json::from_str(json).ok()?;
+        let version = needs.spec.requires;
+        is_newer(&version, OURS).then_some(version)
     }
 
     /// Reads a MeshProfile object that was parsed already.
@@ -77,8 +103,18 @@ struct Object {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Meta {
     name: String,
+    #[serde(default)]
+    resource_version: String,
+}
+
+const OURS: &str = env!("CARGO_PKG_VERSION");
+
+fn needs(version: &str) -> String {
+    let version = quote(version);
+    format!("it needs mesh-optin {version}, this is {OURS}")
 }
 
 impl Object {
@@ -91,6 +127,9 @@ impl Object {
                 quote(&self.api_version),
                 quote(&self.kind)
             ));
+        }
+        if is_newer(&self.spec.requires, OURS) {
+            return Err(needs(&self.spec.requires));
         }
         let redirect = &self.spec.redirect;
         if redirect.proxy_uid == 0 || redirect.proxy_gid == 0 {
@@ -107,14 +146,26 @@ impl Object {
         if [outbound, inbound, tunnel, dns].contains(&0) {
             return Err("spec.redirect.ports: 0 is no port".into());
         }
+        let distinct: BTreeSet<_> = [outbound, inbound, tunnel, dns].into();
+        if distinct.len() < 4 {
+            return Err("spec.redirect.ports: the sidecar's ports must differ".into());
+        }
         if redirect.always_excluded_inbound_ports.len() > MOST_PORTS {
             return Err(format!(
                 "spec.redirect.alwaysExcludedInboundPorts: more than {MOST_PORTS} entries"
             ));
         }
+        let patterns = |list: &[Pattern]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
         for (field, names) in [
-            ("revisions", &self.spec.revisions),
-            ("excludedNamespaces", &self.spec.excluded_namespaces),
+            ("revisions", self.spec.revisions.clone()),
+            (
+                "excludedNamespaces",
+                patterns(&self.spec.excluded_namespaces),
+            ),
+            (
+                "redirect.unsupportedRuntimes",
+                patterns(&redirect.unsupported_runtimes),
+            ),
         ] {
             if names.len() > MOST_NAMES {
                 return Err(format!("spec.{field}: more than {MOST_NAMES} entries"));
@@ -123,17 +174,15 @@ impl Object {
                 return Err(format!("spec.{field}: {} is too long", quote(name)));
             }
         }
-        let runtimes = &redirect.unsupported_runtimes;
-        if runtimes.len() > MOST_NAMES
-            || runtimes.iter().any(|r| r.to_string().chars().count() > 63)
-        {
-            return Err(format!(
-                "spec.redirect.unsupportedRuntimes: more than {MOST_NAMES} entries, or one of more than 63 characters"
-            ));
-        }
         if !self.spec.tenants.may_opt_out && self.spec.selector().is_none() {
             return Err(
                 "spec.tenants.mayOptOut: false needs spec.namespaces: it must not hold in all namespaces of the cluster".into(),
+            );
+        }
+        let placement = self.spec.attachment.placement;
+        if placement == Placement::PerNamespace && self.spec.selector().is_none() {
+            return Err(
+                "spec.attachment.placement: PerNamespace needs spec.namespaces: it must not put an attachment into all namespaces of the cluster".into(),
             );
         }
         if !is_dns_label(&self.spec.attachment.name) {
@@ -144,6 +193,8 @@ impl Object {
         }
         Ok(Profile {
             name: self.metadata.name,
+            resource_version: self.metadata.resource_version,
+            is_gone: false,
             origin,
             spec: self.spec,
             unreadable: None,
@@ -179,8 +230,8 @@ mod tests {
   namespaces: {}
   revisions: []
   enrollment: {mode: Either, namespaceSelector: {}, namespacesByDefault: false, unenrolledSidecar: Refuse, missingSidecar: Refuse}
-  excludedNamespaces: [kube-system]
-  attachment: {name: istio-cni, placement: PerNamespace}
+  excludedNamespaces: [kube-system, kube-public, kube-node-lease, "openshift-*"]
+  attachment: {name: istio-cni, placement: Shared}
   redirect:
     backend: Auto
     interfaces: All
@@ -195,7 +246,8 @@ mod tests {
     unsupportedRuntimes: ["kata*", "gvisor*", "runsc*"]
   tenants: {mayOverride: ["*"], notAllowed: Refuse, mayOptOut: true, mayShareProxyIdentity: true}
   drift: Report
-  suspended: false"#,
+  suspended: false
+  requires: """#,
         )
         .unwrap();
         let mut default = ProfileSpec::default();
@@ -223,6 +275,11 @@ mod tests {
             ("{attachment: {name: ../x}}", "no DNS label"),
             ("{attachment: {name: istio.cni}}", "no DNS label"),
             ("{redirect: {ports: {inbound: 0}}}", "no port"),
+            ("{redirect: {ports: {inbound: 15001}}}", "must differ"),
+            (
+                "{attachment: {placement: PerNamespace}}",
+                "needs spec.namespaces",
+            ),
             ("{namespaces: {matchlabels: {a: b}}}", "matchlabels"),
         ] {
             let error = spec(yaml).unwrap_err();

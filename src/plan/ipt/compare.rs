@@ -1,5 +1,5 @@
-//! What differs between the planned rules and what a namespace has. Built-in chains are shared: there, somebody else's rules are no
-//! difference, but those that come before ours are worth a warning.
+//! Compares the planned rules with those of a namespace. Built-in chains are shared: foreign rules in them are no difference, but
+//! those that come before ours are worth a warning.
 
 use super::{Chain, Match, OURS, Rule, Ruleset, Table, TableName, Target};
 use crate::{

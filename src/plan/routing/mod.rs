@@ -1,4 +1,4 @@
-//! What a plan needs beside rules: an address on `lo`, and policy routing that delivers marked packets to the sidecar.
+//! The parts of a plan besides rules: an address on `lo`, and policy routing that delivers marked packets to the sidecar.
 
 mod entry;
 

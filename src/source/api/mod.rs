@@ -1,32 +1,20 @@
-//! The API server, asked with a credential: GET pod, GET namespace, one connection.
+//! Source `api`: asks the API server, with a credential: GET pod and GET namespace over one connection.
 
-mod client;
-mod credential;
-mod failure;
 mod slots;
 
 use std::{path::Path, time::Duration};
 
-use http::{HeaderValue, Request, header::CONTENT_TYPE};
 use kube::Client;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::Deserialize;
 
-pub(crate) use self::{
-    client::{Bearer, client},
-    credential::Credential,
-    failure::Failure,
-};
 use super::{Found, PodSource, delays};
 use crate::{
+    cluster::{self, Bearer, Credential, Failure, get},
     cni::PodRef,
     deadline::Deadline,
     node::paths,
     reason::{Explanation, Reason},
 };
-
-/// How long a pod that was just created may be unknown to the API server that we ask.
-const MAY_BE_NEW: Duration = Duration::from_secs(2);
 
 /// The API server, asked with the host's credential.
 pub(super) struct Api {
@@ -63,29 +51,29 @@ impl Api {
         let mut delays = delays(Duration::from_millis(50), Duration::from_secs(1));
         let mut last: Option<Explanation> = None;
         loop {
-            let slot = slots::take(deadline).await.map_err(|refusal| {
-                if refusal.reason == Reason::DeadlineExceeded {
-                    last.take().unwrap_or(refusal)
-                } else {
-                    refusal
-                }
-            })?;
+            let Some(slot) = slots::take(deadline).await? else {
+                return Err(last.unwrap_or_else(|| slots::all_taken(deadline)));
+            };
             let client: &Client = match &mut client {
                 Some(client) => client,
                 none => none.insert(
-                    self::client(&self.credential, &Bearer::new(&self.credential.token))
+                    cluster::client(&self.credential, &Bearer::new(&self.credential.token), None)
                         .map_err(explain)?,
                 ),
             };
-            let waited = deadline.whole().saturating_sub(deadline.left());
-            match tokio::time::timeout(deadline.left(), get_both(client, pod)).await {
+            let waited = deadline.passed();
+            let asked = match tokio::time::timeout(deadline.left(), get_all(client, pod)).await {
                 Ok(Ok(found)) => return Ok(found),
-                Ok(Err(failure)) if failure.can_pass(waited) => last = Some(explain(failure)),
+                Ok(Err(failure)) if failure.can_pass(waited) => {
+                    let asked = failure.retry_after();
+                    last = Some(explain(failure));
+                    asked.unwrap_or_default()
+                }
                 Ok(Err(failure)) => return Err(explain(failure)),
                 Err(_elapsed) => return Err(last.unwrap_or_else(|| explain(Failure::Timeout))),
-            }
+            };
             drop(slot);
-            let delay = delays.next().unwrap_or_default();
+            let delay = delays.next().unwrap_or_default().max(asked);
             if delay >= deadline.left() {
                 return Err(last.unwrap_or_else(|| explain(Failure::Timeout)));
             }
@@ -135,32 +123,30 @@ pub(crate) async fn get_both(client: &Client, pod: &PodRef) -> Result<Found, Fai
     Ok(Found { pod, namespace })
 }
 
-pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Result<T, Failure> {
-    request(client, Request::get(path).body(Vec::new())).await
+/// The same, with the handler of the pod's RuntimeClass.
+async fn get_all(client: &Client, pod: &PodRef) -> Result<Found, Failure> {
+    let mut found = get_both(client, pod).await?;
+    let spec = &mut found.pod.spec;
+    if !spec.runtime_class_name.is_empty() {
+        spec.runtime_handler = runtime_handler(client, &spec.runtime_class_name).await?;
+    }
+    Ok(found)
 }
 
-/// Creates an object, and reads what is asked for of the answer.
-pub(crate) async fn post<T: DeserializeOwned>(
-    client: &Client,
-    path: &str,
-    object: &Value,
-) -> Result<T, Failure> {
-    let json = HeaderValue::from_static("application/json");
-    request(
+/// The handler of a RuntimeClass; empty where there is none of that name: kubelet starts no new pod of it.
+pub(crate) async fn runtime_handler(client: &Client, class: &str) -> Result<String, Failure> {
+    #[derive(Deserialize)]
+    struct RuntimeClass {
+        handler: String,
+    }
+    match get(
         client,
-        Request::post(path)
-            .header(CONTENT_TYPE, json)
-            .body(object.to_string().into_bytes()),
+        &format!("/apis/node.k8s.io/v1/runtimeclasses/{class}"),
     )
     .await
-}
-
-async fn request<T: DeserializeOwned>(
-    client: &Client,
-    request: http::Result<Request<Vec<u8>>>,
-) -> Result<T, Failure> {
-    client
-        .request(request.map_err(|e| Failure::Answer(e.to_string()))?)
-        .await
-        .map_err(Failure::from)
+    {
+        Ok(RuntimeClass { handler }) => Ok(handler),
+        Err(Failure::Status { code: 404, .. }) => Ok(String::new()),
+        Err(failure) => Err(failure),
+    }
 }

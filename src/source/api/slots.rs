@@ -1,4 +1,4 @@
-//! At most four look-ups at a time ask the API: a hundred pods that start at once must not grow a hundred TLS clients.
+//! Limits look-ups at the API to four at a time: a hundred pods that start at once must not start a hundred TLS clients.
 
 use std::{fs::File, time::Duration};
 
@@ -16,22 +16,27 @@ const SLOTS: usize = 4;
 /// The right to ask; given back when dropped, or when the process ends.
 pub(super) struct Slot(#[expect(dead_code, reason = "holds the lock")] Flock<File>);
 
-/// Waits for a slot.
-pub(super) async fn take(deadline: Deadline) -> Result<Slot, Explanation> {
+/// Waits for a slot; `None` where others keep them all until the deadline.
+pub(super) async fn take(deadline: Deadline) -> Result<Option<Slot>, Explanation> {
     let mut delays = delays(Duration::from_millis(2), Duration::from_millis(50));
     loop {
         for slot in 0..SLOTS {
             if let Some(lock) = state::try_lock(paths::SLOTS, &slot.to_string())? {
-                return Ok(Slot(lock));
+                return Ok(Some(Slot(lock)));
             }
         }
         let delay = delays.next().unwrap_or_default();
         if delay >= deadline.left() {
-            return Err(Reason::DeadlineExceeded.because(format!(
-                "other look-ups kept all {SLOTS} slots for {:?}",
-                deadline.whole()
-            )));
+            return Ok(None);
         }
         tokio::time::sleep(delay).await;
     }
+}
+
+/// What a look-up that got none says.
+pub(super) fn all_taken(deadline: Deadline) -> Explanation {
+    Reason::DeadlineExceeded.because(format!(
+        "other look-ups kept all {SLOTS} slots for {:?}",
+        deadline.whole()
+    ))
 }

@@ -8,11 +8,12 @@ use super::{Found, PodSource};
 use crate::{
     cni::PodRef,
     deadline::Deadline,
+    mesh::Pod,
     node::{Privacy, list, read},
     reason::{Explanation, Reason},
 };
 
-pub use self::objects::{AttachmentDefinition, Object, parse};
+pub use self::objects::{Object, RuntimeClass, parse};
 
 /// The extensions of files that are read.
 pub const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
@@ -31,7 +32,7 @@ impl<'a> Directory<'a> {
 
 impl PodSource for Directory<'_> {
     fn look_up(&self, asked: &PodRef, _deadline: Deadline) -> Result<Found, Explanation> {
-        let (mut pod, mut namespace) = (None, None);
+        let (mut pod, mut namespace, mut classes) = (None, None, Vec::new());
         for path in list(self.path, &EXTENSIONS)? {
             let Some(text) = read(&path, Privacy::Public)? else {
                 continue;
@@ -47,6 +48,7 @@ impl PodSource for Directory<'_> {
                     Object::Namespace(n) if n.metadata.name == asked.namespace => {
                         namespace = Some(n)
                     }
+                    Object::RuntimeClass(class) => classes.push(class),
                     Object::Pod(_)
                     | Object::Namespace(_)
                     | Object::Attachment(_)
@@ -59,9 +61,11 @@ impl PodSource for Directory<'_> {
                 .because(format!("{what} is not in {}", self.path.display()))
                 .remedy("add its manifest")
         };
-        let pod = pod.ok_or_else(|| missing(format!("pod {}/{}", asked.namespace, asked.name)))?;
+        let mut pod: Pod =
+            pod.ok_or_else(|| missing(format!("pod {}/{}", asked.namespace, asked.name)))?;
         let namespace =
             namespace.ok_or_else(|| missing(format!("namespace {}", asked.namespace)))?;
+        classes.iter().for_each(|class| class.complete(&mut pod));
         Ok(Found { pod, namespace })
     }
 }

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::mesh::{Namespace, Pod, Profile, ProfileOrigin};
+use crate::{
+    mesh::{Namespace, Pod, Profile, ProfileOrigin},
+    multus::AttachmentDefinition,
+};
 
 /// What a file may hold.
 #[derive(Debug, Clone)]
@@ -18,17 +21,25 @@ pub enum Object {
     Attachment(AttachmentDefinition),
     /// A MeshProfile.
     Profile(Box<Profile>),
+    /// A RuntimeClass.
+    RuntimeClass(RuntimeClass),
 }
 
-/// A NetworkAttachmentDefinition.
+/// What runs the pods that name it.
 #[derive(Debug, Clone)]
-pub struct AttachmentDefinition {
-    /// `metadata.namespace`, `default` if absent.
-    pub namespace: String,
-    /// `metadata.name`
+#[expect(missing_docs, reason = "the API's own names")]
+pub struct RuntimeClass {
     pub name: String,
-    /// `spec.config`, CNI JSON; `None` where the configuration is a file of the node.
-    pub config: Option<String>,
+    pub handler: String,
+}
+
+impl RuntimeClass {
+    /// Adds the handler to a pod that names this class.
+    pub fn complete(&self, pod: &mut Pod) {
+        if pod.spec.runtime_class_name == self.name {
+            pod.spec.runtime_handler.clone_from(&self.handler);
+        }
+    }
 }
 
 /// The objects of a text: YAML (several documents) or JSON, Lists included. Other kinds are passed over.
@@ -74,7 +85,10 @@ fn collect(value: Value, path: &Path, into: &mut Vec<Object>) -> Result<(), Stri
         "Namespace" => into.push(Object::Namespace(
             serde_json::from_value(value).map_err(typed)?,
         )),
-        "NetworkAttachmentDefinition" => into.push(Object::Attachment(attachment(value)?)),
+        "NetworkAttachmentDefinition" => {
+            into.push(Object::Attachment(AttachmentDefinition::of(&value)?))
+        }
+        "RuntimeClass" => into.push(Object::RuntimeClass(runtime_class(&value)?)),
         "MeshProfile" => into.push(Object::Profile(Box::new(Profile::from_value(
             value,
             ProfileOrigin::File(PathBuf::from(path)),
@@ -132,13 +146,15 @@ fn template(workload: &Value, at: &str) -> Result<Box<Pod>, String> {
     Ok(pod)
 }
 
-fn attachment(value: Value) -> Result<AttachmentDefinition, String> {
-    let text = |at: &str| value.pointer(at).and_then(Value::as_str).map(str::to_owned);
-    Ok(AttachmentDefinition {
-        namespace: text("/metadata/namespace").unwrap_or_else(|| "default".into()),
-        name: text("/metadata/name")
-            .ok_or("NetworkAttachmentDefinition: there is no metadata.name")?,
-        config: text("/spec/config").filter(|c| !c.trim().is_empty()),
+fn runtime_class(value: &Value) -> Result<RuntimeClass, String> {
+    let text = |at: &str| {
+        let text = value.pointer(at).and_then(Value::as_str);
+        text.map(str::to_owned)
+            .ok_or_else(|| format!("RuntimeClass: there is no {at}"))
+    };
+    Ok(RuntimeClass {
+        name: text("/metadata/name")?,
+        handler: text("/handler")?,
     })
 }
 
@@ -154,6 +170,7 @@ mod tests {
                 format!("nad {}/{} {}", a.namespace, a.name, a.config.is_some())
             }
             Object::Profile(p) => format!("profile {}", p.name),
+            Object::RuntimeClass(c) => format!("runtime class {} {}", c.name, c.handler),
         };
         parse(text, Path::new("f.yaml")).map(|o| o.into_iter().map(name).collect())
     }
@@ -180,6 +197,8 @@ spec: {jobTemplate: {spec: {template: {metadata: {labels: {x: "y"}}, spec: {cont
 {"kind": "NetworkAttachmentDefinition", "metadata": {"name": "mesh", "namespace": "a"}, "spec": {"config": "{}"}}
 ---
 {apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: gold}}
+---
+{apiVersion: node.k8s.io/v1, kind: RuntimeClass, metadata: {name: vm}, handler: kata}
 "#;
         assert_eq!(
             kinds(text).unwrap(),
@@ -189,7 +208,8 @@ spec: {jobTemplate: {spec: {template: {metadata: {labels: {x: "y"}}, spec: {cont
                 "pod default/p",
                 "pod a/nightly",
                 "nad a/mesh true",
-                "profile gold"
+                "profile gold",
+                "runtime class vm kata"
             ]
         );
     }
@@ -217,6 +237,10 @@ spec: {jobTemplate: {spec: {template: {metadata: {labels: {x: "y"}}, spec: {cont
                 "document 2: there is no kind",
             ),
             ("kind: Deployment", "there is no /spec/template"),
+            (
+                "{kind: RuntimeClass, metadata: {name: vm}}",
+                "RuntimeClass: there is no /handler",
+            ),
             ("a: [", "document 1"),
             (
                 "{apiVersion: meshoptin.dev/v1alpha1, kind: MeshProfile, metadata: {name: p}, spec: {x: 1}}",

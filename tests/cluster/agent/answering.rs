@@ -1,6 +1,7 @@
 //! What the agent answers, and to whom.
 
 use super::*;
+use crate::support::{cluster::SERVER, lab::inside};
 
 #[test]
 fn a_pod_is_answered_from_memory_and_told_on_the_pod() {
@@ -21,7 +22,10 @@ fn a_pod_is_answered_from_memory_and_told_on_the_pod() {
             agent.metric(r#"mesh_optin_look_ups_total{source="cache"}"#),
             1.0
         );
-        agent.reaches(r#"mesh_optin_decisions_total{reason="Redirected"}"#, 1.0);
+        agent.reaches(
+            r#"mesh_optin_adds_total{outcome="redirected",reason="Redirected",source="agent"}"#,
+            1.0,
+        );
         agent.reaches(r#"mesh_optin_events_total{result="sent"}"#, 1.0);
         assert_eq!(
             cluster().events_of(&pod),
@@ -73,6 +77,30 @@ fn a_pod_without_a_uid_or_newer_than_the_watch_is_asked_of_the_api_and_never_mix
 }
 
 #[test]
+fn who_holds_connections_open_keeps_nobody_from_the_metrics() {
+    on_agent_s_node(|node| {
+        let args = ["--metrics-address", "127.0.0.1", "--metrics-port", "19648"];
+        let _agent = Agent::start(node, cluster(), "blind", &args).ready();
+        inside(&cluster().netns, || {
+            let connect = || std::net::TcpStream::connect("127.0.0.1:19648");
+            let started = Instant::now();
+            while connect().is_err() {
+                assert!(started.elapsed() < Duration::from_secs(20));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            let idle: Vec<_> = (0..300).map(|_| connect().unwrap()).collect();
+            let text = crate::support::run(
+                "curl",
+                &["-sS", "-m", "5", "http://127.0.0.1:19648/metrics"],
+                "",
+            );
+            assert!(text.contains("mesh_optin_build_info"), "{text}");
+            drop(idle);
+        });
+    });
+}
+
+#[test]
 fn known_pods_are_answered_while_the_api_server_is_down() {
     let cluster = Cluster::start_with_team_a();
     on_agent_s_node(|node| {
@@ -81,6 +109,12 @@ fn known_pods_are_answered_while_the_api_server_is_down() {
         agent.reaches("mesh_optin_cached_namespaces", 1.0);
         let lab = node.pod("a", V4);
         let before = node.pod("before", V4);
+        let has_run = cluster.create_pod_on("down", "defaults", "has-run");
+        cluster.patch(
+            "/api/v1/namespaces/team-a/pods/has-run/status",
+            &json!({"status": {"containerStatuses": [{"name": "istio-proxy", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "containerID": "containerd://1"}]}}),
+        );
         assert_eq!(
             add(node, &cluster, &before.netns, &cni_args(&pod)).logged_reason(),
             "Redirected"
@@ -95,10 +129,11 @@ fn known_pods_are_answered_while_the_api_server_is_down() {
         for request in &of_agent {
             let about = request.split(['?', '&']).collect::<Vec<_>>();
             let expected = match about[0] {
-                "list /api/v1/pods" => about.contains(&"fieldSelector=spec.nodeName%3Ddown"),
-                "list /api/v1/namespaces" => {
-                    about.contains(&"fieldSelector=metadata.name%3Dteam-a")
-                }
+                "list /api/v1/pods" => about.contains(&concat!(
+                    "fieldSelector=spec.nodeName%3Ddown%2Cstatus.phase%21%3DSucceeded",
+                    "%2Cstatus.phase%21%3DFailed%2Cspec.hostNetwork%3Dfalse"
+                )),
+                "get /api/v1/namespaces/team-a" => true,
                 "create /apis/events.k8s.io/v1/namespaces/team-a/events"
                 | "list /apis/meshoptin.dev/v1alpha1/meshprofiles" => true,
                 _ => false,
@@ -115,6 +150,16 @@ fn known_pods_are_answered_while_the_api_server_is_down() {
         assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
         assert!(
             started.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            started.elapsed()
+        );
+        // the namespace of one that has run would be read again, but it is not held up
+        let other = node.pod("b", V4);
+        let started = Instant::now();
+        let call = add(node, &cluster, &other.netns, &cni_args(&has_run));
+        assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
             "{:?}",
             started.elapsed()
         );
@@ -172,5 +217,119 @@ fn the_socket_is_root_s_alone_and_slow_peers_hold_up_nobody() {
         }
         drop(silent);
         assert_eq!(agent.get("/healthz"), "ok\n");
+    });
+}
+
+#[test]
+fn a_runtime_whose_packets_do_not_cross_the_namespace_is_known_by_its_handler() {
+    for (class, handler) in [("isolated", "kata-qemu"), ("plain", "runc")] {
+        cluster().create(
+            "/apis/node.k8s.io/v1/runtimeclasses",
+            &json!({"metadata": {"name": class}, "handler": handler}),
+        );
+    }
+    let pod = |name: &str, class: &str| {
+        cluster().create_changed_pod("defaults", name, |pod| {
+            pod["spec"]["nodeName"] = json!("runtimes");
+            pod["spec"]["runtimeClassName"] = json!(class);
+        })
+    };
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "runtimes", &[]).ready();
+        let (isolated, plain) = (pod("isolated", "isolated"), pod("plain", "plain"));
+        let lab = node.pod("a", V4);
+        let is_refused = || {
+            let call = add(node, cluster(), &lab.netns, &cni_args(&isolated));
+            let (message, _) = call.error();
+            let cause = r#"NotSupported: packets of runtime handler "kata-qemu" do not cross"#;
+            assert!(message.starts_with(cause), "{message}");
+        };
+        let is_redirected = || {
+            let lab = node.pod("b", V4);
+            let call = add(node, cluster(), &lab.netns, &cni_args(&plain));
+            assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+        };
+        is_refused();
+        is_redirected();
+        // each class was asked for once
+        is_refused();
+        let reads = || {
+            let requests = cluster().requests_of("system:serviceaccount:mesh-optin:agent");
+            let read = |request: &&String| request.starts_with("get /apis/node.k8s.io/");
+            requests.iter().filter(read).count()
+        };
+        assert_eq!(reads(), 2);
+        drop(agent);
+        node.credential(
+            SERVER,
+            &cluster().file("ca.crt"),
+            &cluster().token("mesh-optin", "node"),
+        );
+        node.write(
+            "etc/mesh-optin/node.yaml",
+            "{sources: [api], deadline: 15s}",
+        );
+        is_refused();
+    });
+}
+
+#[test]
+fn explain_says_what_was_done_for_a_pod_and_else_what_would_be() {
+    on_agent_s_node(|node| {
+        let _agent = Agent::start(node, cluster(), "explain", &[]).ready();
+        let explain = |name: &str| {
+            let output = inside(&cluster().netns, || {
+                node.program(&["explain", name, "-n", "team-a"])
+                    .output()
+                    .unwrap()
+            });
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let pod = cluster().create_pod_on("explain", "defaults", "asked");
+        cluster().create_changed_pod("defaults", "unasked", |pod| {
+            pod["spec"]["nodeName"] = json!("explain");
+            let annotations = pod["metadata"]["annotations"].as_object_mut().unwrap();
+            annotations.remove("k8s.v1.cni.cncf.io/networks").unwrap();
+        });
+        for (name, parts) in [
+            (
+                "asked",
+                &[
+                    "Pod team-a/asked would be redirected.",
+                    "On this node: nothing",
+                ][..],
+            ),
+            (
+                "unasked",
+                &[
+                    "Pod team-a/unasked would be redirected.",
+                    "Bypassing: the pod names no attachment",
+                ],
+            ),
+        ] {
+            let said = explain(name);
+            assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+        }
+        assert!(
+            !explain("asked").contains("Bypassing"),
+            "its ADD may be still to come"
+        );
+        let lab = node.pod("a", V4);
+        add(node, cluster(), &lab.netns, &cni_args(&pod));
+        let said = explain("asked");
+        let version = concat!(
+            "by version ",
+            env!("CARGO_PKG_VERSION"),
+            " with nftables, under MeshProfile default"
+        );
+        for part in [
+            "Pod team-a/asked was redirected.",
+            "On this node: redirected at ",
+            version,
+        ] {
+            assert!(said.contains(part), "{said}");
+        }
+        node.write("run/mesh-optin/attachments/broken.json", "{");
+        assert_eq!(explain("asked"), "", "what was made cannot be told");
     });
 }

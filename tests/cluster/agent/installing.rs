@@ -61,6 +61,19 @@ fn the_node_s_files_are_put_there_and_put_back() {
         });
         std::fs::remove_file(node.path("etc/cni/multus/net.d/00-broken.conf")).unwrap();
         is_back(&|| agent.get("/readyz") == "ready\n");
+        // an agent that is asked for no credential removes it; one that an admin put there stays
+        agent.end(Signal::SIGTERM);
+        let agent = Agent::start(node, cluster(), "files", &[]).ready();
+        until(|| !token.exists(), || agent.get("/readyz"));
+        agent.end(Signal::SIGTERM);
+        node.credential(
+            crate::support::cluster::SERVER,
+            &cluster().file("ca.crt"),
+            &cluster().token("mesh-optin", "node"),
+        );
+        let _agent = Agent::start(node, cluster(), "files", &[]).ready();
+        std::thread::sleep(Duration::from_secs(2));
+        assert!(token.exists());
     });
 }
 
@@ -134,12 +147,8 @@ fn uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all() {
 }
 
 #[test]
-fn a_newer_version_is_not_replaced_and_a_full_or_read_only_directory_is_told_and_tried_again() {
+fn a_full_or_read_only_directory_is_reported_and_tried_again() {
     on_agent_s_node(|node| {
-        node.write(
-            "var/lib/mesh-optin/installed.json",
-            r#"{"version":"99.0.0"}"#,
-        );
         let bin = node.path("opt/cni/bin");
         std::fs::create_dir_all(&bin).unwrap();
         crate::support::lab::mount_(
@@ -155,6 +164,7 @@ fn a_newer_version_is_not_replaced_and_a_full_or_read_only_directory_is_told_and
                 "",
             )
         };
+        let remove = || std::fs::remove_file(bin.join("mesh-optin")).unwrap();
         let agent = Agent::start(node, cluster(), "versions", &["--install-period", "1"]);
         let says = |part: &str| {
             until(
@@ -163,13 +173,8 @@ fn a_newer_version_is_not_replaced_and_a_full_or_read_only_directory_is_told_and
             );
         };
         says("ready");
-        assert_eq!(
-            std::fs::read_dir(&bin).unwrap().count(),
-            0,
-            "the newer version stays as it is"
-        );
+        remove();
         remount("ro");
-        std::fs::remove_file(node.path("var/lib/mesh-optin/installed.json")).unwrap();
         says("the program cannot be put at /opt/cni/bin/mesh-optin: Read-only file system");
         remount("rw,size=64k");
         says("No space left on device");
@@ -185,5 +190,147 @@ fn a_newer_version_is_not_replaced_and_a_full_or_read_only_directory_is_told_and
                 && agent.metric(r#"mesh_optin_installs_total{what="program",result="failed"}"#)
                     >= 2.0
         );
+    });
+}
+
+#[test]
+fn when_the_host_s_token_expires_is_known_also_while_it_cannot_be_renewed() {
+    let cluster = Cluster::start_with_team_a();
+    cluster.create("/api/v1/nodes", &json!({"metadata": {"name": "expiry"}}));
+    on_agent_s_node(|node| {
+        let args = ["--install-period", "1", "--host-account", "mesh-optin/node"];
+        let agent = Agent::start(node, &cluster, "expiry", &args).ready();
+        let token = node.path("var/lib/mesh-optin/api/token");
+        let metric = r#"mesh_optin_token_expiry_timestamp_seconds{which="host"}"#;
+        let is_of_file = || {
+            let text = std::fs::read_to_string(&token).unwrap_or_default();
+            let expiry = (!text.is_empty())
+                .then(|| token_claims(&text)["exp"].as_f64())
+                .flatten();
+            expiry == Some(agent.metric(metric))
+        };
+        until(is_of_file, || agent.get("/metrics"));
+        let role =
+            "/apis/rbac.authorization.k8s.io/v1/namespaces/mesh-optin/roles/mesh-optin-token";
+        cluster.request("DELETE", role, &Value::Null).unwrap();
+        // half of its life is over, and it cannot be renewed
+        let claims = r#"{"iat":1,"exp":4000000000}"#;
+        let encoded = crate::support::run("base64", &["-w0"], claims);
+        let encoded = encoded
+            .trim()
+            .trim_end_matches('=')
+            .replace('+', "-")
+            .replace('/', "_");
+        std::fs::write(&token, format!("e30.{encoded}.e30")).unwrap();
+        until(|| agent.metric(metric) == 4e9, || agent.get("/metrics"));
+        std::fs::remove_file(&token).unwrap();
+        let is_there = || agent.get("/metrics").contains(metric);
+        until(|| !is_there(), || agent.get("/metrics"));
+    });
+}
+
+#[test]
+fn another_plugin_s_configuration_is_left_or_taken_over_and_put_back_on_uninstall() {
+    on_agent_s_node(|node| {
+        let theirs = "{\"cniVersion\":\"0.3.1\",\"name\":\"istio-cni\",\"type\":\"istio-cni\"}";
+        let conf = "etc/cni/multus/net.d/istio-cni.conf";
+        let there = || std::fs::read_to_string(node.path(conf)).unwrap();
+        node.write(conf, theirs);
+        let agent = Agent::start(node, cluster(), "beside", &["--install-period", "1"]);
+        until(
+            || agent.get("/readyz").contains("--take-over=istio-cni"),
+            || agent.get("/readyz"),
+        );
+        assert_eq!(there(), theirs);
+        assert!(
+            node.path("opt/cni/bin/mesh-optin").exists(),
+            "the rest is done"
+        );
+        agent.end(Signal::SIGTERM);
+        let args = ["--take-over", "istio-cni"];
+        let agent = Agent::start(node, cluster(), "beside", &args).ready();
+        assert!(there().contains("mesh-optin"));
+        agent.end(Signal::SIGTERM);
+        let output = node.program(&["agent", "uninstall"]).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(there(), theirs);
+        assert!(!node.path("var/lib/mesh-optin").exists());
+    });
+}
+
+#[test]
+fn a_directory_that_is_not_multus_s_is_found_out() {
+    on_agent_s_node(|node| {
+        let multus = |bin: &str| {
+            let conf = json!({"name": "multus-cni-network", "type": "multus", "binDir": bin});
+            node.write("etc/cni/net.d/00-multus.conf", &conf.to_string());
+        };
+        multus("/var/lib/rancher/k3s/data/cni");
+        let agent = Agent::start(node, cluster(), "elsewhere", &["--install-period", "1"]);
+        let remedy = "start the agent with --cni-bin-dir=/var/lib/rancher/k3s/data/cni";
+        until(
+            || agent.get("/readyz").contains(remedy),
+            || agent.get("/readyz"),
+        );
+        let condition = |status: &str| {
+            agent.metric(&format!(
+                r#"mesh_optin_condition{{type="PathsVerified",status="{status}"}}"#
+            ))
+        };
+        assert_eq!(condition("False"), 1.0);
+        multus("/opt/cni/bin");
+        let agent = agent.ready();
+        until(
+            || agent.metric(r#"mesh_optin_condition{type="PathsVerified",status="True"}"#) == 1.0,
+            || agent.get("/metrics"),
+        );
+        // a daemon's directories are known by what it calls
+        node.write(
+            "etc/cni/net.d/00-multus.conf",
+            r#"{"name":"m","type":"multus-shim"}"#,
+        );
+        until(
+            || {
+                agent.metric(r#"mesh_optin_condition{type="PathsVerified",status="Unknown"}"#)
+                    == 1.0
+            },
+            || agent.get("/metrics"),
+        );
+        let pod = cluster().create_pod_on("elsewhere", "opt-out", "elsewhere");
+        let lab = node.pod("a", V4);
+        add(node, cluster(), &lab.netns, &cni_args(&pod));
+        until(
+            || agent.metric(r#"mesh_optin_condition{type="PathsVerified",status="True"}"#) == 1.0,
+            || agent.get("/metrics"),
+        );
+        // a cache that is not there is no proof that nothing needs the program
+        agent.end(Signal::SIGTERM);
+        let output = node.program(&["agent", "uninstall"]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            output.status.code() == Some(1) && said.contains("--multus-cache-dir"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn an_agent_whose_node_cannot_redirect_is_not_ready_and_takes_no_node() {
+    on_agent_s_node(|node| {
+        let older = Agent::start(node, cluster(), "unable", &[]).ready();
+        let port = ["--probe-port", "19646"];
+        let unable = Agent::start_without_net_admin(node, cluster(), "unable", &port);
+        until(
+            || unable.get("/readyz").contains("KernelRefused"),
+            || unable.get("/readyz"),
+        );
+        std::thread::sleep(Duration::from_secs(3));
+        assert_ne!(unable.get("/readyz"), "ready\n");
+        assert_eq!(older.get("/readyz"), "ready\n");
+        let pod = cluster().create_pod_on("unable", "defaults", "unable");
+        let lab = node.pod("a", V4);
+        let call = add(node, cluster(), &lab.netns, &cni_args(&pod));
+        assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+        older.reaches("mesh_optin_cached_pods", 1.0);
     });
 }

@@ -23,8 +23,8 @@ fn pods_that_todays_profile_would_refuse_are_counted_and_reported_once() {
     on_agent_s_node(|node| {
         let (agent, pod, _lab) = redirected_and_audited(node, "judged");
         runs("judged", "10.244.0.5");
-        let changed = r#"mesh_optin_audited_pods{outcome="policy-changed"}"#;
-        agent.reaches(r#"mesh_optin_audited_pods{outcome="consistent"}"#, 1.0);
+        let changed = r#"mesh_optin_policy_changed_pods"#;
+        agent.reaches(r#"mesh_optin_audit_pods{state="consistent"}"#, 1.0);
         assert_eq!(agent.metric(changed), 0.0);
         write_profile(node, &json!({"revisions": ["next"]}));
         agent.reaches(changed, 1.0);
@@ -60,8 +60,8 @@ fn injected_pods_that_stay_out_are_counted_and_bypass_where_they_may_not() {
             "InterceptionNone"
         );
         runs("staying", "10.244.0.5");
-        let [out, bypassing] = ["opted-out", "bypassing"]
-            .map(|o| format!(r#"mesh_optin_audited_pods{{outcome="{o}"}}"#));
+        let [out, bypassing] =
+            ["opted-out", "bypassing"].map(|o| format!(r#"mesh_optin_audit_pods{{state="{o}"}}"#));
         agent.reaches(&out, 1.0);
         assert_eq!(agent.metric(&bypassing), 0.0);
         write_profile(
@@ -70,6 +70,59 @@ fn injected_pods_that_stay_out_are_counted_and_bypass_where_they_may_not() {
         );
         agent.reaches(&bypassing, 1.0);
         assert_eq!(agent.metric(&out), 0.0);
+    });
+}
+
+#[test]
+fn a_running_pod_without_a_sidecar_is_told_though_it_names_no_attachment() {
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "missing", &["--audit-period", "1"]).ready();
+        // the injector was down: nothing has named an attachment either
+        let bare = |name: &str, labels: Value| {
+            cluster().create_changed_pod("defaults", name, |pod| {
+                (pod["spec"]["nodeName"], pod["metadata"]["annotations"]) =
+                    (json!("missing"), json!({}));
+                pod["metadata"]["labels"] = labels;
+                let is_proxy = |c: &Value| c["name"] == "istio-proxy";
+                for containers in ["containers", "initContainers"] {
+                    if let Some(all) = pod["spec"][containers].as_array_mut() {
+                        all.retain(|container| !is_proxy(container));
+                    }
+                }
+            })
+        };
+        let pod = bare("missing", json!({}));
+        let out = bare("missing-out", json!({"sidecar.istio.io/inject": "false"}));
+        runs("missing", "10.244.0.7");
+        runs("missing-out", "10.244.0.8");
+        agent.reaches(r#"mesh_optin_audit_pods{state="sidecar-missing"}"#, 1.0);
+        let told = ("SidecarMissing".to_owned(), "Warning".to_owned());
+        until(
+            || cluster().events_of(&pod) == [told.clone()],
+            || format!("{:?}", cluster().events_of(&pod)),
+        );
+        std::thread::sleep(Duration::from_secs(3)); // further audits
+        assert_eq!(cluster().events_of(&pod), [told]);
+        assert_eq!(cluster().events_of(&out), []);
+        assert_eq!(
+            agent.metric(r#"mesh_optin_audit_pods{state="sidecar-missing"}"#),
+            1.0
+        );
+    });
+}
+
+#[test]
+fn a_running_pod_that_nobody_can_judge_is_counted_as_unaudited() {
+    on_agent_s_node(|node| {
+        let agent = Agent::start(node, cluster(), "unjudged", &["--audit-period", "1"]).ready();
+        write_profile(
+            node,
+            &json!({"namespaces": {"matchLabels": {"other": "yes"}}}),
+        );
+        cluster().create_pod_on("unjudged", "defaults", "unjudged");
+        runs("unjudged", "10.244.0.9");
+        agent.reaches(r#"mesh_optin_audit_pods{state="unaudited"}"#, 1.0);
+        agent.reaches("mesh_optin_unaudited_pods", 1.0);
     });
 }
 

@@ -2,10 +2,16 @@
 
 mod absence;
 mod answering;
+mod before;
 mod cost;
+mod faults;
 mod installing;
 mod judging;
+mod mesh_node;
+mod namespaces;
 mod older;
+mod outcomes;
+mod ownership;
 mod profiles;
 mod watching;
 
@@ -48,9 +54,14 @@ fn redirected_and_audited<'a>(node: &Node, name: &str) -> (Agent<'a>, Value, Pod
 
 /// Waits until something is so; fails the test with what is said if it takes too long.
 fn until(is_so: impl Fn() -> bool, said: impl Fn() -> String) {
+    until_within(40, is_so, said);
+}
+
+/// The same within so many seconds.
+fn until_within(seconds: u64, is_so: impl Fn() -> bool, said: impl Fn() -> String) {
     let started = Instant::now();
     while !is_so() {
-        assert!(started.elapsed() < Duration::from_secs(40), "{}", said());
+        assert!(started.elapsed().as_secs() < seconds, "{}", said());
         std::thread::sleep(Duration::from_millis(50));
     }
 }

@@ -25,7 +25,7 @@ fn a_record_of_0_1_0_is_read_verified_and_audited() {
         let state = lab.state();
         node.write("etc/mesh-optin/node.yaml", "{deadline: 15s}");
         let agent = Agent::start(node, cluster(), "of-0-1-0", &["--audit-period", "1"]).ready();
-        agent.reaches(r#"mesh_optin_audited_pods{outcome="consistent"}"#, 1.0);
+        agent.reaches(r#"mesh_optin_audit_pods{state="consistent"}"#, 1.0);
         let verify = || {
             crate::support::lab::inside(&cluster().netns, || {
                 node.program(&["verify", "--all"]).output().unwrap()
@@ -47,7 +47,7 @@ fn a_record_of_0_1_0_is_read_verified_and_audited() {
                 "",
             )
         });
-        agent.reaches(r#"mesh_optin_audited_pods{outcome="drifted"}"#, 1.0);
+        agent.reaches(r#"mesh_optin_audit_pods{state="drifted"}"#, 1.0);
         assert_eq!(verify().status.code(), Some(5));
     });
 }
@@ -118,6 +118,9 @@ fn a_plugin_of_0_1_0_is_answered_in_its_version() {
         });
         assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
         is_redirected(&lab);
-        agent.reaches(r#"mesh_optin_decisions_total{reason="Redirected"}"#, 1.0);
+        agent.reaches(
+            r#"mesh_optin_adds_total{outcome="redirected",reason="Redirected",source="agent"}"#,
+            1.0,
+        );
     });
 }

@@ -6,13 +6,7 @@ use super::*;
 fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
     let cluster = Cluster::start_with_team_a();
     cluster.create("/api/v1/nodes", &json!({"metadata": {"name": "profiles"}}));
-    cluster.apply(
-        &std::fs::read_to_string(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/crds/meshoptin.dev_meshprofiles.yaml"
-        ))
-        .unwrap(),
-    );
+    cluster.apply_crds();
     on_agent_s_node(|node| {
         let agent = Agent::start(
             node,
@@ -21,8 +15,8 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
             &["--host-account", "mesh-optin/node"],
         )
         .ready();
-        // all that the README documents, and nothing that it does not
-        let readme = include_str!("../../../README.md");
+        // all that crds/README.md documents, and nothing that it does not
+        let readme = include_str!("../../../crds/README.md");
         let documented = readme
             .split("```yaml\n")
             .find(|block| block.contains("kind: MeshProfile\n"))
@@ -31,14 +25,6 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
             .next()
             .unwrap();
         cluster.apply(documented);
-        let unknown = profile(&json!({"enrolment": {}}));
-        let strict = "/apis/meshoptin.dev/v1alpha1/meshprofiles?fieldValidation=Strict";
-        assert!(
-            cluster.request("POST", strict, &unknown).unwrap_err()["message"]
-                .as_str()
-                .unwrap()
-                .contains("enrolment")
-        );
         let pod = cluster.create_pod_on("profiles", "defaults", "governed");
         let snapshot = node.path("var/lib/mesh-optin/profiles/default.yaml");
         let says = |part: &str| {
@@ -115,9 +101,110 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
         );
         let agent = agent.ready();
         assert!(explain(node).contains("Redirected: "), "{}", explain(node));
+        // the copy outlives the last profile, for pods that have run; by default the built-in one governs then
         cluster.request("DELETE", path, &Value::Null).unwrap();
-        until(|| !snapshot.exists(), String::new);
+        let broken = "/apis/meshoptin.dev/v1alpha1/meshprofiles/broken";
+        cluster.request("DELETE", broken, &Value::Null).unwrap();
+        let kind = node.path("var/lib/mesh-optin/profiles/.kind");
+        until(
+            || std::fs::read_to_string(&kind).is_ok_and(|kind| kind == "gone\n"),
+            || agent.get("/readyz"),
+        );
+        assert!(
+            snapshot.exists()
+                || node
+                    .path("var/lib/mesh-optin/profiles/broken.yaml")
+                    .exists()
+        );
+        assert!(explain(node).contains("Redirected: "), "{}", explain(node));
         drop(agent);
+    });
+}
+
+#[test]
+fn when_the_last_profile_goes_pods_that_have_run_are_redirected_and_new_ones_are_refused() {
+    let cluster = Cluster::start_with_team_a();
+    on_agent_s_node(|node| {
+        // until the cluster has the kind, the built-in profile governs
+        let args = ["--default-profile", "Auto", "--log-level", "debug"];
+        let agent = Agent::start(node, &cluster, "last", &args).ready();
+        let settings = node.path("var/lib/mesh-optin/node.yaml");
+        assert_eq!(
+            std::fs::read_to_string(settings).unwrap(),
+            "{\"defaultProfile\":\"Auto\",\"logLevel\":\"debug\"}\n"
+        );
+        let (fresh, ran) = (
+            cluster.create_pod_on("last", "defaults", "fresh"),
+            cluster.create_pod_on("last", "defaults", "ran"),
+        );
+        cluster.patch(
+            "/api/v1/namespaces/team-a/pods/ran/status",
+            &json!({"status": {"containerStatuses": [{"name": "istio-proxy", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "containerID": "containerd://1"}]}}),
+        );
+        let lab = node.pod("a", V4);
+        let reason = |pod: &Value| {
+            let call = add(node, &cluster, &lab.netns, &cni_args(pod));
+            std::fs::remove_dir_all(node.path("run/mesh-optin/attachments")).ok();
+            call.logged_reason()
+        };
+        assert_eq!(reason(&fresh), "Redirected");
+        std::thread::sleep(Duration::from_secs(5)); // what it was started with is read
+        assert_eq!(
+            std::fs::read_to_string(node.path("var/lib/mesh-optin/profiles/.kind")).unwrap(),
+            "unserved\n"
+        );
+        assert_eq!(reason(&fresh), "AlreadyRedirected");
+        cluster.apply_crds();
+        agent.end(Signal::SIGTERM); // or it looks for the kind again after minutes
+        let agent = Agent::start(node, &cluster, "last", &args);
+        let is_refused = || reason(&fresh) == "UnknownProfile";
+        until(is_refused, || agent.get("/readyz"));
+        until(
+            || {
+                agent
+                    .get("/readyz")
+                    .contains("the cluster has no MeshProfile")
+            },
+            || agent.get("/readyz"),
+        );
+        let profiles = "/apis/meshoptin.dev/v1alpha1/meshprofiles";
+        cluster.create(profiles, &profile(&json!({})));
+        let is_known = |pod: &Value| reason(pod) == "AlreadyRedirected";
+        until(|| is_known(&fresh), || agent.get("/readyz"));
+        let default = format!("{profiles}/default");
+        cluster.request("DELETE", &default, &Value::Null).unwrap();
+        until(is_refused, || agent.get("/readyz"));
+        assert!(is_known(&ran));
+        until(
+            || {
+                agent
+                    .get("/readyz")
+                    .contains("no longer has any MeshProfile")
+            },
+            || agent.get("/readyz"),
+        );
+        // the same from the copy, while the agent is away
+        agent.end(Signal::SIGTERM);
+        node.write(
+            "etc/mesh-optin/node.yaml",
+            "{deadline: 5s, sources: [manifests], manifests: /etc/manifests}",
+        );
+        cluster
+            .request("GET", "/api/v1/namespaces/team-a", &Value::Null)
+            .map(|mut namespace| {
+                namespace["kind"] = json!("Namespace");
+                namespace["apiVersion"] = json!("v1");
+                node.write("etc/manifests/namespace.yaml", &namespace.to_string());
+            })
+            .unwrap();
+        for (name, expected) in [("fresh", "UnknownProfile"), ("ran", "AlreadyRedirected")] {
+            let path = format!("/api/v1/namespaces/team-a/pods/{name}");
+            let mut pod = cluster.request("GET", &path, &Value::Null).unwrap();
+            (pod["kind"], pod["apiVersion"]) = (json!("Pod"), json!("v1"));
+            node.write("etc/manifests/pod.yaml", &pod.to_string());
+            assert_eq!(reason(&pod), expected);
+        }
     });
 }
 
@@ -139,10 +226,9 @@ fn nothing_is_decided_before_the_cluster_s_profiles_are_known() {
             ),
             "{message}"
         );
-        assert!(
-            agent.get("/readyz").contains("MeshProfiles"),
-            "{}",
-            agent.get("/readyz")
+        until(
+            || agent.get("/readyz").contains("MeshProfiles"),
+            || agent.get("/readyz"),
         );
         assert!(!node.path("etc/cni/multus/net.d/istio-cni.conf").exists());
         cluster.apply_rbac();
@@ -152,5 +238,53 @@ fn nothing_is_decided_before_the_cluster_s_profiles_are_known() {
             "Redirected"
         );
         assert!(agent.get("/metrics").contains("mesh_optin_look_ups_total"));
+    });
+}
+
+#[test]
+fn a_newer_field_changes_nothing_on_an_older_agent_unless_the_profile_says_that_it_must() {
+    let cluster = Cluster::start_with_team_a();
+    cluster.apply_crds();
+    on_agent_s_node(|node| {
+        let profiles = "/apis/meshoptin.dev/v1alpha1/meshprofiles";
+        cluster.create(
+            profiles,
+            &profile(&json!({"excludedNamespaces": ["team-a"]})),
+        );
+        let agent = Agent::start(node, &cluster, "older", &[]).ready();
+        let pod = cluster.create_pod_on("older", "defaults", "governed");
+        let lab = node.pod("a", V4);
+        let reason = || add(node, &cluster, &lab.netns, &cni_args(&pod)).logged_reason();
+        assert_eq!(reason(), "NamespaceExcluded");
+        // a newer version's policy would take it
+        let default = format!("{profiles}/default");
+        cluster.patch(
+            &default,
+            &json!({"spec": {"fromTheFuture": {"a": 1}, "excludedNamespaces": []}}),
+        );
+        let known = |status: &str| {
+            agent.metric(&format!(
+                r#"mesh_optin_condition{{type="ProfilesKnown",status="{status}"}}"#
+            ))
+        };
+        until(|| known("False") == 1.0, || agent.get("/metrics"));
+        assert_eq!(reason(), "NamespaceExcluded", "as it could be read last");
+        assert_eq!(agent.get("/readyz"), "ready\n");
+        // also after its own restart, and on the node alone
+        agent.end(Signal::SIGKILL);
+        let agent = Agent::start(node, &cluster, "older", &[]).ready();
+        assert_eq!(reason(), "NamespaceExcluded");
+        cluster.patch(&default, &json!({"spec": {"requires": "99.0.0"}}));
+        until(|| reason() == "UnknownProfile", || agent.get("/readyz"));
+        let (message, _) = add(node, &cluster, &lab.netns, &cni_args(&pod)).error();
+        assert!(
+            message.contains(r#"it needs mesh-optin "99.0.0""#),
+            "{message}"
+        );
+        cluster.patch(
+            &default,
+            &json!({"spec": {"requires": null, "fromTheFuture": null}}),
+        );
+        until(|| reason() == "Redirected", || agent.get("/readyz"));
     });
 }

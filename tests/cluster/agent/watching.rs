@@ -6,7 +6,7 @@ use super::*;
 fn drift_is_told_and_put_right_where_the_profile_says_so() {
     on_agent_s_node(|node| {
         let (agent, pod, lab) = redirected_and_audited(node, "drift");
-        agent.reaches(r#"mesh_optin_audited_pods{outcome="consistent"}"#, 1.0);
+        agent.reaches(r#"mesh_optin_audit_pods{state="consistent"}"#, 1.0);
         let nft = |script: &str| {
             crate::support::lab::inside(&lab.pod, || {
                 crate::support::run("nft", &["-f", "-"], script)
@@ -14,7 +14,7 @@ fn drift_is_told_and_put_right_where_the_profile_says_so() {
         };
         nft("flush chain inet mesh-optin output");
         assert_eq!(lab.dial_out(APP, "10.96.0.10:80"), "world:80");
-        agent.reaches(r#"mesh_optin_audited_pods{outcome="drifted"}"#, 1.0);
+        agent.reaches(r#"mesh_optin_audit_pods{state="drifted"}"#, 1.0);
         assert_eq!(
             lab.dial_out(APP, "10.96.0.10:80"),
             "world:80",
@@ -56,7 +56,7 @@ fn a_running_pod_that_nobody_redirected_is_found_and_told() {
         let pod = cluster().create_pod_on("bypass", "defaults", "bypass");
         let status = json!({"status": {"phase": "Running", "podIP": "10.244.0.5", "podIPs": [{"ip": "10.244.0.5"}]}});
         cluster().patch("/api/v1/namespaces/team-a/pods/bypass/status", &status);
-        agent.reaches(r#"mesh_optin_audited_pods{outcome="bypassing"}"#, 1.0);
+        agent.reaches(r#"mesh_optin_audit_pods{state="bypassing"}"#, 1.0);
         agent.reaches(r#"mesh_optin_events_total{result="sent"}"#, 1.0);
         assert_eq!(
             cluster().events_of(&pod),
@@ -81,7 +81,7 @@ fn a_running_pod_that_nobody_redirected_is_found_and_told() {
             "Redirected"
         );
         until(
-            || agent.metric(r#"mesh_optin_audited_pods{outcome="bypassing"}"#) == 0.0,
+            || agent.metric(r#"mesh_optin_audit_pods{state="bypassing"}"#) == 0.0,
             String::new,
         );
         assert_eq!(verify(node).0, Some(0));
@@ -124,13 +124,13 @@ fn what_a_newer_version_made_is_outdated_unless_nothing_of_it_is_left() {
         );
         of_version(99);
         assert_eq!(outcome(node), ("outdated".to_owned(), Some(0)));
-        agent.reaches(r#"mesh_optin_audited_pods{outcome="outdated"}"#, 1.0);
+        agent.reaches(r#"mesh_optin_audit_pods{state="outdated"}"#, 1.0);
         nft("flush chain inet mesh-optin output");
         assert_eq!(
             outcome(node),
             ("drifted".to_owned(), Some(5)),
             "that is nobody's version"
         );
-        agent.reaches(r#"mesh_optin_audited_pods{outcome="drifted"}"#, 1.0);
+        agent.reaches(r#"mesh_optin_audit_pods{state="drifted"}"#, 1.0);
     });
 }

@@ -1,32 +1,26 @@
-//! The pod of the agent's DaemonSet, on a node without controllers.
+//! The agent's DaemonSet, and its pod alone.
 
 use crate::support::{cluster::script, lab::inside, run, stack::Stack, stack_pod::Pod};
 use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-pub(super) const IMAGE: &str = "stack.test/mesh-optin:1";
+pub(crate) const IMAGE: &str = "stack.test/mesh-optin:1";
+
+pub(crate) const DAEMONSET: &str =
+    "/apis/apps/v1/namespaces/mesh-optin/daemonsets/mesh-optin-agent";
 
 /// The pod of the agent's DaemonSet.
-pub(super) struct Agent<'a> {
-    pub(super) stack: &'a Stack,
-    pub(super) pod: Pod,
-    pub(super) manifest: Value,
+pub(crate) struct Agent<'a> {
+    pub(crate) stack: &'a Stack,
+    pub(crate) pod: Pod,
+    pub(crate) manifest: Value,
 }
 
-pub(super) const PROGRAM: &str = env!("CARGO_BIN_EXE_mesh-optin");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mesh-optin");
 
 /// Does `work` on a node that the agent alone has installed, and uninstalls it. The node is then as it was, however that ends.
-pub(super) fn with_agent(s: &Stack, work: impl FnOnce(&Agent<'_>)) {
-    s.delete_every_pod(); // those of other scenarios need the program
-    for path in [
-        "/var/lib/mesh-optin",
-        "/run/mesh-optin",
-        "/mnt/cni/bin/mesh-optin",
-        "/etc/mesh-optin/node.yaml",
-    ] {
-        s.cluster.enter(&["rm", "-rf", path]);
-    }
-    let done = catch_unwind(AssertUnwindSafe(|| {
+pub(crate) fn with_agent(s: &Stack, work: impl FnOnce(&Agent<'_>)) {
+    restored(s, || {
         s.write("/etc/mesh-optin/node.yaml", "{deadline: 15s}");
         let agent = Agent {
             stack: s,
@@ -57,7 +51,26 @@ pub(super) fn with_agent(s: &Stack, work: impl FnOnce(&Agent<'_>)) {
         ] {
             assert!(!s.path(path).exists(), "{path} is left");
         }
-    }));
+    });
+}
+
+/// Does `work` on a node that has nothing of mesh-optin. The node is then as it was, however that ends.
+pub(super) fn restored(s: &Stack, work: impl FnOnce()) {
+    s.delete_every_pod(); // those of other scenarios need the program
+    for path in [
+        "/var/lib/mesh-optin",
+        "/run/mesh-optin",
+        "/mnt/cni/bin/mesh-optin",
+        "/etc/mesh-optin/node.yaml",
+        // what other scenarios have there is another plugin's
+        "/mnt/cni/confdir/istio-cni.conf",
+        "/mnt/cni/confdir/v2-6-istio-cni.conf",
+    ] {
+        s.cluster.enter(&["rm", "-rf", path]);
+    }
+    let done = catch_unwind(AssertUnwindSafe(work));
+    // a scenario that failed may have left it, and it would make its pod again
+    s.cluster.request("DELETE", DAEMONSET, &Value::Null).ok();
     s.delete_every_pod();
     s.cluster
         .enter(&["rm", "-rf", "/var/lib/mesh-optin", "/run/mesh-optin"]);
@@ -65,8 +78,19 @@ pub(super) fn with_agent(s: &Stack, work: impl FnOnce(&Agent<'_>)) {
     done.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
-/// The DaemonSet's template as a pod of this node, which has paths of its own and neither a scheduler nor a service network.
+/// The DaemonSet's template as a pod of this node.
 fn manifest(s: &Stack) -> Value {
+    let mut pod = daemonset(s)["spec"]["template"].take();
+    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
+    (pod["metadata"]["name"], pod["metadata"]["namespace"]) = (json!("agent"), json!("mesh-optin"));
+    pod["spec"]["nodeName"] = json!("node1");
+    let args = pod["spec"]["containers"][0]["args"].as_array_mut().unwrap();
+    args.push(json!("--probe-port=9646"));
+    pod
+}
+
+/// Makes the image of this program known to the node.
+pub(super) fn import_image(s: &Stack) {
     let image = s.cluster.directory.join("agent.tar");
     run(
         &script("image"),
@@ -74,57 +98,63 @@ fn manifest(s: &Stack) -> Value {
         "",
     );
     s.import_archive("/mnt/agent.tar");
-    let root_ca = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt", "namespace": "mesh-optin"},
-                         "data": {"ca.crt": s.cluster.file("ca.crt")}});
-    s.cluster.apply(&root_ca.to_string());
+}
+
+/// The DaemonSet for this node, which has paths of its own and no service network; all that it needs is there.
+pub(super) fn daemonset(s: &Stack) -> Value {
+    import_image(s);
     let text = s.cluster.enter(&[
         "kubectl",
         "kustomize",
         concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/kubernetes"),
     ]);
-    s.cluster.apply(
-        &text
-            .split("\n---\n")
-            .filter(|d| !d.contains("kind: DaemonSet"))
-            .collect::<Vec<_>>()
-            .join("\n---\n"),
-    );
-    let of_kind = text
-        .split("\n---\n")
-        .find(|document| document.contains("kind: DaemonSet"))
-        .unwrap();
-    let mut pod: Value = serde_yaml::from_str::<Value>(of_kind).unwrap()["spec"]["template"].take();
-    (pod["apiVersion"], pod["kind"]) = (json!("v1"), json!("Pod"));
-    (pod["metadata"]["name"], pod["metadata"]["namespace"]) = (json!("agent"), json!("mesh-optin"));
-    pod["spec"]["nodeName"] = json!("node1");
-    let container = &mut pod["spec"]["containers"][0];
+    let documents = || text.split("\n---\n");
+    let is_daemonset = |document: &&str| document.contains("kind: DaemonSet");
+    let others: Vec<_> = documents().filter(|d| !is_daemonset(d)).collect();
+    s.cluster.apply(&others.join("\n---\n"));
+    let mut daemonset: Value =
+        serde_yaml::from_str(documents().find(is_daemonset).unwrap()).unwrap();
+    let container = &mut daemonset["spec"]["template"]["spec"]["containers"][0];
     (container["image"], container["imagePullPolicy"]) = (json!(IMAGE), json!("Never"));
+    for (at, path) in [
+        "/mnt/cni/bin",
+        "/mnt/cni/confdir",
+        "/mnt/cni/multus",
+        "/mnt/cni/net.d",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        container["volumeMounts"][at]["mountPath"] = json!(path);
+    }
     let here = [
         "--api-server=127.0.0.1",
         "--api-port=6443",
         "--cni-bin-dir=/mnt/cni/bin",
         "--multus-conf-dir=/mnt/cni/confdir",
-    ];
-    let here = here.iter().chain(&[
         "--multus-cache-dir=/mnt/cni/multus",
+        "--runtime-conf-dir=/mnt/cni/net.d",
         "--audit-period=2",
         "--install-period=1",
-    ]);
-    container["args"]
-        .as_array_mut()
-        .unwrap()
-        .extend(here.map(|arg| json!(arg)));
-    pod
+    ];
+    let args = container["args"].as_array_mut().unwrap();
+    args.extend(here.map(|arg| json!(arg)));
+    let mounts = container["volumeMounts"].clone();
+    let volumes = &mut daemonset["spec"]["template"]["spec"]["volumes"];
+    for at in 0..4 {
+        volumes[at]["hostPath"]["path"] = mounts[at]["mountPath"].clone();
+    }
+    daemonset
 }
 
 impl Agent<'_> {
-    pub(super) fn create(&self) {
+    pub(crate) fn create(&self) {
         self.stack
             .cluster
             .create("/api/v1/namespaces/mesh-optin/pods", &self.manifest);
     }
 
-    pub(super) fn ready(&self) {
+    pub(crate) fn ready(&self) {
         let is_ready = || {
             let conditions = self.stack.get(&self.pod)?["status"]["conditions"]
                 .as_array()?
@@ -153,14 +183,14 @@ impl Agent<'_> {
         assert!(answers.is_some(), "{:#?}", said());
     }
 
-    pub(super) fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let url = format!("http://127.0.0.1:9646{path}");
         inside(&self.stack.cluster.netns, || {
             crate::support::try_run("curl", &["-s", "-m", "5", &url], "").unwrap_or_default()
         })
     }
 
-    pub(super) fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics");
         let line = text
             .lines()
@@ -169,14 +199,14 @@ impl Agent<'_> {
     }
 
     /// Its process, killed as by the kernel; kubelet starts it again.
-    pub(super) fn kill(&self) {
+    pub(crate) fn kill(&self) {
         self.stack
             .cluster
             .enter(&["pkill", "-KILL", "-f", "^/mesh-optin agent"]);
     }
 
     /// Its resident memory in MB.
-    pub(super) fn memory(&self) -> f64 {
+    pub(crate) fn memory(&self) -> f64 {
         let text = self.stack.cluster.enter(&[
             "sh",
             "-c",
@@ -190,7 +220,7 @@ impl Agent<'_> {
             / 1e3
     }
 
-    pub(super) fn delete(&self) {
+    pub(crate) fn delete(&self) {
         self.stack.delete(&self.pod);
     }
 }

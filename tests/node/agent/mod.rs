@@ -1,6 +1,9 @@
 //! The node agent, as deploy/ has it, in a pod that kubelet runs.
 
 mod daemonset;
+mod helm;
+mod hollow;
+mod rollout;
 
 use crate::{
     Scenario, alone, enrolled, lands_at_the_sidecar,
@@ -9,13 +12,16 @@ use crate::{
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-use self::daemonset::with_agent;
+pub(crate) use self::daemonset::with_agent;
 
 const USER: &str = "system:serviceaccount:mesh-optin:agent";
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
+    hollow::SCENARIO,
+    rollout::SCENARIO,
+    helm::SCENARIO,
     alone(
-        "with the agent a crowd of pods starts at once, and none of them asks the API server anything",
+        "with the agent a crowd of pods starts at once, and only their namespace is read",
         |s| {
             with_agent(s, |agent| {
                 let count = if s.thick { 110 } else { 30 };
@@ -38,18 +44,30 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                         .len(),
                     by_node
                 );
-                let gets: Vec<_> = s
-                    .cluster
-                    .requests_of(USER)
-                    .into_iter()
-                    .filter(|r| r.starts_with("get /api/v1/namespaces/crowd"))
+                // it has read their namespace when they appeared; those that came meanwhile shared a read
+                let of_crowd = "get /api/v1/namespaces/crowd";
+                let requests = s.cluster.requests_of(USER);
+                let gets: Vec<_> = requests
+                    .iter()
+                    .filter(|r| r.starts_with(of_crowd))
                     .collect();
-                assert!(gets.is_empty(), "{gets:#?}");
-                let redirected = agent.metric(r#"mesh_optin_decisions_total{reason="Redirected"}"#);
+                // one for each pod at most, and one for each ADD that had to be tried again
+                let adds = ["cache", "watch", "api"]
+                    .map(|from| {
+                        agent.metric(&format!("mesh_optin_look_ups_total{{source=\"{from}\"}}"))
+                    })
+                    .iter()
+                    .sum::<f64>();
+                assert!(
+                    gets.iter().all(|get| *get == of_crowd) && gets.len() as f64 <= adds,
+                    "{adds} ADDs: {gets:#?}"
+                );
+                let redirected = agent.metric(r#"mesh_optin_adds_total{outcome="redirected",reason="Redirected",source="agent"}"#);
                 assert!(redirected >= count as f64, "{redirected}");
                 s.note(format!(
-                    "{count} pods with the agent ran after {:.1} s; it was at {:.1} MB",
+                    "{count} pods with the agent ran after {:.1} s; it read their namespace {} times, and was at {:.1} MB",
                     took.as_secs_f32(),
+                    gets.len(),
                     agent.memory()
                 ));
                 s.delete_all(&pods);
@@ -80,6 +98,20 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                     agent.ready();
                     pods.extend(more);
                 }
+                // a directory that it has mounted is removed on the node: it mounts the one that is created there next
+                let restarts = || {
+                    let pod = s.get(&agent.pod)?;
+                    pod["status"]["containerStatuses"][0]["restartCount"].as_u64()
+                };
+                let before = restarts();
+                s.cluster.enter(&["rm", "-rf", "/run/mesh-optin"]);
+                let started = s.wait_for(|| (restarts() > before).then_some(()));
+                assert!(started.is_some(), "{:?}", s.log(&agent.pod, "agent"));
+                agent.ready();
+                let after = Pod::new("stream", "after-a-removal", "mesh");
+                s.create(&after);
+                lands_at_the_sidecar(s, &after);
+                pods.push(after);
                 agent.delete();
                 let took = s.delete_all(&pods);
                 s.note(format!(
@@ -131,6 +163,30 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                         .unwrap_or_else(|| panic!("no {reason}: {:?}", s.events(&pod)))
                 };
                 told("Redirected");
+                // the commands of a node find it in the agent's container
+                let in_container = |command: &[&str]| {
+                    let exec = [
+                        "kubectl",
+                        "exec",
+                        "-n",
+                        "mesh-optin",
+                        "agent",
+                        "--",
+                        "/mesh-optin",
+                    ];
+                    s.cluster.enter(&[&exec[..], command].concat())
+                };
+                let verified = in_container(&["verify", "--all"]);
+                assert!(
+                    verified.contains("Pod told/web is redirected as it should be"),
+                    "{verified}"
+                );
+                let explained = in_container(&["explain", "web", "-n", "told"]);
+                assert!(
+                    explained.contains("Pod told/web was redirected.")
+                        && explained.contains("On this node: redirected at "),
+                    "{explained}"
+                );
                 let netns = mesh_optin::kernel::Netns::open(&s.path(&s.netns(&pod))).unwrap();
                 inside(&netns, || {
                     run("nft", &["flush", "table", "inet", "mesh-optin"], "")

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use mesh_optin::{
     cni::PodRef,
-    mesh::{Namespace, Pod, Profile, ProfileOrigin},
-    node::{Installed, attachments::Record},
+    mesh::{
+        Namespace, Pod, Profile, ProfileOrigin,
+        mesh_node::{MultusStatus, NodeCondition, NodeStatus, PodCounts, Problem, ProfileInUse},
+    },
+    node::{Installed, SourceKind, attachments::Record},
     plan::{FORMAT, Form, PodNetwork},
     reason::Reason,
     source::wire::{
-        Answer, Ask, Bypassing, Governed, LookUp, Question, Refusal, Reply, Report, VERSION,
-        WireProfile,
+        Answer, Ask, Bypassing, Governed, LookUp, Outcome, Owner, Question, Refusal, Reply, Report,
+        VERSION, WireProfile,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -69,6 +72,7 @@ fn record() -> Record {
         network: PodNetwork::of_eth0(true, true),
         backend: Form::Nftables,
         profile: "default".into(),
+        profile_version: "4711".into(),
         version: "0.1.0".into(),
         format: FORMAT,
         done: true,
@@ -140,6 +144,49 @@ fn found() -> Governed {
     }
 }
 
+/// What an agent writes into its MeshNode.
+fn node_status() -> NodeStatus {
+    let at = || Some("2026-11-24T08:00:00Z".to_owned());
+    NodeStatus {
+        version: "0.2.0".into(),
+        program_version: "0.2.0".into(),
+        kernel: "6.1.0".into(),
+        backend: "Nftables".into(),
+        multus: MultusStatus {
+            mode: "thin".into(),
+            version: String::new(),
+            bin_dir: "/opt/cni/bin".into(),
+            conf_dir: "/etc/cni/multus/net.d".into(),
+        },
+        conditions: vec![NodeCondition {
+            kind: "Ready".into(),
+            status: "True".into(),
+            reason: "AsItShouldBe".into(),
+            message: String::new(),
+            last_transition_time: "2026-11-24T07:00:00Z".into(),
+        }],
+        pods: Some(PodCounts {
+            redirected: 3,
+            drifted: 1,
+            ..PodCounts::default()
+        }),
+        last_audit: at(),
+        last_heard: at(),
+        last_report: at(),
+        profiles: vec![ProfileInUse {
+            name: "default".into(),
+            resource_version: "4711".into(),
+        }],
+        problems: vec![Problem {
+            namespace: "team-a".into(),
+            pod: "web".into(),
+            reason: "Drifted".into(),
+            since: "2026-11-24T07:59:00Z".into(),
+        }],
+        problems_total: Some(1),
+    }
+}
+
 pub(super) fn shapes() -> Vec<Shape> {
     let PodRef {
         namespace,
@@ -163,26 +210,58 @@ pub(super) fn shapes() -> Vec<Shape> {
         name: "web".into(),
         netns: "/run/netns/cni-1".into(),
     };
+    let owner = Owner {
+        version: "0.2.0".into(),
+        is_ready: true,
+    };
     let report = Report {
         outcome: Refusal::from(&Reason::Redirected.into()),
         refused: false,
         warnings: vec![Refusal::from(
-            &Reason::FamilyNotCaptured.because("eth0 has IPv6"),
+            // with a text of its own: the reason's may change
+            &Reason::FamilyNotCaptured
+                .because("eth0 has IPv6")
+                .remedy("set ISTIO_DUAL_STACK on the proxy, or ipFamilies: All in the profile"),
         )],
+        profile: "default".into(),
         look_up: std::time::Duration::from_micros(700),
         apply: std::time::Duration::from_micros(900),
+    };
+    let outcome = || Outcome {
+        at: "2026-11-24T08:00:00.5Z".parse().unwrap(),
+        namespace: "team-a".into(),
+        name: "web".into(),
+        uid: Some(record().uid),
+        source: Some(SourceKind::Api),
+        report: report.clone(),
     };
     vec![
         shape("record.json", &record()),
         shape("installed.json", &installed()),
         shape("question.json", &Question::new(Ask::LookUp(look_up))),
         shape("question-bypassing.json", &Question::new(Ask::Bypassing {})),
+        shape("question-owner.json", &Question::new(Ask::Owner {})),
+        shape(
+            "question-report.json",
+            &Question::new(Ask::Report(Box::new(outcome()))),
+        ),
+        shape("answer-heard.json", &answer(Reply::Heard {})),
+        shape(
+            "question-decided.json",
+            &Question::new(Ask::Decided { uid: record().uid }),
+        ),
+        shape(
+            "answer-decided.json",
+            &answer(Reply::Decided(vec![outcome()])),
+        ),
         shape("answer.json", &answer(Reply::Found(Box::new(found())))),
         shape("answer-refused.json", &answer(Reply::Refused(refusal()))),
         shape(
             "answer-bypassing.json",
             &answer(Reply::Bypassing(vec![bypassing])),
         ),
+        shape("answer-owner.json", &answer(Reply::Owner(owner))),
         shape("report.json", &report),
+        shape("mesh-node.json", &node_status()),
     ]
 }

@@ -94,7 +94,7 @@ fn any_object(fields: Vec<(&'static str, BoxedStrategy<Value>)>) -> BoxedStrateg
 pub(super) fn any_spec() -> BoxedStrategy<Value> {
     let port = || {
         any_of(
-            &[json!(1), json!(65535)],
+            &[json!(1), json!(2), json!(80), json!(15001), json!(65535)],
             &[json!(0), json!(65536), json!(-1), json!("80"), json!(1.5)],
         )
     };

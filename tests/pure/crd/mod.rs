@@ -1,33 +1,41 @@
 //! `crds/` is what the types say, and an API server that has it takes what the node's program takes.
 
 mod generated;
+mod reference;
 
 use std::cell::Cell;
 
-use kube::core::cel::Validator;
-use mesh_optin::mesh::{Profile, ProfileOrigin, crd};
+use mesh_optin::mesh::{
+    Profile, ProfileOrigin, crd, mesh_node_crd, unknown_fields_policy, validate_cel,
+};
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::{Value, json};
 
 use self::generated::any_spec;
 use crate::kept::is_update;
 
-const PATH: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/crds/meshoptin.dev_meshprofiles.yaml"
-);
-
 #[test]
-fn the_crd_is_what_the_types_say() {
-    let yaml = serde_yaml::to_string(&crd()).unwrap();
-    let yaml = format!("# Written from the Rust types by UPDATE=1 tests/run fast\n{yaml}");
-    if is_update() {
-        std::fs::write(PATH, &yaml).unwrap();
+fn the_crds_are_what_the_types_say() {
+    for (file, objects) in [
+        ("crds/meshoptin.dev_meshprofiles.yaml", vec![crd()]),
+        ("crds/meshoptin.dev_meshnodes.yaml", vec![mesh_node_crd()]),
+        (
+            "deploy/admission/profiles.yaml",
+            unknown_fields_policy().into(),
+        ),
+    ] {
+        let path = format!("{}/{file}", env!("CARGO_MANIFEST_DIR"));
+        let documents = objects.iter().map(|o| serde_yaml::to_string(o).unwrap());
+        let yaml = documents.collect::<Vec<_>>().join("---\n");
+        let yaml = format!("# Written from the Rust types by UPDATE=1 tests/run fast\n{yaml}");
+        if is_update() {
+            std::fs::write(&path, &yaml).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap_or_default() == yaml,
+            "{path} is not what the types say: write it with UPDATE=1 tests/run fast"
+        );
     }
-    assert!(
-        std::fs::read_to_string(PATH).unwrap_or_default() == yaml,
-        "crds/meshoptin.dev_meshprofiles.yaml is not what the types say: write it with UPDATE=1 tests/run fast"
-    );
 }
 
 /// The schema as JSON Schema knows it: what a strict API server does with fields and with integers or strings is said in its words.
@@ -49,12 +57,10 @@ fn as_json_schema(schema: &mut Value) {
 
 #[test]
 fn the_crd_and_the_nodes_program_take_the_same_profiles() {
-    let structural =
+    let mut strict =
         crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].take();
-    let mut strict = structural.clone();
     as_json_schema(&mut strict);
     let strict = jsonschema::validator_for(&strict).unwrap();
-    let rules = Validator::new();
     let (taken, refused) = (Cell::new(0), Cell::new(0));
     let config = ProptestConfig {
         failure_persistence: None,
@@ -63,7 +69,7 @@ fn the_crd_and_the_nodes_program_take_the_same_profiles() {
     let tried = TestRunner::new(config).run(&any_spec(), |spec| {
         let by_crd = match strict.validate(&spec) {
             Err(error) => Err(error.to_string()),
-            Ok(()) => rules.validate(&structural, &spec, None).map_err(|errors| format!("{errors:?}")),
+            Ok(()) => validate_cel(&spec, None),
         };
         let object = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "p"}, "spec": spec});
         let by_program = Profile::from_json(&object.to_string(), ProfileOrigin::BuiltIn);
@@ -83,4 +89,69 @@ fn the_crd_and_the_nodes_program_take_the_same_profiles() {
         taken.get() > 100 && refused.get() > 100,
         "{taken:?} {refused:?}"
     );
+}
+
+#[test]
+fn rules_of_the_crd_say_what_is_wrong() {
+    let selector = json!({"matchLabels": {"a": "b"}});
+    for (spec, before, wrong) in [
+        (json!({}), None, None),
+        (
+            json!({"namespaces": selector, "attachment": {"placement": "PerNamespace"}}),
+            None,
+            None,
+        ),
+        (
+            json!({"attachment": {"placement": "PerNamespace"}}),
+            None,
+            Some("PerNamespace needs namespaces"),
+        ),
+        (
+            json!({"namespaces": {"matchLabels": {}}, "tenants": {"mayOptOut": false}}),
+            None,
+            Some("mayOptOut: false needs namespaces"),
+        ),
+        (
+            json!({"redirect": {"ports": {"outbound": 15006}}}),
+            None,
+            Some("ports must differ"),
+        ),
+        // of a default name as of one that is written
+        (
+            json!({"attachment": {"name": "istio-cni"}}),
+            Some(json!({})),
+            None,
+        ),
+        (json!({"attachment": {"name": "mesh"}}), None, None),
+        (
+            json!({"attachment": {"name": "mesh"}}),
+            Some(json!({})),
+            Some("attachment.name cannot be changed"),
+        ),
+        (
+            json!({}),
+            Some(json!({"attachment": {"name": "mesh"}})),
+            Some("attachment.name cannot be changed"),
+        ),
+    ] {
+        let result = validate_cel(&spec, before.as_ref());
+        match (&result, wrong) {
+            (Ok(()), None) => {}
+            (Err(error), Some(part)) if error.contains(part) => {}
+            _ => panic!("{spec} after {before:?}: {result:?}, not {wrong:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_status_changes_nothing_of_what_a_node_reads() {
+    let mut object = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "p", "resourceVersion": "5"}, "spec": {"drift": "Repair"}});
+    let read = |object: &Value| {
+        let profile = Profile::of_cluster("p", &object.to_string(), ProfileOrigin::BuiltIn);
+        assert!(profile.unreadable.is_none(), "{profile:?}");
+        format!("{:?}", profile.spec)
+    };
+    let without = read(&object);
+    object["status"] = json!({"observedGeneration": 1, "conditions": [{"type": "Ready", "fromTheFuture": true}], "other": []});
+    assert_eq!(read(&object), without);
 }

@@ -85,6 +85,12 @@ fn a_pod_that_has_run_is_redirected_whatever_policy_says_now() {
             NotSupported,
         ),
         (
+            "handler of the runtime class",
+            Case::of("defaults")
+                .pod(json!({"spec": {"runtimeClassName": "isolated", "runtimeHandler": "runsc"}})),
+            NotSupported,
+        ),
+        (
             "mayOverride",
             Case::of("defaults")
                 .annotations(json!({"traffic.sidecar.istio.io/excludeOutboundPorts": "22"}))

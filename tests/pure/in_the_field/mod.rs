@@ -1,6 +1,7 @@
 //! What real clusters contain: one change to an injected pod, its namespace or its profile, as JSON, and what is decided.
 
 mod enrollment;
+mod rendered;
 mod staying_out;
 mod tenants;
 

@@ -131,6 +131,22 @@ impl Cluster {
         kill(self.apiserver(), signal).unwrap();
     }
 
+    /// Ends it and starts it again, after a pause.
+    pub fn restart(&self, pause: std::time::Duration) {
+        self.signal(Signal::SIGKILL);
+        std::thread::sleep(pause);
+        self.enter(&["sh", "-c", "setsid /mnt/start-apiserver </dev/null &"]);
+    }
+
+    /// Its resident memory in bytes.
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.apiserver()));
+        let status = status.unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
+        let kilobytes = line.unwrap().split_whitespace().next().unwrap();
+        kilobytes.parse::<u64>().unwrap() * 1024
+    }
+
     /// Its pid as we see it.
     fn apiserver(&self) -> Pid {
         self.process(|pid| {

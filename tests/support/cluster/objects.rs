@@ -24,10 +24,39 @@ impl Cluster {
         path: &str,
         body: &Value,
     ) -> Result<Value, Value> {
+        self.request_with("admin", content, method, path, body)
+    }
+
+    /// What a path answers to the admin; `None` where there is no answer.
+    pub fn request_or_nothing(&self, path: &str) -> Option<String> {
+        let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
+        let args = [
+            "-sSf",
+            "--cacert",
+            ca.to_str()?,
+            "-H",
+            "Authorization: Bearer admin",
+            &url,
+        ];
+        inside(&self.netns, || {
+            super::super::try_run("curl", &args, "").ok()
+        })
+    }
+
+    /// A request by whoever has this token; the error is the API server's.
+    pub fn request_with(
+        &self,
+        token: &str,
+        content: &str,
+        method: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, Value> {
         let content = format!("Content-Type: {content}");
         let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
         let mut args = vec!["-sS", "--cacert", ca.to_str().unwrap(), "-X", method];
-        args.extend(["-H", "Authorization: Bearer admin", "-H", &content]);
+        let authorization = format!("Authorization: Bearer {token}");
+        args.extend(["-H", &authorization, "-H", &content]);
         if !body.is_null() {
             args.extend(["-d", "@-"]);
         }
@@ -73,16 +102,23 @@ impl Cluster {
         self.service_account(name, "default");
     }
 
+    /// Unless the controller manager was faster.
     pub fn service_account(&self, namespace: &str, name: &str) {
-        self.create(
-            &format!("/api/v1/namespaces/{namespace}/serviceaccounts"),
-            &json!({"metadata": {"name": name}}),
-        );
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts");
+        let created = self.request("POST", &path, &json!({"metadata": {"name": name}}));
+        if let Err(failure) = created {
+            assert_eq!(failure["reason"], "AlreadyExists", "{failure}");
+        }
     }
 
-    /// The service accounts and rights of deploy/: the agent's, and the host's, which may only get pods and namespaces.
+    /// The service accounts, rights and priorities of deploy/: the agent's, and the host's, which may only get what decides.
     pub fn apply_rbac(&self) {
-        for file in ["base/accounts.yaml", "kubernetes/rbac.yaml"] {
+        for file in [
+            "base/accounts.yaml",
+            "kubernetes/rbac.yaml",
+            "host-credential/rbac.yaml",
+            "kubernetes/flow-control.yaml",
+        ] {
             self.apply(
                 &std::fs::read_to_string(format!("{}/deploy/{file}", env!("CARGO_MANIFEST_DIR")))
                     .unwrap(),
@@ -107,6 +143,35 @@ impl Cluster {
     pub fn apply(&self, text: &str) {
         std::fs::write(self.directory.join("apply.yaml"), text).unwrap();
         self.enter(&["kubectl", "apply", "-f", "/mnt/apply.yaml"]);
+    }
+
+    /// Our CRDs; they are served when this returns.
+    pub fn apply_crds(&self) {
+        for kind in ["meshprofiles", "meshnodes"] {
+            let path = format!(
+                "{}/crds/meshoptin.dev_{kind}.yaml",
+                env!("CARGO_MANIFEST_DIR")
+            );
+            self.apply(&std::fs::read_to_string(path).unwrap());
+            let crd = format!("crd/{kind}.meshoptin.dev");
+            self.enter(&["kubectl", "wait", "--for=condition=Established", &crd]);
+        }
+    }
+
+    /// The policy of deploy/ that names unknown fields of MeshProfiles; it holds when this returns.
+    pub fn apply_profile_policy(&self) {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/deploy/admission/profiles.yaml"
+        );
+        self.apply(&std::fs::read_to_string(path).unwrap());
+        let unknown = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "x"}, "spec": {"x": 1}});
+        let path = "/apis/meshoptin.dev/v1alpha1/meshprofiles?dryRun=All";
+        let started = std::time::Instant::now();
+        while self.request("POST", path, &unknown).is_ok() {
+            assert!(started.elapsed().as_secs() < 60, "the policy does not hold");
+            std::thread::sleep(std::time::Duration::from_millis(200));
+        }
     }
 
     /// Creates a pod of tests/data/pods under this name; the object that the API server made of it.
@@ -148,6 +213,20 @@ impl Cluster {
         let answer = self.create(
             &format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"),
             &request,
+        );
+        answer["status"]["token"].as_str().unwrap().to_owned()
+    }
+
+    /// The agent's token on a node: bound to the Node where there is one, as kubelet's are.
+    pub fn token_of_agent(&self, node: &str) -> String {
+        let Ok(node) = self.request("GET", &format!("/api/v1/nodes/{node}"), &Value::Null) else {
+            return self.token("mesh-optin", "agent");
+        };
+        let metadata = &node["metadata"];
+        let bound = json!({"apiVersion": "v1", "kind": "Node", "name": metadata["name"], "uid": metadata["uid"]});
+        let answer = self.create(
+            "/api/v1/namespaces/mesh-optin/serviceaccounts/agent/token",
+            &json!({"spec": {"expirationSeconds": 3600, "boundObjectRef": bound}}),
         );
         answer["status"]["token"].as_str().unwrap().to_owned()
     }

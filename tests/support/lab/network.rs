@@ -175,6 +175,11 @@ impl PodLab {
                 ip(&["route", "show", "table", "all"]),
             ]
             .join("----\n")
+            .replace(" tentative", "") // for a moment
+            .lines()
+            .filter(|line| !line.starts_with("local fe80:")) // from the end of that moment on
+            .collect::<Vec<_>>()
+            .join("\n")
         })
     }
 }

@@ -1,8 +1,10 @@
 //! Pods of the node, from their creation to their end.
 
 use std::{
+    fs::DirEntry,
     io::Read as _,
     net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -91,15 +93,19 @@ impl Stack {
             .collect()
     }
 
-    /// What a container has printed.
+    /// What a container has printed since it was started last.
     pub fn log(&self, pod: &Pod, container: &str) -> String {
         let of_pod = format!("{}_{}_", pod.namespace, pod.name);
-        let pods = std::fs::read_dir(self.cluster.directory.join("pods"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        let logs = pods.filter(|p| p.file_name().to_string_lossy().starts_with(&of_pod));
-        logs.filter_map(|p| std::fs::read_to_string(p.path().join(container).join("0.log")).ok())
+        let files = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+        let pods = files(&self.cluster.directory.join("pods"))
+            .filter(|p| p.file_name().to_string_lossy().starts_with(&of_pod));
+        let last = |pod: DirEntry| {
+            let logs = files(&pod.path().join(container)).map(|log| log.path());
+            let starts = |log: &PathBuf| log.file_stem()?.to_str()?.parse::<u32>().ok();
+            logs.filter_map(|log| Some((starts(&log)?, log))).max()
+        };
+        pods.filter_map(last)
+            .filter_map(|(_, log)| std::fs::read_to_string(log).ok())
             .collect()
     }
 

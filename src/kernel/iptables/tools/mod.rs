@@ -1,5 +1,5 @@
-//! Which iptables a node has. Istio's order: legacy where it holds rules already, else nft, else plain `iptables`. Chosen once for a
-//! network namespace: what its rules were made by is on record.
+//! Finds the iptables programs of a node. In Istio's order: legacy if it holds rules already, else nft, else plain `iptables`. The
+//! choice is made once for a network namespace, and recorded.
 
 mod tool;
 

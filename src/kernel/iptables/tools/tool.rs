@@ -1,4 +1,4 @@
-//! One of the programs, tried.
+//! One iptables program, and whether it works.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What a rule compares.
+//! Decodes the conditions of a rule.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What a rule does, as far as it is one of ours.
+//! Decodes the statements of a rule, as far as we write them ourselves.
 
 use super::{Loaded, Reader, is_r1, pad};
 use crate::kernel::netlink::nla::{Attribute, Attributes};

@@ -1,4 +1,4 @@
-//! Which packets a foreign rule can match, as far as it says so plainly.
+//! Which packets a foreign rule can match, as far as the rule says so plainly.
 
 use crate::{
     kernel::nftables::{

@@ -1,4 +1,4 @@
-//! Chains of NAT: who and what is redirected.
+//! Chains of type nat: what is redirected, and what is exempt.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! What rules of several chains are made of.
+//! Parts that rules of several chains share.
 
 use std::collections::BTreeSet;
 

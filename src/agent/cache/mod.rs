@@ -1,0 +1,357 @@
+//! The cache of this node's pods and their namespaces, as the API server last reported them.
+//!
+//! A new pod is decided on its namespace as it was when the pod was created, or later: the pod's event arrives after the pod was
+//! created, so a read of the namespace that is sent after the event is new enough. A counter of events says what came first.
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    cni::PodRef,
+    mesh::{Metadata, Namespace, Pod, annotation},
+    source::Found,
+};
+
+/// A pod of this node, reduced to what decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) pod: Pod,
+    /// Its containers run, as kubelet says.
+    pub(super) is_running: bool,
+}
+
+/// When something happened, against other things that happened here: a count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Moment(u64);
+
+/// This node's pods and their namespaces.
+pub(super) struct Cache {
+    known: Mutex<Known>,
+    /// Counts what has changed.
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Known {
+    now: Moment,
+    pods: HashMap<(String, String), KeptPod>,
+    namespaces: BTreeMap<String, KeptNamespace>,
+    is_listed: bool,
+    /// When a watch broke last.
+    doubted: Option<Instant>,
+}
+
+struct KeptPod {
+    seen: Seen,
+    /// When this incarnation was first heard of.
+    arrived: Moment,
+    /// It was asked for.
+    was_asked: bool,
+}
+
+#[derive(Default)]
+struct KeptNamespace {
+    /// Labels and name; `None` before it was read.
+    namespace: Option<Namespace>,
+    /// When the last consistent read that succeeded was sent.
+    sent: Moment,
+    /// When it is read again, whoever asks.
+    due: Option<Instant>,
+    read: Option<Instant>,
+    /// A pod of it is asked for again and again: it is read again soon.
+    is_wanted_again: bool,
+}
+
+/// What is known of a pod.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// All that decides.
+    Found(Found),
+    /// Its namespace has to be read, not before this moment. `older`: as it was read before that.
+    Unread {
+        pod: Pod,
+        since: Moment,
+        older: Option<Namespace>,
+    },
+}
+
+/// For so long after a watch broke, what it would have told may be missing: it is tried again within a minute and told of again.
+const DOUBT: Duration = Duration::from_secs(150);
+/// How old a read is at least before a pod that is asked for again leads to the next: kubelet tries a refused pod again every 15 s, and its
+/// namespace may have been labeled meanwhile.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// How much the cache holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Size {
+    pub(super) pods: usize,
+    pub(super) namespaces: usize,
+}
+
+impl Cache {
+    pub(super) fn new() -> Self {
+        Self {
+            known: Mutex::default(),
+            changes: watch::Sender::new(0),
+        }
+    }
+
+    /// Tells of every change from now on.
+    pub(super) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// All pods of the node: those that were known and are not among them are gone.
+    pub(super) fn list(&self, pods: Vec<Seen>) {
+        self.change(|known| {
+            let mut before = std::mem::take(&mut known.pods);
+            let now = known.tick();
+            for seen in pods {
+                let key = key(&seen.pod.metadata);
+                let kept = KeptPod::after(before.remove(&key), seen, now);
+                known.pods.insert(key, kept);
+            }
+            known.is_listed = true;
+        });
+    }
+
+    /// Keeps a pod. Where it is new and can be one of the mesh, gives when it arrived: its namespace has to be read.
+    pub(super) fn put(&self, seen: Seen) -> Option<Moment> {
+        self.change(|known| {
+            let (now, key) = (known.tick(), key(&seen.pod.metadata));
+            let kept = KeptPod::after(known.pods.remove(&key), seen, now);
+            let is_new = kept.arrived == now && can_be_of_the_mesh(&kept.seen.pod);
+            known.pods.insert(key, kept);
+            is_new.then_some(now)
+        })
+    }
+
+    /// Forgets this incarnation of a pod.
+    pub(super) fn remove(&self, pod: &Metadata) {
+        self.change(|known| {
+            let key = key(pod);
+            let of = known.pods.get(&key);
+            if of.is_some_and(|kept| kept.seen.pod.metadata.uid == pod.uid) {
+                known.pods.remove(&key);
+            }
+        });
+    }
+
+    /// Before a namespace is read.
+    pub(super) fn sending(&self) -> Moment {
+        self.known().tick()
+    }
+
+    /// Keeps what a read of a namespace gave that was sent at this moment, `None` where there is none of that name, until it is due again. What
+    /// comes from the API server's memory may be older than a consistent read that was sent later, and is then dropped.
+    pub(super) fn put_namespace(
+        &self,
+        name: &str,
+        read: Option<Namespace>,
+        sent: Moment,
+        from_memory: bool,
+        keep: Duration,
+    ) {
+        self.change(|known| {
+            let kept = known.namespaces.entry(name.to_owned()).or_default();
+            if from_memory && kept.sent > sent {
+                return;
+            }
+            if !from_memory {
+                kept.sent = kept.sent.max(sent);
+                kept.is_wanted_again = false;
+            }
+            (kept.read, kept.due) = (Some(Instant::now()), Some(Instant::now() + keep));
+            kept.namespace = read;
+        });
+    }
+
+    /// A namespace as it was read after this moment.
+    pub(super) fn namespace(&self, name: &str, since: Moment) -> Option<Namespace> {
+        let known = self.known();
+        let kept = known.namespaces.get(name)?;
+        kept.namespace.clone().filter(|_| kept.sent > since)
+    }
+
+    /// The next namespace that is to be read though no ADD waits for it, by name after this one: not before the moment given, or without one
+    /// from the API server's memory. Forgets those that no pod is in.
+    pub(super) fn due(&self, after: &str) -> Option<(String, Option<Moment>)> {
+        let known = &mut *self.known();
+        let (wanted, now) = (known.wanted(), Instant::now());
+        known.namespaces.retain(|name, _| wanted.contains_key(name));
+        let tick = known.tick();
+        let how = |name: &str, newest: Moment| {
+            let of_pod = (newest != Moment::default()).then_some(newest);
+            match known.namespaces.get(name) {
+                None => Some(of_pod),
+                Some(kept) if kept.is_wanted_again => Some(Some(tick)),
+                Some(kept) if kept.sent < newest => Some(of_pod),
+                Some(kept) => kept.due.is_none_or(|due| due <= now).then_some(None),
+            }
+        };
+        let later = (Bound::Excluded(after), Bound::Unbounded);
+        let in_turn = wanted.range::<str, _>(later).chain(&wanted);
+        let mut due =
+            in_turn.filter_map(|(name, newest)| Some((name.clone(), how(name, *newest)?)));
+        due.next()
+    }
+
+    /// A watch broke: what it gave may be old.
+    pub(super) fn doubt(&self) {
+        self.known().doubted = Some(Instant::now());
+    }
+
+    /// Whether a watch broke lately.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.known().doubted.is_some_and(|at| at.elapsed() < DOUBT)
+    }
+
+    /// Whether the node's pods were listed since we started.
+    pub(super) fn is_listed(&self) -> bool {
+        self.known().is_listed
+    }
+
+    /// This incarnation of a pod. Never another: names are used again. Without a UID nothing tells them apart. One that has run arrived long
+    /// ago: its namespace has to be read now.
+    pub(super) fn get(&self, asked: &PodRef) -> Option<Answer> {
+        let (uid, mut known) = (asked.uid.as_deref()?, self.known());
+        let now = known.tick();
+        let Known {
+            pods, namespaces, ..
+        } = &mut *known;
+        let kept = pods
+            .get_mut(&(asked.namespace.clone(), asked.name.clone()))
+            .filter(|kept| kept.seen.pod.is_incarnation(uid))?;
+        let pod = kept.seen.pod.clone();
+        let since = if pod.has_run() { now } else { kept.arrived };
+        let was_asked = std::mem::replace(&mut kept.was_asked, true);
+        let Some(of) = namespaces.get_mut(&asked.namespace) else {
+            return Some(Answer::Unread {
+                pod,
+                since,
+                older: None,
+            });
+        };
+        let older = of.namespace.clone();
+        match older {
+            Some(namespace) if of.sent > since => {
+                if was_asked && of.read.is_some_and(|read| read.elapsed() >= AGAIN) {
+                    of.is_wanted_again = true;
+                    self.changes.send_modify(|count| *count += 1);
+                }
+                Some(Answer::Found(Found { pod, namespace }))
+            }
+            older => Some(Answer::Unread { pod, since, older }),
+        }
+    }
+
+    /// Every running pod that can be one of the mesh and whose namespace is not known.
+    pub(super) fn unjudged(&self) -> Vec<Pod> {
+        let known = self.known();
+        let is_read = |pod: &Pod| {
+            let kept = known.namespaces.get(&pod.metadata.namespace);
+            kept.is_some_and(|kept| kept.namespace.is_some())
+        };
+        let running = known.pods.values().filter(|kept| kept.seen.is_running);
+        let pods = running.map(|kept| &kept.seen.pod);
+        pods.filter(|pod| can_be_of_the_mesh(pod) && !is_read(pod))
+            .cloned()
+            .collect()
+    }
+
+    /// Every running pod whose namespace is known.
+    pub(super) fn running(&self) -> Vec<Found> {
+        let known = self.known();
+        let found = |Seen { pod, .. }: &Seen| {
+            let kept = known.namespaces.get(&pod.metadata.namespace)?;
+            Some(Found {
+                pod: pod.clone(),
+                namespace: kept.namespace.clone()?,
+            })
+        };
+        let all = known.pods.values().map(|kept| &kept.seen);
+        all.filter(|seen| seen.is_running)
+            .filter_map(found)
+            .collect()
+    }
+
+    pub(super) fn size(&self) -> Size {
+        let known = self.known();
+        let is_read = |kept: &&KeptNamespace| kept.namespace.is_some();
+        Size {
+            pods: known.pods.len(),
+            namespaces: known.namespaces.values().filter(is_read).count(),
+        }
+    }
+
+    fn change<T>(&self, how: impl FnOnce(&mut Known) -> T) -> T {
+        let done = how(&mut self.known());
+        self.changes.send_modify(|count| *count += 1);
+        done
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    /// The namespaces of pods that have a network of their own, and when the newest pod arrived for which it has to be read.
+    fn wanted(&self) -> BTreeMap<String, Moment> {
+        let mut wanted = BTreeMap::<_, Moment>::new();
+        for KeptPod { seen, arrived, .. } in self.pods.values() {
+            if !seen.pod.spec.host_network {
+                let arrived = if can_be_of_the_mesh(&seen.pod) {
+                    *arrived
+                } else {
+                    Moment::default()
+                };
+                let newest = wanted
+                    .entry(seen.pod.metadata.namespace.clone())
+                    .or_default();
+                *newest = arrived.max(*newest);
+            }
+        }
+        wanted
+    }
+
+    fn tick(&mut self) -> Moment {
+        self.now.0 += 1;
+        self.now
+    }
+}
+
+impl KeptPod {
+    /// A pod as it is now, after what was kept under its name.
+    fn after(before: Option<Self>, seen: Seen, now: Moment) -> Self {
+        match before {
+            Some(before) if before.seen.pod.metadata.uid == seen.pod.metadata.uid => {
+                Self { seen, ..before }
+            }
+            Some(_) | None => Self {
+                seen,
+                arrived: now,
+                was_asked: false,
+            },
+        }
+    }
+}
+
+/// Whether a plugin may be called for it, or it may be redirected.
+fn can_be_of_the_mesh(pod: &Pod) -> bool {
+    let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
+    !pod.spec.host_network && (!networks.is_empty() || pod.proxy().is_some())
+}
+
+fn key(pod: &Metadata) -> (String, String) {
+    (pod.namespace.clone(), pod.name.clone())
+}

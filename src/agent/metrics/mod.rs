@@ -1,0 +1,234 @@
+//! The agent's metrics, in Prometheus's formats. Counters exist from the start, as 0, so that the first event of a kind shows as a
+//! step.
+
+mod families;
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use jiff::Timestamp;
+use prometheus_client::metrics::counter::Counter;
+
+pub(super) use self::families::Metrics;
+use self::families::{
+    Add, From, Installed, OfCondition, Phase, Reason, Request, Result, State, Version, Watch, Which,
+};
+use super::{
+    audit::{Counts, State as Audited},
+    cache::Size,
+    conditions::{self, Condition},
+    outcomes::End,
+};
+use crate::{
+    cluster::{Asked, Observer},
+    node::SourceKind,
+    reason::Reason as Why,
+    telemetry::{Delivered, Form, of_program},
+};
+
+const RESULTS: [&str; 2] = ["ok", "failed"];
+
+impl Metrics {
+    /// Makes the counters that alerts look at.
+    fn begin(&self) {
+        for reason in Why::ALL {
+            let warning = reason.as_str();
+            drop(self.warnings.get_or_create(&Reason { reason: warning }));
+            if *reason >= Why::Drifted && *reason != Why::Preempted {
+                continue; // no ADD ends with it
+            }
+            let by_agent = Some(SourceKind::Agent);
+            let ends: &[(End, Option<SourceKind>)] = if reason.is_redirected() {
+                &[(End::Redirected, by_agent)]
+            } else {
+                &[(End::Refused, None), (End::Refused, by_agent)]
+            };
+            for (end, source) in ends {
+                self.add(*end, *reason, *source);
+            }
+            self.add(End::Skipped, *reason, by_agent);
+        }
+        for result in RESULTS {
+            drop(self.repairs.get_or_create(&Result { result }));
+        }
+        for delivered in [Delivered::Sent, Delivered::Failed, Delivered::Dropped] {
+            let result = delivered.as_str();
+            drop(self.events.get_or_create(&Result { result }));
+        }
+    }
+
+    /// All of it as text.
+    pub(super) fn text(&self, form: Form) -> String {
+        of_program(&self.own, form)
+    }
+
+    fn add(&self, end: End, reason: Why, source: Option<SourceKind>) -> Counter {
+        let add = Add {
+            outcome: end.as_str(),
+            reason: reason.as_str(),
+            source: source.map_or("none", SourceKind::as_str),
+        };
+        self.adds.get_or_create(&add).clone()
+    }
+
+    /// An ADD has ended.
+    pub(super) fn added(&self, end: End, reason: Why, source: Option<SourceKind>) {
+        self.add(end, reason, source).inc();
+    }
+
+    /// How long one took.
+    pub(super) fn took(&self, look_up: Duration, apply: Duration) {
+        for (phase, took) in [("look_up", look_up), ("apply", apply)] {
+            let phase = self.add_duration.get_or_create(&Phase { phase });
+            phase.observe(took.as_secs_f64());
+        }
+    }
+
+    /// An ADD has warned.
+    pub(super) fn warned(&self, reason: Why) {
+        let reason = reason.as_str();
+        self.warnings.get_or_create(&Reason { reason }).inc();
+    }
+
+    /// So many outcomes were lost.
+    pub(super) fn dropped(&self, outcomes: u64) {
+        self.outcomes_dropped.inc_by(outcomes);
+    }
+
+    pub(super) fn unreported(&self) {
+        self.unreported.inc();
+    }
+
+    /// A pod that was answered for, and from where.
+    pub(super) fn looked_up(&self, source: &'static str) {
+        self.look_ups.get_or_create(&From { source }).inc();
+    }
+
+    pub(super) fn cached(&self, size: Size) {
+        self.cached_pods.set(size.pods as i64);
+        self.cached_namespaces.set(size.namespaces as i64);
+    }
+
+    /// What an audit of the whole node has found.
+    pub(super) fn audited(&self, found: &Counts) {
+        for state in Audited::ALL {
+            let pods = self.audit_pods.get_or_create(&State {
+                state: state.as_str(),
+            });
+            pods.set(found.of(state) as i64);
+        }
+        for (gauge, value) in [
+            (&self.bypassing, found.of(Audited::Bypassing) as i64),
+            (&self.unaudited, found.of(Audited::Unaudited) as i64),
+            (&self.policy_changed, found.policy_changed as i64),
+            (&self.unreadable_records, found.unreadable_records as i64),
+            (&self.last_audit, Timestamp::now().as_second()),
+        ] {
+            gauge.get_or_create(&[]).set(value);
+        }
+        self.audits.inc();
+    }
+
+    pub(super) fn repaired(&self, worked: bool) {
+        let result = result(worked);
+        self.repairs.get_or_create(&Result { result }).inc();
+    }
+
+    /// The node's conditions as they are now.
+    pub(super) fn conditions(&self, conditions: &[Condition]) {
+        for Condition { kind, status, .. } in conditions {
+            for each in conditions::Status::ALL {
+                let labels = OfCondition {
+                    r#type: kind.as_str(),
+                    status: each.as_str(),
+                };
+                let is_it = i64::from(each == *status);
+                self.conditions.get_or_create(&labels).set(is_it);
+            }
+        }
+    }
+
+    /// Which version of the program is installed on the node.
+    pub(super) fn installed_version(&self, version: &str) {
+        self.installed_version.clear();
+        let version = version.to_owned();
+        self.installed_version
+            .get_or_create(&Version { version })
+            .set(1);
+    }
+
+    /// When a token expires; there is no number where there is no token, or it does not say.
+    pub(super) fn token_expires(&self, which: &'static str, at: Option<Timestamp>) {
+        match at {
+            Some(at) => {
+                let seconds = self.token_expiry.get_or_create(&Which { which });
+                seconds.set(at.as_second());
+            }
+            None => drop(self.token_expiry.remove(&Which { which })),
+        }
+    }
+
+    pub(super) fn installed(&self, what: &'static str, worked: bool) {
+        let result = result(worked);
+        self.installs
+            .get_or_create(&Installed { what, result })
+            .inc();
+    }
+
+    pub(super) fn event(&self, delivered: Delivered) {
+        let result = delivered.as_str();
+        self.events.get_or_create(&Result { result }).inc();
+    }
+
+    /// When the API server has last given anything.
+    pub(super) fn last_heard(&self) -> Option<Timestamp> {
+        let at = self.heard_at.load(Ordering::Relaxed);
+        Timestamp::from_second(at).ok().filter(|_| at > 0)
+    }
+}
+
+impl Observer for Metrics {
+    fn answered(&self, asked: &Asked, code: u16) {
+        let verb = asked.verb;
+        self.api_requests
+            .get_or_create(&Request { verb, code })
+            .inc();
+        if code != 0 {
+            let now = Timestamp::now().as_second();
+            self.heard_at.store(now, Ordering::Relaxed);
+        }
+    }
+
+    fn heard(&self, asked: &Asked) {
+        let (watch, now) = (asked.resource.clone(), Timestamp::now().as_second());
+        self.last_heard.get_or_create(&Watch { watch }).set(now);
+        self.heard_at.store(now, Ordering::Relaxed);
+    }
+}
+
+fn result(worked: bool) -> &'static str {
+    if worked { "ok" } else { "failed" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn before_an_audit_there_is_no_number_and_counters_are_0() {
+        let metrics = Metrics::new();
+        let text = metrics.text(Form::Prometheus);
+        let has = |text: &str, line: &str| text.lines().any(|l| l == line);
+        assert!(!text.contains("\nmesh_optin_bypassing_pods"), "{text}");
+        assert!(!text.contains("\nmesh_optin_last_audit_timestamp_seconds"));
+        let refused =
+            r#"mesh_optin_adds_total{outcome="refused",reason="Preempted",source="agent"} 0"#;
+        assert!(has(&text, refused), "{text}");
+        metrics.audited(&Counts::default());
+        let text = metrics.text(Form::Prometheus);
+        assert!(has(&text, "mesh_optin_bypassing_pods 0"), "{text}");
+        assert!(
+            has(&text, r#"mesh_optin_audit_pods{state="unaudited"} 0"#),
+            "{text}"
+        );
+    }
+}

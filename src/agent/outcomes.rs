@@ -1,0 +1,140 @@
+//! The outcomes of ADDs: each is counted, logged and, if someone should know, reported as an Event. Outcomes from while no agent was
+//! running are read from files.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use tracing::{info, warn};
+
+use super::Agent;
+use crate::{
+    node::{SourceKind, outcomes},
+    reason::{Explanation, Reason},
+    source::wire::{self, Ask, Outcome, Question},
+    telemetry::About,
+    words::words,
+};
+
+/// How often we look for what ended while no agent listened.
+const LOOK: Duration = Duration::from_secs(15);
+
+words! {
+    /// How an ADD ended.
+    pub(super) enum End("outcome") {
+        Redirected = "redirected",
+        Skipped = "skipped",
+        Refused = "refused",
+    }
+}
+
+/// The last outcomes, for who asks what was decided.
+#[derive(Default)]
+pub(super) struct Outcomes(Mutex<VecDeque<Outcome>>);
+
+/// As many are remembered: those of a node's pods, for most nodes.
+const REMEMBERED: usize = 512;
+/// Most outcomes of one pod in an answer.
+const TOLD: usize = 4;
+
+impl Outcomes {
+    /// Those of a pod, the last one last.
+    pub(super) fn of(&self, uid: &str) -> Vec<Outcome> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_pod = all.iter().rev().filter(|o| o.uid.as_deref() == Some(uid));
+        let mut last: Vec<_> = of_pod.take(TOLD).cloned().collect();
+        last.reverse();
+        last
+    }
+
+    fn remember(&self, outcome: Outcome) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= REMEMBERED {
+            all.pop_front();
+        }
+        all.push_back(outcome);
+    }
+}
+
+/// Takes what was kept while no agent listened, again and again, until it is cancelled.
+pub(super) async fn keep(agent: &Agent) {
+    loop {
+        let taken = tokio::task::spawn_blocking(outcomes::take).await;
+        let (lines, dropped) = taken.unwrap_or_default();
+        agent.metrics.dropped(dropped);
+        if dropped > 0 {
+            warn!(
+                dropped,
+                "more ADDs ended while no agent listened than are kept"
+            );
+        }
+        for line in lines {
+            match serde_json::from_str(&line) {
+                Ok(Question {
+                    version,
+                    ask: Ask::Report(outcome),
+                }) if wire::is_spoken(version) => take(agent, *outcome),
+                Ok(_) | Err(_) => agent.metrics.dropped(1),
+            }
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Takes the outcome of an ADD.
+pub(super) fn take(agent: &Agent, outcome: Outcome) {
+    agent.outcomes.remember(outcome.clone());
+    let Outcome {
+        at,
+        namespace,
+        name,
+        uid,
+        source,
+        report,
+    } = outcome;
+    agent.was_called.store(true, Ordering::Relaxed);
+    let told = Explanation::from(report.outcome);
+    let end = match (report.refused, told.reason.is_redirected()) {
+        (true, _) => End::Refused,
+        (false, true) => End::Redirected,
+        (false, false) => End::Skipped,
+    };
+    let Agent {
+        metrics, profiles, ..
+    } = agent;
+    metrics.added(end, told.reason, source);
+    metrics.took(report.look_up, report.apply);
+    let warnings: Vec<_> = report.warnings.into_iter().map(Explanation::from).collect();
+    warnings.iter().for_each(|w| metrics.warned(w.reason));
+    info!(
+        namespace,
+        name,
+        uid = uid.as_deref().unwrap_or_default(),
+        %at,
+        outcome = end.as_str(),
+        reason = told.reason.as_str(),
+        profile = report.profile,
+        profile_version = profiles.version(&report.profile).unwrap_or_default(),
+        source = source.map_or("none", SourceKind::as_str),
+        look_up_micros = report.look_up.as_micros() as u64,
+        apply_micros = report.apply.as_micros() as u64,
+        "{told}"
+    );
+    // an Event needs a pod that can be told from others of its name
+    let Some(uid) = uid.filter(|uid| !uid.is_empty()) else {
+        return;
+    };
+    let about = About {
+        namespace,
+        name,
+        uid,
+    };
+    let is_told = end == End::Refused || told.reason == Reason::Redirected;
+    let told_twice = warnings.iter().any(|w| w.reason == told.reason);
+    let told = (is_told && !told_twice).then_some(told);
+    for explanation in warnings.into_iter().chain(told) {
+        agent.events.tell(about.clone(), explanation, at, agent);
+    }
+}

@@ -1,0 +1,218 @@
+//! Follows the cluster's MeshProfiles, and keeps of each the last generation that can be read.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube::runtime::watcher::Event;
+use serde_json::json;
+
+use super::{Profiles, Unread};
+use crate::{
+    agent::cluster::Cluster,
+    cluster::{Heard, Object, follow, kind},
+    mesh::Profile,
+    node::{OfCluster, ProfileKind as Kind, cluster_profile},
+};
+
+impl Profiles {
+    /// Follows the cluster's MeshProfiles until it is cancelled. Where it has none of that kind, what it had before counts.
+    pub(in crate::agent) async fn follow(&self, cluster: &Cluster) {
+        let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
+        let (mut now, mut listed) = (Texts::new(), Texts::new());
+        let (mut unread, mut departed) = (Unread::new(), Departed::default());
+        follow(cluster.client(), &kind, &[], &mut |heard| {
+            let before = self.heard.borrow().clone();
+            let is_served = !matches!(heard, Heard::Unknown);
+            match heard {
+                Heard::Trouble => {
+                    return self
+                        .lost
+                        .send_modify(|lost| *lost = lost.or_else(|| Some(Instant::now())));
+                }
+                Heard::Unknown => now.clear(),
+                Heard::Event(Event::Init) => return listed.clear(),
+                Heard::Event(Event::InitApply(object)) => {
+                    return drop(listed.insert(object.name(), text(&object)));
+                }
+                Heard::Event(Event::InitDone) => {
+                    now.clear();
+                    unread.clear();
+                    for (name, text) in std::mem::take(&mut listed) {
+                        let before = before.as_ref().and_then(|b| b.texts.get(&name));
+                        let text = newest_readable(&name, text, before, &mut unread);
+                        now.insert(name, text);
+                    }
+                }
+                Heard::Event(Event::Apply(object)) => {
+                    let (name, text) = (object.name(), text(&object));
+                    let text = newest_readable(&name, text, now.get(&name), &mut unread);
+                    now.insert(name, text);
+                }
+                Heard::Event(Event::Delete(object)) => {
+                    unread.remove(&object.name());
+                    now.remove(&object.name());
+                }
+            }
+            self.unread(&unread);
+            let had = before.as_deref().map(|before| &before.texts);
+            let had = departed.with(had.into_iter().flatten(), &now);
+            let taken = after(had, now.clone(), is_served);
+            self.heard.send_replace(Some(Arc::new(taken)));
+            self.lost.send_replace(None);
+        })
+        .await;
+    }
+}
+
+/// The profiles by name.
+type Texts = BTreeMap<String, String>;
+
+/// Profiles that were deleted lately. Where all are deleted they go one after the other.
+#[derive(Default)]
+struct Departed(BTreeMap<String, (Instant, String)>);
+
+/// Those that were deleted within so long were deleted together.
+const TOGETHER: Duration = Duration::from_secs(600);
+
+impl Departed {
+    /// What the cluster had, with what was deleted before within that time; takes note of what is not there now.
+    fn with<'a>(
+        &mut self,
+        had: impl Iterator<Item = (&'a String, &'a String)>,
+        now: &Texts,
+    ) -> Texts {
+        self.0
+            .retain(|name, (at, _)| at.elapsed() < TOGETHER && !now.contains_key(name));
+        for (name, text) in had.filter(|(name, _)| !now.contains_key(*name)) {
+            let (at, text) = (Instant::now(), text.clone());
+            self.0.entry(name.clone()).or_insert((at, text));
+        }
+        let all = self.0.iter();
+        all.map(|(name, (_, text))| (name.clone(), text.clone()))
+            .collect()
+    }
+}
+
+/// What the cluster has, after what was deleted. That stays where it has none any more.
+fn after(deleted: Texts, texts: Texts, is_served: bool) -> OfCluster {
+    if texts.is_empty() && !deleted.is_empty() {
+        return OfCluster {
+            texts: deleted,
+            kind: Kind::Gone,
+        };
+    }
+    let kind = if is_served {
+        Kind::Served
+    } else {
+        Kind::Unserved
+    };
+    OfCluster { texts, kind }
+}
+
+/// What is decided by: the newest text, or the one before it where only that can be read and the newest does not say that it needs a newer
+/// version. One that says the same keeps its version.
+fn newest_readable(
+    name: &str,
+    newest: String,
+    before: Option<&String>,
+    unread: &mut Unread,
+) -> String {
+    let why = |text: &str| cluster_profile(name, text.to_owned()).profile.unreadable;
+    let unreadable = why(&newest);
+    match &unreadable {
+        Some(unreadable) => unread.insert(name.to_owned(), unreadable.why.clone()),
+        None => unread.remove(name),
+    };
+    let kept = before.filter(|before| match &unreadable {
+        None => spec(before) == spec(&newest),
+        Some(_) => Profile::needed_version(&newest).is_none() && why(before).is_none(),
+    });
+    kept.cloned().unwrap_or(newest)
+}
+
+/// `spec` in such a text.
+fn spec(text: &str) -> Option<&str> {
+    text.split_once(SPEC).map(|(_, spec)| spec)
+}
+
+const SPEC: &str = r#"},"spec":"#;
+
+/// The object as a file holds it: JSON, which is YAML.
+fn text(object: &Object) -> String {
+    let (name, version) = (json!(object.name()), json!(object.version()));
+    let spec = object.spec_text();
+    format!(
+        r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":{name},"resourceVersion":{version}{SPEC}{spec}}}"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(version: &str, spec: &str) -> String {
+        format!(
+            r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":"p","resourceVersion":"{version}"{SPEC}{spec}}}"#
+        )
+    }
+
+    #[test]
+    fn profiles_that_are_deleted_one_after_the_other_all_stay() {
+        let texts = |names: &[&str]| -> Texts {
+            let each = |name: &&str| ((*name).to_owned(), text("1", "{}"));
+            names.iter().map(each).collect()
+        };
+        let (mut departed, mut before) = (Departed::default(), texts(&["a", "b", "c"]));
+        for left in [&["b", "c"][..], &["c"], &[]] {
+            let now = texts(left);
+            let taken = after(departed.with(before.iter(), &now), now, true);
+            let names: Vec<_> = taken.texts.keys().map(String::as_str).collect();
+            if left.is_empty() {
+                assert_eq!((names, taken.kind), (vec!["a", "b", "c"], Kind::Gone));
+            } else {
+                assert_eq!((names.as_slice(), taken.kind), (left, Kind::Served));
+            }
+            before = taken.texts;
+        }
+        // what is still gone stays so, and one that is back is alone
+        let taken = after(departed.with(before.iter(), &texts(&[])), texts(&[]), false);
+        assert_eq!((taken.texts.len(), taken.kind), (3, Kind::Gone));
+        let now = texts(&["b"]);
+        let taken = after(departed.with(taken.texts.iter(), &now), now, true);
+        assert_eq!((taken.texts.len(), taken.kind), (1, Kind::Served));
+        let none = after(
+            Departed::default().with([].into_iter(), &texts(&[])),
+            texts(&[]),
+            false,
+        );
+        assert_eq!(none.kind, Kind::Unserved);
+    }
+
+    #[test]
+    fn a_profile_that_cannot_be_read_goes_on_as_it_was() {
+        let (first, newer) = (text("1", r#"{"drift":"Repair"}"#), r#"{"newerField":1}"#);
+        let mut unread = Unread::new();
+        let mut after = |before: Option<&String>, newest: &str| {
+            let taken = newest_readable("p", newest.to_owned(), before, &mut unread);
+            (taken, unread.get("p").cloned())
+        };
+        assert_eq!(after(None, &first), (first.clone(), None));
+        let (taken, why) = after(Some(&first), &text("2", newer));
+        assert_eq!(taken, first);
+        assert!(why.unwrap().contains("newerField"));
+        // it was never read, or says itself that it must not be passed over
+        assert_eq!(after(None, &text("2", newer)).0, text("2", newer));
+        let needs = text("3", r#"{"newerField":1,"requires":"99.0.0"}"#);
+        assert_eq!(after(Some(&first), &needs).0, needs);
+        let needs = text("3", r#"{"requires":"99.0.0"}"#);
+        assert_eq!(after(Some(&first), &needs).0, needs);
+        // its status was written
+        let again = text("4", r#"{"drift":"Repair"}"#);
+        assert_eq!(after(Some(&first), &again), (first.clone(), None));
+        let other = text("5", r#"{"drift":"Report"}"#);
+        assert_eq!(after(Some(&first), &other), (other.clone(), None));
+    }
+}

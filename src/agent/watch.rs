@@ -1,0 +1,86 @@
+//! Follows this node's pods into the cache.
+
+use kube::runtime::watcher::Event;
+use serde::Deserialize;
+use tracing::warn;
+
+use super::{
+    cache::{Cache, Moment, Seen},
+    cluster::Cluster,
+};
+use crate::{
+    cluster::{Heard, Object, follow, kind},
+    mesh::{Metadata, Pod},
+};
+
+/// Keeps those of the node's pods in the cache that have a network of their own and have not finished. `arrived` hears of each new one that can be
+/// one of the mesh.
+pub(super) async fn pods(
+    cluster: &Cluster,
+    node: &str,
+    cache: &Cache,
+    arrived: &(dyn Fn(String, Moment) + Send + Sync),
+) {
+    let pods = kind("", "v1", "Pod", "pods");
+    let of_node = format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed");
+    // not every version of the API server can select by the former
+    let selectors = [format!("{of_node},spec.hostNetwork=false"), of_node];
+    let mut listed = Vec::new();
+    follow(
+        cluster.client(),
+        &pods,
+        &selectors,
+        &mut |heard| match heard {
+            Heard::Trouble | Heard::Unknown => cache.doubt(),
+            Heard::Event(Event::Init) => listed.clear(),
+            Heard::Event(Event::InitApply(pod)) => listed.extend(seen(pod).ok()),
+            Heard::Event(Event::InitDone) => cache.list(std::mem::take(&mut listed)),
+            Heard::Event(Event::Apply(pod)) => match seen(pod) {
+                Ok(seen) => {
+                    let namespace = seen.pod.metadata.namespace.clone();
+                    if let Some(moment) = cache.put(seen) {
+                        arrived(namespace, moment);
+                    }
+                }
+                Err(metadata) => cache.remove(&metadata),
+            },
+            Heard::Event(Event::Delete(pod)) => cache.remove(&pod.metadata()),
+        },
+    )
+    .await;
+}
+
+/// What cannot be read is not kept: then the API server is asked, and says why. Half of it would be another pod.
+fn seen(object: Object) -> Result<Seen, Metadata> {
+    #[derive(Deserialize)]
+    struct Phase {
+        #[serde(default)]
+        phase: String,
+    }
+    let read = |object: &Object| {
+        Ok::<_, serde_json::Error>((object.spec()?, object.status()?, object.status::<Phase>()?))
+    };
+    match read(&object) {
+        Ok((spec, status, Phase { phase })) => {
+            let is_running = phase == "Running" && !object.is_deleted();
+            Ok(Seen {
+                pod: Pod {
+                    metadata: object.metadata(),
+                    spec,
+                    status,
+                }
+                .reduced(),
+                is_running,
+            })
+        }
+        Err(error) => {
+            let metadata = object.metadata();
+            warn!(
+                namespace = metadata.namespace,
+                name = metadata.name,
+                "a pod cannot be read: {error}"
+            );
+            Err(metadata)
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is to be done about attachments, and the state of each. Pure.
+
+use std::collections::BTreeMap;
+
+use super::{
+    attachment::{Content, Present},
+    wanted::{Key, Owner, Wanted},
+};
+use crate::words::words;
+
+words! {
+    /// How an attachment is.
+    pub(super) enum State("state of an attachment") {
+        /// Ours, as it should be.
+        Attached = "attached",
+        /// Foreign, and it says the same.
+        Satisfied = "satisfied",
+        /// Foreign, or edited by others, and it says something else.
+        Conflicting = "conflicting",
+        /// Not there yet, or not as it should be.
+        Missing = "missing",
+        /// Ours, and nobody wants it.
+        Unused = "unused",
+    }
+}
+
+/// What is to be done, and what is.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    /// To apply, the cluster's first.
+    pub(super) apply: Vec<(Key, Owner)>,
+    /// Ours that are used again, and say that they are not.
+    pub(super) unmark: Vec<Key>,
+    /// Ours that nobody wants.
+    pub(super) unused: Vec<Key>,
+    pub(super) states: BTreeMap<Key, State>,
+}
+
+/// What is between what is wanted and what is there. `conflicts`: what others have taken from us.
+pub(super) fn difference(
+    wanted: &Wanted,
+    present: &BTreeMap<Key, Present>,
+    conflicts: impl Fn(&Key) -> bool,
+) -> Difference {
+    let mut difference = Difference::default();
+    for (key, owner) in &wanted.attachments {
+        let state = match present.get(key) {
+            Some(Present {
+                owner: None,
+                content,
+                ..
+            }) => match content {
+                Content::Ours | Content::Equivalent => State::Satisfied,
+                Content::Other => State::Conflicting,
+            },
+            Some(there) if there.is_as_wanted(owner) => State::Attached,
+            Some(there) => {
+                difference.apply.push((key.clone(), owner.clone()));
+                match (conflicts(key), there.content) {
+                    (true, _) => State::Conflicting,
+                    (false, Content::Ours | Content::Equivalent) => State::Attached,
+                    (false, Content::Other) => State::Missing,
+                }
+            }
+            None => {
+                difference.apply.push((key.clone(), owner.clone()));
+                State::Missing
+            }
+        };
+        difference.states.insert(key.clone(), state);
+    }
+    difference
+        .apply
+        .sort_by_key(|(_, owner)| *owner != Owner::Shared);
+    for (key, there) in present {
+        let Some(Owner::Profile(_)) = &there.owner else {
+            continue; // the cluster's stay until an uninstallation
+        };
+        if wanted.terminating.contains(&key.namespace) {
+            continue; // it goes with its namespace
+        }
+        if !wanted.is_removable(key) && there.unused_since.is_some() {
+            // a profile governs again: its time starts anew
+            difference.unmark.push(key.clone());
+        }
+        if wanted.attachments.contains_key(key) {
+            continue;
+        }
+        difference.states.insert(key.clone(), State::Unused);
+        if wanted.is_removable(key) {
+            difference.unused.push(key.clone());
+        }
+    }
+    difference
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn there(owner: Option<Owner>, content: Content) -> Present {
+        Present {
+            is_only_ours: true,
+            uid: "u".into(),
+            resource_version: "1".into(),
+            owner,
+            content,
+            unused_since: None,
+        }
+    }
+
+    #[test]
+    fn foreign_ones_are_never_written_and_ours_are_repaired() {
+        let of_a = || Some(Owner::Profile("a".into()));
+        let mut wanted = Wanted::default();
+        let mut present = BTreeMap::new();
+        for (name, there, _) in [
+            ("missing", None, State::Missing),
+            (
+                "same",
+                Some(there(None, Content::Equivalent)),
+                State::Satisfied,
+            ),
+            (
+                "other",
+                Some(there(None, Content::Other)),
+                State::Conflicting,
+            ),
+            ("ours", Some(there(of_a(), Content::Ours)), State::Attached),
+            (
+                "edited",
+                Some(there(of_a(), Content::Other)),
+                State::Missing,
+            ),
+            (
+                "taken",
+                Some(there(of_a(), Content::Other)),
+                State::Conflicting,
+            ),
+        ]
+        .iter()
+        {
+            let key = Key::new("n", name);
+            wanted
+                .attachments
+                .insert(key.clone(), Owner::Profile("a".into()));
+            present.extend(there.clone().map(|there| (key, there)));
+        }
+        let found = difference(&wanted, &present, |key| key.name == "taken");
+        let applied: Vec<_> = found
+            .apply
+            .iter()
+            .map(|(key, _)| key.name.as_str())
+            .collect();
+        assert_eq!(applied, ["edited", "missing", "taken"]);
+        let states: Vec<_> = found
+            .states
+            .iter()
+            .map(|(key, state)| format!("{} {state}", key.name))
+            .collect();
+        assert_eq!(
+            states,
+            [
+                "edited missing",
+                "missing missing",
+                "other conflicting",
+                "ours attached",
+                "same satisfied",
+                "taken conflicting"
+            ]
+        );
+    }
+
+    #[test]
+    fn only_ours_that_no_profile_governs_are_unused() {
+        let mut wanted = Wanted::default();
+        wanted.kept.insert(Key::new("governed", "mesh"));
+        wanted.terminating.insert("going".into());
+        let of_a = || Some(Owner::Profile("a".into()));
+        let mut marked = there(of_a(), Content::Ours);
+        marked.unused_since = Some("2026-01-01T00:00:00Z".into());
+        let present = BTreeMap::from([
+            (
+                Key::new("default", "mesh"),
+                there(Some(Owner::Shared), Content::Ours),
+            ),
+            (Key::new("foreign", "mesh"), there(None, Content::Ours)),
+            (Key::new("going", "mesh"), marked.clone()),
+            (Key::new("governed", "mesh"), marked),
+            (Key::new("left", "mesh"), there(of_a(), Content::Ours)),
+        ]);
+        let found = difference(&wanted, &present, |_| false);
+        assert_eq!(found.unused, [Key::new("left", "mesh")]);
+        assert_eq!(found.unmark, [Key::new("governed", "mesh")]);
+        assert!(found.apply.is_empty(), "a mark alone is no other content");
+    }
+}

@@ -1,0 +1,126 @@
+//! The controller: NetworkAttachmentDefinitions where MeshProfiles want them, the status of MeshProfiles, and MeshNodes that are silent.
+//!
+//! Everything that is known is looked at as a whole after each change, and what differs is written: nothing is kept that a restart would
+//! lose. Two replicas follow the cluster, one writes.
+
+mod args;
+mod attachment;
+mod conditions;
+mod difference;
+mod events;
+mod failure;
+mod followed;
+mod http;
+mod leader;
+mod metrics;
+mod nodes;
+mod objects;
+mod reconcile;
+mod statuses;
+mod step;
+mod unused;
+mod view;
+mod wanted;
+mod writes;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, watch},
+};
+use tracing::{error, info};
+
+pub use self::args::Args;
+use self::{metrics::Metrics, view::View};
+use crate::log;
+
+/// In whose name objects are applied.
+const MANAGER: &str = "mesh-optin-controller";
+
+/// What the controller's parts share.
+struct Controller {
+    view: View,
+    metrics: Metrics,
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub fn run(args: Args) -> ExitCode {
+    log::to_stderr_at_any_level(args.log_level);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let ended = runtime
+        .map_err(|e| e.to_string())
+        .and_then(|runtime| runtime.block_on(work(args)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            error!("the controller cannot start: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// How long a connection may take. Of the Lease's, an answer too: one that comes later is worth nothing.
+const CONNECT: Duration = Duration::from_secs(5);
+
+async fn work(args: Args) -> Result<(), String> {
+    let mut config = match &args.kubeconfig {
+        None => Config::incluster().map_err(|e| e.to_string())?,
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).map_err(|e| e.to_string())?;
+            let options = KubeConfigOptions::default();
+            let config = Config::from_custom_kubeconfig(file, &options).await;
+            config.map_err(|e| e.to_string())?
+        }
+    };
+    config.connect_timeout = Some(CONNECT);
+    config.read_timeout = None;
+    config.default_retry = false; // each try is paced, and a Lease renewed late is not renewed
+    let mut of_lease = config.clone();
+    of_lease.read_timeout = Some(CONNECT);
+    of_lease.reset_reader_on_write = true;
+    let connect = |config| Client::try_from(config).map_err(|e: kube::Error| e.to_string());
+    let (client, of_lease) = (connect(config)?, connect(of_lease)?);
+
+    let of_signal = |kind| signal(kind).map_err(|e| e.to_string());
+    let (mut end, mut interrupt) = (
+        of_signal(SignalKind::terminate())?,
+        of_signal(SignalKind::interrupt())?,
+    );
+    let controller = Arc::new(Controller {
+        view: View::new(client.clone()),
+        metrics: Metrics::new(),
+    });
+    let leads = watch::Sender::new(false);
+    let ending = Arc::new(Notify::new());
+    let elect = leader::elect(
+        of_lease,
+        (&args.namespace, &args.identity),
+        &leads,
+        ending.clone(),
+    );
+    tokio::pin!(elect);
+    info!(
+        identity = args.identity,
+        version = env!("CARGO_PKG_VERSION"),
+        "the controller starts"
+    );
+    tokio::select! {
+        () = controller.view.follow() => {}
+        () = reconcile::reconcile(&controller, client, &args, leads.subscribe()) => {}
+        () = http::serve(controller.clone(), args.listen) => {}
+        () = &mut elect => {}
+        _ = end.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    ending.notify_one();
+    elect.await;
+    info!("the controller ends");
+    Ok(())
+}

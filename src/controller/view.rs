@@ -1,0 +1,186 @@
+//! What is known of the cluster.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::future::{AbortHandle, abortable};
+use k8s_openapi::api::core::v1;
+use kube::{
+    Api, Client,
+    api::DynamicObject,
+    core::{ApiResource, PartialObjectMeta},
+    runtime::watcher::Config,
+};
+use tokio::sync::Notify;
+
+use super::{
+    attachment::{self, PROFILE, Present, present},
+    followed::Followed,
+    objects::{ProfileObject, namespace, node, profile},
+    wanted::{Key, Namespace, Owner},
+};
+use crate::mesh::{
+    MeshProfile,
+    mesh_node::{MeshNode, NodeStatus},
+};
+
+/// All that is followed.
+pub(super) struct View {
+    client: Client,
+    changed: Arc<Notify>,
+    pub(super) profiles: Followed<ProfileObject>,
+    pub(super) namespaces: Followed<Namespace>,
+    pub(super) nodes: Followed<NodeStatus>,
+    /// Attachments with the label of a profile.
+    pub(super) labelled: Followed<Present>,
+    /// By name, the attachments of that name in all namespaces, whoever made them.
+    named: Mutex<BTreeMap<String, Named>>,
+}
+
+struct Named {
+    followed: Arc<Followed<Present>>,
+    task: AbortHandle,
+}
+
+impl View {
+    pub(super) fn new(client: Client) -> Self {
+        let changed = Arc::<Notify>::default();
+        Self {
+            client,
+            profiles: Followed::new(&changed, |_, _| false),
+            namespaces: Followed::new(&changed, PartialEq::eq),
+            nodes: Followed::new(&changed, |a, b| {
+                (&a.version, &a.conditions) == (&b.version, &b.conditions)
+            }),
+            labelled: Followed::new(&changed, PartialEq::eq),
+            named: Mutex::default(),
+            changed,
+        }
+    }
+
+    /// Follows all but the attachments of a name, until it is cancelled.
+    pub(super) async fn follow(&self) {
+        let client = || self.client.clone();
+        let all = |resource: &ApiResource| Api::<DynamicObject>::all_with(client(), resource);
+        let (profiles, nodes, attachments) = (
+            all(&ApiResource::erase::<MeshProfile>(&())),
+            all(&ApiResource::erase::<MeshNode>(&())),
+            all(&attachment::resource()),
+        );
+        let namespaces = Api::<PartialObjectMeta<v1::Namespace>>::all(client());
+        let config = Config::default;
+        tokio::join!(
+            self.profiles
+                .follow("MeshProfiles", profiles, config(), profile),
+            self.namespaces
+                .follow("namespaces", namespaces, config(), namespace),
+            self.nodes.follow("MeshNodes", nodes, config(), node),
+            self.labelled.follow(
+                "attachments",
+                attachments,
+                config().labels(PROFILE),
+                present
+            ),
+        );
+    }
+
+    /// Waits until something may have changed.
+    pub(super) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Follows the attachments of these names from now on, and of no others.
+    pub(super) fn follow_named(&self, names: &BTreeSet<String>) {
+        let mut named = self.named();
+        named.retain(|name, known| {
+            let is_kept = names.contains(name);
+            if !is_kept {
+                known.task.abort();
+            }
+            is_kept
+        });
+        for name in names {
+            if named.contains_key(name) {
+                continue;
+            }
+            let followed = Arc::new(Followed::new(&self.changed, PartialEq::eq));
+            let api = Api::<DynamicObject>::all_with(self.client.clone(), &attachment::resource());
+            let (what, of_task) = (format!("attachments {name}"), followed.clone());
+            let config = Config::default().fields(&format!("metadata.name={name}"));
+            let (follow, task) =
+                abortable(async move { of_task.follow(&what, api, config, present).await });
+            tokio::spawn(follow);
+            named.insert(name.clone(), Named { followed, task });
+        }
+    }
+
+    /// Why nothing can be done yet.
+    pub(super) fn unknown(&self) -> Option<&'static str> {
+        let named = self.named();
+        let known = [
+            (self.profiles.heard().is_complete, "MeshProfiles"),
+            (self.namespaces.heard().is_complete, "namespaces"),
+            (self.nodes.heard().is_complete, "MeshNodes"),
+            (
+                self.labelled.heard().is_complete
+                    && named.values().all(|n| n.followed.heard().is_complete),
+                "NetworkAttachmentDefinitions",
+            ),
+        ];
+        known
+            .into_iter()
+            .find_map(|(is_known, what)| (!is_known).then_some(what))
+    }
+
+    /// Every attachment that counts. Of two reports of one the newer counts.
+    pub(super) fn attachments(&self) -> BTreeMap<Key, Present> {
+        let mut all = BTreeMap::<Key, Present>::new();
+        let version = |present: &Present| present.resource_version.parse::<u64>().ok();
+        let mut add = |key: &Key, present: &Present| {
+            let known = all.get(key);
+            if known.is_none_or(|known| version(known) < version(present)) {
+                all.insert(key.clone(), present.clone());
+            }
+        };
+        for named in self.named().values() {
+            let heard = named.followed.heard();
+            heard.objects.iter().for_each(|(k, p)| add(k, p));
+        }
+        let heard = self.labelled.heard();
+        heard.objects.iter().for_each(|(k, p)| add(k, p));
+        all
+    }
+
+    /// Takes in what a write of ours made, before the watch says so.
+    pub(super) fn made(&self, object: DynamicObject) {
+        let (key, present) = present(object);
+        self.hear_of(&key, Some(present));
+    }
+
+    /// The same of one that we have deleted.
+    pub(super) fn removed(&self, key: &Key) {
+        self.hear_of(key, None);
+    }
+
+    fn hear_of(&self, key: &Key, present: Option<Present>) {
+        let named = self.named();
+        let of_name = named.get(&key.name).map(|named| &*named.followed);
+        // the cluster's own are not among those with the label of a profile
+        let is_profiles = |p: &Present| matches!(p.owner, Some(Owner::Profile(_)));
+        let is_labelled = present.as_ref().is_none_or(is_profiles);
+        let labelled = is_labelled.then_some(&self.labelled);
+        for followed in of_name.into_iter().chain(labelled) {
+            let objects = &mut followed.heard().objects;
+            match &present {
+                Some(present) => objects.insert(key.clone(), present.clone()),
+                None => objects.remove(key),
+            };
+        }
+    }
+
+    fn named(&self) -> MutexGuard<'_, BTreeMap<String, Named>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

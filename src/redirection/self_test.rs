@@ -1,0 +1,105 @@
+//! Tests whether this node can redirect: does what an ADD would do for a pod that opts in, in a network namespace made for the test,
+//! with each backend and mode.
+
+use std::path::Path;
+
+use crate::{
+    cni::search_path,
+    deadline::Deadline,
+    kernel::{Carrier, KernelError, Live, Netns, Network, Tools, Wiring, netns::in_scratch},
+    mesh::{
+        Attachment, Backend, Decision, InterceptionMode, IpFamilies, Namespace, Pod, Profile,
+        annotation, assume_injected, decide, label,
+    },
+    plan::{Plan, PodNetwork, summary},
+    reason::{Explanation, Reason},
+};
+
+use super::lacking::{Kind, Lacking};
+
+/// Tries it. IPv6 is tried where the kernel has it: pods of a node without need none. An error where nothing could be tried.
+pub fn self_test(deadline: Deadline) -> Result<Lacking, Explanation> {
+    let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
+    let mut lacking = Lacking::default();
+    let tools = Tools::find(&search_path(), deadline);
+    for backend in [Backend::Nftables, Backend::Iptables] {
+        for mode in InterceptionMode::ALL {
+            for ipv6 in [false, true].into_iter().take(1 + usize::from(has_ipv6)) {
+                let plan = plan(mode, ipv6)?;
+                let carrier = match (backend, &tools) {
+                    (Backend::Nftables | Backend::Auto, _) => Ok(Carrier::Nftables),
+                    (Backend::Iptables, Ok(tools)) if tools.serve(plan.families.captured()) => {
+                        Ok(Carrier::Iptables(tools, None))
+                    }
+                    (Backend::Iptables, Ok(_)) => Err(Reason::IptablesMissing.into()),
+                    (Backend::Iptables, Err(e)) => {
+                        Err(Reason::IptablesMissing.because(e.to_string()))
+                    }
+                };
+                if let Err(why) = carrier.and_then(|by| made(&by, &plan, deadline)) {
+                    let kind = Kind {
+                        backend,
+                        mode,
+                        ipv6,
+                    };
+                    lacking.0.push((kind, why));
+                    break; // with IPv6 it is the same
+                }
+            }
+        }
+    }
+    Ok(lacking)
+}
+
+/// What a pod gets that opts in.
+fn plan(mode: InterceptionMode, ipv6: bool) -> Result<Plan, Explanation> {
+    let (mut pod, mut profile) = (Pod::default(), Profile::built_in());
+    let (namespace, metadata) = (Namespace::default(), &mut pod.metadata);
+    (metadata.namespace, metadata.name) = ("self-test".into(), "self-test".into());
+    metadata.labels.insert(label::INJECT.into(), "true".into());
+    let annotations = &mut metadata.annotations;
+    annotations.insert(annotation::INTERCEPTION_MODE.into(), mode.as_str().into());
+    if ipv6 {
+        profile.spec.redirect.ip_families = IpFamilies::All;
+    }
+    let pod = assume_injected(&pod, &namespace, &profile).unwrap_or(pod);
+    let decided = decide(&pod, &namespace, Ok(&profile), &Attachment::default());
+    match decided.decision {
+        Decision::Redirect(intent) => Plan::new(&intent, &PodNetwork::of_eth0(true, ipv6)),
+        Decision::Refuse(why) | Decision::Skip(why) => {
+            Err(Reason::Internal
+                .because(format!("a pod that opts in would not be redirected: {why}")))
+        }
+    }
+}
+
+/// Makes it, and reads it back.
+fn made(carrier: &Carrier<'_>, plan: &Plan, deadline: Deadline) -> Result<(), Explanation> {
+    let differences = in_scratch(|netns: &Netns| {
+        Wiring::open(deadline)?.switch_on("lo")?;
+        let network = Network::open(deadline)?;
+        let mut live = Live::open(carrier, &network, netns, deadline)?;
+        let found = live.read(plan)?;
+        live.apply(plan, &found)?;
+        Ok::<_, KernelError>(plan.compare(&live.read(plan)?))
+    })?;
+    let different = summary(&differences);
+    different.map_or(Ok(()), |what| {
+        Err(Reason::KernelRefused.because(format!("the rules are not as they were made: {what}")))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_that_opts_in_has_a_plan_in_each_mode() {
+        for mode in InterceptionMode::ALL {
+            for ipv6 in [false, true] {
+                let plan = plan(mode, ipv6).unwrap();
+                assert_eq!(plan.intent.mode, mode);
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Events on pods: few, and each reported once.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tracing::warn;
+
+use crate::{
+    cluster::Failure,
+    reason::{Explanation, Reason},
+    words::words,
+};
+
+/// What waits to be sent; what comes above it is dropped, and counted.
+const WAITING: usize = 512;
+/// What waited for longer is not told any more.
+const STALE: Duration = Duration::from_secs(300);
+/// The same of a pod is not told again before.
+const AGAIN: Duration = Duration::from_secs(600);
+/// Between two events: at most 20 a second.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Longest note that the API takes, in bytes.
+const LONGEST: usize = 1024;
+
+/// Whose event it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct About {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+}
+
+/// Where events are handed in; it never waits.
+pub(crate) struct Events {
+    wanted: Wanted,
+    told: Sender<Told>,
+}
+
+words! {
+    /// Which Events are wanted.
+    pub(crate) enum Wanted("kind of events") {
+        All = "all",
+        Warnings = "warnings",
+        None = "none",
+    }
+}
+
+words! {
+    /// What became of an Event.
+    pub(crate) enum Delivered("result of sending an event") {
+        Sent = "sent",
+        Failed = "failed",
+        /// Too many waited.
+        Dropped = "dropped",
+        /// It waited for too long.
+        Stale = "stale",
+    }
+}
+
+/// Where Events go, and where it is counted what became of them.
+pub(crate) trait Journal: Sync {
+    /// Creates an Event in a namespace.
+    fn create(
+        &self,
+        namespace: &str,
+        event: &Value,
+    ) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// Counts one that this became of.
+    fn count(&self, delivered: Delivered);
+}
+
+struct Told {
+    about: About,
+    explanation: Explanation,
+    /// When it was so.
+    at: Timestamp,
+}
+
+impl Events {
+    pub(crate) fn new(wanted: Wanted) -> (Self, Queue) {
+        let (told, receive) = channel(WAITING);
+        (Self { wanted, told }, Queue(receive))
+    }
+
+    /// Tells what was so at that time.
+    pub(crate) fn tell(
+        &self,
+        about: About,
+        explanation: Explanation,
+        at: Timestamp,
+        journal: &impl Journal,
+    ) {
+        let is_wanted = match self.wanted {
+            Wanted::All => true,
+            Wanted::Warnings => !explanation.reason.is_redirected(),
+            Wanted::None => false,
+        };
+        let told = Told {
+            about,
+            explanation,
+            at,
+        };
+        if is_wanted && self.told.try_send(told).is_err() {
+            journal.count(Delivered::Dropped);
+        }
+    }
+}
+
+/// What was handed in.
+pub(crate) struct Queue(Receiver<Told>);
+
+impl Queue {
+    /// Sends it on, for ever.
+    pub(crate) async fn send(mut self, journal: &impl Journal, node: &str) {
+        let mut told: HashMap<(About, Reason), Instant> = HashMap::new();
+        while let Some(Told {
+            about,
+            explanation,
+            at,
+        }) = self.0.recv().await
+        {
+            told.retain(|_, at| at.elapsed() < AGAIN);
+            // a cause may hold how long something took, and be another each time
+            let key = (about.clone(), explanation.reason);
+            if told.contains_key(&key) {
+                continue;
+            }
+            let age = Timestamp::now().duration_since(at);
+            if Duration::try_from(age).is_ok_and(|age| age > STALE) {
+                journal.count(Delivered::Stale);
+                continue;
+            }
+            let event = event(&about, &explanation, at, node);
+            match journal.create(&about.namespace, &event).await {
+                Ok(()) => {
+                    told.insert(key, Instant::now());
+                    journal.count(Delivered::Sent);
+                }
+                Err(error) => {
+                    journal.count(Delivered::Failed);
+                    warn!(
+                        namespace = about.namespace,
+                        name = about.name,
+                        "the event {explanation} cannot be sent: {error:?}"
+                    );
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+fn event(about: &About, explanation: &Explanation, at: Timestamp, node: &str) -> Value {
+    let text = explanation.to_string();
+    let end = (0..=LONGEST.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end))
+        .unwrap_or_default();
+    let About {
+        namespace,
+        name,
+        uid,
+    } = about;
+    json!({
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {"name": event_name(name, at), "namespace": namespace},
+        "eventTime": format!("{at:.6}"),
+        "action": "Redirect",
+        "reason": explanation.reason.as_str(),
+        "note": text[..end],
+        "type": if explanation.reason.is_redirected() { "Normal" } else { "Warning" },
+        "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": namespace, "name": name, "uid": uid},
+        "reportingController": "mesh-optin",
+        "reportingInstance": node,
+    })
+}
+
+/// One that no other Event has, and that the API server takes: no part of a name ends with a dash or a dot.
+fn event_name(pod: &str, at: Timestamp) -> String {
+    let pod = format!("{pod:.200}");
+    let pod = pod.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+    let unique = fastrand::u16(..);
+    format!("{pod}.{:x}{unique:04x}", at.as_nanosecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    };
+
+    use jiff::SignedDuration;
+
+    use super::*;
+
+    #[test]
+    fn an_event_s_name_is_one_that_the_api_server_takes() {
+        let at = Timestamp::from_second(1).unwrap();
+        for pod in [
+            "web-0".to_owned(),
+            format!("{}-{}", "a".repeat(199), "b".repeat(50)),
+        ] {
+            let name = event_name(&pod, at);
+            let parts: Vec<_> = name.split('.').collect();
+            assert!(
+                name.len() <= 253
+                    && parts
+                        .iter()
+                        .all(|p| p.ends_with(|c: char| c.is_ascii_alphanumeric())),
+                "{name}"
+            );
+        }
+    }
+
+    /// Keeps what is created; the first so many fail.
+    #[derive(Default)]
+    struct Kept {
+        failing: AtomicUsize,
+        created: Mutex<Vec<String>>,
+        counted: Mutex<Vec<Delivered>>,
+    }
+
+    impl Journal for Kept {
+        async fn create(&self, namespace: &str, event: &Value) -> Result<(), Failure> {
+            let less = |n: usize| n.checked_sub(1);
+            if self.failing.fetch_update(Relaxed, Relaxed, less).is_ok() {
+                return Err(Failure::Timeout);
+            }
+            let created = format!("{namespace} {}", event["reason"].as_str().unwrap());
+            self.created.lock().unwrap().push(created);
+            Ok(())
+        }
+
+        fn count(&self, delivered: Delivered) {
+            self.counted.lock().unwrap().push(delivered);
+        }
+    }
+
+    fn pod(name: &str) -> About {
+        About {
+            namespace: "a".into(),
+            name: name.into(),
+            uid: "u".into(),
+        }
+    }
+
+    #[test]
+    fn events_that_nobody_wants_are_not_told() {
+        let now = Timestamp::now();
+        for (wanted, told) in [(Wanted::All, 2), (Wanted::Warnings, 1), (Wanted::None, 0)] {
+            let (events, queue) = Events::new(wanted);
+            let kept = Kept::default();
+            events.tell(pod("a"), Reason::Redirected.into(), now, &kept);
+            events.tell(pod("b"), Reason::Drifted.into(), now, &kept);
+            assert_eq!(queue.0.len(), told, "{wanted}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_same_of_a_pod_is_sent_once_and_what_failed_or_waited_too_long_is_counted() {
+        use Delivered::{Dropped, Failed, Sent, Stale};
+        let (now, long_ago) = (
+            Timestamp::now(),
+            Timestamp::now() - SignedDuration::from_secs(301),
+        );
+        let (events, queue) = Events::new(Wanted::All);
+        let kept = Kept {
+            failing: 1.into(),
+            ..Kept::default()
+        };
+        let tell = |name, reason: Reason, at| events.tell(pod(name), reason.into(), at, &kept);
+        tell("a", Reason::Drifted, now); // fails
+        tell("a", Reason::Drifted, now);
+        tell("a", Reason::Drifted, now); // the same
+        tell("a", Reason::Bypassing, now);
+        tell("b", Reason::Drifted, long_ago);
+        for _ in 5..=WAITING {
+            tell("c", Reason::Drifted, now);
+        }
+        drop(events);
+        queue.send(&kept, "n").await;
+        assert_eq!(
+            *kept.created.lock().unwrap(),
+            ["a Drifted", "a Bypassing", "a Drifted"]
+        );
+        assert_eq!(
+            *kept.counted.lock().unwrap(),
+            [Dropped, Failed, Sent, Sent, Stale, Sent]
+        );
+    }
+}

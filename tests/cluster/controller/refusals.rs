@@ -1,0 +1,103 @@
+//! What the API server refuses, and what others do to attachments of ours.
+
+use super::*;
+
+/// A controller and a profile of these namespaces.
+fn start<'a>(cluster: &'a Cluster, port: u16, namespaces: &[&str]) -> Controller<'a> {
+    for namespace in namespaces {
+        cluster.namespace(namespace, &json!({"team": "a"}));
+    }
+    cluster.profile("a", &of_team("a"));
+    Controller::start(cluster, "a", port, &[])
+}
+
+fn is_ready(cluster: &Cluster) -> bool {
+    cluster.condition("a", "Ready").0 == "True"
+}
+
+#[test]
+fn an_attachment_that_was_edited_and_then_deleted_is_recreated_at_once() {
+    let cluster = Cluster::start_with_crds();
+    let _controller = start(&cluster, 8141, &["a1"]);
+    until("it is ready", || is_ready(&cluster));
+    let shared = attachment_path("default", "istio-cni");
+    cluster.patch(&shared, &json!({"spec": {"config": "{}"}}));
+    until("a conflict", || {
+        cluster.condition("a", "Ready").1 == "ConflictingAttachment"
+    });
+    cluster.request("DELETE", &shared, &Value::Null).unwrap();
+    within(Duration::from_secs(8), "it is recreated", || {
+        is_ready(&cluster)
+    });
+    // and where the edit is reverted, there is nothing to write
+    let made = cluster.attachment("default", "istio-cni").unwrap();
+    cluster.patch(&shared, &json!({"spec": {"config": "{}"}}));
+    until("a conflict again", || !is_ready(&cluster));
+    cluster.patch(&shared, &json!({"spec": made["spec"]}));
+    within(Duration::from_secs(8), "it is as it was", || {
+        is_ready(&cluster)
+    });
+}
+
+#[test]
+fn an_attachment_follows_the_profile_that_governs_its_namespace() {
+    let cluster = Cluster::start_with_crds();
+    let _controller = start(&cluster, 8142, &["a1"]);
+    until("it is ready", || is_ready(&cluster));
+    cluster
+        .request("DELETE", &format!("{PROFILES}/a"), &Value::Null)
+        .unwrap();
+    cluster.profile("b", &of_team("a"));
+    until("it is b's", || {
+        let attachment = cluster.attachment("a1", "istio-cni").unwrap();
+        attachment["metadata"]["labels"]["meshoptin.dev/profile"] == "b"
+    });
+}
+
+#[test]
+fn a_mark_that_others_have_made_costs_nothing_at_rest() {
+    let cluster = Cluster::start_with_crds();
+    let _controller = start(&cluster, 8143, &["a1"]);
+    until("it is ready", || is_ready(&cluster));
+    let pod = json!({"metadata": {"name": "p", "annotations": {"k8s.v1.cni.cncf.io/networks": "istio-cni"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    cluster.create("/api/v1/namespaces/a1/pods", &pod);
+    let path = attachment_path("a1", "istio-cni");
+    let old = json!({"metadata": {"annotations": {"meshoptin.dev/unused-since": "2026-01-01T00:00:00Z"}}});
+    cluster.patch(&path, &old);
+    cluster
+        .request("DELETE", &format!("{PROFILES}/a"), &Value::Null)
+        .unwrap();
+    std::thread::sleep(Duration::from_secs(8));
+    let requests = || {
+        let all = cluster
+            .requests_of(crate::support::controller::USER)
+            .into_iter();
+        all.filter(|r| r.contains("/pods") || r.contains("network-attachment"))
+            .filter(|r| !r.starts_with("watch "))
+            .count()
+    };
+    let before = requests();
+    std::thread::sleep(Duration::from_secs(6));
+    assert_eq!(requests(), before);
+    assert!(cluster.attachment("a1", "istio-cni").is_some());
+}
+
+#[test]
+fn a_webhook_that_fails_for_one_namespace_does_not_hold_up_the_others() {
+    let cluster = Cluster::start_with_crds();
+    let webhook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "away"}, "webhooks": [{
+        "name": "away.example.com", "failurePolicy": "Fail", "sideEffects": "None", "admissionReviewVersions": ["v1"], "clientConfig": {"url": "https://127.0.0.1:9/"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "a1"}},
+        "rules": [{"apiGroups": ["k8s.cni.cncf.io"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["network-attachment-definitions"]}]}]});
+    cluster.apply(&webhook.to_string());
+    std::thread::sleep(Duration::from_secs(2)); // until the API server asks it
+    let _controller = start(&cluster, 8144, &["a1", "a2"]);
+    within(Duration::from_secs(20), "the other is there", || {
+        cluster.attachment("a2", "istio-cni").is_some()
+    });
+    within(Duration::from_secs(20), "the profile says so", || {
+        let message = cluster.condition("a", "Ready").2;
+        message.contains("a1/istio-cni") && message.contains("failed calling webhook")
+    });
+    assert!(cluster.attachment("a1", "istio-cni").is_none());
+}

@@ -1,0 +1,129 @@
+//! What the chart installs, on a node that has nothing of mesh-optin, until nothing of it is left.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::daemonset::{DAEMONSET, IMAGE, import_image, restored};
+use crate::{
+    Scenario, alone, lands_at_the_sidecar,
+    support::{stack::Stack, stack_pod::Pod},
+};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/mesh-optin");
+const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
+
+pub(super) const SCENARIO: Scenario = alone(
+    "the chart and one label are all that a pod needs, and uninstalled it leaves nothing",
+    |s| {
+        restored(s, || {
+            import_image(s);
+            remove_everything(s);
+            let started = Instant::now();
+            let said = helm(s, &["install", "--create-namespace"], &values());
+            assert!(
+                said.contains("pilot.cni.provider=multus") && !said.contains("IN THE WAY"),
+                "{said}"
+            );
+            let namespace = json!({"istio-injection": "enabled"});
+            s.cluster.namespace("helm", &namespace);
+            let pod = Pod::new("helm", "web", "default/istio-cni"); // as Istio's injector names it
+            s.create(&pod);
+            lands_at_the_sidecar(s, &pod);
+            s.note(format!(
+                "{:.0} s after `helm install` on a node without mesh-optin a pod was redirected",
+                started.elapsed().as_secs_f32()
+            ));
+            s.delete(&pod);
+
+            helm(
+                s,
+                &["upgrade", "--reuse-values", "--set=uninstall=true"],
+                &json!({}),
+            );
+            ready(s, "mesh-optin-uninstall");
+            for path in [
+                "/var/lib/mesh-optin",
+                "/run/mesh-optin",
+                "/mnt/cni/bin/mesh-optin",
+                "/mnt/cni/confdir/istio-cni.conf",
+            ] {
+                assert!(!s.path(path).exists(), "{path} is left");
+            }
+            s.cluster
+                .enter(&["helm", "uninstall", "mesh-optin", "--namespace=mesh-optin"]);
+            let left = s.cluster.enter(&[
+                "kubectl", "get", "--all-namespaces", "--output=name", "--selector=app.kubernetes.io/part-of=mesh-optin",
+                "clusterroles,clusterrolebindings,daemonsets,serviceaccounts,network-attachment-definitions,flowschemas,validatingadmissionpolicies,validatingadmissionpolicybindings",
+            ]);
+            assert_eq!(left, "");
+            // what stays are CRDs, with the profile; they go, and come back as this node had them
+            remove_everything(s);
+            s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
+        });
+    },
+);
+
+/// The values of this node, which has directories of its own and no service network.
+fn values() -> Value {
+    let (repository, tag) = IMAGE.split_once(':').unwrap();
+    json!({
+        "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
+        "paths": {
+            "cniBin": "/mnt/cni/bin",
+            "multusConf": "/mnt/cni/confdir",
+            "multusCache": "/mnt/cni/multus",
+            "runtimeConf": "/mnt/cni/net.d",
+        },
+        "extraArgs": ["--api-server=127.0.0.1", "--api-port=6443"],
+    })
+}
+
+fn helm(s: &Stack, args: &[&str], values: &Value) -> String {
+    s.write("/mnt/values.yaml", &values.to_string());
+    let fixed = [
+        "mesh-optin",
+        CHART,
+        "--namespace=mesh-optin",
+        "--values=/mnt/values.yaml",
+    ];
+    s.cluster.enter(&[&["helm"], args, &fixed].concat())
+}
+
+/// Waits until a DaemonSet's pod of this node is ready.
+fn ready(s: &Stack, name: &str) {
+    let path = DAEMONSET.replace("mesh-optin-agent", name);
+    let is_ready = || {
+        let object = s.cluster.request("GET", &path, &Value::Null).ok()?;
+        (object["status"]["numberReady"] == 1).then_some(())
+    };
+    assert!(
+        s.wait_for(is_ready).is_some(),
+        "{:?}",
+        s.cluster.request("GET", &path, &Value::Null)
+    );
+}
+
+/// What this node and other scenarios have installed by manifests.
+fn remove_everything(s: &Stack) {
+    s.cluster.enter(&["rm", "-f", "/etc/mesh-optin/node.yaml"]);
+    let delete = ["kubectl", "delete", "--ignore-not-found", "--wait"];
+    for what in [
+        &["-k", &format!("{DEPLOY}/kubernetes")][..],
+        &["-f", &format!("{DEPLOY}/host-credential/rbac.yaml")],
+        &[
+            "crd",
+            "meshprofiles.meshoptin.dev",
+            "meshnodes.meshoptin.dev",
+        ],
+        &[
+            "-n",
+            "default",
+            "network-attachment-definition",
+            "istio-cni",
+        ],
+    ] {
+        s.cluster.enter(&[&delete, what].concat());
+    }
+}

@@ -1,0 +1,236 @@
+//! The controller in the network of a control plane, with the rights that deploy/ gives it.
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::mpsc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+use super::{
+    cluster::{Cluster, SERVER},
+    lab::inside,
+};
+
+/// Its user, as the audit log has it.
+pub const USER: &str = "system:serviceaccount:mesh-optin:controller";
+pub const PROFILES: &str = "/apis/meshoptin.dev/v1alpha1/meshprofiles";
+pub const NODES: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes";
+pub const ALL_ATTACHMENTS: &str = "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions";
+
+/// The program, which is built with its own feature alone: tests/run does that.
+fn program() -> PathBuf {
+    let path =
+        PathBuf::from(env!("CARGO_BIN_EXE_mesh-optin")).with_file_name("mesh-optin-controller");
+    assert!(
+        path.exists(),
+        "{} is needed: cargo build --locked --features controller --bin mesh-optin-controller",
+        path.display()
+    );
+    path
+}
+
+/// A replica that runs; it ends with this.
+pub struct Controller<'a> {
+    cluster: &'a Cluster,
+    pub pid: Pid,
+    port: u16,
+    held: Option<JoinHandle<String>>,
+}
+
+impl<'a> Controller<'a> {
+    /// Starts a replica of this name, which serves its metrics at this port.
+    #[allow(clippy::disallowed_methods, reason = "a controller is a process")]
+    pub fn start(cluster: &'a Cluster, name: &str, port: u16, args: &[&str]) -> Self {
+        let token = cluster.token("mesh-optin", "controller");
+        let kubeconfig = cluster.directory.join(format!("{name}.kubeconfig"));
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{"name": "c", "cluster": {"server": SERVER, "certificate-authority": cluster.directory.join("ca.crt")}}],
+            "users": [{"name": "u", "user": {"token": token}}],
+            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        });
+        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL"])
+            .arg(program())
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .args(["--identity", name, "--listen", &format!("127.0.0.1:{port}")])
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let (send, receive) = mpsc::channel();
+        let netns = cluster.another_handle();
+        let held = std::thread::spawn(move || {
+            inside(&netns, || {
+                let child = command.spawn().unwrap();
+                send.send(child.id()).unwrap();
+                String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned()
+            })
+        });
+        Self {
+            cluster,
+            pid: Pid::from_raw(receive.recv().unwrap().cast_signed()),
+            port,
+            held: Some(held),
+        }
+    }
+
+    /// What one of its paths answers; empty where nothing does.
+    pub fn get(&self, path: &str) -> String {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        inside(&self.cluster.netns, || {
+            super::try_run("curl", &["-s", "-m", "5", &url], "").unwrap_or_default()
+        })
+    }
+
+    /// The value of a metric, if there is one.
+    pub fn metric(&self, name: &str) -> Option<f64> {
+        let text = self.get("/metrics");
+        let line = text
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
+        line.map(|value| value.parse().unwrap())
+    }
+
+    pub fn leads(&self) -> bool {
+        self.metric("mesh_optin_controller_leader") == Some(1.0)
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| !held.is_finished())
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(self.pid, signal).unwrap();
+    }
+
+    /// Ends it by this signal; its log.
+    pub fn end(mut self, signal: Signal) -> String {
+        self.signal(signal);
+        self.held.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Controller<'_> {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            kill(self.pid, Signal::SIGKILL).ok();
+            let log = held.join().unwrap_or_default();
+            if std::thread::panicking() {
+                std::io::Write::write_all(&mut std::io::stderr(), log.as_bytes()).ok();
+            }
+        }
+    }
+}
+
+impl Cluster {
+    /// Waits until a MeshProfile is Ready, as an admin does.
+    pub fn wait_for_profile(&self, name: &str) {
+        let profile = format!("meshprofile/{name}");
+        let wait = ["kubectl", "wait", "--for=condition=Ready", "--timeout=60s"];
+        self.enter(&[&wait[..], &[&profile]].concat());
+    }
+
+    /// The control plane with our CRDs, Multus's, and the controller's account.
+    pub fn start_with_crds() -> Self {
+        let cluster = Self::start();
+        cluster.apply_rbac();
+        let file = |path: &str| {
+            std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+        };
+        cluster.apply(&file("deploy/controller/rbac.yaml"));
+        cluster.apply(&file(
+            "crds/k8s.cni.cncf.io_network-attachment-definitions.yaml",
+        ));
+        cluster.apply_crds();
+        let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
+        cluster.enter(&["kubectl", "wait", "--for=condition=Established", crd]);
+        cluster
+    }
+
+    /// Creates a MeshProfile.
+    pub fn profile(&self, name: &str, spec: &Value) {
+        let object = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": name}, "spec": spec});
+        self.create(PROFILES, &object);
+    }
+
+    /// A condition of a MeshProfile: its status, reason and message.
+    pub fn condition(&self, profile: &str, kind: &str) -> (String, String, String) {
+        let object = self
+            .request("GET", &format!("{PROFILES}/{profile}"), &Value::Null)
+            .unwrap();
+        let conditions = object["status"]["conditions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let condition = conditions
+            .into_iter()
+            .find(|c| c["type"] == kind)
+            .unwrap_or_default();
+        let text = |field: &str| condition[field].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("reason"), text("message"))
+    }
+
+    /// An attachment, if it is there.
+    pub fn attachment(&self, namespace: &str, name: &str) -> Option<Value> {
+        self.request("GET", &attachment_path(namespace, name), &Value::Null)
+            .ok()
+    }
+
+    /// Namespace, name and resourceVersion of all attachments.
+    pub fn attachments(&self) -> Vec<[String; 3]> {
+        let list = self.request("GET", ALL_ATTACHMENTS, &Value::Null).unwrap();
+        let items = list["items"].as_array().unwrap().iter();
+        let of = |metadata: &Value| {
+            ["namespace", "name", "resourceVersion"]
+                .map(|field| metadata[field].as_str().unwrap().to_owned())
+        };
+        items.map(|item| of(&item["metadata"])).collect()
+    }
+
+    /// The controller's writes by now, but for its Lease.
+    pub fn writes(&self) -> Vec<String> {
+        let is_write = |request: &String| {
+            !["get ", "list ", "watch "]
+                .iter()
+                .any(|verb| request.starts_with(verb))
+        };
+        let requests = self.requests_of(USER).into_iter();
+        requests
+            .filter(is_write)
+            .filter(|request| !request.contains("/leases"))
+            .collect()
+    }
+}
+
+pub fn attachment_path(namespace: &str, name: &str) -> String {
+    format!("/apis/k8s.cni.cncf.io/v1/namespaces/{namespace}/network-attachment-definitions/{name}")
+}
+
+/// Waits until something is so; fails the test with what is said if it takes too long.
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
+    within(Duration::from_secs(60), what, is_so);
+}
+
+pub fn within(longest: Duration, what: &str, is_so: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_so() {
+        assert!(
+            started.elapsed() < longest,
+            "not within {longest:?}: {what}"
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
