@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::{
     deadline::Deadline,
-    mesh::Backend,
+    mesh::BackendPolicy,
     multus::Multus,
     reason::{Explanation, Reason},
     redirection::self_test,
@@ -118,7 +118,7 @@ pub(super) struct Findings {
     pub(super) multus: Option<Multus>,
     pub(super) self_test: Finding,
     /// What carries rules out where the profile says Auto.
-    pub(super) backend: Option<Backend>,
+    pub(super) backend: Option<BackendPolicy>,
     pub(super) host_credential: Finding,
 }
 

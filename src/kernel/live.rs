@@ -1,66 +1,93 @@
-//! The live redirection of a network namespace: reads and applies it with either backend.
+//! The live redirection of a network namespace: rules of one backend, and what they need beside them.
 
-use super::{Bypass, KernelError, Netns, Network, Nftables, Tools, iptables::Iptables};
+use super::{Backend, Bypass, KernelError, Nftables, Routes};
 use crate::{
     deadline::Deadline,
-    plan::{Form, Plan, Preempting, Rules, State},
+    plan::{Difference, Form, Plan, Preempting, Routing},
 };
 
-/// The backend that programs rules.
-pub enum Carrier<'a> {
-    /// nf_tables over netlink.
-    Nftables,
-    /// The node's iptables: those that made the rules, where that is on record.
-    Iptables(&'a Tools, Option<Form>),
+/// A plan and the redirection of this thread's namespace that is to become it.
+pub struct Live<'a, B: Backend> {
+    backend: B,
+    network: &'a dyn Routes,
+    plan: &'a Plan,
+    /// The plan, lowered.
+    rules: B::Rules,
+    routing: Routing,
 }
 
-/// The redirection of this thread's namespace.
-pub struct Live<'a> {
-    network: &'a Network,
-    backend: Backend<'a>,
+/// What was found in a namespace.
+#[derive(Debug)]
+pub struct Found<F> {
+    rules: F,
+    routing: Routing,
+    /// From the plan; those of rules first.
+    differences: Vec<Difference>,
+    of_rules: usize,
 }
 
-enum Backend<'a> {
-    Nftables(Nftables),
-    Iptables(Iptables<'a>, Deadline),
+impl<F> Found<F> {
+    /// All differences of meaning from the plan.
+    pub fn differences(&self) -> &[Difference] {
+        &self.differences
+    }
+
+    /// The same, to keep.
+    pub fn into_differences(self) -> Vec<Difference> {
+        self.differences
+    }
+
+    /// Those of the rules.
+    pub fn of_rules(&self) -> &[Difference] {
+        &self.differences[..self.of_rules]
+    }
+
+    /// Those of what is beside the rules.
+    pub fn of_routing(&self) -> &[Difference] {
+        &self.differences[self.of_rules..]
+    }
 }
 
-impl<'a> Live<'a> {
-    /// `netns` is this thread's.
-    pub fn open(
-        carrier: &Carrier<'a>,
-        network: &'a Network,
-        netns: &Netns,
-        deadline: Deadline,
-    ) -> Result<Self, KernelError> {
-        let backend = match carrier {
-            Carrier::Nftables => Backend::Nftables(Nftables::open(deadline)?),
-            Carrier::Iptables(tools, on_record) => Backend::Iptables(
-                Iptables::open(tools, *on_record, netns, deadline)?,
-                deadline,
-            ),
-        };
-        Ok(Self { network, backend })
+impl<'a, B: Backend> Live<'a, B> {
+    /// Lowers the plan. `network` is that of this thread's namespace.
+    pub fn new(backend: B, network: &'a dyn Routes, plan: &'a Plan) -> Self {
+        Self {
+            rules: backend.lower(plan),
+            routing: plan.routing(),
+            backend,
+            network,
+            plan,
+        }
     }
 
     /// Its form.
     pub fn form(&self) -> Form {
-        match &self.backend {
-            Backend::Nftables(_) => Form::Nftables,
-            Backend::Iptables(iptables, _) => iptables.form(),
-        }
+        self.backend.form()
     }
 
     /// What there is of the kinds that the plan has.
-    pub fn read(&mut self, plan: &Plan) -> Result<State, KernelError> {
-        let rules = match &mut self.backend {
-            Backend::Nftables(nftables) => Rules::Nftables(nftables.read()?),
-            Backend::Iptables(iptables, _) => Rules::Iptables(iptables.read(plan)?),
-        };
-        Ok(State {
+    pub fn read(&mut self) -> Result<Found<B::Found>, KernelError> {
+        let rules = self.backend.read(self.plan)?;
+        let routing = self.network.routing(&self.routing)?;
+        let mut differences = B::differences(self.plan, &self.rules, &rules);
+        let of_rules = differences.len();
+        differences.extend(self.routing.compare(&routing, self.plan.ipv6_in_use));
+        Ok(Found {
             rules,
-            routing: self.network.routing(&plan.routing())?,
+            routing,
+            differences,
+            of_rules,
         })
+    }
+
+    /// Whether there is no rule of ours.
+    pub fn is_untouched(&self, found: &Found<B::Found>) -> bool {
+        B::is_untouched(&found.rules)
+    }
+
+    /// Whether what was found redirects nothing, whichever version's rules it should be.
+    pub fn redirects_nothing(&self, found: &Found<B::Found>) -> bool {
+        B::redirects_nothing(&found.rules)
     }
 
     /// The interfaces among these, by index, whose packets bypass the rules.
@@ -69,44 +96,24 @@ impl<'a> Live<'a> {
     }
 
     /// Foreign rules that come before ours.
-    pub fn in_front(&mut self, plan: &Plan, found: &State) -> Result<Vec<Preempting>, KernelError> {
-        let mut in_front = self.network.policy_rules_in_front(&plan.routing())?;
-        in_front.extend(plan.in_front(&found.rules));
-        match &mut self.backend {
-            Backend::Nftables(nftables) => {
-                in_front.extend(nftables.in_front(plan, Form::Nftables)?);
-                in_front.extend(legacy_tables());
-            }
-            Backend::Iptables(iptables, deadline) => {
-                match Nftables::open(*deadline).and_then(|mut n| n.in_front(plan, iptables.form()))
-                {
-                    Err(KernelError::NoNfTables { .. }) => {} // then nothing of it is in front
-                    others => in_front.extend(others?),
-                }
-                if iptables.form() != Form::IptablesLegacy {
-                    in_front.extend(legacy_tables());
-                }
-            }
-        }
-        Ok(in_front)
+    pub fn preempting(&mut self, found: &Found<B::Found>) -> Result<Vec<Preempting>, KernelError> {
+        let mut all = self.network.policy_rules_in_front(&self.routing)?;
+        all.extend(
+            self.backend
+                .preempting(self.plan, &self.rules, &found.rules)?,
+        );
+        Ok(all)
     }
 
     /// Applies the plan to the state that was read. Fails with [`KernelError::Overtaken`] if that state has changed since. If it fails,
     /// everything that it added is removed.
-    pub fn apply(&mut self, plan: &Plan, found: &State) -> Result<(), KernelError> {
-        let added = self
-            .network
-            .add_routing(&plan.routing().without(&found.routing), plan.ipv6_in_use)?;
-        let applied = match (&mut self.backend, &found.rules) {
-            (_, rules) if plan.compare_rules(rules).is_empty() => Ok(()),
-            (Backend::Nftables(nftables), Rules::Nftables(found)) => {
-                nftables.apply(plan.nftables(), found.as_ref())
-            }
-            (Backend::Iptables(iptables, _), Rules::Iptables(found)) => iptables.apply(plan, found),
-            // of another backend
-            (Backend::Nftables(_), Rules::Iptables(_))
-            | (Backend::Iptables(..), Rules::Nftables(_)) => Err(KernelError::Overtaken),
-        };
+    pub fn apply(&mut self, found: &Found<B::Found>) -> Result<(), KernelError> {
+        let missing = self.routing.without(&found.routing);
+        let added = self.network.add_routing(&missing, self.plan.ipv6_in_use)?;
+        if found.of_rules().is_empty() {
+            return Ok(());
+        }
+        let applied = self.backend.apply(&self.rules, &found.rules);
         applied.inspect_err(|error| {
             if !matches!(error, KernelError::Overtaken) {
                 self.network.remove_routing(&added);
@@ -131,7 +138,7 @@ pub enum Redirects {
 /// What redirects the traffic of this thread's namespace.
 pub fn redirects(deadline: Deadline) -> Result<Redirects, KernelError> {
     let of_nftables = Nftables::open(deadline).and_then(|mut nftables| {
-        let ours = nftables.read()?.is_some();
+        let ours = nftables.table()?.is_some();
         Ok(if ours {
             Redirects::Ours
         } else if nftables.has_chains_of_istio()? {
@@ -152,7 +159,7 @@ pub fn redirects(deadline: Deadline) -> Result<Redirects, KernelError> {
 }
 
 /// Tables of the older iptables in which there may be something before our rules: what they hold is not netlink's to show.
-fn legacy_tables() -> Option<Preempting> {
+pub(super) fn legacy_tables() -> Option<Preempting> {
     let names = |path| std::fs::read_to_string(path).unwrap_or_default();
     let names = names("/proc/thread-self/net/ip_tables_names")
         + &names("/proc/thread-self/net/ip6_tables_names");

@@ -1,5 +1,6 @@
 //! Network namespaces, their interfaces, routing, nf_tables and iptables: the only place that touches the kernel.
 
+mod backend;
 mod error;
 mod iptables;
 mod live;
@@ -9,9 +10,10 @@ mod network;
 mod nftables;
 mod wiring;
 
+pub use backend::{Backend, Routes};
 pub use error::KernelError;
-pub use iptables::Tools;
-pub use live::{Carrier, Live, Redirects, redirects};
+pub use iptables::{Iptables, Tools};
+pub use live::{Found, Live, Redirects, redirects};
 pub use netns::Netns;
 pub use network::{Bypass, Network};
 pub use nftables::Nftables;

@@ -1,7 +1,7 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{Backend, IfName, Interfaces, IpFamilies, Selection};
+use super::{BackendPolicy, IfName, Interfaces, IpFamilies, Selection};
 use crate::words::words;
 
 /// What is to be redirected, fully resolved and parsed. Together with the pod's interfaces it determines the rules.
@@ -28,7 +28,7 @@ pub struct Intent {
     pub dual_stack: bool,
     pub interfaces: Interfaces,
     pub ip_families: IpFamilies,
-    pub backend: Backend,
+    pub backend: BackendPolicy,
 }
 
 words! {

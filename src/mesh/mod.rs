@@ -53,8 +53,9 @@ pub use profile::{
     unknown_fields_policy, validate_cel,
 };
 pub use settings::{
-    AttachmentsMode, Backend, DriftPolicy, EnforcedMode, EnrolmentMode, Interfaces, IpFamilies,
-    MissingSidecar, NotAllowed, Placement, PreemptedPolicy, UnattachedPods, UnenrolledSidecar,
+    AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrolmentMode, Interfaces,
+    IpFamilies, MissingSidecar, NotAllowed, Placement, PreemptedPolicy, UnattachedPods,
+    UnenrolledSidecar,
 };
 pub use traffic::{Key, TrafficSettings};
 pub use values::Selection;

@@ -119,7 +119,7 @@ words! {
 words! {
     /// What carries the rules.
     #[derive(Default)]
-    pub enum Backend("redirect.backend") {
+    pub enum BackendPolicy("redirect.backend") {
         /// nftables where the kernel has it, else iptables.
         #[default]
         Auto = "Auto",

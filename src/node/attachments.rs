@@ -74,37 +74,61 @@ fn yes() -> bool {
     true
 }
 
+/// Where records are kept. A test may keep them in memory.
+pub trait Store {
+    /// Writes the text of a sandbox's record, in one step.
+    fn put(&self, container_id: &str, json: &[u8]) -> Result<(), Explanation>;
+
+    /// Removes a sandbox's record.
+    fn remove(&self, container_id: &str);
+}
+
+/// The records of this node.
+pub struct OnNode;
+
+impl Store for OnNode {
+    fn put(&self, container_id: &str, json: &[u8]) -> Result<(), Explanation> {
+        state::write_text(paths::ATTACHMENTS, &path(container_id), json)
+    }
+
+    fn remove(&self, container_id: &str) {
+        remove(container_id);
+    }
+}
+
 impl Record {
     /// Writes it, in one step.
-    pub fn write(&self) -> Result<(), Explanation> {
-        state::write(paths::ATTACHMENTS, &path(&self.container_id), self)
+    pub fn write(&self, to: &dyn Store) -> Result<(), Explanation> {
+        to.put(&self.container_id, &self.json()?)
+    }
+
+    fn json(&self) -> Result<Vec<u8>, Explanation> {
+        serde_json::to_vec(self).map_err(|e| Reason::Internal.because(e.to_string()))
     }
 }
 
 /// A record that was written before its rules are made, to be marked done after. Its text is kept: a record has hundreds of entries.
-pub struct Begun {
-    path: PathBuf,
+pub struct Begun<'a> {
+    container_id: &'a str,
     json: Vec<u8>,
 }
 
-impl Begun {
+impl<'a> Begun<'a> {
     /// Writes the record as not done.
-    pub fn write(record: &Record) -> Result<Self, Explanation> {
-        let path = path(&record.container_id);
-        let json =
-            serde_json::to_vec(record).map_err(|e| Reason::Internal.because(e.to_string()))?;
-        state::write_text(paths::ATTACHMENTS, &path, &json)?;
-        Ok(Self { path, json })
+    pub fn write(record: &'a Record, to: &dyn Store) -> Result<Self, Explanation> {
+        let (container_id, json) = (record.container_id.as_str(), record.json()?);
+        to.put(container_id, &json)?;
+        Ok(Self { container_id, json })
     }
 
     /// Writes it again, as done.
-    pub fn done(self) -> Result<(), Explanation> {
+    pub fn done(self, to: &dyn Store) -> Result<(), Explanation> {
         let mut json = self.json;
         if json.ends_with(NOT_DONE) {
             json.truncate(json.len() - NOT_DONE.len());
             json.extend_from_slice(DONE);
         }
-        state::write_text(paths::ATTACHMENTS, &self.path, &json)
+        to.put(self.container_id, &json)
     }
 }
 

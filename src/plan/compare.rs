@@ -72,52 +72,54 @@ pub fn summary<T: fmt::Display>(differences: &[T]) -> Option<String> {
     }
 }
 
-/// All differences of meaning between the table that should be and what was found (`None`: no table at all).
-pub(super) fn tables(expected: &Table, found: Option<&Table>) -> Vec<Difference> {
-    let Some(found) = found else {
-        return vec![Difference::missing("nftables", "table inet mesh-optin")];
-    };
-    let by_name = |table: &Table, name: &str| table.chains.iter().position(|c| c.name == name);
-    let mut out = Vec::new();
-    if found.flags != expected.flags {
-        let dormant = if found.flags & DORMANT != 0 {
-            " (dormant: none of its rules is in force)"
-        } else {
-            ""
+impl Table {
+    /// All differences of meaning between this table, which should be, and what was found (`None`: no table at all).
+    pub fn differences(&self, found: Option<&Self>) -> Vec<Difference> {
+        let Some(found) = found else {
+            return vec![Difference::missing("nftables", "table inet mesh-optin")];
         };
-        out.push(Difference::extra(
-            "table inet mesh-optin",
-            format!("flags {:#x}{dormant}", found.flags),
-        ));
-    }
-    if found.is_cut {
-        let more = "too large to read in full; this list is incomplete";
-        out.push(Difference::extra("table inet mesh-optin", more));
-    }
-    if found.unnamed > 0 {
-        let what = format!(
-            "{} sets, maps, objects or flowtables that are not ours",
-            found.unnamed
-        );
-        out.push(Difference::extra("table inet mesh-optin", what));
-    }
-    for chain in &expected.chains {
-        match by_name(found, &chain.name) {
-            Some(at) => chains(chain, &found.chains[at], &mut out),
-            None => out.push(Difference::missing(
+        let by_name = |table: &Table, name: &str| table.chains.iter().position(|c| c.name == name);
+        let mut out = Vec::new();
+        if found.flags != self.flags {
+            let dormant = if found.flags & DORMANT != 0 {
+                " (dormant: none of its rules is in force)"
+            } else {
+                ""
+            };
+            out.push(Difference::extra(
                 "table inet mesh-optin",
-                format!("chain {}", chain.name),
-            )),
+                format!("flags {:#x}{dormant}", found.flags),
+            ));
         }
+        if found.is_cut {
+            let more = "too large to read in full; this list is incomplete";
+            out.push(Difference::extra("table inet mesh-optin", more));
+        }
+        if found.unnamed > 0 {
+            let what = format!(
+                "{} sets, maps, objects or flowtables that are not ours",
+                found.unnamed
+            );
+            out.push(Difference::extra("table inet mesh-optin", what));
+        }
+        for chain in &self.chains {
+            match by_name(found, &chain.name) {
+                Some(at) => chains(chain, &found.chains[at], &mut out),
+                None => out.push(Difference::missing(
+                    "table inet mesh-optin",
+                    format!("chain {}", chain.name),
+                )),
+            }
+        }
+        let extra = found
+            .chains
+            .iter()
+            .filter(|c| by_name(self, &c.name).is_none());
+        out.extend(
+            extra.map(|c| Difference::extra("table inet mesh-optin", format!("chain {}", c.name))),
+        );
+        out
     }
-    let extra = found
-        .chains
-        .iter()
-        .filter(|c| by_name(expected, &c.name).is_none());
-    out.extend(
-        extra.map(|c| Difference::extra("table inet mesh-optin", format!("chain {}", c.name))),
-    );
-    out
 }
 
 fn chains(expected: &Chain, found: &Chain, out: &mut Vec<Difference>) {
@@ -170,8 +172,8 @@ mod tests {
         )
         .unwrap();
         let table = plan.nftables();
-        assert_eq!(tables(table, Some(table)), []);
-        assert_eq!(tables(table, None).len(), 1);
+        assert_eq!(table.differences(Some(&table)), []);
+        assert_eq!(table.differences(None).len(), 1);
         let mut changes: Vec<(Table, &str)> = Vec::new();
         let mut changed = |part, change: &dyn Fn(&mut Table)| {
             let mut copy = table.clone();
@@ -207,7 +209,7 @@ mod tests {
             t.chains[0].rules[0].statements = vec![Statement::Drop]
         });
         for (found, part) in changes {
-            let differences = tables(table, Some(&found));
+            let differences = table.differences(Some(&found));
             assert_eq!(differences.len(), 1, "{differences:?}");
             assert!(
                 differences[0].to_string().contains(part),

@@ -3,16 +3,14 @@
 mod captures;
 mod compare;
 mod families;
+mod form;
 pub mod ipt;
 pub mod nft;
 pub mod packet;
+mod preempting;
 pub mod routing;
-mod state;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::OnceLock,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -21,8 +19,9 @@ use self::packet::{Family, Protocol};
 pub use self::{
     compare::{Difference, summary},
     families::Families,
+    form::{Form, Variant},
+    preempting::Preempting,
     routing::Routing,
-    state::{Form, Preempting, Rules, State},
 };
 use crate::{
     mesh::{IfName, Intent, Interfaces, Selection},
@@ -81,7 +80,7 @@ pub fn may_be_right(format: u32) -> bool {
     format > FORMAT
 }
 
-/// How a pod's traffic is redirected. Both backends carry out the same plan.
+/// How a pod's traffic is redirected. Both backends carry out the same plan; each lowers it to rules of its own.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// What is wanted.
@@ -94,8 +93,6 @@ pub struct Plan {
     pub only_interfaces: Option<BTreeSet<IfName>>,
     /// What someone should know although the pod is redirected.
     pub warnings: Vec<Explanation>,
-    /// The nftables form, once it was asked for.
-    nftables: OnceLock<nft::Table>,
 }
 
 impl Plan {
@@ -119,13 +116,12 @@ impl Plan {
             ipv6_in_use: network.has_ipv6(),
             only_interfaces,
             warnings,
-            nftables: OnceLock::new(),
         })
     }
 
-    /// The nftables form: one table for both families. Lowered once, as an ADD needs it several times.
-    pub fn nftables(&self) -> &nft::Table {
-        self.nftables.get_or_init(|| nft::table(self))
+    /// The nftables form: one table for both families.
+    pub fn nftables(&self) -> nft::Table {
+        nft::table(self)
     }
 
     /// The iptables form of one family.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::{
     cni::{Attached, Environment, netns_path},
     deadline::Deadline,
-    node::attachments::{self, Processes, Record},
+    node::attachments::{self, OnNode, Processes, Record},
     redirection::{Located, alone, locate},
     source,
 };
@@ -43,6 +43,6 @@ fn detach(record: &Record, ifname: &str) {
         && now.interfaces.iter().any(|name| name == ifname)
     {
         now.interfaces.retain(|name| name != ifname);
-        now.write().ok();
+        now.write(&OnNode).ok();
     }
 }

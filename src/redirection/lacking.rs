@@ -1,14 +1,14 @@
 //! What a node cannot do.
 
 use crate::{
-    mesh::{Backend, InterceptionMode},
+    mesh::{BackendPolicy, InterceptionMode},
     reason::Explanation,
 };
 
 /// What a pod may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Kind {
-    pub(super) backend: Backend,
+    pub(super) backend: BackendPolicy,
     pub(super) mode: InterceptionMode,
     /// Beside IPv4.
     pub(super) ipv6: bool,
@@ -20,7 +20,7 @@ pub struct Lacking(pub(super) Vec<(Kind, Explanation)>);
 
 impl Lacking {
     /// Why pods that ask for nothing special cannot be redirected by this backend.
-    fn plain(&self, backend: Backend) -> Option<&Explanation> {
+    fn plain(&self, backend: BackendPolicy) -> Option<&Explanation> {
         let plain = Kind {
             backend,
             mode: InterceptionMode::Redirect,
@@ -31,16 +31,16 @@ impl Lacking {
     }
 
     /// What carries rules out where a profile says Auto; `None` where nothing can.
-    pub fn automatic(&self) -> Option<Backend> {
-        [Backend::Nftables, Backend::Iptables]
+    pub fn automatic(&self) -> Option<BackendPolicy> {
+        [BackendPolicy::Nftables, BackendPolicy::Iptables]
             .into_iter()
             .find(|backend| self.plain(*backend).is_none())
     }
 
     /// Why no pod could be redirected, whatever its profile says.
     pub fn everything(&self) -> Option<&Explanation> {
-        let why = self.plain(Backend::Nftables)?;
-        self.plain(Backend::Iptables).map(|_| why)
+        let why = self.plain(BackendPolicy::Nftables)?;
+        self.plain(BackendPolicy::Iptables).map(|_| why)
     }
 
     /// What some pods could not have, in words; `None` where all can have all.
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn what_some_pods_lack_is_told_apart_from_what_all_do() {
-        let lacking = |all: &[(Backend, InterceptionMode, bool)]| {
-            let each = |(backend, mode, ipv6): &(Backend, InterceptionMode, bool)| {
+        let lacking = |all: &[(BackendPolicy, InterceptionMode, bool)]| {
+            let each = |(backend, mode, ipv6): &(BackendPolicy, InterceptionMode, bool)| {
                 let kind = Kind {
                     backend: *backend,
                     mode: *mode,
@@ -80,21 +80,21 @@ mod tests {
         let (redirect, tproxy) = (InterceptionMode::Redirect, InterceptionMode::Tproxy);
         let none = lacking(&[]);
         assert!(none.everything().is_none() && none.something().is_none());
-        assert_eq!(none.automatic(), Some(Backend::Nftables));
+        assert_eq!(none.automatic(), Some(BackendPolicy::Nftables));
         let some = lacking(&[
-            (Backend::Nftables, tproxy, false),
-            (Backend::Nftables, redirect, true),
-            (Backend::Iptables, redirect, false),
+            (BackendPolicy::Nftables, tproxy, false),
+            (BackendPolicy::Nftables, redirect, true),
+            (BackendPolicy::Iptables, redirect, false),
         ]);
         assert!(some.everything().is_none());
-        assert_eq!(some.automatic(), Some(Backend::Nftables));
+        assert_eq!(some.automatic(), Some(BackendPolicy::Nftables));
         assert_eq!(
             some.something().unwrap(),
             "no TPROXY by Nftables: no module; no REDIRECT of IPv6 by Nftables: no module; no REDIRECT by Iptables: no module"
         );
         let all = lacking(&[
-            (Backend::Nftables, redirect, false),
-            (Backend::Iptables, redirect, false),
+            (BackendPolicy::Nftables, redirect, false),
+            (BackendPolicy::Iptables, redirect, false),
         ]);
         assert!(all.everything().is_some() && all.automatic().is_none());
     }

@@ -2,6 +2,7 @@
 //! compare, apply, read back.
 
 mod attempt;
+mod converge;
 mod lacking;
 mod locate;
 mod lock;

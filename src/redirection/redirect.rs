@@ -11,6 +11,7 @@ use crate::{
 };
 
 /// How it ended.
+#[derive(Debug)]
 pub struct Done {
     /// Redirected or AlreadyRedirected.
     pub reason: Reason,
@@ -56,7 +57,7 @@ fn within(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> 
         earlier: earlier.as_ref(),
         course,
     };
-    let (reason, mut warnings) = attempt.by_backend()?;
-    warnings.extend(plan.warnings);
-    Ok(Done { reason, warnings })
+    let mut done = attempt.by_backend()?;
+    done.warnings.extend(plan.warnings);
+    Ok(done)
 }

@@ -6,9 +6,12 @@ use std::path::Path;
 use crate::{
     cni::search_path,
     deadline::Deadline,
-    kernel::{Carrier, KernelError, Live, Netns, Network, Tools, Wiring, netns::in_scratch},
+    kernel::{
+        Backend, Iptables, KernelError, Live, Netns, Network, Nftables, Tools, Wiring,
+        netns::in_scratch,
+    },
     mesh::{
-        Attachment, Backend, Decision, InterceptionMode, IpFamilies, Namespace, Pod, Profile,
+        Attachment, BackendPolicy, Decision, InterceptionMode, IpFamilies, Namespace, Pod, Profile,
         annotation, assume_injected, decide, label,
     },
     plan::{Plan, PodNetwork, summary},
@@ -21,22 +24,19 @@ use super::lacking::{Kind, Lacking};
 pub fn self_test(deadline: Deadline) -> Result<Lacking, Explanation> {
     let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
     let mut lacking = Lacking::default();
-    let tools = Tools::find(&search_path(), deadline);
-    for backend in [Backend::Nftables, Backend::Iptables] {
+    let tools = Tools::find(&search_path(), deadline)
+        .map_err(|e| Reason::IptablesMissing.because(e.to_string()));
+    for backend in [BackendPolicy::Nftables, BackendPolicy::Iptables] {
         for mode in InterceptionMode::ALL {
             for ipv6 in [false, true].into_iter().take(1 + usize::from(has_ipv6)) {
                 let plan = plan(mode, ipv6)?;
-                let carrier = match (backend, &tools) {
-                    (Backend::Nftables | Backend::Auto, _) => Ok(Carrier::Nftables),
-                    (Backend::Iptables, Ok(tools)) if tools.serve(plan.families.captured()) => {
-                        Ok(Carrier::Iptables(tools, None))
+                let made = match backend {
+                    BackendPolicy::Nftables | BackendPolicy::Auto => {
+                        made(|_| Nftables::open(deadline), &plan, deadline)
                     }
-                    (Backend::Iptables, Ok(_)) => Err(Reason::IptablesMissing.into()),
-                    (Backend::Iptables, Err(e)) => {
-                        Err(Reason::IptablesMissing.because(e.to_string()))
-                    }
+                    BackendPolicy::Iptables => by_iptables(&tools, &plan, deadline),
                 };
-                if let Err(why) = carrier.and_then(|by| made(&by, &plan, deadline)) {
+                if let Err(why) = made {
                     let kind = Kind {
                         backend,
                         mode,
@@ -49,6 +49,22 @@ pub fn self_test(deadline: Deadline) -> Result<Lacking, Explanation> {
         }
     }
     Ok(lacking)
+}
+
+fn by_iptables(
+    tools: &Result<Tools, Explanation>,
+    plan: &Plan,
+    deadline: Deadline,
+) -> Result<(), Explanation> {
+    let tools = tools.as_ref().map_err(Clone::clone)?;
+    if !tools.serve(plan.families.captured()) {
+        return Err(Reason::IptablesMissing.into());
+    }
+    made(
+        |netns| Iptables::open(tools, None, netns, deadline),
+        plan,
+        deadline,
+    )
 }
 
 /// What a pod gets that opts in.
@@ -74,14 +90,18 @@ fn plan(mode: InterceptionMode, ipv6: bool) -> Result<Plan, Explanation> {
 }
 
 /// Makes it, and reads it back.
-fn made(carrier: &Carrier<'_>, plan: &Plan, deadline: Deadline) -> Result<(), Explanation> {
+fn made<B: Backend>(
+    open: impl FnOnce(&Netns) -> Result<B, KernelError> + Send,
+    plan: &Plan,
+    deadline: Deadline,
+) -> Result<(), Explanation> {
     let differences = in_scratch(|netns: &Netns| {
         Wiring::open(deadline)?.switch_on("lo")?;
         let network = Network::open(deadline)?;
-        let mut live = Live::open(carrier, &network, netns, deadline)?;
-        let found = live.read(plan)?;
-        live.apply(plan, &found)?;
-        Ok::<_, KernelError>(plan.compare(&live.read(plan)?))
+        let mut live = Live::new(open(netns)?, &network, plan);
+        let found = live.read()?;
+        live.apply(&found)?;
+        Ok::<_, KernelError>(live.read()?.into_differences())
     })?;
     let different = summary(&differences);
     different.map_or(Ok(()), |what| {

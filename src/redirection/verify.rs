@@ -1,10 +1,10 @@
 use super::{lock::lock, tools::tools};
 use crate::{
     deadline::Deadline,
-    kernel::{Bypass, Carrier, Live, Netns, Network, netns::cookie},
+    kernel::{Backend, Bypass, Iptables, Live, Netns, Network, Nftables, netns::cookie},
     mesh::IfName,
     node::attachments::{self, Record},
-    plan::{Difference, Form, Plan, Preempting, State, may_be_right, summary},
+    plan::{Difference, Plan, Preempting, may_be_right, summary},
     reason::{Explanation, Reason},
 };
 
@@ -62,10 +62,7 @@ impl Findings {
 
 /// Compares a network namespace with what the record of its ADD says. Changes nothing.
 pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
-    within(record, netns, deadline, |live, plan| {
-        let found = live.read(plan)?;
-        Ok(findings(record, plan, live, &found))
-    })
+    within(record, netns, deadline, Task::Verify)
 }
 
 /// Repairs what has changed, and returns what is found then. Foreign rules stay.
@@ -74,18 +71,64 @@ pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
     // an ADD may have replaced what was read before
     let now = attachments::get(&record.container_id)?;
     let now = now.filter(|now| now.done && now.netns_cookie == record.netns_cookie);
-    let record = now.as_ref().unwrap_or(record);
-    within(record, netns, deadline, |live, plan| {
-        let found = live.read(plan)?;
-        if !plan.compare(&found).is_empty() {
-            live.apply(plan, &found)?;
+    within(
+        now.as_ref().unwrap_or(record),
+        netns,
+        deadline,
+        Task::Repair,
+    )
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Verify,
+    Repair,
+}
+
+/// Does it in the namespace of a record's attachment.
+fn within(
+    record: &Record,
+    netns: &Netns,
+    deadline: Deadline,
+    task: Task,
+) -> Result<Findings, Explanation> {
+    let plan = Plan::new(&record.intent, &record.network)?;
+    let iptables = match record.backend.iptables() {
+        None => None,
+        Some(variant) => Some((tools(plan.families, deadline)?, variant)),
+    };
+    netns.run(|| {
+        if cookie()? != record.netns_cookie {
+            return Err(Reason::NetnsInvalid
+                .because("it is not the network namespace of this attachment's ADD"));
         }
-        let found = live.read(plan)?;
-        Ok(findings(record, plan, live, &found))
+        let network = Network::open(deadline)?;
+        match &iptables {
+            None => {
+                let nftables = Nftables::open(deadline)?;
+                findings(record, &plan, Live::new(nftables, &network, &plan), task)
+            }
+            Some((tools, variant)) => {
+                let iptables = Iptables::open(tools, Some(*variant), netns, deadline)?;
+                findings(record, &plan, Live::new(iptables, &network, &plan), task)
+            }
+        }
     })
 }
 
-fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) -> Findings {
+fn findings<B: Backend>(
+    record: &Record,
+    plan: &Plan,
+    mut live: Live<'_, B>,
+    task: Task,
+) -> Result<Findings, Explanation> {
+    let mut found = live.read()?;
+    if task == Task::Repair {
+        if !found.differences().is_empty() {
+            live.apply(&found)?;
+        }
+        found = live.read()?;
+    }
     // what is foreign there must not keep us from looking at what is ours
     let cannot_tell = |rule| Preempting {
         place: "what comes before our rules".into(),
@@ -93,7 +136,7 @@ fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) ->
         decides: true,
         stops: false,
     };
-    let in_front = live.in_front(plan, found);
+    let in_front = live.preempting(&found);
     let mut in_front = in_front.unwrap_or_else(|error| vec![cannot_tell(error.to_string())]);
     // an interface that came later is a part of what it belongs to, such as a guest's
     let addressed = record.network.addressed.iter();
@@ -110,38 +153,10 @@ fn findings(record: &Record, plan: &Plan, live: &mut Live<'_>, found: &State) ->
         .into_iter()
         .filter_map(|(index, bypassed)| Some((name_of(index)?.0.clone(), bypassed)))
         .collect();
-    let outdated = may_be_right(record.format) && !plan.redirects_nothing(found);
-    Findings {
-        differences: plan.compare(found),
+    Ok(Findings {
+        outdated: may_be_right(record.format) && !live.redirects_nothing(&found),
+        differences: found.into_differences(),
         in_front,
         bypassed,
-        outdated,
-    }
-}
-
-/// Does `work` in the namespace of a record's attachment.
-fn within<T: Send>(
-    record: &Record,
-    netns: &Netns,
-    deadline: Deadline,
-    work: impl FnOnce(&mut Live<'_>, &Plan) -> Result<T, Explanation> + Send,
-) -> Result<T, Explanation> {
-    let plan = Plan::new(&record.intent, &record.network)?;
-    let tools = match record.backend {
-        Form::Nftables => None,
-        Form::Iptables | Form::IptablesNft | Form::IptablesLegacy => {
-            Some(tools(plan.families, deadline)?)
-        }
-    };
-    netns.run(|| {
-        if cookie()? != record.netns_cookie {
-            return Err(Reason::NetnsInvalid
-                .because("it is not the network namespace of this attachment's ADD"));
-        }
-        let network = Network::open(deadline)?;
-        let carrier = tools.as_ref().map_or(Carrier::Nftables, |tools| {
-            Carrier::Iptables(tools, Some(record.backend))
-        });
-        work(&mut Live::open(&carrier, &network, netns, deadline)?, &plan)
     })
 }

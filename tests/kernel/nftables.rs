@@ -10,7 +10,7 @@ use mesh_optin::{
     deadline::Deadline,
     kernel::{KernelError, Nftables},
     mesh::{Interfaces, Profile, Selection},
-    plan::{Difference, Form, Plan, PodNetwork, Rules, nft::Table, summary},
+    plan::{Difference, Form, Plan, PodNetwork, nft::Table, summary},
 };
 
 fn nftables() -> Nftables {
@@ -53,17 +53,17 @@ fn rich(mode: &str) -> Plan {
 const MODES: [&str; 2] = ["REDIRECT", "TPROXY"];
 
 fn differences(plan: &Plan, found: Option<Table>) -> Vec<Difference> {
-    plan.compare_rules(&Rules::Nftables(found))
+    plan.nftables().differences(found.as_ref())
 }
 
 #[test]
 fn a_table_is_read_back_as_it_was_planned() {
     for plan in MODES.map(rich) {
         in_new_netns(|| {
-            let table = plan.nftables().clone();
-            assert_eq!(nftables().read().unwrap(), None);
-            nftables().apply(&table, None).unwrap();
-            let found = nftables().read().unwrap();
+            let table = plan.nftables();
+            assert_eq!(nftables().table().unwrap(), None);
+            nftables().replace(None, &table).unwrap();
+            let found = nftables().table().unwrap();
             assert_eq!(summary(&differences(&plan, found.clone())), None);
             assert_eq!(Some(table), found);
         });
@@ -73,17 +73,17 @@ fn a_table_is_read_back_as_it_was_planned() {
 #[test]
 fn nft_loads_our_text_into_the_same_table_and_lists_ours_without_a_complaint() {
     for plan in MODES.map(rich) {
-        let table = plan.nftables().clone();
+        let table = plan.nftables();
         let by_nft = in_new_netns(|| {
             run("nft", &["-f", "-"], &table.to_string());
-            nftables().read().unwrap()
+            nftables().table().unwrap()
         });
         assert_eq!(summary(&differences(&plan, by_nft)), None);
         let (listed_of_nft, listed_of_us) = in_new_netns(|| {
             run("nft", &["-f", "-"], &table.to_string());
             let of_nft = run("nft", &["list", "ruleset"], "");
             run("nft", &["flush", "ruleset"], "");
-            nftables().apply(&table, None).unwrap();
+            nftables().replace(None, &table).unwrap();
             (of_nft, run("nft", &["list", "ruleset"], ""))
         });
         // chains are listed in the order in which they were made
@@ -104,46 +104,46 @@ fn nft_loads_our_text_into_the_same_table_and_lists_ours_without_a_complaint() {
 #[test]
 fn a_second_table_is_refused_and_the_first_stays() {
     in_new_netns(|| {
-        let table = rich("REDIRECT").nftables().clone();
-        nftables().apply(&table, None).unwrap();
+        let table = rich("REDIRECT").nftables();
+        nftables().replace(None, &table).unwrap();
         let mut other = table.clone();
         other.chains.truncate(1);
         assert!(matches!(
-            nftables().apply(&other, None),
+            nftables().replace(None, &other),
             Err(KernelError::Overtaken)
         ));
-        assert_eq!(nftables().read().unwrap(), Some(table));
+        assert_eq!(nftables().table().unwrap(), Some(table));
     });
 }
 
 #[test]
 fn a_transaction_for_an_earlier_generation_is_refused_as_a_whole() {
     in_new_netns(|| {
-        let table = rich("REDIRECT").nftables().clone();
+        let table = rich("REDIRECT").nftables();
         let mut late = nftables();
-        assert_eq!(late.read().unwrap(), None);
+        assert_eq!(late.table().unwrap(), None);
         run("nft", &["add", "table", "inet", "somebody-else"], "");
         assert!(matches!(
-            late.apply(&table, None),
+            late.replace(None, &table),
             Err(KernelError::Overtaken)
         ));
-        assert_eq!(late.read().unwrap(), None);
-        late.apply(&table, None).unwrap();
-        assert_eq!(late.read().unwrap(), Some(table));
+        assert_eq!(late.table().unwrap(), None);
+        late.replace(None, &table).unwrap();
+        assert_eq!(late.table().unwrap(), Some(table));
     });
 }
 
 #[test]
 fn a_refused_rule_leaves_nothing_and_is_named() {
     in_new_netns(|| {
-        let mut table = rich("REDIRECT").nftables().clone();
+        let mut table = rich("REDIRECT").nftables();
         table.chains.retain(|c| c.name != "outbound"); // a jump to it stays
-        let error = nftables().apply(&table, None).unwrap_err().to_string();
+        let error = nftables().replace(None, &table).unwrap_err().to_string();
         assert!(
             error.contains("adding to chain output the rule") && error.contains("jump outbound"),
             "{error}"
         );
-        assert_eq!(nftables().read().unwrap(), None);
+        assert_eq!(nftables().table().unwrap(), None);
         assert_eq!(run("nft", &["list", "ruleset"], ""), "");
     });
 }
@@ -171,12 +171,9 @@ fn the_largest_lists_fit_one_transaction() {
             &injected(&annotations, &[("ISTIO_DUAL_STACK", "true")]),
             &Profile::built_in(),
         );
-        let table = Plan::new(&intent, &network(true))
-            .unwrap()
-            .nftables()
-            .clone();
-        nftables().apply(&table, None).unwrap();
-        assert_eq!(nftables().read().unwrap(), Some(table));
+        let table = Plan::new(&intent, &network(true)).unwrap().nftables();
+        nftables().replace(None, &table).unwrap();
+        assert_eq!(nftables().table().unwrap(), Some(table));
     });
 }
 
@@ -261,7 +258,7 @@ fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
     for (what, changed) in replaced.into_iter().chain(edited) {
         let live = in_new_netns(|| {
             run("nft", &["-f", "-"], &changed);
-            nftables().read().unwrap()
+            nftables().table().unwrap()
         });
         assert_ne!(differences(&plan, live), [], "{what}");
         found += 1;
@@ -284,9 +281,10 @@ fn chains_that_lead_to_each_other_in_many_ways_are_looked_at_once() {
         }
         script += "chain base { type filter hook output priority -400; jump c0; }\n}\n";
         run("nft", &["-f", "-"], &script);
+        let plan = rich("REDIRECT");
         assert_eq!(
             nftables()
-                .in_front(&rich("REDIRECT"), Form::Nftables)
+                .in_front(&plan, plan.nftables().hooks(), Form::Nftables)
                 .unwrap(),
             [],
             "before the deadline"

@@ -10,7 +10,7 @@ use crate::support::{
 };
 use mesh_optin::{
     deadline::Deadline,
-    kernel::{Carrier, Live, Netns, Network, Tools},
+    kernel::{Backend, Iptables, KernelError, Live, Netns, Network, Nftables, Tools},
     mesh::{Intent, Interfaces, Profile, Selection},
     plan::{Plan, PodNetwork, summary},
 };
@@ -65,9 +65,9 @@ fn any_settings() -> impl Strategy<Value = Settings> {
 }
 
 /// Carries the plan out in a namespace of its own; what differs then, and where the probe of istio-validation lands.
-fn carried_out(
+fn carried_out<B: Backend>(
     node: &Node,
-    carrier: &Carrier<'_>,
+    open: impl FnOnce(&Netns, Deadline) -> Result<B, KernelError> + Send,
     plan: &Plan,
 ) -> Result<(Option<String>, Vec<String>), String> {
     let netns: Netns = node.new_netns("any");
@@ -76,11 +76,10 @@ fn carried_out(
         run("ip", &["link", "set", "lo", "up"], "");
         let deadline = Deadline::after(Duration::from_secs(20));
         let interfaces = Network::open(deadline)?;
-        let mut live = Live::open(carrier, &interfaces, &netns, deadline)?;
-        let found = live.read(plan)?;
-        live.apply(plan, &found)?;
-        let found = live.read(plan)?;
-        Ok::<_, mesh_optin::kernel::KernelError>(summary(&plan.compare(&found)))
+        let mut live = Live::new(open(&netns, deadline)?, &interfaces, plan);
+        let found = live.read()?;
+        live.apply(&found)?;
+        Ok::<_, KernelError>(summary(live.read()?.differences()))
     });
     let differences = differences.map_err(|e| text(&e))?;
     let listener = inside(&netns, || TcpListener::bind("[::]:15006").unwrap());
@@ -136,8 +135,10 @@ proptest! {
             node.install_iptables(&["legacy"]);
             let found = |directory| Tools::find(&[directory], Deadline::after(Duration::from_secs(10))).map_err(|e| e.to_string());
             let (nft, legacy) = (found("/usr/sbin".into())?, found(node.path("usr/sbin"))?);
-            for carrier in [Carrier::Nftables, Carrier::Iptables(&nft, None), Carrier::Iptables(&legacy, None)] {
-                let (differences, landings) = carried_out(node, &carrier, &plan)?;
+            let by = |tools: &Tools| carried_out(node, |netns, deadline| Iptables::open(tools, None, netns, deadline), &plan);
+            let nftables = carried_out(node, |_, deadline| Nftables::open(deadline), &plan);
+            for carried_out in [nftables, by(&nft), by(&legacy)] {
+                let (differences, landings) = carried_out?;
                 if let Some(differences) = differences {
                     return Err(differences);
                 }

@@ -360,7 +360,7 @@ fn rules_of_a_live_table_are_replaced_without_letting_a_connection_through() {
             });
             let replaced = lab.pod.run(|| {
                 let mut nftables = Nftables::open(Deadline::after(Duration::from_secs(60)))?;
-                let table = nftables.read()?.unwrap();
+                let table = nftables.table()?.unwrap();
                 let mut other = table.clone();
                 other
                     .chains
@@ -369,8 +369,8 @@ fn rules_of_a_live_table_are_replaced_without_letting_a_connection_through() {
                 let mut count = 0;
                 while landed.load(Relaxed) < 1000 || count < 200 {
                     for (found, wanted) in [(&table, &other), (&other, &table)] {
-                        assert_eq!(nftables.read()?.as_ref(), Some(found));
-                        nftables.apply(wanted, Some(found))?;
+                        assert_eq!(nftables.table()?.as_ref(), Some(found));
+                        nftables.replace(Some(found), wanted)?;
                         count += 1;
                     }
                 }

@@ -5,7 +5,7 @@ use std::{fmt::Display, str::FromStr};
 use mesh_optin::{
     cni::{Command, Version},
     mesh::{
-        Backend, DriftPolicy, EnrolmentMode, InterceptionMode, Interfaces, IpFamilies, Key,
+        BackendPolicy, DriftPolicy, EnrolmentMode, InterceptionMode, Interfaces, IpFamilies, Key,
         MissingSidecar, Placement, Source, UnenrolledSidecar,
     },
     node::{DefaultProfile, LogLevel, SourceKind},
@@ -49,7 +49,7 @@ fn words_are_read_as_they_are_written() {
     round_trip(&DriftPolicy::ALL, "Report Repair");
     round_trip(&Interfaces::ALL, "All Primary");
     round_trip(&IpFamilies::ALL, "Proxy All");
-    round_trip(&Backend::ALL, "Auto Nftables Iptables");
+    round_trip(&BackendPolicy::ALL, "Auto Nftables Iptables");
     round_trip(&InterceptionMode::ALL, "REDIRECT TPROXY");
     round_trip(
         &Source::ALL,

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cluster::{Cause, Failure, Pauses},
     mesh::{
-        Backend,
+        BackendPolicy,
         mesh_node::{
             MOST_OF_NAMESPACE, MOST_PROBLEMS, MultusStatus, NodeCondition, NodeStatus, PodCounts,
             Problem, ProfileInUse,
@@ -172,7 +172,7 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
         backend: agent
             .findings()
             .backend
-            .map(Backend::as_str)
+            .map(BackendPolicy::as_str)
             .unwrap_or_default()
             .to_owned(),
         multus,

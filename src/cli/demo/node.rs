@@ -104,7 +104,7 @@ impl Pod {
         Ok(self
             .application
             .netns()?
-            .run(|| Nftables::open(patience())?.read())?)
+            .run(|| Nftables::open(patience())?.table())?)
     }
 }
 

@@ -5,13 +5,13 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
 
 use super::{
-    Header, Network,
+    Bypass, Header, Network,
     policy::{Policy, entry, local_route, policy_rule},
     read::number,
     uapi::{self, kind},
 };
 use crate::{
-    kernel::{KernelError, netlink::nla},
+    kernel::{KernelError, Routes, netlink::nla},
     plan::{
         Preempting, Routing,
         packet::Family,
@@ -19,9 +19,8 @@ use crate::{
     },
 };
 
-impl Network {
-    /// What there is of the kinds that are planned.
-    pub fn routing(&self, planned: &Routing) -> Result<Routing, KernelError> {
+impl Routes for Network {
+    fn routing(&self, planned: &Routing) -> Result<Routing, KernelError> {
         let mut found = Routing::default();
         if !planned.addresses.is_empty() {
             let of_lo = match self.addresses(Some(uapi::LO)) {
@@ -62,8 +61,29 @@ impl Network {
         Ok(found)
     }
 
-    /// Foreign policy rules that come before ours, or will where ours is missing.
-    pub fn policy_rules_in_front(&self, planned: &Routing) -> Result<Vec<Preempting>, KernelError> {
+    fn add_routing(&self, missing: &Routing, ipv6_in_use: bool) -> Result<Routing, KernelError> {
+        let mut added = Routing::default();
+        self.add_all(missing, ipv6_in_use, &mut added)
+            .inspect_err(|_| self.remove_routing(&added))
+            .map(|()| added)
+    }
+
+    fn remove_routing(&self, added: &Routing) {
+        for address in &added.addresses {
+            self.change(kind::DELETE_ADDRESS, 0, &address_of_lo(address))
+                .ok();
+        }
+        for route in &added.routes {
+            self.change(kind::DELETE_ROUTE, 0, &local_route(route.family()))
+                .ok();
+        }
+        for rule in &added.rules {
+            self.change(kind::DELETE_RULE, 0, &policy_rule(rule.family()))
+                .ok();
+        }
+    }
+
+    fn policy_rules_in_front(&self, planned: &Routing) -> Result<Vec<Preempting>, KernelError> {
         let mut out = Vec::new();
         for family in planned.rules.iter().map(Entry::family) {
             let policies = self.policies(family)?;
@@ -87,6 +107,12 @@ impl Network {
         Ok(out)
     }
 
+    fn bypassed(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
+        self.bypassed_of(of)
+    }
+}
+
+impl Network {
     /// In the order in which they are asked.
     fn policies(&self, family: Family) -> Result<Vec<Policy>, KernelError> {
         let header = Header::rule(family, 0, 0);
@@ -94,19 +120,6 @@ impl Network {
             Policy::of(family, message)
         })
         .or_else(|errno| self.lacking(family, "policy rules", errno))
-    }
-
-    /// Adds what is missing; gives back what was added. Where something fails, nothing stays added. `ipv6_in_use`: an interface has an IPv6
-    /// address; where none has, IPv6 may be switched off.
-    pub fn add_routing(
-        &self,
-        missing: &Routing,
-        ipv6_in_use: bool,
-    ) -> Result<Routing, KernelError> {
-        let mut added = Routing::default();
-        self.add_all(missing, ipv6_in_use, &mut added)
-            .inspect_err(|_| self.remove_routing(&added))
-            .map(|()| added)
     }
 
     fn add_all(
@@ -153,22 +166,6 @@ impl Network {
             }
         }
         Ok(())
-    }
-
-    /// Takes back what was added; what cannot be is of no harm without the rules.
-    pub fn remove_routing(&self, added: &Routing) {
-        for address in &added.addresses {
-            self.change(kind::DELETE_ADDRESS, 0, &address_of_lo(address))
-                .ok();
-        }
-        for route in &added.routes {
-            self.change(kind::DELETE_ROUTE, 0, &local_route(route.family()))
-                .ok();
-        }
-        for rule in &added.rules {
-            self.change(kind::DELETE_RULE, 0, &policy_rule(rule.family()))
-                .ok();
-        }
     }
 }
 

@@ -12,10 +12,13 @@ mod uapi;
 use nix::errno::Errno;
 
 use self::{batch::Batch, socket::Socket};
-use super::KernelError;
+use super::{Backend, KernelError, live::legacy_tables};
 use crate::{
     deadline::Deadline,
-    plan::{Form, Plan, Preempting, nft::Table},
+    plan::{
+        Difference, Form, Plan, Preempting,
+        nft::{Hook, Table},
+    },
 };
 
 /// nf_tables of the network namespace in which it was opened.
@@ -35,7 +38,7 @@ impl Nftables {
     }
 
     /// Our table as the kernel has it, in the plan's own types; `None` if there is none.
-    pub fn read(&mut self) -> Result<Option<Table>, KernelError> {
+    pub fn table(&mut self) -> Result<Option<Table>, KernelError> {
         const ATTEMPTS: u32 = 3; // somebody else's change in between makes a dump inconsistent
         for _ in 0..ATTEMPTS {
             match read::table(&mut self.socket) {
@@ -50,14 +53,19 @@ impl Nftables {
         Err(KernelError::Changing)
     }
 
-    /// Foreign base chains that packets may meet before the plan's, and what they decide.
-    pub fn in_front(&mut self, plan: &Plan, form: Form) -> Result<Vec<Preempting>, KernelError> {
-        foreign::in_front(&mut self.socket, plan, form)
+    /// Foreign base chains that packets may meet before the plan's, which are at these hooks, and what they decide.
+    pub fn in_front<'a>(
+        &mut self,
+        plan: &Plan,
+        hooks: impl Iterator<Item = &'a Hook> + Clone,
+        form: Form,
+    ) -> Result<Vec<Preempting>, KernelError> {
+        foreign::in_front(&mut self.socket, plan, hooks, form)
     }
 
     /// Creates the table, or replaces the one that was read: all of it for both families, or nothing. Fails with
     /// [`KernelError::Overtaken`] if anything has changed since the last read: the kernel then refuses the whole transaction.
-    pub fn apply(&mut self, table: &Table, found: Option<&Table>) -> Result<(), KernelError> {
+    pub fn replace(&mut self, found: Option<&Table>, table: &Table) -> Result<(), KernelError> {
         let batch = Batch::of(table, found, self.generation, self.socket.next_sequence());
         match self.socket.transact(&batch.bytes, batch.first, batch.last) {
             Ok(()) => Ok(()),
@@ -72,5 +80,55 @@ impl Nftables {
     /// Whether any table of this namespace has a chain of Istio's.
     pub fn has_chains_of_istio(&mut self) -> Result<bool, KernelError> {
         foreign::has_chains_of_istio(&mut self.socket)
+    }
+}
+
+impl Backend for Nftables {
+    type Rules = Table;
+    type Found = Option<Table>;
+
+    const IS_ATOMIC: bool = true;
+    const SEES_PREEMPTING_FIRST: bool = true;
+
+    fn form(&self) -> Form {
+        Form::Nftables
+    }
+
+    fn lower(&self, plan: &Plan) -> Table {
+        plan.nftables()
+    }
+
+    fn read(&mut self, _: &Plan) -> Result<Option<Table>, KernelError> {
+        self.table()
+    }
+
+    fn differences(_: &Plan, rules: &Table, found: &Option<Table>) -> Vec<Difference> {
+        rules.differences(found.as_ref())
+    }
+
+    fn is_untouched(found: &Option<Table>) -> bool {
+        found.is_none()
+    }
+
+    fn redirects_nothing(found: &Option<Table>) -> bool {
+        let nothing = |table: &Table| {
+            table.flags != 0 || table.chains.iter().any(|chain| chain.rules.is_empty())
+        };
+        found.as_ref().is_none_or(nothing)
+    }
+
+    fn apply(&mut self, rules: &Table, found: &Option<Table>) -> Result<(), KernelError> {
+        self.replace(found.as_ref(), rules)
+    }
+
+    fn preempting(
+        &mut self,
+        plan: &Plan,
+        rules: &Table,
+        _: &Option<Table>,
+    ) -> Result<Vec<Preempting>, KernelError> {
+        let mut all = self.in_front(plan, rules.hooks(), Form::Nftables)?;
+        all.extend(legacy_tables());
+        Ok(all)
     }
 }

@@ -20,7 +20,7 @@ pub use self::{
     status::{MOST_SELECTORS, NamespaceCounts, SelectorText, Status},
 };
 use super::{
-    AttachmentsMode, Backend, DriftPolicy, EnforcedMode, EnrolmentMode, Groups, Interfaces,
+    AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrolmentMode, Groups, Interfaces,
     IpFamilies, Key, MissingSidecar, NotAllowed, Pattern, Placement, PreemptedPolicy, ProxyPorts,
     Selection, TrafficSettings, UnattachedPods, UnenrolledSidecar, selector::Selector,
 };
@@ -163,7 +163,7 @@ pub struct AttachmentSpec {
 pub struct Redirect {
     /// The backend that programs the rules. Auto (default): nftables, or iptables if the kernel has no nf_tables. Nftables or Iptables: only
     /// that one.
-    pub backend: Backend,
+    pub backend: BackendPolicy,
     /// Which interfaces are captured. All (default). Primary: eth0, and the interfaces that hold the best default routes of the main routing
     /// table when the pod starts.
     pub interfaces: Interfaces,
@@ -314,7 +314,7 @@ impl Default for AttachmentSpec {
 impl Default for Redirect {
     fn default() -> Self {
         Self {
-            backend: Backend::default(),
+            backend: BackendPolicy::default(),
             interfaces: Interfaces::default(),
             ip_families: IpFamilies::default(),
             ports: ProxyPorts::default(),

@@ -4,13 +4,25 @@
 use super::{Chain, Match, OURS, Rule, Ruleset, Table, TableName, Target};
 use crate::{
     mesh::InterceptionMode,
-    plan::{Difference, Plan, Preempting, compare::rules},
+    plan::{Difference, Plan, Preempting, compare::rules, packet::Family},
 };
 
 /// Targets that let a packet go on as it was.
 pub const HARMLESS: [&str; 9] = [
     "(none)", "LOG", "NFLOG", "TRACE", "TCPMSS", "TOS", "DSCP", "CLASSIFY", "CHECKSUM",
 ];
+
+/// All differences of meaning of all families. `ipv6_in_use`: an interface has an IPv6 address; where none has, IPv6 counts only if the
+/// kernel has it.
+pub fn differences(expected: &[Ruleset], found: &[Ruleset], ipv6_in_use: bool) -> Vec<Difference> {
+    let of = |family| found.iter().find(|rules| rules.family == family);
+    expected
+        .iter()
+        .map(|rules| (rules, of(rules.family)))
+        .filter(|(rules, found)| rules.family == Family::Ipv4 || ipv6_in_use || found.is_some())
+        .flat_map(|(rules, found)| compare(rules, found))
+        .collect()
+}
 
 /// All differences of meaning (`None`: the family has no tables).
 pub fn compare(expected: &Ruleset, found: Option<&Ruleset>) -> Vec<Difference> {
@@ -215,7 +227,6 @@ mod tests {
         Plan,
         fixtures::{intent, network},
         ipt::{parse, removal, replacement},
-        packet::Family,
     };
 
     fn plan() -> Plan {

@@ -11,7 +11,7 @@ mod text;
 use ipnet::IpNet;
 
 pub use self::{
-    compare::{HARMLESS, compare, in_front, is_untouched},
+    compare::{HARMLESS, compare, differences, in_front, is_untouched},
     parse::parse,
     text::{removal, replacement},
 };

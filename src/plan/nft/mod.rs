@@ -29,6 +29,13 @@ pub struct Table {
     pub is_cut: bool,
 }
 
+impl Table {
+    /// Where its base chains are attached.
+    pub fn hooks(&self) -> impl Iterator<Item = &Hook> + Clone {
+        self.chains.iter().filter_map(|chain| chain.hook.as_ref())
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are nftables'")]
 pub struct Chain {

@@ -70,7 +70,7 @@ impl Routing {
     }
 
     /// All differences from what was found. `ipv6_in_use`: an interface has an IPv6 address; where none has, IPv6 may be switched off.
-    pub(super) fn compare(&self, found: &Self, ipv6_in_use: bool) -> Vec<Difference> {
+    pub fn compare(&self, found: &Self, ipv6_in_use: bool) -> Vec<Difference> {
         let missing = self.without(found);
         let counts = |family: &Family| ipv6_in_use || *family == Family::Ipv4;
         let mut out = Vec::new();

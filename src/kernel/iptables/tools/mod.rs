@@ -11,7 +11,7 @@ use super::child::hide_name_services;
 use crate::{
     deadline::Deadline,
     kernel::{KernelError, netns::in_new_netns},
-    plan::{Form, packet::Family},
+    plan::{Variant, packet::Family},
 };
 
 pub(super) use self::tool::Tool;
@@ -53,26 +53,26 @@ impl Tools {
     pub(super) fn choose(
         &self,
         holds_rules: impl FnOnce() -> Result<bool, KernelError>,
-    ) -> Result<Form, KernelError> {
+    ) -> Result<Variant, KernelError> {
         let Found {
             legacy, nft, plain, ..
         } = &self.ipv4;
         Ok(match (legacy, nft, plain) {
-            (Some(_), _, _) if holds_rules()? => Form::IptablesLegacy,
-            (_, Some(_), _) => Form::IptablesNft,
-            (_, None, Some(_)) => Form::Iptables,
-            (Some(_), None, None) => Form::IptablesLegacy,
+            (Some(_), _, _) if holds_rules()? => Variant::Legacy,
+            (_, Some(_), _) => Variant::Nft,
+            (_, None, Some(_)) => Variant::Plain,
+            (Some(_), None, None) => Variant::Legacy,
             (None, None, None) => return Err(self.missing(Family::Ipv4)),
         })
     }
 
-    /// The programs of a form for a family.
-    pub(super) fn of(&self, form: Form, family: Family) -> Result<&Tool, KernelError> {
+    /// The programs of a variant for a family.
+    pub(super) fn of(&self, variant: Variant, family: Family) -> Result<&Tool, KernelError> {
         let found = self.found(family);
-        let tool = match form {
-            Form::IptablesLegacy => &found.legacy,
-            Form::IptablesNft => &found.nft,
-            Form::Iptables | Form::Nftables => &found.plain,
+        let tool = match variant {
+            Variant::Legacy => &found.legacy,
+            Variant::Nft => &found.nft,
+            Variant::Plain => &found.plain,
         };
         tool.as_ref().ok_or_else(|| self.missing(family))
     }
@@ -180,10 +180,10 @@ mod tests {
             };
             tools.choose(|| Ok(holds_rules)).map_err(|e| e.to_string())
         };
-        assert_eq!(choose(true, true, true, true), Ok(Form::IptablesLegacy));
-        assert_eq!(choose(true, true, true, false), Ok(Form::IptablesNft));
-        assert_eq!(choose(true, false, true, false), Ok(Form::Iptables));
-        assert_eq!(choose(true, false, false, false), Ok(Form::IptablesLegacy));
+        assert_eq!(choose(true, true, true, true), Ok(Variant::Legacy));
+        assert_eq!(choose(true, true, true, false), Ok(Variant::Nft));
+        assert_eq!(choose(true, false, true, false), Ok(Variant::Plain));
+        assert_eq!(choose(true, false, false, false), Ok(Variant::Legacy));
         assert!(
             choose(false, false, false, true)
                 .unwrap_err()

@@ -54,20 +54,17 @@ struct Foreign {
     devices: Vec<String>,
 }
 
-/// What comes before the plan's chains, by hook and priority: at the same priority it may. What `form` itself makes is left out.
-pub(super) fn in_front(
+/// What comes before the plan's chains, which are at these hooks, by hook and priority: at the same priority it may. What `form` itself
+/// makes is left out.
+pub(super) fn in_front<'a>(
     socket: &mut Socket,
     plan: &Plan,
+    hooks: impl Iterator<Item = &'a Hook> + Clone,
     form: Form,
 ) -> Result<Vec<Preempting>, KernelError> {
-    let ours = plan.nftables();
     let latest = |hook: &Hook| {
-        ours.chains
-            .iter()
-            .filter_map(|c| c.hook.as_ref())
-            .filter(|h| h.point == hook.point)
-            .map(|h| h.priority)
-            .max()
+        let at_it = hooks.clone().filter(|h| h.point == hook.point);
+        at_it.map(|h| h.priority).max()
     };
     let mut foreign = Vec::new();
     each_chain(socket, &mut |object| foreign.extend(base_chain(object)))?;

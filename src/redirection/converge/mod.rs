@@ -1,0 +1,193 @@
+//! Brings a namespace to its plan: read, compare, apply, read back.
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+
+use super::{redirect::Done, wanted::Course};
+use crate::{
+    kernel::{Backend, Found, KernelError, Live},
+    node::attachments::{Begun, Record, Store},
+    plan::{may_be_right, summary},
+    reason::{Explanation, Reason},
+};
+
+/// A redirection that is to become its plan.
+pub(super) struct Converging<'a, B: Backend> {
+    pub(super) live: Live<'a, B>,
+    /// What goes on record of it.
+    pub(super) record: Record,
+    /// What is on record of this sandbox.
+    pub(super) earlier: Option<&'a Record>,
+    /// What is done about that.
+    pub(super) course: Course,
+    /// The pod must not start where foreign rules decide before ours.
+    pub(super) refuses_preempted: bool,
+    pub(super) store: &'a dyn Store,
+}
+
+/// Why rules could not be made.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The kernel's word, which may lead to the other backend.
+    Kernel(KernelError),
+    Said(Explanation),
+}
+
+impl From<KernelError> for Failed {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel(error)
+    }
+}
+
+impl From<Explanation> for Failed {
+    fn from(explanation: Explanation) -> Self {
+        Self::Said(explanation)
+    }
+}
+
+impl From<Failed> for Explanation {
+    fn from(failed: Failed) -> Self {
+        match failed {
+            Failed::Kernel(error) => error.into(),
+            Failed::Said(explanation) => explanation,
+        }
+    }
+}
+
+impl<B: Backend> Converging<'_, B> {
+    /// Where something else was faster, an agent that repairs perhaps, it looks again.
+    pub(super) fn converge(mut self) -> Result<Done, Failed> {
+        const ATTEMPTS: u32 = 5;
+        for _ in 0..ATTEMPTS {
+            match self.attempt() {
+                Err(Failed::Kernel(KernelError::Overtaken)) => {}
+                done => return done,
+            }
+        }
+        Err(KernelError::Overtaken.into())
+    }
+
+    fn attempt(&mut self) -> Result<Done, Failed> {
+        let mut found = self.live.read()?;
+        let mut warnings = Vec::new();
+        if B::SEES_PREEMPTING_FIRST {
+            warnings.extend(self.preempting(&found)?);
+        }
+        let is_outdated = !found.differences().is_empty() && self.is_outdated(&found);
+        let stays = found.of_rules().is_empty() || is_outdated;
+        if found.differences().is_empty() || is_outdated {
+            self.keep()?;
+            let outdated = summary(found.differences());
+            warnings.extend(outdated.map(|what| Reason::Outdated.because(what)));
+        } else {
+            self.ensure_no_conflict(&found)?;
+            found = self.apply_on_record(&found)?;
+        }
+        if !B::SEES_PREEMPTING_FIRST {
+            warnings.extend(self.preempting(&found)?);
+        }
+        let reason = if stays {
+            Reason::AlreadyRedirected
+        } else {
+            Reason::Redirected
+        };
+        Ok(Done { reason, warnings })
+    }
+
+    /// Notes that what is there is right, as what made it.
+    fn keep(&self) -> Result<(), Explanation> {
+        let mut done = Record {
+            done: true,
+            ..self.record.clone()
+        };
+        if let Some(earlier) = self.earlier.filter(|_| self.course == Course::Keep) {
+            (done.format, done.version) = (earlier.format, earlier.version.clone());
+        }
+        if self.earlier == Some(&done) {
+            Ok(())
+        } else {
+            done.write(self.store)
+        }
+    }
+
+    /// Whether what stays was made by a version of this program that plans otherwise: it stays as it is.
+    fn is_outdated(&self, found: &Found<B::Found>) -> bool {
+        self.course == Course::Keep
+            && self.earlier.is_some_and(|e| may_be_right(e.format))
+            && !self.live.redirects_nothing(found)
+    }
+
+    /// Applies with the record written before and marked done after. Where it fails, what was on record before is again; of a change that
+    /// is not made as a whole a new record stays as not done, for what could not be undone.
+    fn apply_on_record(&mut self, found: &Found<B::Found>) -> Result<Found<B::Found>, Failed> {
+        let begun = Begun::write(&self.record, self.store)?;
+        let applied = apply(&mut self.live, found);
+        match (&applied, self.earlier) {
+            (Ok(_), _) => begun.done(self.store)?,
+            // if this fails too, what is on record says that it was not done
+            (Err(_), Some(before)) => drop(before.write(self.store)),
+            (Err(_), None) if !B::IS_ATOMIC => {}
+            (Err(_), None) => self.store.remove(&self.record.container_id),
+        }
+        applied
+    }
+
+    /// A warning where foreign rules come before ours, or cannot be told. Where they decide nothing of the pod runs yet, and it must not:
+    /// unless the profile says so, or it has run before.
+    fn preempting(&mut self, found: &Found<B::Found>) -> Result<Option<Explanation>, Explanation> {
+        const ATTEMPTS: usize = 3;
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            match self.live.preempting(found) {
+                Err(error) => last = Some(error),
+                Ok(preempting) => {
+                    let stopping: Vec<_> = preempting.iter().filter(|p| p.stops).collect();
+                    return match summary(&stopping) {
+                        Some(what) if self.refuses_preempted => {
+                            Err(Reason::Preempted.because(what))
+                        }
+                        _ => Ok(summary(&preempting).map(|what| Reason::Preempted.because(what))),
+                    };
+                }
+            }
+        }
+        let cause =
+            last.map(|error| format!("what comes before the redirection cannot be told: {error}"));
+        Ok(cause.map(|cause| Reason::Preempted.because(cause)))
+    }
+
+    /// Rules that are there already are the planned ones, or what an ADD that was killed left of them.
+    fn ensure_no_conflict(&self, found: &Found<B::Found>) -> Result<(), Explanation> {
+        let conflict = |what: &str| {
+            let cause = format!(
+                "this network namespace already has other rules of ours or Istio's: {what}"
+            );
+            Err(Reason::ConflictingAttachment.because(cause))
+        };
+        if let Some(extra) = found.of_routing().iter().find(|d| d.expected.is_none()) {
+            return conflict(&extra.to_string());
+        }
+        let killed = self.earlier.is_some_and(|e| !e.done);
+        if killed || self.course == Course::Replace || self.live.is_untouched(found) {
+            return Ok(());
+        }
+        summary(found.of_rules()).map_or(Ok(()), |what| conflict(&what))
+    }
+}
+
+/// Applies, and believes the kernel's own word that it is right.
+fn apply<B: Backend>(
+    live: &mut Live<'_, B>,
+    found: &Found<B::Found>,
+) -> Result<Found<B::Found>, Failed> {
+    live.apply(found)?;
+    let found = live.read()?;
+    match summary(found.differences()) {
+        None => Ok(found),
+        Some(what) => Err(Reason::KernelRefused
+            .because(format!("the redirection reads back differently: {what}"))
+            .into()),
+    }
+}
