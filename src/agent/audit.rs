@@ -16,9 +16,8 @@ use crate::{
     mesh::DriftPolicy,
     node::attachments::{self, Processes, Record},
     reason::{Explanation, Reason},
-    redirection::{Located, locate, repair, verify},
+    redirection::{Located, Verdict, locate, repair, verify},
     telemetry::About,
-    words::words,
 };
 
 /// For what is left of pods that are gone.
@@ -28,21 +27,44 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Longest pause between two pods, so that few pods are looked at soon after each other.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-words! {
-    /// What was found of a pod of the mesh. Each is in one state.
-    pub(super) enum State("state of a pod") {
-        Consistent = "consistent",
-        Repaired = "repaired",
-        Outdated = "outdated",
-        Drifted = "drifted",
-        Preempted = "preempted",
-        Bypassing = "bypassing",
-        /// Injected, left alone by its own word, and not redirected.
-        OptedOut = "opted-out",
-        /// Of the mesh, without a sidecar.
-        SidecarMissing = "sidecar-missing",
-        /// What it is could not be told.
-        Unaudited = "unaudited",
+/// What was found of a pod of the mesh. Each is in one state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    /// Of its redirection; also of one that has none where it should have one.
+    Redirection(Verdict),
+    /// It had drifted.
+    Repaired,
+    /// Injected, left alone by its own word, and not redirected.
+    OptedOut,
+    /// Of the mesh, without a sidecar.
+    SidecarMissing,
+    /// What it is could not be told.
+    Unaudited,
+}
+
+impl State {
+    pub(super) fn all() -> impl Iterator<Item = Self> {
+        let others = [
+            Self::Repaired,
+            Self::OptedOut,
+            Self::SidecarMissing,
+            Self::Unaudited,
+        ];
+        Verdict::ALL
+            .map(Self::Redirection)
+            .into_iter()
+            .chain(others)
+    }
+
+    /// As the metric has it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Redirection(verdict) => verdict.as_str(),
+            Self::Repaired => "repaired",
+            Self::OptedOut => "opted-out",
+            Self::SidecarMissing => "sidecar-missing",
+            Self::Unaudited => "unaudited",
+        }
     }
 }
 
@@ -86,12 +108,14 @@ impl What {
 
     fn of(state: State) -> Option<Self> {
         match state {
-            State::Bypassing => Some(Self::Bypassing),
-            State::Drifted => Some(Self::Drifted),
-            State::Preempted => Some(Self::Preempted),
+            State::Redirection(Verdict::Bypassing) => Some(Self::Bypassing),
+            State::Redirection(Verdict::Drifted) => Some(Self::Drifted),
+            State::Redirection(Verdict::Preempted) => Some(Self::Preempted),
             State::Unaudited => Some(Self::Unaudited),
             State::SidecarMissing => Some(Self::SidecarMissing),
-            State::Consistent | State::Repaired | State::Outdated | State::OptedOut => None,
+            State::Redirection(Verdict::Consistent | Verdict::Outdated)
+            | State::Repaired
+            | State::OptedOut => None,
         }
     }
 }
@@ -217,13 +241,7 @@ fn look(agent: &Agent, record: &Record) -> Option<State> {
         Err(_) if is_gone() => return None,
         Err(error) => return Some(failed(record, &error)),
     };
-    let state = match found.wrong() {
-        None => return Some(State::Consistent),
-        Some(Reason::Outdated) => State::Outdated,
-        Some(Reason::Preempted) => State::Preempted,
-        Some(Reason::Bypassing) => State::Bypassing,
-        Some(_) => State::Drifted,
-    };
+    let verdict = found.verdict();
     let about = about(record);
     let tell = |explanation: Explanation| {
         warn!(
@@ -240,16 +258,16 @@ fn look(agent: &Agent, record: &Record) -> Option<State> {
             .named(&record.profile)
             .is_some_and(|p| p.spec.drift == DriftPolicy::Repair)
     };
-    if state != State::Drifted || !repairs() {
-        found.told().into_iter().for_each(tell);
-        return Some(state);
+    if verdict != Verdict::Drifted || !repairs() {
+        found.problem().into_iter().for_each(tell);
+        return Some(State::Redirection(verdict));
     }
     let repaired = repair(record, &netns, Deadline::after(LOOK));
     let is_right = repaired
         .as_ref()
         .is_ok_and(|found| found.differences.is_empty());
     agent.metrics.repaired(is_right);
-    let told = found.told().unwrap_or_else(|| Reason::Drifted.into());
+    let told = found.problem().unwrap_or_else(|| Reason::Drifted.into());
     tell(told.remedy(match &repaired {
         Ok(_) if is_right => "none: it was repaired".to_owned(),
         Ok(_) => "it could not be repaired: delete the pod so that it is recreated".to_owned(),
@@ -260,7 +278,7 @@ fn look(agent: &Agent, record: &Record) -> Option<State> {
     Some(if is_right {
         State::Repaired
     } else {
-        State::Drifted
+        State::Redirection(verdict)
     })
 }
 

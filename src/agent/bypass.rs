@@ -20,6 +20,7 @@ use crate::{
     kernel::{KernelError, Netns, Network, Redirects, redirects},
     mesh::{Attachment, Decided, Decision, Metadata, Pod, annotation, decide},
     reason::{Explanation, Reason},
+    redirection::Verdict,
     source::{Found, wire::Bypassing},
     telemetry::About,
 };
@@ -97,7 +98,7 @@ pub(super) fn look(
             Some(InNetns { path, .. }) => match suspect {
                 Suspect::OptedOut => counts.add(State::OptedOut, about(&found.pod)),
                 Suspect::Bypasses(why) => {
-                    counts.add(State::Bypassing, about(&found.pod));
+                    counts.add(State::Redirection(Verdict::Bypassing), about(&found.pod));
                     let Metadata {
                         namespace, name, ..
                     } = &found.pod.metadata;

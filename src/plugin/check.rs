@@ -8,7 +8,7 @@ use crate::{
     node::attachments,
     plan::summary,
     reason::{Explanation, Reason},
-    redirection::verify,
+    redirection::{Verdict, verify},
 };
 
 /// CHECK: whether the redirection is still what the sandbox's record says. A pod that was skipped has none, nor has one whose record
@@ -31,14 +31,11 @@ pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<Str
     if let Some(what) = summary(&found.in_front) {
         warn(&Reason::Preempted.because(what));
     }
-    match found.told() {
-        Some(wrong) if matches!(wrong.reason, Reason::Drifted | Reason::Bypassing) => {
-            Err(wrong.into())
-        }
-        Some(outdated) if outdated.reason == Reason::Outdated => {
-            warn(&outdated);
-            Ok(String::new())
-        }
-        Some(_) | None => Ok(String::new()),
+    match (found.verdict(), found.problem()) {
+        (Verdict::Drifted | Verdict::Bypassing, Some(problem)) => return Err(problem.into()),
+        (Verdict::Outdated, Some(outdated)) => warn(&outdated),
+        // what is in front was told above
+        (Verdict::Preempted | Verdict::Consistent, _) | (_, None) => {}
     }
+    Ok(String::new())
 }

@@ -17,5 +17,5 @@ pub use locate::{Located, locate};
 pub use lock::alone;
 pub use redirect::{Done, redirect};
 pub use self_test::self_test;
-pub use verify::{Findings, repair, verify};
+pub use verify::{Findings, Verdict, repair, verify};
 pub use wanted::{MOST_ATTACHMENTS, Redirection};

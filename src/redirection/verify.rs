@@ -6,6 +6,7 @@ use crate::{
     node::attachments::{self, Record},
     plan::{Difference, Plan, Preempting, may_be_right, summary},
     reason::{Explanation, Reason},
+    words::words,
 };
 
 /// What verifying a live redirection found.
@@ -21,42 +22,66 @@ pub struct Findings {
     pub outdated: bool,
 }
 
+words! {
+    /// What has become of a redirection.
+    pub enum Verdict("verdict") {
+        /// It is as it should be. Foreign rules that let packets go on to ours do not count.
+        Consistent = "consistent",
+        /// It differs, and a newer version made it.
+        Outdated = "outdated",
+        /// It differs.
+        Drifted = "drifted",
+        /// It is as it should be, but a foreign rule may decide before it.
+        Preempted = "preempted",
+        /// It is as it should be, but packets pass it by.
+        Bypassing = "bypassing",
+    }
+}
+
+impl Verdict {
+    /// The problem as a reason; `None` if there is none.
+    pub fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Consistent => None,
+            Self::Outdated => Some(Reason::Outdated),
+            Self::Drifted => Some(Reason::Drifted),
+            Self::Preempted => Some(Reason::Preempted),
+            Self::Bypassing => Some(Reason::Bypassing),
+        }
+    }
+}
+
 impl Findings {
-    /// The problem, with what was found.
-    pub fn told(&self) -> Option<Explanation> {
-        let reason = self.wrong()?;
-        let what = if reason == Reason::Preempted {
-            summary(&self.in_front)
-        } else if reason == Reason::Bypassing {
-            let each = self
-                .bypassed
-                .iter()
-                .map(|(name, bypassed)| format!("{name} {bypassed}"));
-            let all = each.collect::<Vec<_>>().join(", ");
-            Some(format!("{all}: packets there bypass the redirection"))
+    /// What they amount to: the worst that was found.
+    pub fn verdict(&self) -> Verdict {
+        if !self.differences.is_empty() && self.outdated {
+            Verdict::Outdated
+        } else if !self.differences.is_empty() {
+            Verdict::Drifted
+        } else if !self.bypassed.is_empty() {
+            Verdict::Bypassing
+        } else if self.in_front.iter().any(|p| p.decides) {
+            Verdict::Preempted
         } else {
-            summary(&self.differences)
-        };
-        Some(what.map_or_else(|| reason.into(), |what| reason.because(what)))
+            Verdict::Consistent
+        }
     }
 
-    /// The problem as a reason; `None` if there is none. Foreign rules that let packets go on to ours are none.
-    pub fn wrong(&self) -> Option<Reason> {
-        if self.differences.is_empty() && !self.bypassed.is_empty() {
-            return Some(Reason::Bypassing);
-        }
-        if self.differences.is_empty() {
-            return self
-                .in_front
-                .iter()
-                .any(|p| p.decides)
-                .then_some(Reason::Preempted);
-        }
-        Some(if self.outdated {
-            Reason::Outdated
-        } else {
-            Reason::Drifted
-        })
+    /// The problem, with what was found; `None` if there is none.
+    pub fn problem(&self) -> Option<Explanation> {
+        let what = match self.verdict() {
+            Verdict::Consistent => None,
+            Verdict::Outdated | Verdict::Drifted => summary(&self.differences),
+            Verdict::Preempted => summary(&self.in_front),
+            Verdict::Bypassing => {
+                let each = self.bypassed.iter();
+                let each: Vec<_> = each.map(|(name, how)| format!("{name} {how}")).collect();
+                let all = each.join(", ");
+                Some(format!("{all}: packets there bypass the redirection"))
+            }
+        };
+        let reason = self.verdict().reason()?;
+        Some(what.map_or_else(|| reason.into(), |what| reason.because(what)))
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
         },
     },
     node::Installed,
+    redirection::Verdict,
 };
 
 const API_VERSION: &str = "meshoptin.dev/v1alpha1";
@@ -178,11 +179,11 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
         multus,
         conditions: conditions.collect(),
         pods: at.map(|_| PodCounts {
-            redirected: of(State::Consistent) + of(State::Repaired),
-            drifted: of(State::Drifted),
-            preempted: of(State::Preempted),
-            outdated: of(State::Outdated),
-            bypassing: of(State::Bypassing),
+            redirected: of(State::Redirection(Verdict::Consistent)) + of(State::Repaired),
+            drifted: of(State::Redirection(Verdict::Drifted)),
+            preempted: of(State::Redirection(Verdict::Preempted)),
+            outdated: of(State::Redirection(Verdict::Outdated)),
+            bypassing: of(State::Redirection(Verdict::Bypassing)),
             sidecar_missing: of(State::SidecarMissing),
             opted_out: of(State::OptedOut),
             policy_changed: counts.policy_changed,

@@ -22,6 +22,7 @@ use crate::{
     cluster::{Asked, Observer},
     node::SourceKind,
     reason::Reason as Why,
+    redirection::Verdict,
     telemetry::{Delivered, Form, of_program},
 };
 
@@ -110,14 +111,17 @@ impl Metrics {
 
     /// What an audit of the whole node has found.
     pub(super) fn audited(&self, found: &Counts) {
-        for state in Audited::ALL {
+        for state in Audited::all() {
             let pods = self.audit_pods.get_or_create(&State {
                 state: state.as_str(),
             });
             pods.set(found.of(state) as i64);
         }
         for (gauge, value) in [
-            (&self.bypassing, found.of(Audited::Bypassing) as i64),
+            (
+                &self.bypassing,
+                found.of(Audited::Redirection(Verdict::Bypassing)) as i64,
+            ),
             (&self.unaudited, found.of(Audited::Unaudited) as i64),
             (&self.policy_changed, found.policy_changed as i64),
             (&self.unreadable_records, found.unreadable_records as i64),

@@ -17,7 +17,7 @@ use crate::{
         paths,
     },
     reason::{Explanation, Reason},
-    redirection::{Findings, Located, locate, verify},
+    redirection::{Findings, Located, Verdict, locate, verify},
     source::{bypassing, wire::Bypassing},
 };
 
@@ -159,18 +159,17 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
     match looked {
         Err(failure) => told(Outcome::Failed, Some(&failure), nothing()),
         Ok(None) => told(Outcome::Gone, None, nothing()),
-        Ok(Some(found)) => match found.wrong() {
-            None => told(Outcome::Consistent, None, found),
-            Some(reason @ Reason::Outdated) => told(Outcome::Outdated, Some(&reason.into()), found),
-            Some(reason @ Reason::Preempted) => {
-                told(Outcome::Preempted, Some(&reason.into()), found)
-            }
-            Some(Reason::Bypassing) => {
-                let why = found.told();
-                told(Outcome::Bypassing, why.as_ref(), found)
-            }
-            Some(reason) => told(Outcome::Drifted, Some(&reason.into()), found),
-        },
+        Ok(Some(found)) => {
+            let verdict = found.verdict();
+            let why = match verdict {
+                Verdict::Bypassing => found.problem(),
+                // the differences follow
+                Verdict::Consistent | Verdict::Outdated | Verdict::Drifted | Verdict::Preempted => {
+                    verdict.reason().map(Into::into)
+                }
+            };
+            told(Outcome::Found(verdict), why.as_ref(), found)
+        }
     }
 }
 
@@ -181,7 +180,7 @@ fn bypasses(pod: Bypassing) -> Told {
         name: pod.name,
         netns: pod.netns,
         backend: None,
-        outcome: Outcome::Bypassing,
+        outcome: Outcome::Found(Verdict::Bypassing),
         reason: Some(explanation.reason.as_str()),
         message: Some(explanation.to_string()),
         differences: vec![],

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::super::{
     Exit,
@@ -10,7 +10,7 @@ use super::super::{
 };
 use crate::{
     plan::{Difference, Form, Preempting},
-    words::words,
+    redirection::Verdict,
 };
 
 /// A redirection as it is reported, the same for people and machines.
@@ -29,33 +29,40 @@ pub(super) struct Told {
     pub(super) in_front: Vec<Preempting>,
 }
 
-words! {
-    /// What was found.
-    pub(super) enum Outcome("outcome") {
-        Consistent = "consistent",
-        Drifted = "drifted",
-        /// As it should be, but a foreign rule may decide before it.
-        Preempted = "preempted",
-        /// As another version of this program made it.
-        Outdated = "outdated",
-        /// The agent found it: it should be redirected, and nothing does it.
-        Bypassing = "bypassing",
-        /// Its network namespace is gone.
-        Gone = "gone",
-        Failed = "failed",
+/// What was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Of a redirection; or, as the agent found it, that there is none where one should be.
+    Found(Verdict),
+    /// Its network namespace is gone.
+    Gone,
+    Failed,
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Found(verdict) => verdict.as_str(),
+            Self::Gone => "gone",
+            Self::Failed => "failed",
+        })
     }
 }
 
 pub(super) fn text(told: &Told) -> String {
     let (word, colour) = match told.outcome {
-        Outcome::Consistent => ("is redirected as it should be", Colour::Green),
-        Outcome::Drifted => ("is not redirected as it should be", Colour::Red),
-        Outcome::Preempted => (
+        Outcome::Found(Verdict::Consistent) => ("is redirected as it should be", Colour::Green),
+        Outcome::Found(Verdict::Drifted) => ("is not redirected as it should be", Colour::Red),
+        Outcome::Found(Verdict::Preempted) => (
             "has its redirection, behind something of somebody else",
             Colour::Red,
         ),
-        Outcome::Outdated => ("is redirected as another version does it", Colour::Yellow),
-        Outcome::Bypassing => ("should be redirected, and nothing does it", Colour::Red),
+        Outcome::Found(Verdict::Outdated) => {
+            ("is redirected as another version does it", Colour::Yellow)
+        }
+        Outcome::Found(Verdict::Bypassing) => {
+            ("should be redirected, and nothing does it", Colour::Red)
+        }
         Outcome::Gone => ("is gone: only its record is left", Colour::Yellow),
         Outcome::Failed => ("could not be looked at", Colour::Red),
     };
@@ -90,8 +97,10 @@ pub(super) fn text(told: &Told) -> String {
 impl Outcome {
     pub(super) fn exit(self) -> Exit {
         match self {
-            Self::Consistent | Self::Gone | Self::Outdated => Exit::Done,
-            Self::Drifted | Self::Preempted | Self::Bypassing => Exit::Drifted,
+            Self::Gone | Self::Found(Verdict::Consistent | Verdict::Outdated) => Exit::Done,
+            Self::Found(Verdict::Drifted | Verdict::Preempted | Verdict::Bypassing) => {
+                Exit::Drifted
+            }
             Self::Failed => Exit::Failed,
         }
     }
