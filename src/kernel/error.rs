@@ -31,6 +31,8 @@ pub enum KernelError {
         doing: String,
         /// What came back.
         errno: Errno,
+        /// The kernel module that what failed needs, where it is one.
+        module: Option<&'static str>,
     },
     /// It said no.
     #[error("{doing}: {errno}")]
@@ -62,7 +64,7 @@ pub enum KernelError {
         /// What it said.
         what: String,
         /// The kernel, or the program itself, lacks what is needed.
-        lacking: bool,
+        lacking: Option<Lacking>,
     },
     /// It did not answer in time.
     #[error("{doing}: no answer before the deadline")]
@@ -78,6 +80,15 @@ pub enum KernelError {
         /// What was wrong with the answer.
         what: String,
     },
+}
+
+/// What is needed and is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lacking {
+    /// A kernel module.
+    Module(&'static str),
+    /// Which one cannot be told.
+    Something,
 }
 
 impl KernelError {
@@ -99,14 +110,23 @@ impl KernelError {
         }
     }
 
-    /// The same for what a socket or a transaction of nf_tables returned. A refusal (EPERM) is no lack.
-    pub(super) fn of_nf_tables(doing: impl Into<String>, errno: Errno) -> Self {
+    /// The same for what a socket or a transaction of nf_tables returned. A refusal (EPERM) is no lack. `module`: what the rule that
+    /// failed needs, if it was one.
+    pub(super) fn of_nf_tables(
+        doing: impl Into<String>,
+        errno: Errno,
+        module: Option<&'static str>,
+    ) -> Self {
         let doing = doing.into();
         if matches!(
             errno,
             Errno::EPROTONOSUPPORT | Errno::ENOENT | Errno::EOPNOTSUPP
         ) {
-            return Self::NoNfTables { doing, errno };
+            return Self::NoNfTables {
+                doing,
+                errno,
+                module,
+            };
         }
         Self::of_errno(doing, errno)
     }
@@ -124,56 +144,41 @@ impl KernelError {
 
 impl From<KernelError> for Explanation {
     fn from(error: KernelError) -> Self {
-        let reason = match &error {
-            KernelError::Unsupported { .. }
-            | KernelError::TooOld { .. }
-            | KernelError::NoNfTables { .. }
-            | KernelError::Tool { lacking: true, .. } => Reason::KernelUnsupported,
-            KernelError::NoIptables { .. } => Reason::IptablesMissing,
+        fn load(module: &str) -> String {
+            format!("load the kernel module {module}, or run a kernel that has it")
+        }
+        let (reason, remedy) = match &error {
+            KernelError::TooOld { .. } => (
+                Reason::KernelUnsupported,
+                Some("run Linux 5.14 or later on the node".to_owned()),
+            ),
+            KernelError::NoNfTables { module, .. } => (Reason::KernelUnsupported, module.map(load)),
+            KernelError::Tool {
+                lacking: Some(Lacking::Module(module)),
+                ..
+            } => (Reason::KernelUnsupported, Some(load(module))),
+            KernelError::Tool {
+                lacking: Some(Lacking::Something),
+                ..
+            } => (
+                Reason::KernelUnsupported,
+                Some("load the kernel module that is missing".to_owned()),
+            ),
+            KernelError::Tool { lacking: None, .. } => (Reason::KernelRefused, None),
+            KernelError::Unsupported { .. } => (Reason::KernelUnsupported, None),
+            KernelError::NoIptables { .. } => (Reason::IptablesMissing, None),
             KernelError::Refused { .. }
             | KernelError::Overtaken
             | KernelError::Changing
-            | KernelError::Malformed { .. }
-            | KernelError::Tool { lacking: false, .. } => Reason::KernelRefused,
-            KernelError::Timeout { .. } => Reason::DeadlineExceeded,
+            | KernelError::Malformed { .. } => (Reason::KernelRefused, None),
+            KernelError::Timeout { .. } => (Reason::DeadlineExceeded, None),
         };
         let explanation = reason.because(error.to_string());
-        if matches!(error, KernelError::TooOld { .. }) {
-            return explanation.remedy("run Linux 5.14 or later on the node");
-        }
-        match module(&explanation.cause).filter(|_| reason == Reason::KernelUnsupported) {
-            Some(module) => explanation.remedy(format!(
-                "load the kernel module {module}, or run a kernel that has it"
-            )),
-            None if matches!(error, KernelError::Tool { .. }) => {
-                explanation.remedy("load the kernel module that is missing")
-            }
+        match remedy {
+            Some(remedy) => explanation.remedy(remedy),
             None => explanation,
         }
     }
-}
-
-/// The kernel module without which a rule (as nft or iptables write it) cannot be.
-fn module(cause: &str) -> Option<&'static str> {
-    const MODULES: [(&str, &str); 13] = [
-        ("tproxy ", "nft_tproxy"),
-        ("redirect to", "nft_redir"),
-        ("ct zone set", "nft_ct (with CONFIG_NF_CONNTRACK_ZONES)"),
-        ("ct state", "nft_ct"),
-        ("ct mark", "nft_ct"),
-        ("TPROXY", "xt_TPROXY"),
-        ("CT --zone", "xt_CT (with CONFIG_NF_CONNTRACK_ZONES)"),
-        ("CONNMARK", "xt_connmark"),
-        ("connmark", "xt_connmark"),
-        ("multiport", "xt_multiport"),
-        ("owner", "xt_owner"),
-        ("conntrack", "xt_conntrack"),
-        ("REDIRECT", "xt_REDIRECT"),
-    ];
-    MODULES
-        .into_iter()
-        .find(|(part, _)| cause.contains(part))
-        .map(|(_, module)| module)
 }
 
 #[cfg(test)]
@@ -183,10 +188,7 @@ mod tests {
     #[test]
     fn what_is_lacking_is_named_and_only_that_falls_back() {
         let of = |errno| {
-            KernelError::of_nf_tables(
-                "adding to chain inbound the rule \"tproxy ip to :15006\"",
-                errno,
-            )
+            KernelError::of_nf_tables("adding to chain inbound a rule", errno, Some("nft_tproxy"))
         };
         let lacking: Explanation = of(Errno::ENOENT).into();
         assert_eq!(lacking.reason, Reason::KernelUnsupported);

@@ -4,6 +4,7 @@ mod backend;
 mod error;
 mod iptables;
 mod live;
+mod modules;
 mod netlink;
 pub mod netns;
 mod network;
@@ -11,7 +12,7 @@ mod nftables;
 mod wiring;
 
 pub use backend::{Backend, Routes};
-pub use error::KernelError;
+pub use error::{KernelError, Lacking};
 pub use iptables::{Iptables, Tools};
 pub use live::{Found, Live, Redirects, redirects};
 pub use netns::Netns;

@@ -26,7 +26,7 @@ use nix::{
 
 use crate::{
     deadline::Deadline,
-    kernel::{KernelError, Netns, netns::as_child_of},
+    kernel::{KernelError, Lacking, Netns, modules, netns::as_child_of},
 };
 
 /// Largest output that is read, in bytes.
@@ -220,7 +220,14 @@ impl Child<'_> {
                 doing: format!("{doing}: {what}"),
             }
         } else {
-            let lacking = LACKING.iter().any(|l| lower.contains(l));
+            let is_lacking = LACKING.iter().any(|l| lower.contains(l));
+            let lacking = is_lacking.then(|| {
+                // the legacy program fails at the end of a table, and names what it misses
+                let words = || stderr.split(|c: char| !c.is_ascii_alphanumeric());
+                let module = failed().and_then(modules::of_iptables);
+                let module = module.or_else(|| words().find_map(modules::of_extension));
+                module.map_or(Lacking::Something, Lacking::Module)
+            });
             KernelError::Tool {
                 doing,
                 what,

@@ -212,7 +212,7 @@ fn save(tool: &Tool, deadline: Deadline) -> Result<String, KernelError> {
         Some(what) => Err(KernelError::Tool {
             doing: tool.save.display().to_string(),
             what: what.into(),
-            lacking: false,
+            lacking: None,
         }),
     }
 }

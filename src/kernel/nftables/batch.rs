@@ -9,7 +9,7 @@ use netlink_packet_netfilter::{
 };
 
 use super::{encode::Encoder, socket::push};
-use crate::plan::nft::{Chain, ChainType, Hook, HookPoint, TABLE, Table};
+use crate::plan::nft::{Chain, ChainType, Hook, HookPoint, Rule, TABLE, Table};
 
 /// `NFNL_SUBSYS_NFTABLES` of linux/netfilter/nfnetlink.h: what a batch is for.
 const SUBSYSTEM: u16 = 10;
@@ -135,23 +135,33 @@ impl Batch {
 
     /// What the message with this sequence number was doing.
     pub(super) fn describe(&self, table: &Table, sequence: u32) -> String {
-        let step = sequence
-            .checked_sub(self.first + 1)
-            .and_then(|at| self.steps.get(at as usize));
-        match step {
+        match self.step(sequence) {
             None => "sending the nf_tables transaction".into(),
             Some(Step::Clearing) => format!("clearing table inet {TABLE}"),
             Some(Step::Table) => format!("adding table inet {TABLE}"),
-            Some(Step::Chain(at)) => format!("adding chain {}", table.chains[*at].name),
+            Some(Step::Chain(at)) => format!("adding chain {}", table.chains[at].name),
             Some(Step::Rule(chain, at)) => {
-                let chain = &table.chains[*chain];
+                let chain = &table.chains[chain];
                 format!(
                     "adding to chain {} the rule {:?}",
                     chain.name,
-                    chain.rules[*at].to_string()
+                    chain.rules[at].to_string()
                 )
             }
         }
+    }
+
+    /// The rule that it was making, if it was one.
+    pub(super) fn rule<'t>(&self, table: &'t Table, sequence: u32) -> Option<&'t Rule> {
+        match self.step(sequence)? {
+            Step::Rule(chain, at) => Some(&table.chains[chain].rules[at]),
+            Step::Clearing | Step::Table | Step::Chain(_) => None,
+        }
+    }
+
+    fn step(&self, sequence: u32) -> Option<Step> {
+        let at = sequence.checked_sub(self.first + 1)?;
+        self.steps.get(at as usize).copied()
     }
 }
 

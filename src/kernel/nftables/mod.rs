@@ -12,7 +12,7 @@ mod uapi;
 use nix::errno::Errno;
 
 use self::{batch::Batch, socket::Socket};
-use super::{Backend, KernelError, live::legacy_tables};
+use super::{Backend, KernelError, live::legacy_tables, modules};
 use crate::{
     deadline::Deadline,
     plan::{
@@ -73,6 +73,7 @@ impl Nftables {
             Err((sequence, errno)) => Err(KernelError::of_nf_tables(
                 batch.describe(table, sequence),
                 errno,
+                batch.rule(table, sequence).and_then(modules::of_nftables),
             )),
         }
     }

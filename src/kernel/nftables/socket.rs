@@ -34,7 +34,7 @@ impl Socket {
         let opened = Netlink::open(NETLINK_NETFILTER, deadline);
         opened
             .map(Self)
-            .map_err(|e| KernelError::of_nf_tables("opening a nf_tables socket", e))
+            .map_err(|e| KernelError::of_nf_tables("opening a nf_tables socket", e, None))
     }
 
     pub(super) fn next_sequence(&mut self) -> u32 {

@@ -105,6 +105,7 @@ fn lacking() -> KernelError {
     KernelError::NoNfTables {
         doing: "adding a rule".into(),
         errno: Errno::ENOENT,
+        module: None,
     }
 }
 
