@@ -2,6 +2,7 @@
 
 mod agreement;
 mod attachments;
+mod budget;
 mod cost;
 mod crds;
 mod enforced;
@@ -106,19 +107,9 @@ fn bind_role(cluster: &Cluster, user: &str, role: &str) {
     );
 }
 
-/// The CRDs, MeshProfile's with the status that policies read.
+/// The CRDs, Multus's as well; they are served when this returns.
 fn apply_crds(cluster: &Cluster) {
     cluster.apply_crds();
-    let name = "meshprofiles.meshoptin.dev";
-    let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
-    let mut crd = cluster.request("GET", &path, &Value::Null).unwrap();
-    let version = &mut crd["spec"]["versions"][0];
-    let any = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let status = &mut version["schema"]["openAPIV3Schema"]["properties"]["status"];
-    status["type"] = json!("object");
-    status["properties"]["otherSelectors"] = json!({"type": "array", "items": any});
-    version["subresources"] = json!({"status": {}});
-    cluster.request("PUT", &path, &crd).unwrap();
     let nads = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/crds/k8s.cni.cncf.io_network-attachment-definitions.yaml"
