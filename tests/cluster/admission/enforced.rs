@@ -101,6 +101,16 @@ fn pods_of_an_enrolled_namespace_stay_in_the_mesh() {
             with_proxy(&env("DISABLE_ENVOY", "false")),
             None,
         ),
+        (
+            "a revision's label on a pod that it injected",
+            attached(&json!({"metadata": {"labels": {"istio.io/rev": "x"}}})),
+            None,
+        ),
+        (
+            "a revision's label on a pod that nobody injected",
+            plain(&json!({"metadata": {"labels": {"istio.io/rev": "no-such"}}})),
+            Some("the label istio.io/rev: no-such asks for a sidecar"),
+        ),
         ("label false", labelled("false"), stays),
         (
             "label that the injector takes for false",

@@ -108,6 +108,30 @@ fn what_an_injected_pod_says_stays_as_it_is() {
             ),
         }
     }
+    // a pod from before the profile can be debugged, whatever its own containers run as
+    let mut shared = attached(&json!({"metadata": {"name": "shared"}}));
+    shared["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1337});
+    shared["spec"]["securityContext"] = json!({"supplementalGroups": [1337]});
+    cluster.create(pods, &shared);
+    let path = format!("{pods}/shared/ephemeralcontainers");
+    let add = |name: &str, user: i64| {
+        let container = json!({"name": name, "image": "x", "securityContext": {"runAsUser": user}});
+        let change = json!({"spec": {"ephemeralContainers": [container]}});
+        let content = "application/strategic-merge-patch+json";
+        super::request(cluster, "tenant", ("PATCH", &path), content, &change).0
+    };
+    assert!(add("first", 1000).is_ok(), "{:?}", add("first", 1000));
+    let refused = add("second", 1337).unwrap_err();
+    assert!(
+        refused.contains("container second runs as the user"),
+        "{refused}"
+    );
+    let by_admin = json!({"spec": {"ephemeralContainers": [{"name": "admin-s", "image": "x", "securityContext": {"runAsUser": 1337}}]}});
+    let content = "application/strategic-merge-patch+json";
+    super::request(cluster, "admin", ("PATCH", &path), content, &by_admin)
+        .0
+        .unwrap();
+    assert!(add("third", 1000).is_ok(), "{:?}", add("third", 1000));
     // and nothing that was there before a profile is stranded by it: it keeps its labels for its owner to change
     let mut older = labelled("false");
     older["metadata"]["name"] = json!("older");
