@@ -236,6 +236,7 @@ fn every_platform_and_option_is_accepted_by_the_api_server_and_removed_again() {
         uninstall(&cluster);
         assert_eq!(ours(&cluster, BINDINGS), Vec::<String>::new(), "{values}");
     }
+    names_are_reserved(&cluster);
     // a cluster's admin and a mesh's admin, each with their part
     install(&cluster, &["--set=resourceScope=cluster"]).unwrap();
     assert!(get(&cluster, &format!("{DAEMONSETS}/mesh-optin-agent")).is_none());
@@ -250,4 +251,46 @@ fn every_platform_and_option_is_accepted_by_the_api_server_and_removed_again() {
     assert!(get(&cluster, &format!("{DAEMONSETS}/mesh-optin-agent")).is_some());
     helm(&cluster, &["uninstall", "agents", "--namespace=mesh-optin"]);
     uninstall(&cluster);
+}
+
+/// The names that the chart gives attachments are as reserved as istio-cni, everywhere.
+fn names_are_reserved(cluster: &Cluster) {
+    let names = "--set=attachment.name=mesh,extraAttachments={v2-6-istio-cni}";
+    install(cluster, &[names]).unwrap();
+    let role = [
+        "kubectl",
+        "create",
+        "clusterrole",
+        "tenant",
+        "--verb=create",
+    ];
+    let nads = "--resource=network-attachment-definitions.k8s.cni.cncf.io";
+    cluster.enter(&[&role[..], &[nads]].concat());
+    let binding = ["kubectl", "create", "clusterrolebinding", "tenant"];
+    cluster.enter(&[&binding[..], &["--clusterrole=tenant", "--user=tenant"]].concat());
+    let created = |name: &str, config: &str| {
+        let object = json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"name": name, "namespace": "default-account"}, "spec": {"config": config}});
+        std::fs::write(cluster.directory.join("nad.json"), object.to_string()).unwrap();
+        let create = [
+            "kubectl",
+            "--as=tenant",
+            "create",
+            "--dry-run=server",
+            "-f",
+            "/mnt/nad.json",
+        ];
+        cluster.try_enter(&create)
+    };
+    let bridge = r#"{"cniVersion":"1.1.0","type":"bridge"}"#;
+    crate::support::controller::until("the policies hold", || created("mesh", bridge).is_err());
+    for name in ["mesh", "v2-6-istio-cni", "istio-cni"] {
+        let refused = created(name, bridge).unwrap_err();
+        let words = format!("the attachment {name} is the one that pods of the mesh name");
+        assert!(refused.contains(&words), "{name}: {refused}");
+        let ours = format!(r#"{{"cniVersion":"1.1.0","name":"{name}","type":"mesh-optin"}}"#);
+        created(name, &ours).unwrap();
+    }
+    created("other", bridge).unwrap();
+    uninstall(cluster);
 }
