@@ -16,6 +16,7 @@ mod helm;
 mod image;
 mod priorities;
 mod profiles;
+mod removal;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -44,10 +44,7 @@ fn template(values: &str) -> Vec<Value> {
 
 /// Runs helm on this cluster; the error is what it said.
 fn try_helm(cluster: &Cluster, args: &[&str]) -> Result<String, String> {
-    let stack = format!("STACK={}", cluster.name);
-    let enter = script("enter");
-    let fixed = [stack.as_str(), &enter, "env", "HOME=/mnt", "helm"];
-    try_run("env", &[&fixed, args].concat(), "")
+    cluster.try_enter(&[&["env", "HOME=/mnt", "helm"], args].concat())
 }
 
 fn helm(cluster: &Cluster, args: &[&str]) -> String {

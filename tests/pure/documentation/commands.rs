@@ -20,7 +20,12 @@ const DEMO: Shown = By(
 );
 const CHART: &str =
     "the chart and one label are all that a pod needs, and uninstalled it leaves nothing";
-const UNINSTALL: &str = "uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all";
+/// It runs what the section shows.
+const REMOVAL: Shown = By(
+    "tests/cluster/removal.rs",
+    "nothing_is_stuck_where_the_controller_is_gone_and_nothing_of_ours_is_left",
+    "shown()",
+);
 const UP_AND_DOWN: &str = "tests/node/up_and_down.rs";
 const DOWN: &str = "down_takes_down_a_stack_with_pods";
 
@@ -243,27 +248,39 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
     ),
     (
         "kubectl delete -k deploy/admission/bindings --ignore-not-found",
-        By("tests/cluster/admission/crds.rs", "", "admission/bindings"),
+        REMOVAL,
+    ),
+    (
+        "kubectl delete -k deploy/controller --ignore-not-found",
+        REMOVAL,
+    ),
+    (
+        "kubectl delete network-attachment-definitions --all-namespaces --selector meshoptin.dev/profile",
+        REMOVAL,
+    ),
+    (
+        "kubectl delete network-attachment-definitions --all-namespaces --selector meshoptin.dev/shared",
+        REMOVAL,
     ),
     (
         "kubectl -n mesh-optin delete daemonset mesh-optin-agent && kubectl apply -k deploy/uninstall",
-        By("tests/cluster/agent/installing.rs", UNINSTALL, "uninstall"),
+        REMOVAL,
     ),
     (
         "kubectl -n mesh-optin rollout status daemonset/mesh-optin-uninstall",
         Not("the tests wait for what its container does, `agent uninstall`"),
     ),
     (
-        "kubectl delete -k deploy/uninstall && kubectl delete -k deploy/controller && kubectl delete -k deploy/kubernetes --ignore-not-found",
-        Not("the tests end with their cluster"),
+        "kubectl delete -k deploy/uninstall && kubectl delete -k deploy/kubernetes --ignore-not-found",
+        REMOVAL,
     ),
     (
         "kubectl delete crd meshprofiles.meshoptin.dev meshnodes.meshoptin.dev",
-        Not("the tests end with their cluster"),
+        REMOVAL,
     ),
     (
         "kubectl delete clusterrole,clusterrolebinding mesh-optin-node mesh-optin-agent-nodes --ignore-not-found",
-        Not("the tests end with their cluster"),
+        REMOVAL,
     ),
     // the stack
     (

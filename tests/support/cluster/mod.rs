@@ -1,5 +1,6 @@
 //! A real kube-apiserver of its own, or a whole node, in namespaces that end with the test program.
 
+mod injector;
 mod objects;
 
 use std::{
@@ -20,7 +21,7 @@ use nix::{
 };
 use serde_json::json;
 
-use super::run;
+use super::try_run;
 
 /// Where the API server listens, in the cluster's network namespace.
 pub const SERVER: &str = "https://127.0.0.1:6443";
@@ -108,17 +109,27 @@ impl Cluster {
 
     /// Runs a program there.
     pub fn enter(&self, args: &[&str]) -> String {
+        self.try_enter(args)
+            .unwrap_or_else(|e| panic!("{args:?}: {e}"))
+    }
+
+    /// The same; the error is what the program said.
+    pub fn try_enter(&self, args: &[&str]) -> Result<String, String> {
         let stack = format!("STACK={}", self.name);
-        run(
-            "env",
-            &[&[stack.as_str(), &script("enter")], args].concat(),
-            "",
-        )
+        let enter = script("enter");
+        try_run("env", &[&[stack.as_str(), &enter], args].concat(), "")
     }
 
     /// Its network, for a thread that outlasts a borrow.
     pub fn another_handle(&self) -> Netns {
         Netns::open(format!("/proc/{}/ns/net", self.init).as_ref()).unwrap()
+    }
+
+    /// Starts the cluster's own controllers: a whole node has them anyway.
+    pub fn controllers(&self) {
+        let start = "cd /mnt && setsid kube-controller-manager --kubeconfig kubeconfig --use-service-account-credentials \
+            --service-account-private-key-file sa.key --root-ca-file ca.crt --bind-address 127.0.0.1 --leader-elect=false >controllers.log 2>&1 </dev/null &";
+        self.enter(&["sh", "-c", start]);
     }
 
     /// One of its files.
@@ -149,9 +160,14 @@ impl Cluster {
 
     /// Its pid as we see it.
     fn apiserver(&self) -> Pid {
+        self.program("kube-apiserver")
+    }
+
+    /// The pid, as we see it, of a program that runs there.
+    pub fn program(&self, name: &str) -> Pid {
         self.process(|pid| {
             std::fs::read_to_string(format!("/proc/{pid}/comm"))
-                .is_ok_and(|name| name.trim() == "kube-apiserver")
+                .is_ok_and(|comm| comm.trim() == name)
         })
     }
 
