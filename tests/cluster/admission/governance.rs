@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{PROFILES, bind, eventually, injected, pod_of, profile, request, start};
-use crate::support::cluster::Cluster;
+use crate::support::{cluster::Cluster, controller::Controller};
+use nix::sys::signal::Signal;
 
 /// The names of the profiles that refuse an unattached pod of a namespace.
 fn judged(cluster: &Cluster, namespace: &str) -> Vec<String> {
@@ -188,4 +189,57 @@ fn the_mode_of_each_profile_says_whether_it_refuses_or_warns() {
     // break-glass
     set(json!({"suspended": true}));
     eventually(|| host().0.is_ok());
+}
+
+/// The names of the profiles that warn of an unattached pod of a namespace.
+fn warned(cluster: &Cluster, namespace: &str) -> Vec<&'static str> {
+    let (result, warnings) = pod_of(cluster, namespace, &json!({}));
+    assert!(result.is_ok(), "{result:?}");
+    let names = ["a", "all"].into_iter();
+    names
+        .filter(|name| {
+            warnings.contains(&format!(
+                "MeshProfile {name}, which governs namespace {namespace}, asks"
+            ))
+        })
+        .collect()
+}
+
+#[test]
+fn without_the_controller_two_judge_for_a_new_profile_and_nobody_for_a_deleted_one_until_it_is_back()
+ {
+    let cluster = start();
+    let rights = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/controller/rbac.yaml");
+    cluster.apply(&std::fs::read_to_string(rights).unwrap());
+    cluster.create(PROFILES, &profile("all", &json!({})));
+    bind(&cluster);
+    let start = || Controller::start(&cluster, "a", 8161, &[]);
+    let controller = start();
+    cluster.wait_for_profile("all");
+    eventually(|| warned(&cluster, "team-a") == ["all"]);
+    controller.end(Signal::SIGKILL);
+
+    let spec =
+        json!({"namespaces": {"matchLabels": {"team": "a"}}, "tenants": {"mayOptOut": false}});
+    cluster.create(PROFILES, &profile("a", &spec));
+    eventually(|| warned(&cluster, "team-a") == ["a", "all"]);
+    assert_eq!(warned(&cluster, "team-b"), ["all"]);
+    // what a profile enforces it enforces at once, and alone: that takes a selector of its own
+    let host = || pod_of(&cluster, "team-a", &json!({"spec": {"hostNetwork": true}})).0;
+    let refused = host().unwrap_err();
+    assert!(
+        refused.contains("MeshProfile a, which governs namespace team-a, says"),
+        "{refused}"
+    );
+    let controller = start();
+    eventually(|| warned(&cluster, "team-a") == ["a"]);
+    controller.end(Signal::SIGKILL);
+
+    cluster
+        .request("DELETE", &format!("{PROFILES}/a"), &Value::Null)
+        .unwrap();
+    eventually(|| warned(&cluster, "team-a").is_empty() && host().is_ok());
+    assert_eq!(warned(&cluster, "team-b"), ["all"]);
+    let _controller = start();
+    eventually(|| warned(&cluster, "team-a") == ["all"]);
 }
