@@ -44,21 +44,15 @@ spec: {policyName: zz-injector}
 "#;
 
 impl Cluster {
-    /// The version in which this API server has MutatingAdmissionPolicies: v1 from Kubernetes 1.36 on, in 1.35 as tests/stack starts it v1beta1,
-    /// and none before.
-    pub fn mutating_policies(&self) -> Option<&'static str> {
-        ["v1", "v1beta1"].into_iter().find(|version| {
-            let path = format!("/apis/admissionregistration.k8s.io/{version}");
-            let kinds = self.request("GET", &path, &Value::Null).unwrap_or_default();
-            kinds.to_string().contains("\"mutatingadmissionpolicies\"")
-        })
+    /// Whether this API server has MutatingAdmissionPolicies: from Kubernetes 1.36 on.
+    pub fn has_mutating_policies(&self) -> bool {
+        let path = "/apis/admissionregistration.k8s.io/v1";
+        let kinds = self.request("GET", path, &Value::Null).unwrap();
+        kinds.to_string().contains("\"mutatingadmissionpolicies\"")
     }
 
     /// Gives pods a sidecar from now on, where their labels or those of their namespace ask for it.
     pub fn inject(&self) {
-        let version = self
-            .mutating_policies()
-            .expect("tests/stack turns these policies on where they are not on by themselves");
-        self.apply(&POLICY.replace("k8s.io/v1\n", &format!("k8s.io/{version}\n")));
+        self.apply(POLICY);
     }
 }
