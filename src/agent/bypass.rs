@@ -19,14 +19,13 @@ use crate::{
     deadline::Deadline,
     kernel::{KernelError, Netns, Network, Redirects, redirects},
     mesh::{Attachment, Decided, Decision, Metadata, Pod, annotation, decide},
+    node::paths,
     reason::{Explanation, Reason},
     redirection::Verdict,
     source::{Found, wire::Bypassing},
     telemetry::About,
 };
 
-/// Where runtimes keep network namespaces: one directory by two names, on most nodes.
-const NETNS: [&str; 2] = ["/run/netns", "/var/run/netns"];
 const PAUSE: Duration = Duration::from_millis(10);
 /// For one namespace.
 const LOOK: Duration = Duration::from_secs(5);
@@ -85,7 +84,7 @@ pub(super) fn look(
     if suspects.is_empty() {
         return Vec::new();
     }
-    let (netns, mut bypassing) = (by_address(&NETNS.map(Path::new)), Vec::new());
+    let (netns, mut bypassing) = (by_address(&paths::NETNS.map(Path::new)), Vec::new());
     for (found, suspect) in suspects {
         let ips = found.pod.status.pod_ips.iter();
         let ips = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok());

@@ -23,3 +23,5 @@ pub const OUTCOMES: &str = "/run/mesh-optin/outcomes";
 pub const IPTABLES: &str = "/run/mesh-optin/iptables.json";
 /// One ADD at a time changes a network namespace.
 pub const LOCKS: &str = "/run/mesh-optin/locks";
+/// Where runtimes keep network namespaces: one directory by two names, on most nodes.
+pub const NETNS: [&str; 2] = ["/run/netns", "/var/run/netns"];

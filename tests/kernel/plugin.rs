@@ -60,6 +60,13 @@ fn a_pod_that_is_skipped_is_untouched_to_the_byte() {
             assert!(!node.path("run/mesh-optin").exists(), "and so is the node");
         });
     }
+    on_node(|node| {
+        let lab = node.pod("a", V4);
+        let before = lab.state();
+        let add = node.call("ADD", &lab.netns, "IgnoreUnknown=1", CONFIG);
+        assert_eq!((add.code, add.logged_reason().as_str()), (0, "NotAPod"));
+        assert_eq!(lab.state(), before);
+    });
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod admission;
 mod cli;
 mod compat;
+mod complete;
 #[cfg(feature = "schema")]
 mod crd;
 mod decisions;

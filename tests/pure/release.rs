@@ -14,17 +14,29 @@ fn yaml(name: &str) -> Value {
 }
 
 #[test]
-fn chart_manifests_and_image_have_the_version_of_the_package() {
+fn everything_that_names_the_version_has_the_one_of_the_package() {
     let version = env!("CARGO_PKG_VERSION");
     let chart = yaml("deploy/helm/mesh-optin/Chart.yaml");
     assert_eq!(
         (&chart["version"], &chart["appVersion"]),
         (&version.into(), &version.into())
     );
-    for folder in ["kubernetes", "openshift", "uninstall"] {
+    for folder in ["controller", "kubernetes", "openshift", "uninstall"] {
         let kustomization = yaml(&format!("deploy/{folder}/kustomization.yaml"));
         assert_eq!(kustomization["images"][0]["newTag"], version, "{folder}");
     }
+    for page in ["README.md", "deploy/README.md", "deploy/Dockerfile"] {
+        let text = file(page);
+        let tags = text.split("/mesh-optin:").skip(1);
+        let other: Vec<_> = tags.filter(|tag| !tag.starts_with(version)).collect();
+        assert!(text.contains("/mesh-optin:") && other.is_empty(), "{page}");
+    }
+    let changes = file("deploy/CHANGELOG.md");
+    let mut headings = changes.lines().filter(|line| line.starts_with("## "));
+    assert!(
+        headings.any(|heading| heading.ends_with(version)),
+        "deploy/CHANGELOG.md has no heading for {version}"
+    );
     let rust = env!("CARGO_PKG_RUST_VERSION");
     let base = format!("FROM rust:{rust}.");
     assert!(

@@ -5,12 +5,14 @@ use std::{fmt::Display, str::FromStr};
 use mesh_optin::{
     cni::{Command, Version},
     mesh::{
-        BackendPolicy, DriftPolicy, EnrolmentMode, InterceptionMode, Interfaces, IpFamilies, Key,
-        MissingSidecar, Placement, Source, UnenrolledSidecar,
+        AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrolmentMode, InterceptionMode,
+        Interfaces, IpFamilies, Key, MissingSidecar, NotAllowed, OtherProxy, Placement,
+        PreemptedPolicy, Source, UnattachedPods, UnenrolledSidecar,
     },
-    node::{DefaultProfile, LogLevel, SourceKind},
+    node::{DefaultProfile, LogLevel, ProfileKind, SourceKind},
     plan::Form,
     reason::Reason,
+    redirection::Verdict,
 };
 use serde::{Serialize, de::DeserializeOwned};
 
@@ -45,6 +47,11 @@ fn words_are_read_as_they_are_written() {
     round_trip(&EnrolmentMode::ALL, "Istio Maistra Either Selector");
     round_trip(&UnenrolledSidecar::ALL, "Refuse Redirect");
     round_trip(&MissingSidecar::ALL, "Refuse Warn");
+    round_trip(&NotAllowed::ALL, "Refuse Ignore");
+    round_trip(&PreemptedPolicy::ALL, "Refuse Warn");
+    round_trip(&AttachmentsMode::ALL, "Deny");
+    round_trip(&UnattachedPods::ALL, "Allow Warn Deny");
+    round_trip(&EnforcedMode::ALL, "Warn Deny");
     round_trip(&Placement::ALL, "Shared PerNamespace None");
     round_trip(&DriftPolicy::ALL, "Report Repair");
     round_trip(&Interfaces::ALL, "All Primary");
@@ -55,9 +62,15 @@ fn words_are_read_as_they_are_written() {
         &Source::ALL,
         "pod namespace RuntimeClass NAD profile built in",
     );
+    round_trip(&OtherProxy::ALL, "router waypoint ztunnel");
+    round_trip(&ProfileKind::ALL, "served unserved gone");
     round_trip(&SourceKind::ALL, "agent api manifests");
     round_trip(&DefaultProfile::ALL, "Auto BuiltIn Required");
     round_trip(&LogLevel::ALL, "error warn info debug");
+    round_trip(
+        &Verdict::ALL,
+        "consistent outdated drifted preempted bypassing",
+    );
     round_trip(&Form::ALL, "nftables iptables-legacy iptables-nft iptables");
     round_trip(&Command::ALL, "ADD DEL CHECK STATUS GC VERSION");
     round_trip(&Version::ALL, "0.1.0 0.2.0 0.3.0 0.3.1 0.4.0 1.0.0 1.1.0");

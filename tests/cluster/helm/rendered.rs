@@ -294,7 +294,10 @@ fn the_manifests_of_deploy_are_what_the_chart_renders() {
         let text: String = text.map(|line| format!("{}\n", line.trim_end())).collect();
         let text = text
             .trim_start_matches("---\n")
-            .replace("image: mesh-optin:0.3.0", "image: mesh-optin");
+            .replace(
+                concat!("image: mesh-optin:", env!("CARGO_PKG_VERSION")),
+                "image: mesh-optin",
+            );
         let text = format!(
             "# Rendered from deploy/helm by UPDATE=1 tests/run cluster\n{}\n",
             text.trim_end()

@@ -229,7 +229,22 @@ pub(super) fn any_spec() -> BoxedStrategy<Value> {
                 ("mayShareProxyIdentity", flag()),
             ]),
         ),
+        (
+            "admission",
+            any_object(vec![
+                ("attachments", any_word(&["Deny"])),
+                ("unattachedPods", any_word(&["Allow", "Warn", "Deny"])),
+                ("enforced", any_word(&["Warn", "Deny"])),
+            ]),
+        ),
         ("drift", any_word(&["Report", "Repair"])),
         ("suspended", flag()),
+        (
+            "requires",
+            any_of(
+                &[json!(""), json!("0.1.0")],
+                &[json!(1)],
+            ),
+        ),
     ])
 }

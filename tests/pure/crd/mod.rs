@@ -11,8 +11,11 @@ use mesh_optin::mesh::{
 use proptest::{prelude::*, test_runner::TestRunner};
 use serde_json::{Value, json};
 
-use self::generated::any_spec;
-use crate::kept::is_update;
+use self::{generated::any_spec, reference::lacking};
+use crate::{
+    complete::{all, identifiers},
+    kept::is_update,
+};
 
 #[test]
 fn the_crds_are_what_the_types_say() {
@@ -89,6 +92,79 @@ fn the_crd_and_the_nodes_program_take_the_same_profiles() {
         taken.get() > 100 && refused.get() > 100,
         "{taken:?} {refused:?}"
     );
+}
+
+/// Adds what one object has to another, also to the objects in it.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}
+
+#[test]
+fn generated_profiles_have_every_field() {
+    let mut all = json!({});
+    let mut runner = TestRunner::deterministic();
+    for _ in 0..300 {
+        merge(&mut all, any_spec().new_tree(&mut runner).unwrap().current());
+    }
+    let schema =
+        crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].take();
+    assert_eq!(
+        lacking("spec", &schema, &all),
+        Vec::<String>::new(),
+        "fields that tests/pure/crd/generated.rs never draws"
+    );
+}
+
+/// `proxyUID` as `proxy_uid`.
+fn snake_case(name: &str) -> String {
+    let mut out = String::new();
+    let mut was_lower = false;
+    for c in name.chars() {
+        if c.is_uppercase() && was_lower {
+            out.push('_');
+        }
+        was_lower = c.is_lowercase();
+        out.extend(c.to_lowercase());
+    }
+    out
+}
+
+/// The names of the fields of a schema, without those of selectors, which a library reads.
+fn names(schema: &Value, into: &mut Vec<String>) {
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        into.push(name.clone());
+        if !["namespaces", "namespaceSelector", "traffic"].contains(&name.as_str()) {
+            names(field, into);
+        }
+    }
+}
+
+#[test]
+fn every_field_of_a_profile_is_read_by_the_program_or_by_a_policy() {
+    let is_type = |file: &str| file.starts_with("src/mesh/profile/");
+    let is_generated = |file: &str| file.ends_with("admission/profiles.yaml");
+    let (source, policies) = (
+        all("src", "rs", is_type),
+        all("deploy/admission", "yaml", is_generated),
+    );
+    let (source, policies) = (identifiers(&source), identifiers(&policies));
+    let schema =
+        crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].take();
+    let mut fields = vec![];
+    names(&schema, &mut fields);
+    assert!(fields.len() > 30, "{fields:?}");
+    for name in fields {
+        let is_read = source.contains(snake_case(&name).as_str()) || policies.contains(&*name);
+        // read where profiles are parsed: such a profile is refused, and has no other meaning
+        assert!(is_read || name == "requires", "nothing reads {name}");
+    }
 }
 
 #[test]

@@ -106,7 +106,7 @@ fn the_reference_of_fields_is_what_the_types_say() {
 }
 
 /// The fields of a schema that a value lacks; of maps and selectors only themselves.
-fn lacking(path: &str, schema: &Value, value: &Value) -> Vec<String> {
+pub(super) fn lacking(path: &str, schema: &Value, value: &Value) -> Vec<String> {
     let whole = ["namespaces", "namespaceSelector", "traffic"];
     let Some(fields) = schema["properties"].as_object() else {
         return Vec::new();

@@ -44,7 +44,7 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         Not("a part of tests/run all"),
     ),
     (
-        "cargo test --locked --features schema --lib --test pure",
+        "cargo test --locked --features controller --lib --test pure reasons",
         Not("it runs this test"),
     ),
     (
@@ -52,7 +52,7 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         Not("a part of tests/run all"),
     ),
     (
-        "UPDATE=1 INSTA_UPDATE=always cargo test --locked --features schema --lib --test pure",
+        "UPDATE=1 INSTA_UPDATE=always tests/run fast",
         Not("it changes files that other tests read meanwhile"),
     ),
     // the image

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Annotations that set every traffic setting.
-const EVERY_SETTING: [(&str, &str); 8] = [
+pub(crate) const EVERY_SETTING: [(&str, &str); 8] = [
     ("traffic.sidecar.istio.io/includeInboundPorts", "8080,9090"),
     ("traffic.sidecar.istio.io/excludeInboundPorts", "22,3306"),
     (
