@@ -10,7 +10,7 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// A deadline that is this long from now.
+    /// A deadline this long from now.
     pub fn after(duration: Duration) -> Self {
         let start = Instant::now();
         Self {
@@ -30,7 +30,7 @@ impl Deadline {
         Self::after(self.left() / 2)
     }
 
-    /// This deadline, or one that is this long from now if less is left: for what must not be left half done.
+    /// This deadline, extended so that at least this much time is left: for work that must not be left half done.
     #[must_use]
     pub fn or_after(&self, duration: Duration) -> Self {
         if self.left() < duration {
@@ -45,7 +45,7 @@ impl Deadline {
         self.start.elapsed()
     }
 
-    /// The whole time, from when it was set.
+    /// The whole duration.
     pub fn whole(&self) -> Duration {
         self.end - self.start
     }

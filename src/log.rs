@@ -11,11 +11,11 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-/// Changes what is logged from now on.
+/// Changes the level.
 type Change = Box<dyn Fn(Level) + Send + Sync>;
 static CHANGE: OnceLock<Change> = OnceLock::new();
 
-/// Starts logging. error: someone must act; warn: someone should know; info: one line for each ADD; debug: why.
+/// Starts logging. error: someone must act; warn: someone should know; info: one line per ADD; debug: why.
 pub fn to_stderr(level: Level) {
     let log = tracing_subscriber::fmt()
         .json()
@@ -27,8 +27,8 @@ pub fn to_stderr(level: Level) {
     log.try_init().ok();
 }
 
-/// The same of a program that runs for long: the level may change. What clients of the API server log is left out: it may hold an answer's
-/// text, a credential even.
+/// Starts logging for a long-running program, whose level may change. What the API client logs is left out: it may contain a response, even a
+/// credential.
 pub fn to_stderr_at_any_level(level: Level) {
     let log = tracing_subscriber::fmt::layer()
         .json()
@@ -44,7 +44,7 @@ pub fn to_stderr_at_any_level(level: Level) {
     }
 }
 
-/// From this level on is logged from now on.
+/// Changes the least severe level that is logged.
 pub fn change(level: Level) {
     if let Some(change) = CHANGE.get() {
         change(level);

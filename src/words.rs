@@ -80,7 +80,7 @@ macro_rules! words {
 
 pub(crate) use words;
 
-/// Whether no word is there twice.
+/// Whether all words differ.
 pub(crate) const fn are_distinct(words: &[&str]) -> bool {
     let mut a = 0;
     while a < words.len() {
@@ -104,7 +104,7 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && at == a.len()
 }
 
-/// What is said of a text that is none of the words.
+/// The message about a text that is none of the words.
 pub(crate) fn unknown(text: &str, what: &str, words: &[&str]) -> String {
     let words = words.join(", ");
     format!("{} is no {what}; there are {words}", quote(text))

@@ -1,5 +1,5 @@
 //! Judges running pods, whatever their records say: finds those that should be redirected and are not (they never referenced the
-//! attachment, or the plugin was not called), those that opted out, and those that today's profile would refuse.
+//! attachment, or the plugin was not called), those that opted out, and those that the current profile would refuse.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -27,10 +27,10 @@ use crate::{
 };
 
 const PAUSE: Duration = Duration::from_millis(10);
-/// For one namespace.
+/// How long reading one network namespace may take.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// What a pod's netns is looked at for.
+/// Why a pod's network namespace is read.
 enum Suspect {
     /// It should be redirected.
     Bypasses(Explanation),
@@ -38,8 +38,8 @@ enum Suspect {
     OptedOut,
 }
 
-/// Judges all running pods; those that have no live record (by UID) by their network namespaces, too, which are found by their addresses.
-/// `known`: the UIDs of pods that were told of already, for what does not change. Gives those that bypass.
+/// Judges all running pods; those without a live record (by UID) also by their network namespaces, which are found by address. `known`: the
+/// UIDs of pods that were reported already. Returns the pods that bypass the mesh.
 pub(super) fn look(
     agent: &Agent,
     on_record: &HashSet<String>,
@@ -115,7 +115,7 @@ pub(super) fn look(
     bypassing
 }
 
-/// Whether a pod has a sidecar, and nobody can say whether it should be redirected: no profile does.
+/// Whether a pod has a sidecar, but no profile says whether it should be redirected.
 fn is_undecidable(found: &Found, decided: &Decided) -> bool {
     let Decision::Refuse(why) = &decided.decision else {
         return false;
@@ -130,7 +130,7 @@ fn is_undecidable(found: &Found, decided: &Decided) -> bool {
     is_profile_s && found.pod.proxy().is_some()
 }
 
-/// Why a running pod of the mesh has no sidecar, as an ADD would say it: it never came to one where it names no attachment.
+/// Why a running pod of the mesh has no sidecar, as an ADD would report it. There was no ADD if it references no attachment.
 fn sidecar_missing(decided: &Decided) -> Option<Explanation> {
     let of_decision = match &decided.decision {
         Decision::Skip(why) | Decision::Refuse(why) => Some(why),
@@ -141,7 +141,7 @@ fn sidecar_missing(decided: &Decided) -> Option<Explanation> {
         .cloned()
 }
 
-/// What an ADD would do now; and, of a pod that has a sidecar, the name and version of the profile that says so.
+/// What an ADD would do now and, for a pod with a sidecar, the name and version of the profile that decides.
 fn decide_now(agent: &Agent, found: &Found) -> (Decided, Option<(String, String)>) {
     let Found { pod, namespace } = found;
     let chosen = agent.profiles.governing_now(found, None);
@@ -166,7 +166,7 @@ fn policy_changed(decided: &Decided, is_on_record: bool) -> Option<String> {
         .map(|why| format!("{}: {}", why.reason, why.cause))
 }
 
-/// What a pod is that nothing is on record of.
+/// Judges a pod that has no record.
 fn suspect(found: &Found, decided: &Decided) -> Option<Suspect> {
     let bypasses = |why: &str| {
         let why = Reason::Bypassing.because(why).remedy(
@@ -229,7 +229,7 @@ fn about(pod: &Pod) -> About {
 /// The network namespace that an address is in.
 struct InNetns {
     path: PathBuf,
-    /// Something redirects there.
+    /// Whether something redirects there.
     redirects: bool,
 }
 

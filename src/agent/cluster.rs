@@ -29,7 +29,7 @@ use crate::{
 
 /// Where a pod finds its service account.
 pub(super) const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// How often a token is read anew: kubelet renews it at 80 % of its life, of an hour at least.
+/// How often the token is reread: kubelet renews it at 80 % of its lifetime, which is at least an hour.
 const REREAD: Duration = Duration::from_secs(30);
 
 /// The service account's directory: opened before our root becomes the host's.
@@ -47,7 +47,7 @@ impl Account {
         })
     }
 
-    /// A file of it, as it is now: kubelet renews them.
+    /// The current content of a file: kubelet renews them.
     pub(super) fn file(&self, name: &str) -> Result<String, Explanation> {
         let read = || -> std::io::Result<String> {
             let file = openat(
@@ -66,11 +66,11 @@ impl Account {
     }
 }
 
-/// In whose name objects are applied.
+/// The field manager of applied objects.
 const MANAGER: &str = "mesh-optin-agent";
 /// How long the API server may take to confirm what is known.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(1);
-/// How long a RuntimeClass is not read again.
+/// How long a RuntimeClass is kept before it is read again.
 const HANDLER_KEPT: Duration = Duration::from_secs(600);
 
 /// Largest file of an account, in bytes.
@@ -130,13 +130,13 @@ impl Cluster {
         &self.account
     }
 
-    /// What a look-up failed with.
+    /// Explains why a look-up failed.
     pub(super) fn explain(&self, failure: Failure, pod: &str, waited: Duration) -> Explanation {
         explain(failure, self.server, &self.account, pod, waited)
     }
 
-    /// The handler of a RuntimeClass, from memory where it was read lately: it is another one only where the class was deleted and created
-    /// again. An older one serves where the API server does not answer.
+    /// The handler of a RuntimeClass, from memory if it was read recently: it changes only if the class is deleted and recreated. An older one
+    /// is used if the API server does not answer.
     pub(super) async fn runtime_handler(&self, class: &str) -> Result<String, Failure> {
         let known = self.handlers().get(class).cloned();
         if let Some((handler, read)) = &known
@@ -178,7 +178,7 @@ impl Cluster {
         within(cluster::get(&self.client, path)).await
     }
 
-    /// Creates an object, and reads what is asked for of the answer.
+    /// Creates an object, and reads the requested part of the response.
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -187,7 +187,7 @@ impl Cluster {
         within(cluster::post(&self.client, path, object)).await
     }
 
-    /// Applies an object in the agent's name.
+    /// Applies an object as the agent.
     pub(super) async fn apply(&self, path: &str, object: &impl Serialize) -> Result<(), Failure> {
         within(cluster::apply(&self.client, path, MANAGER, object)).await
     }
@@ -197,7 +197,7 @@ impl Cluster {
         self.account.credential(self.server).ok()?.node()
     }
 
-    /// Takes a renewed token into use, until the certificates to believe are others: those are our connections'.
+    /// Uses renewed tokens, until the CA certificates change: existing connections keep the old ones.
     pub(super) async fn follow_account(&self, metrics: &Metrics) {
         loop {
             match self.account.credential(self.server) {
@@ -224,7 +224,7 @@ impl Reads for Cluster {
     }
 }
 
-/// Longest that a request may take that nobody waits for.
+/// How long a request may take that no ADD waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 async fn within<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

@@ -15,9 +15,9 @@ use crate::{
     words::words,
 };
 
-/// How long trying whether this node can redirect may take.
+/// How long the self-test may take.
 const TESTING: Duration = Duration::from_secs(20);
-/// How long until it is tried again.
+/// The pause before it is repeated.
 const TEST_AGAIN: Duration = Duration::from_secs(15);
 
 words! {
@@ -26,9 +26,9 @@ words! {
         /// A pod that opts in now would be redirected.
         Ready = "Ready",
         ProgramInstalled = "ProgramInstalled",
-        /// Multus looks where the program and its configurations are.
+        /// Multus looks where the program and its configurations are installed.
         PathsVerified = "PathsVerified",
-        /// This node's kernel took rules of each kind, and gave them back.
+        /// This node's kernel accepted rules of each kind, and they were read back.
         SelfTestPassed = "SelfTestPassed",
         /// Every MeshProfile can be read and followed.
         ProfilesKnown = "ProfilesKnown",
@@ -57,24 +57,24 @@ pub(super) struct Condition {
     pub(super) message: String,
 }
 
-/// What is known of something that should be right.
+/// The state of something that is checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Nobody has looked yet.
+    /// It was not checked yet.
     #[default]
     Unknown,
     Right,
-    /// Right, for most.
+    /// It is as it should be.
     Limited(String),
-    /// Nobody asked for it.
+    /// It was not asked for.
     NotRequested,
-    /// It cannot be told, and why.
+    /// It cannot be checked, for this reason.
     Unverified(String),
     Wrong(Explanation),
 }
 
 impl Finding {
-    /// Right where nothing is wrong.
+    /// As it should be, if there are no problems.
     pub(super) fn of(wrong: Option<Explanation>) -> Self {
         wrong.map_or(Self::Right, Self::Wrong)
     }
@@ -96,7 +96,7 @@ impl Finding {
         }
     }
 
-    /// Why it is not right.
+    /// Its problems.
     pub(super) fn wrong(self) -> Option<Explanation> {
         match self {
             Self::Wrong(why) => Some(why),
@@ -109,21 +109,21 @@ impl Finding {
     }
 }
 
-/// What was found about the node, as it was found last.
+/// The latest findings about the node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Findings {
-    /// What is wrong with what is installed; `None` before the first pass.
+    /// The problems with what is installed; `None` before the first pass.
     pub(super) installed: Option<Vec<Explanation>>,
     pub(super) paths: Finding,
     pub(super) multus: Option<Multus>,
     pub(super) self_test: Finding,
-    /// What carries rules out where the profile says Auto.
+    /// The backend that is used where the profile says Auto.
     pub(super) backend: Option<BackendPolicy>,
     pub(super) host_credential: Finding,
 }
 
 impl Agent {
-    /// All conditions, as they are now.
+    /// All current conditions.
     pub(super) fn conditions(&self) -> Vec<Condition> {
         let Findings {
             installed,
@@ -166,7 +166,7 @@ impl Agent {
         }))
     }
 
-    /// Finds out whether this node can redirect; again and again where it cannot, until it is cancelled: a module of the kernel may come later.
+    /// Tests whether this node can redirect. Repeats the test while it cannot, until it is cancelled: a kernel module may be loaded later.
     pub(super) async fn test_itself(&self) {
         loop {
             let tested = tokio::task::spawn_blocking(|| self_test(Deadline::after(TESTING))).await;
@@ -212,7 +212,7 @@ impl Agent {
     }
 }
 
-/// Since when conditions have the status that they have.
+/// When conditions last changed their status.
 #[derive(Debug, Default)]
 pub(super) struct Since(std::collections::BTreeMap<Kind, (Status, Timestamp)>);
 

@@ -78,14 +78,14 @@ struct Agent {
     events: Events,
     ownership: Ownership,
     installer: Installer,
-    /// A plugin has told us of an ADD: Multus finds it.
+    /// A plugin has reported an ADD, so Multus finds the program.
     was_called: AtomicBool,
     outcomes: Outcomes,
     findings: Mutex<Findings>,
     audited: Mutex<Audited>,
 }
 
-/// What the last audit has found.
+/// The results of the last audit.
 #[derive(Debug, Clone, Default)]
 struct Audited {
     bypassing: Vec<Bypassing>,
@@ -94,7 +94,7 @@ struct Audited {
     at: Option<Timestamp>,
 }
 
-/// Runs until SIGTERM or SIGINT, or does what it does once.
+/// Runs until SIGTERM or SIGINT, or runs one of the subcommands.
 pub fn run(args: Args) -> Result<(), Explanation> {
     let Some(verb) = args.verb else {
         // account and socket are in our own root
@@ -169,7 +169,7 @@ fn install_once(args: Args) -> Result<(), Explanation> {
             None => std::thread::sleep(Duration::from_millis(100)),
         }
     };
-    // all were logged; what the cluster has to say is the running agent's to ask
+    // all were logged; only the running agent asks the cluster
     wrong
         .into_iter()
         .find(|e| e.reason != Reason::AgentUnavailable)
@@ -259,10 +259,10 @@ async fn work(
     Ok(())
 }
 
-/// For `agent install`, while another installer is at it.
+/// How long `agent install` waits for another installer.
 const INSTALLING: Duration = Duration::from_secs(30);
 
-/// Keeps the node's files right, until it is cancelled.
+/// Maintains the node's files until it is cancelled.
 async fn keep_installed(agent: &Arc<Agent>) {
     let mut changes = agent.profiles.changes();
     loop {
@@ -291,13 +291,13 @@ async fn install(agent: &Arc<Agent>) {
         Ok(Some(wrong)) => {
             agent.findings().installed = Some(wrong);
         }
-        Ok(None) => {} // another installer is at it: what was found before counts
+        Ok(None) => {} // another installer runs: the earlier findings count
         Err(error) => error!("installing: {error}"),
     }
 }
 
 impl Agent {
-    /// Why plugins cannot be answered, or would not find what they need; `None` when all is there.
+    /// Why plugins cannot be answered, or would not find what they need; `None` if the agent is ready.
     fn not_ready(&self) -> Option<String> {
         let installed = self.findings().installed.clone();
         let wrong = match (self.ownership.role(), installed) {
@@ -320,7 +320,7 @@ impl Agent {
         (!all.is_empty()).then(|| all.join("\n"))
     }
 
-    /// What it is, for one that may take its place.
+    /// Describes itself to an agent that may take over.
     fn owner(&self) -> Owner {
         Owner {
             version: VERSION.into(),
@@ -348,7 +348,7 @@ impl Agent {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells something on a pod that is so now.
+    /// Creates an Event about the current state of a pod.
     fn tell(&self, about: About, explanation: Explanation) {
         self.events.tell(about, explanation, Timestamp::now(), self);
     }

@@ -20,16 +20,16 @@ use crate::{
     mesh::Namespace,
 };
 
-/// Between two reads that no ADD waits for.
+/// The pause between two reads that no ADD waits for.
 const PACE: Duration = Duration::from_millis(200);
-/// After how long a namespace is read again for the audit, in seconds: not all nodes at once.
+/// How long until a namespace is read again for the audit, in seconds, drawn at random: not all nodes at once.
 const KEPT: std::ops::Range<u64> = 30 * 60..90 * 60;
-/// Longest that a read may take: those that wait behind it get the next.
+/// How long a read may take: look-ups that wait behind it share the next one.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What namespaces are read from.
 pub(super) trait Reads: Send + Sync + 'static {
-    /// The namespace of this name; as it is now, or as the API server remembers it.
+    /// Reads a namespace: consistently, or from the API server's memory.
     fn read(
         &self,
         name: &str,
@@ -57,8 +57,8 @@ impl<R: Reads> Namespaces<R> {
         }
     }
 
-    /// A namespace as it was after this moment: what is kept, or what a read gives that is sent from now on. Whoever asks while a read is on
-    /// its way shares the next.
+    /// A namespace as it was after this moment: from the cache, or from a read that is sent now. Look-ups that arrive during a read share the
+    /// next one.
     pub(super) async fn read(&self, name: &str, since: Moment) -> Result<Namespace, Failure> {
         let called = self.cache.sending();
         let queue = self.queue(name);
@@ -77,7 +77,7 @@ impl<R: Reads> Namespaces<R> {
         answer
     }
 
-    /// Reads the namespace of a pod that arrived at this moment. Where that fails, its ADD tries again.
+    /// Reads the namespace of a pod that arrived at this moment. If that fails, the pod's ADD retries.
     pub(super) fn prefetch(self: &Arc<Self>, name: String, arrived: Moment) {
         let this = self.clone();
         tokio::spawn(async move { this.read(&name, arrived).await });
@@ -120,7 +120,7 @@ impl<R: Reads> Namespaces<R> {
         }
     }
 
-    /// Reads, and keeps what is read.
+    /// Reads a namespace into the cache.
     async fn ask(&self, name: &str, sent: Moment, from_memory: bool) -> Result<Namespace, Failure> {
         let asked = timeout(PATIENCE, self.reads.read(name, from_memory)).await;
         let answer = asked
@@ -142,7 +142,7 @@ impl<R: Reads> Namespaces<R> {
         queues.entry(name.to_owned()).or_default().clone()
     }
 
-    /// Those that nobody is in.
+    /// Forgets namespaces without pods.
     fn forget_queues(&self) {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.retain(|_, queue| Arc::strong_count(queue) > 1);

@@ -18,7 +18,7 @@ use crate::{
     words::words,
 };
 
-/// How often we look for what ended while no agent listened.
+/// How often files of outcomes are looked for.
 const LOOK: Duration = Duration::from_secs(15);
 
 words! {
@@ -30,17 +30,17 @@ words! {
     }
 }
 
-/// The last outcomes, for who asks what was decided.
+/// The last outcomes, for `explain`.
 #[derive(Default)]
 pub(super) struct Outcomes(Mutex<VecDeque<Outcome>>);
 
-/// As many are remembered: those of a node's pods, for most nodes.
+/// Most outcomes that are remembered: enough for the pods of most nodes.
 const REMEMBERED: usize = 512;
 /// Most outcomes of one pod in an answer.
 const TOLD: usize = 4;
 
 impl Outcomes {
-    /// Those of a pod, the last one last.
+    /// The outcomes of a pod, the latest last.
     pub(super) fn of(&self, uid: &str) -> Vec<Outcome> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_pod = all.iter().rev().filter(|o| o.uid.as_deref() == Some(uid));
@@ -58,7 +58,7 @@ impl Outcomes {
     }
 }
 
-/// Takes what was kept while no agent listened, again and again, until it is cancelled.
+/// Collects outcomes that were kept while no agent was running, until it is cancelled.
 pub(super) async fn keep(agent: &Agent) {
     loop {
         let taken = tokio::task::spawn_blocking(outcomes::take).await;
@@ -83,7 +83,7 @@ pub(super) async fn keep(agent: &Agent) {
     }
 }
 
-/// Takes the outcome of an ADD.
+/// Handles the outcome of an ADD.
 pub(super) fn take(agent: &Agent, outcome: Outcome) {
     agent.outcomes.remember(outcome.clone());
     let Outcome {
@@ -122,7 +122,7 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
         apply_micros = report.apply.as_micros() as u64,
         "{told}"
     );
-    // an Event needs a pod that can be told from others of its name
+    // an Event needs a UID: names are reused
     let Some(uid) = uid.filter(|uid| !uid.is_empty()) else {
         return;
     };

@@ -24,23 +24,23 @@ use crate::{
     },
 };
 
-/// How often an agent that does not own the node looks at the owner.
+/// How often an agent that does not own the node asks the owner.
 const LOOK: Duration = Duration::from_millis(500);
 /// How long an owner that is not ready keeps the node.
 const NOT_READY: Duration = Duration::from_secs(10);
-/// How long an owner may take to say what it is.
+/// How long an owner may take to answer.
 const AT_ONCE: Duration = Duration::from_secs(1);
-/// Longest line that it may say it in, in bytes.
+/// Longest answer of an owner, in bytes.
 const LONGEST: u64 = 4096;
 
-/// What this agent is to its node.
+/// The role of this agent on its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// Nothing yet.
+    /// It is starting.
     Starting,
     /// Another agent owns the node.
     StandingBy,
-    /// Plugins ask this one.
+    /// Plugins ask this agent.
     Owner,
 }
 
@@ -61,12 +61,12 @@ impl Ownership {
             .send_if_modified(|before| std::mem::replace(before, role) != role);
     }
 
-    /// Tells of every change from now on.
+    /// Reports every later change.
     pub(super) fn changes(&self) -> watch::Receiver<Role> {
         self.0.subscribe()
     }
 
-    /// Runs `work` whenever this agent owns the node, from its start on each time; until it is cancelled.
+    /// Runs `work` from its beginning whenever this agent becomes the owner, until it is cancelled.
     pub(super) async fn while_owner(&self, work: impl AsyncFn()) {
         let mut role = self.changes();
         while role.wait_for(|role| *role == Role::Owner).await.is_ok() {
@@ -78,14 +78,14 @@ impl Ownership {
     }
 }
 
-/// What is known of the node's owner.
+/// What is known about the node's owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Found {
-    /// Nobody answers.
+    /// No agent answers.
     Nobody,
-    /// A version from before owners said what they are.
+    /// A version that cannot describe itself.
     Older,
-    /// A version that no longer speaks as this one does.
+    /// A version with an incompatible wire version.
     Newer,
     Owner(Owner),
 }
@@ -100,14 +100,14 @@ impl Found {
     }
 }
 
-/// Who had the node that an agent takes.
+/// Who owned the node before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Before {
     Nobody,
     Another,
 }
 
-/// Waits until this agent may take the node. `had_it`: it owned the node, and another has taken it.
+/// Waits until this agent may take over. `had_it`: it owned the node, and another agent took over.
 pub(super) async fn stand_by(agent: &Arc<Agent>, had_it: bool) -> Before {
     let (mut not_ready, mut before) = (None::<Instant>, None);
     loop {
@@ -122,7 +122,7 @@ pub(super) async fn stand_by(agent: &Arc<Agent>, had_it: bool) -> Before {
             }
             Found::Nobody | Found::Older | Found::Newer | Found::Owner(_) => not_ready = None,
         }
-        // one that is to take the node is not ready before it has: its readiness ends the other
+        // an agent is not ready before it has taken over: its readiness ends the other one
         agent.ownership.set(if had_it || found.is_newer() {
             Role::StandingBy
         } else {
@@ -161,7 +161,7 @@ pub(super) fn is_newer_there() -> bool {
     owner().is_newer()
 }
 
-/// Asks who owns the node. An owner that takes connections and does not answer is not ready.
+/// Asks who owns the node. An owner that accepts connections and does not answer is not ready.
 fn owner() -> Found {
     let Ok(mut stream) = connect() else {
         return Found::Nobody;
@@ -184,7 +184,7 @@ fn owner() -> Found {
     }
 }
 
-/// What an owner answers.
+/// Reads an owner's answer.
 fn understood(line: &[u8]) -> Found {
     #[derive(Deserialize)]
     struct Spoken {
@@ -203,7 +203,7 @@ fn understood(line: &[u8]) -> Found {
     }
 }
 
-/// An owner that does not say what it is.
+/// An owner that does not describe itself.
 fn silent() -> Found {
     Found::Owner(Owner {
         version: String::new(),

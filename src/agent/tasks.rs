@@ -1,5 +1,5 @@
-//! What the agent does all the time, each task by its name. That one ends means that nobody does it any more: so the agent ends with an
-//! error that names it, and kubelet starts it again.
+//! The agent's permanent tasks, each with a name. If one ends, its work is no longer done: so the agent exits with an error that names the
+//! task, and kubelet restarts it.
 
 use std::pin::Pin;
 
@@ -12,7 +12,7 @@ use crate::reason::{Explanation, Reason};
 pub(super) struct Tasks<'a>(FuturesUnordered<Pin<Box<dyn Future<Output = &'static str> + 'a>>>);
 
 impl<'a> Tasks<'a> {
-    /// Adds one, by what it does.
+    /// Adds a task, named by what it does.
     pub(super) fn add(&mut self, name: &'static str, task: impl Future<Output = ()> + 'a) {
         self.0.push(Box::pin(async move {
             task.await;

@@ -13,7 +13,7 @@ use crate::{
     mesh::{Metadata, Pod},
 };
 
-/// Keeps those of the node's pods in the cache that have a network of their own and have not finished. `arrived` hears of each new one that can be
+/// Keeps the node's pods in the cache that have a network of their own and have not finished. `arrived` is called for each new pod that can be
 /// one of the mesh.
 pub(super) async fn pods(
     cluster: &Cluster,
@@ -23,7 +23,7 @@ pub(super) async fn pods(
 ) {
     let pods = kind("", "v1", "Pod", "pods");
     let of_node = format!("spec.nodeName={node},status.phase!=Succeeded,status.phase!=Failed");
-    // not every version of the API server can select by the former
+    // older API servers do not support the first selector
     let selectors = [format!("{of_node},spec.hostNetwork=false"), of_node];
     let mut listed = Vec::new();
     follow(
@@ -50,7 +50,7 @@ pub(super) async fn pods(
     .await;
 }
 
-/// What cannot be read is not kept: then the API server is asked, and says why. Half of it would be another pod.
+/// A pod that cannot be read is not kept: then the API server is asked, and the error says why. A partial pod would be decided wrongly.
 fn seen(object: Object) -> Result<Seen, Metadata> {
     #[derive(Deserialize)]
     struct Phase {

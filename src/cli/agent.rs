@@ -1,7 +1,7 @@
 use super::{Exit, Failure};
 use crate::agent::{self, Args};
 
-/// Runs the agent until it is told to end, or does what it does once.
+/// Runs the agent until it is terminated, or one of its subcommands.
 pub(super) fn run(args: Args) -> Result<Exit, Failure> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Failure::failed(

@@ -34,16 +34,16 @@ struct Told<'a> {
     inputs: &'a [Input],
     captures: Vec<String>,
     warnings: Vec<String>,
-    /// Of a pod of this node: what its ADD made, if anything.
+    /// For a pod of this node: what its ADD created, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     made: Option<Option<&'a str>>,
-    /// How its last ADD ended, where that made nothing.
+    /// How its last ADD ended, if it created nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     decided: Option<&'a str>,
 }
 
 words! {
-    /// What becomes of a pod.
+    /// What happens to a pod.
     enum Outcome("outcome") {
         Redirect = "redirect",
         Skip = "skip",
@@ -107,7 +107,7 @@ fn tell(case: &Case) -> Told<'_> {
 }
 
 fn text(told: &Told<'_>) -> String {
-    // of a pod of this node it is said what its ADD did, and what one would do now
+    // for a pod of this node: what its ADD did, and what one would do now
     let (word, colour) = match (told.outcome, told.made) {
         (Outcome::Redirect, None) => ("is redirected", Colour::Green),
         (Outcome::Redirect, Some(Some(_))) => ("was redirected", Colour::Green),

@@ -28,7 +28,7 @@ struct Cli {
 enum Command {
     /// Runs the node agent: answers the plugin from memory, maintains the node's files, audits its pods.
     Agent(Box<crate::agent::Args>),
-    /// Shows the plugin at work on this machine, with pods, redirections and connections of its own. Needs no cluster and no root.
+    /// Shows the plugin at work on this machine, with pods, redirections and connections of its own. Needs neither a cluster nor root.
     Demo(demo::Args),
     /// Explains whether a pod is redirected: the decision, its reason and every input.
     Explain(explain::Args),

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Failure;
 use crate::reason::is_unshowable;
 
-/// Writes to stdout; a reader that went away is not our failure.
+/// Writes to stdout; a reader that has closed its end is no failure.
 pub(super) fn say(text: &str) {
     write!(std::io::stdout().lock(), "{text}").ok();
 }
@@ -19,7 +19,7 @@ pub(super) enum Format {
     Json,
 }
 
-/// Writes what is told of some pods for machines.
+/// Writes a report about pods as JSON.
 pub(super) fn say_json(pods: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": pods }))
         .map_err(|e| Failure::failed(e.to_string()))?;
@@ -32,7 +32,7 @@ pub(super) fn complain(message: &str) {
     writeln!(std::io::stderr().lock(), "mesh-optin: {}", plain(message)).ok();
 }
 
-/// A colour of the terminal.
+/// A color of the terminal.
 #[derive(Clone, Copy)]
 pub(super) enum Colour {
     Bold = 1,
@@ -41,7 +41,7 @@ pub(super) enum Colour {
     Yellow = 33,
 }
 
-/// The text in a colour, where stdout is a terminal.
+/// The text in a color, if stdout is a terminal.
 pub(super) fn coloured(text: &str, colour: Colour) -> String {
     if std::io::stdout().is_terminal() {
         format!("\x1b[{}m{text}\x1b[0m", colour as u8)

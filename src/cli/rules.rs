@@ -29,7 +29,7 @@ enum Format {
     Json,
 }
 
-/// Prints the rules of every selected pod that is redirected; says why for the others.
+/// Prints the rules of every selected pod that is redirected, and the reason for every other.
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let cases = args.selection.cases()?;
     if matches!(args.format, Format::Nft | Format::Iptables) && cases.len() > 1 {

@@ -1,4 +1,4 @@
-//! Reads the body of an answer. Reports each part of a watch to its observer; a body that stays silent for too long is an error.
+//! Reads the body of a response. Reports each part of a watch to its observer; a body that stalls for too long is an error.
 
 use std::{
     error::Error,
@@ -10,10 +10,10 @@ use std::{
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A watch ends before it has been silent for so long: watches last at most 290 s.
+/// How long a body may stall. Longer than any watch, which lasts at most 290 s.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// The body of an answer. Calls `heard` for each part.
+/// The body of a response. Calls `heard` for each part.
 pub(crate) struct Answer<B> {
     body: B,
     heard: Option<Box<dyn Fn() + Send>>,

@@ -40,7 +40,7 @@ impl Bearer {
         Self(Arc::new(RwLock::new(header(token))))
     }
 
-    /// From now on requests carry this one.
+    /// Replaces the token; later requests carry the new one.
     pub(crate) fn replace(&self, token: &str) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = header(token);
     }
@@ -109,10 +109,10 @@ pub(crate) fn client(
     ))
 }
 
-/// A watch must notice that its server is gone without a word.
+/// Keep-alives, so that a watch notices a server that has vanished.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// Servers are addresses. A resolver of names would bring the host's resolver libraries, and their configuration.
+/// Connects to IP addresses only: a resolver would load the host's resolver libraries and their configuration.
 #[derive(Clone)]
 struct NoNames;
 
@@ -139,7 +139,7 @@ fn authority(server: SocketAddr) -> Result<Authority, Failure> {
         .map_err(|e: http::uri::InvalidUri| Failure::Connection(e.to_string()))
 }
 
-/// Sends requests, which name a path, to the server, in the bearer's name.
+/// Sends requests, which hold only a path, to the server with the bearer token.
 #[derive(Clone)]
 struct Authorized<S> {
     http: S,
@@ -148,7 +148,7 @@ struct Authorized<S> {
     observer: Option<Arc<dyn Observer>>,
 }
 
-/// A request, as the API server counts it.
+/// A request, by what the API server's metrics count.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
     /// `get`, `list`, `watch`, `create` or another verb of the API.
@@ -157,11 +157,11 @@ pub(crate) struct Asked {
     pub(crate) resource: String,
 }
 
-/// Hears of all requests of a client.
+/// Observes all requests of a client.
 pub(crate) trait Observer: Send + Sync {
-    /// With this status; 0 where no answer came.
+    /// A request ended with this status; 0 if there was no response.
     fn answered(&self, asked: &Asked, code: u16);
-    /// A watch has given something, if only a sign of life.
+    /// A watch received something, if only a bookmark.
     fn heard(&self, asked: &Asked);
 }
 
@@ -169,7 +169,7 @@ impl Asked {
     fn of(request: &Request<Body>) -> Self {
         let (path, query) = (request.uri().path(), request.uri().query());
         let last = path.rsplit('/').next().unwrap_or_default();
-        // the kinds that we list and watch are all of them or of the cluster: a name comes after its kind
+        // we list and watch whole kinds, or cluster-scoped ones: a name comes after its kind
         let is_named = path.contains("/namespaces/") || path.split('/').count() > 5;
         let verb = match *request.method() {
             Method::GET if query.is_some_and(|q| q.contains("watch=true")) => "watch",
@@ -233,15 +233,15 @@ where
     }
 }
 
-/// How long an answer may take to begin: the API server gives requests up after a minute, and what stands before it may never.
+/// How long a response may take to begin: the API server gives up after a minute, a load balancer in front of it may never.
 const ANSWER: Duration = Duration::from_secs(75);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A body of the server's, or one in its place.
+/// The server's body, or a substitute.
 type ServersOrOurs<B> = Either<B, Full<Bytes>>;
 
-/// Where a server asks to wait in a header alone, as the API server's priority and fairness does, the answer becomes the Status that says so:
+/// Where only a header asks to wait, as with the API server's priority and fairness, the response becomes a Status that says so:
 /// kube passes no headers on.
 fn with_wait_in_status<B>(response: Response<B>) -> Response<ServersOrOurs<B>> {
     let (code, text) = (response.status(), |name| {

@@ -11,7 +11,7 @@ use crate::{
     reason::{Explanation, Reason, quote},
 };
 
-/// Whom to ask, whom to believe, and who we are.
+/// A server, the certificates that it is verified against, and our token.
 pub(crate) struct Credential {
     pub(crate) server: SocketAddr,
     /// DER
@@ -32,7 +32,7 @@ impl Credential {
         Self::of(server, &needed(ca, "ca.crt")?, &needed(token, "token")?).map(Some)
     }
 
-    /// Of a server, from texts: certificates as PEM, and a token.
+    /// For a server, from PEM certificates and a token.
     pub(crate) fn of(server: SocketAddr, ca: &str, token: &str) -> Result<Self, Explanation> {
         Ok(Self {
             server,
@@ -41,7 +41,7 @@ impl Credential {
         })
     }
 
-    /// When the token expired, or will; `None` if it does not say.
+    /// When the token expires or expired; `None` if it has no expiry.
     pub(crate) fn expiry(&self) -> Option<Timestamp> {
         Timestamp::from_second(self.claims()?.exp).ok()
     }
@@ -88,7 +88,7 @@ struct Of {
 fn invalid(file: &str, why: &str) -> Explanation {
     Reason::NodeConfigInvalid
         .because(format!("{}/{file} {why}", paths::API))
-        .remedy("install the credential anew")
+        .remedy("reinstall the credential")
 }
 
 /// `https://<IP literal>:port`: a host name would load the host's resolver libraries.

@@ -4,41 +4,41 @@ use kube::core::Status;
 
 use crate::reason::{Explanation, Reason};
 
-/// How long a pod that was just created may be unknown to the API server that we ask.
+/// How long a pod that was just created may be missing at the API server that is asked.
 const MAY_BE_NEW: Duration = Duration::from_secs(2);
 
 /// Why a GET failed.
 #[derive(Debug, Clone)]
 pub(crate) enum Failure {
-    /// By the API server, with this status, and how long it asks to wait.
+    /// The API server refused it, with this status, and asks to wait this long.
     Status {
         code: u16,
         message: String,
         retry_after: Option<Duration>,
     },
-    /// Before it could answer.
+    /// The connection failed before there was a response.
     Connection(String),
-    /// Its certificate is not one that we believe.
+    /// The server's certificate is not trusted.
     Certificate(String),
-    /// It answered what we cannot read.
+    /// The response cannot be read.
     Answer(String),
-    /// Not by the deadline.
+    /// There was no response by the deadline.
     Timeout,
 }
 
-/// Who can put a failure right.
+/// Who can repair a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Concern {
-    /// Whoever keeps our credential and its rights.
+    /// The owner of our credential and its rights.
     Credential,
-    /// Whoever runs the API server.
+    /// The operator of the API server.
     Server,
-    /// Whoever keeps the object: it is not there.
+    /// The owner of the object, which does not exist.
     Object,
 }
 
 impl Failure {
-    /// Whom it concerns.
+    /// Who can repair it.
     pub(crate) fn concern(&self) -> Concern {
         match self {
             Self::Status {
@@ -70,7 +70,7 @@ impl Failure {
         }
     }
 
-    /// What a look-up of a pod (`namespace/name`) at a server (`https://...`) failed with.
+    /// Explains why a look-up of a pod (`namespace/name`) at a server (`https://...`) failed.
     pub(crate) fn explain(
         self,
         server: &str,
@@ -121,7 +121,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Who may not do what, of the API server's message: the rest of it would push the remedy out of the Pod's event.
+/// The part of the API server's message that names the account and the verb: the rest would push the remedy out of the pod's Event.
 fn forbidden(message: &str) -> &str {
     let message = message
         .split_once(" is forbidden: ")

@@ -14,14 +14,14 @@ use super::{
     pauses::{Cause, Pauses},
 };
 
-/// How long a watch may last, in seconds. Not the same for all agents, or those that started together would open them again together.
+/// How long a watch may last, in seconds, drawn at random: agents that started together must not reopen their watches together.
 const WATCH: std::ops::RangeInclusive<u32> = 200..=290;
 
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
-/// What a watch gives.
+/// What a watch reports.
 pub(crate) enum Heard {
     Event(Event<Object>),
-    /// It broke, and is tried again: what it gave before may be old.
+    /// It broke and is retried: what it reported before may be outdated.
     Trouble,
     /// The API server does not know the kind.
     Unknown,
@@ -56,10 +56,10 @@ fn config(selector: Option<String>) -> watcher::Config {
     }
 }
 
-/// Follows the objects of a kind, until it is cancelled: those of the first of these field selectors that the API server has, all without any.
-/// A failed list or watch is tried again after a
-/// growing pause. Only a completed list resets it, or ten minutes without a failure: the watcher announces each list before it asks for it,
-/// also one that then fails. A failure is logged when it begins or changes, and once more when a list has succeeded.
+/// Follows the objects of a kind until it is cancelled: those of the first of these field selectors that the API server supports, or all if
+/// there are none. A failed list or watch is retried after a growing pause. Only a completed list resets the pause, or ten minutes without a
+/// failure: the watcher announces each list before it asks for it, also one that then fails. A failure is logged when it begins or changes,
+/// and its end when a list has succeeded.
 pub(crate) async fn follow(
     client: Client,
     kind: &ApiResource,
@@ -188,7 +188,7 @@ mod tests {
             .collect()
     }
 
-    /// Pauses are drawn: how long the requests of so many follow-ups took on average to come.
+    /// Pauses are drawn at random: the average time of each request over this many runs.
     async fn mean_gaps(seconds: u64, answer: Answer) -> Vec<f64> {
         const RUNS: usize = 60;
         let mut sums = Vec::new();

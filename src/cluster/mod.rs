@@ -30,7 +30,7 @@ pub(crate) async fn get<T: DeserializeOwned>(client: &Client, path: &str) -> Res
     request(client, Request::get(path).body(Vec::new())).await
 }
 
-/// Creates an object, and reads what is asked for of the answer.
+/// Creates an object, and reads the requested part of the response.
 pub(crate) async fn post<T: DeserializeOwned>(
     client: &Client,
     path: &str,
@@ -46,7 +46,7 @@ pub(crate) async fn post<T: DeserializeOwned>(
     .await
 }
 
-/// Applies an object in this manager's name, whoever else has written what it says.
+/// Applies an object as this field manager, taking fields over from other managers.
 pub(crate) async fn apply(
     client: &Client,
     path: &str,

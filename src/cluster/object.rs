@@ -31,7 +31,7 @@ struct Text {
     status: Option<Box<RawValue>>,
 }
 
-/// What is read of an object's metadata: most of it nobody needs, managed fields above all.
+/// The metadata that is read: the rest is not needed, above all managed fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Meta {

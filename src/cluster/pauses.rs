@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The pause after a failure is any up to this long, so that the nodes of a cluster do not come back together; after each further failure
-/// any up to twice as long as before, up to the longest.
+/// The range of the pause after a failure, which is drawn at random so that the nodes of a cluster do not come back together. Each further
+/// failure doubles the range, up to the longest.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// The API server answers, or should.
+/// The longest range for a kind that the API server serves, or should.
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// It does not know the kind.
+/// The longest range for a kind that it does not serve.
 pub(super) const LONGEST_PAUSE_UNSERVED: Duration = Duration::from_secs(300);
-/// No pause is shorter.
+/// The shortest pause.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// A failure after so long without one is the first again: a watch held meanwhile. Longer than any pause, and than a watch lasts.
+/// The time without a failure after which the next one counts as the first: a watch has lasted meanwhile. Longer than any pause or watch.
 pub(super) const QUIET: Duration = Duration::from_secs(600);
 
-/// Why something is tried again.
+/// Why something is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// The API server does not know the kind.
+    /// The API server does not serve the kind.
     Unserved,
-    /// Anything else; with how long the API server asks to wait.
+    /// Anything else, with the time that the API server asks to wait.
     Failed(Option<Duration>),
 }
 

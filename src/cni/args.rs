@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use super::RequestError;
 use crate::reason::quote;
 
-/// Longest `CNI_ARGS` that is looked at, in bytes.
+/// Longest `CNI_ARGS` that is read, in bytes.
 const LONGEST: usize = 8192;
 
 /// The pod that a call is for, as the runtime names it.
@@ -97,7 +97,7 @@ impl PodRef {
     }
 }
 
-/// As the CNI library reads it.
+/// Reads a boolean as the CNI library does.
 fn is_true(text: &str) -> bool {
     matches!(text, "1" | "t" | "T" | "true" | "True" | "TRUE")
 }

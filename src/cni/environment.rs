@@ -3,7 +3,7 @@ use std::{ffi::OsString, path::PathBuf};
 use crate::words::words;
 
 words! {
-    /// What the runtime wants done (`CNI_COMMAND`).
+    /// What the runtime asks for (`CNI_COMMAND`).
     #[expect(missing_docs, reason = "the names are the specification's")]
     pub enum Command("CNI command") {
         Add = "ADD",

@@ -1,4 +1,4 @@
-//! What goes to stdout. Multus reads nothing but this.
+//! What is written to stdout, the only thing that Multus reads.
 
 use serde_json::{json, value::RawValue};
 

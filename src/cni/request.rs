@@ -12,9 +12,9 @@ pub const LARGEST_CONFIG: usize = 256 << 10;
 pub struct Config {
     /// `cniVersion`, 0.1.0 if empty or absent.
     pub version: Version,
-    /// `meshOptin`, still unparsed: the tenant's word.
+    /// `meshOptin`, still unparsed: a tenant wrote it.
     pub mesh_optin: Option<Box<RawValue>>,
-    /// `prevResult`, byte for byte as it came; never believed.
+    /// `prevResult`, byte for byte as it came; never trusted.
     pub prev_result: Option<Box<RawValue>>,
 }
 

@@ -3,14 +3,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::Parser;
 use tracing::Level;
 
-/// Keeps NetworkAttachmentDefinitions where MeshProfiles want them, and says in their status what holds of them.
+/// Maintains the NetworkAttachmentDefinitions that MeshProfiles ask for, and the status of MeshProfiles.
 #[derive(Debug, Parser)]
 #[command(name = "mesh-optin-controller", version, max_term_width = 100)]
 pub struct Args {
-    /// Serves /healthz, /readyz and /metrics at this address.
+    /// The address that serves /healthz, /readyz and /metrics
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
     pub(super) listen: SocketAddr,
-    /// The namespace of the Lease that says which replica leads.
+    /// The namespace of the Lease by which replicas elect a leader
     #[arg(
         long,
         value_name = "NAMESPACE",
@@ -18,16 +18,16 @@ pub struct Args {
         default_value = "mesh-optin"
     )]
     pub(super) namespace: String,
-    /// The name of this replica.
+    /// The name of this replica
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value_t = any_name())]
     pub(super) identity: String,
-    /// How to reach the API server, where this is no pod.
+    /// How to reach the API server when not running in a pod
     #[arg(long, value_name = "FILE")]
     pub(super) kubeconfig: Option<PathBuf>,
-    /// From which level on is logged: error, warn, info or debug.
+    /// The least severe level that is logged: error, warn, info or debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(super) log_level: Level,
-    /// After how many seconds in which no pod named it an attachment is removed that no profile wants.
+    /// After how many seconds without a reference from any pod an attachment is removed that no profile wants
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
     pub(super) unused_after: Duration,
 }

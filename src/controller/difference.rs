@@ -80,7 +80,7 @@ pub(super) fn difference(
             continue; // it goes with its namespace
         }
         if !wanted.is_removable(key) && there.unused_since.is_some() {
-            // a profile governs again: its time starts anew
+            // a profile governs again: its time starts over
             difference.unmark.push(key.clone());
         }
         if wanted.attachments.contains_key(key) {

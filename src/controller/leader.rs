@@ -15,7 +15,7 @@ const RENEWED_BEFORE: u64 = 10;
 const PAUSE: Duration = Duration::from_secs(2);
 
 /// Says whether this replica leads, until `end`; then gives the Lease back. One that cannot renew it does not lead: whatever the library
-/// knows of its own Lease is forgotten with each failure. That also creates a Lease that somebody deleted.
+/// knows of its own Lease is forgotten with each failure. That also recreates a Lease that was deleted.
 pub(super) async fn elect(
     client: Client,
     (namespace, identity): (&str, &str),

@@ -109,7 +109,7 @@ impl Looks {
     }
 }
 
-/// When an attachment is to be looked at that was looked at so long ago, and may be removed so long from now, or since.
+/// When an attachment is due for a check, from the time since its last check and the time until it may be removed.
 fn due_in(looked: Option<Duration>, ripe: Option<Ripe>) -> Duration {
     let Some(looked) = looked else {
         return Duration::ZERO;

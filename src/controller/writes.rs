@@ -137,7 +137,7 @@ impl Writes {
                 }),
             }
         };
-        // it has changed, or somebody was faster: the watch says what it is now
+        // it has changed: the watch reports its current state
         let is_news = seen.is_none_or(|seen| seen.is_only_ours);
         self.settle(view, key, seen, is_news, answer)
     }

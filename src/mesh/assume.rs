@@ -4,8 +4,8 @@ use super::{
     pod::{EnvVar, annotation, label},
 };
 
-/// A pod that has not been through admission (a manifest's, without a UID), as Istio's injector with its defaults would make it.
-/// `None` where the injector would leave it alone, or where it has been there already.
+/// A pod that has not been through admission (from a manifest, without a UID), as Istio's injector with its defaults would change it.
+/// `None` if the injector would leave it alone, or has already changed it.
 pub fn assume_injected(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Option<Pod> {
     let admitted = !pod.metadata.uid.is_empty() || pod.annotation(annotation::STATUS).is_some();
     if admitted || !would_inject(pod, namespace, profile) {
@@ -36,7 +36,7 @@ pub fn assume_injected(pod: &Pod, namespace: &Namespace, profile: &Profile) -> O
     Some(pod)
 }
 
-/// Which control plane injects: a namespace's `istio-injection` means the default one, whatever `istio.io/rev` says.
+/// The revision that injects: a namespace's `istio-injection` means the default one, whatever `istio.io/rev` says.
 fn revision<'a>(pod: &'a Pod, namespace: &'a Namespace) -> &'a str {
     let labels = &namespace.metadata.labels;
     if labels.contains_key(label::ISTIO_INJECTION) {
@@ -49,7 +49,7 @@ fn revision<'a>(pod: &'a Pod, namespace: &'a Namespace) -> &'a str {
         .unwrap_or("default")
 }
 
-/// The pod's istio-proxy: users may write a part of it.
+/// The pod's istio-proxy, of which users may write a part.
 fn proxy_of(pod: &mut Pod) -> &mut Container {
     let is_proxy = |c: &Container| c.name == "istio-proxy";
     if let Some(at) = pod.spec.init_containers.iter().position(is_proxy) {
@@ -111,7 +111,7 @@ fn would_inject(pod: &Pod, namespace: &Namespace, profile: &Profile) -> bool {
     let rule = &profile.spec.enrolment;
     // OpenShift Service Mesh 2 does not inject by default: a member's pods ask.
     let asks_as_member = maistra(namespace) && pod.inject() == Some("true");
-    // it looks at labels only
+    // it reads labels only
     let webhook = istio(rule, namespace, pod, pod.label(label::INJECT));
     let selected = match rule.mode {
         EnrolmentMode::Istio => webhook,

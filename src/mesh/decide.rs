@@ -41,18 +41,18 @@ impl Decision {
 pub struct Decided {
     /// What to do.
     pub decision: Decision,
-    /// What led to it, in the order in which it was looked at.
+    /// The inputs that led to it, in the order in which they were read.
     pub inputs: Vec<Input>,
-    /// What someone should know although the pod starts.
+    /// Warnings: the pod starts all the same.
     pub warnings: Vec<Explanation>,
     /// The first of these that would refuse the pod if it had not run before.
     pub tolerated: Option<Explanation>,
 }
 
-/// Decides from the namespace's enrolment and the pod's own labels, annotations and containers. The first reason that applies counts. What
-/// led to it is left out: an ADD has no use for it. Why no profile governs the pod counts only where one is needed.
+/// Decides from the namespace's enrollment and the pod's own labels, annotations and containers. The first reason that applies counts. The
+/// inputs are left out, since an ADD does not need them. An error instead of a profile counts only where a profile is needed.
 ///
-/// A pod that has run before is not refused for what changed meanwhile: its sandbox is made again, and nothing injects it again.
+/// A pod that has run before is not refused for what changed meanwhile: its sandbox is recreated, and nothing injects it again.
 pub fn decide(
     pod: &Pod,
     namespace: &Namespace,
@@ -62,7 +62,7 @@ pub fn decide(
     decided(pod, namespace, profile, attachment, None)
 }
 
-/// The same, with what led to it.
+/// Like [`decide`], with the inputs that led to the decision.
 pub fn explain(
     pod: &Pod,
     namespace: &Namespace,
@@ -113,7 +113,7 @@ fn decided(
     }
 }
 
-/// Why there is no Intent.
+/// A decision other than an Intent.
 pub(super) enum Other {
     Skip(Explanation),
     /// Skip, and warn of it.
@@ -121,17 +121,17 @@ pub(super) enum Other {
     Refuse(Explanation),
 }
 
-/// What has been found on the way to a decision.
+/// What was found on the way to a decision.
 pub(super) struct SoFar {
     has_run: bool,
-    /// Where they are wanted.
+    /// The inputs, if they are asked for.
     inputs: Option<Vec<Input>>,
     warnings: Vec<Explanation>,
     tolerated: Option<Explanation>,
 }
 
 impl SoFar {
-    /// Refuses the pod, but one that has run: that gets a warning.
+    /// Refuses the pod, unless it has run: then it gets a warning.
     fn refuse(&mut self, why: Explanation) -> Result<(), Other> {
         if !self.has_run {
             return Err(Other::Refuse(why));
@@ -141,7 +141,7 @@ impl SoFar {
         Ok(())
     }
 
-    /// Refuses a pod that must not stay out of the mesh, but one that has run: that stays out, with a warning.
+    /// Refuses a pod that must not stay out of the mesh, unless it has run: then it stays out, with a warning.
     pub(super) fn refuse_to_skip(&mut self, why: Explanation, skip: Explanation) -> Other {
         match self.refuse(why) {
             Err(refused) => refused,
@@ -185,7 +185,7 @@ impl<'a> Case<'a> {
         Ok(self.assemble(proxy, mode, identity, traffic))
     }
 
-    /// What the profile leaves alone whatever the pod is.
+    /// Whether the profile leaves the pod alone, whatever it is.
     fn is_left_alone(&self, so_far: &mut SoFar) -> Result<(), Other> {
         let (spec, name) = (&self.profile.spec, &self.profile.name);
         if spec.suspended {
@@ -261,7 +261,7 @@ impl<'a> Case<'a> {
 
     /// Whether a pod with a sidecar may have it.
     fn enrolment(&self, so_far: &mut SoFar) -> Result<(), Other> {
-        // one that says no was looked at above
+        // one that opts out was handled above
         if self.is_enrolled() || self.pod.inject() == Some("false") {
             return Ok(());
         }
@@ -278,7 +278,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Whether the sidecar is of a revision that the profile lists, or the label that enrolled the pod is: that may be a tag.
+    /// Whether the profile lists the revision of the sidecar, or that of the label that enrolled the pod, which may be a tag.
     fn revision(&self, so_far: &mut SoFar) -> Result<(), Other> {
         let (revisions, revision) = (&self.profile.spec.revisions, self.pod.revision());
         let of_namespace = &self.namespace.metadata.labels;
@@ -300,7 +300,7 @@ impl<'a> Case<'a> {
         )))
     }
 
-    /// Whose connections are left alone, and whether another container has them, too.
+    /// The sidecar's user and group, and whether another container runs as either.
     fn identity(&self, proxy: &Container, so_far: &mut SoFar) -> Result<ProxyIdentity, Other> {
         let identity =
             identity(self.pod, proxy, &self.profile.spec.redirect).map_err(Other::Refuse)?;

@@ -13,8 +13,8 @@ pub(super) const SYSTEM_NAMESPACES: [&str; 4] = [
     "local-path-storage",
 ];
 
-/// Whether the namespace or the pod itself enrolls this pod, by the profile's rule. A pod's word is the
-/// annotation's, too, where it has no label: Istio's webhook does not look at that, but manual injection leaves it.
+/// Whether the namespace or the pod itself enrolls this pod, by the profile's rule. A pod without the label can enroll itself by the
+/// annotation: Istio's webhook does not read it, but manual injection leaves it.
 pub(super) fn enrolled(rule: &Enrolment, namespace: &Namespace, pod: &Pod) -> bool {
     let inject = pod.inject();
     if inject == Some("false") {
@@ -36,7 +36,7 @@ pub(super) fn is_namespace_enrolled(rule: &Enrolment, namespace: &Namespace) -> 
     enrolled(rule, namespace, &Pod::default())
 }
 
-/// Whether the pod itself says that it is in, where its namespace does not say that none is.
+/// Whether the pod enrolls itself, and its namespace does not disable injection.
 fn by_its_own_word(namespace: &Namespace, pod: &Pod) -> bool {
     pod.asks_for_sidecar() && !is_disabled(namespace)
 }
@@ -48,7 +48,7 @@ fn is_disabled(namespace: &Namespace) -> bool {
         .is_some_and(|injection| injection == "disabled")
 }
 
-/// The truth table of Istio's injection webhooks, for a pod that says this of itself.
+/// The truth table of Istio's injection webhooks, for a pod with this value of `inject`.
 pub(super) fn istio(
     rule: &Enrolment,
     namespace: &Namespace,

@@ -3,15 +3,15 @@ use std::collections::BTreeMap;
 use super::{Namespace, Pod, Profile, Unreadable};
 use crate::reason::{Explanation, Reason, quote};
 
-/// The profile that governs a pod and can be read, for an attachment that may name one. A pod that has run is not stranded by a name that
-/// no longer governs: with that as a warning, the profile that does is taken.
+/// The readable profile that governs a pod, for an attachment that may name one. A pod that has run is not refused because the named profile
+/// no longer governs: it gets a warning, and the profile that does govern is used.
 pub fn governing<'a>(
     profiles: &'a [Profile],
     namespace: &Namespace,
     pod: &Pod,
     named: Option<&str>,
 ) -> Result<(&'a Profile, Option<Explanation>), Explanation> {
-    // of those that the cluster no longer has, one governs pods that have run and no other profile does
+    // a profile that was deleted governs only pods that have run, and only where no other profile does
     let (gone, living): (Vec<_>, Vec<_>) = profiles.iter().partition(|profile| profile.is_gone);
     let may_be_gone = pod.has_run() && !gone.is_empty();
     let profile = match chosen(&living, namespace) {
@@ -50,7 +50,7 @@ pub fn governing<'a>(
     })
 }
 
-/// The one of these that governs a namespace, and can be read.
+/// The readable one of these that governs a namespace.
 fn chosen<'a>(profiles: &[&'a Profile], namespace: &Namespace) -> Result<&'a Profile, Explanation> {
     let unreadable = |profile: &Profile, unreadable: &Unreadable, governs: &str| {
         let (profile, namespace, why) = (&profile.name, &namespace.metadata.name, &unreadable.why);

@@ -6,7 +6,7 @@ use crate::reason::quote;
 /// Most groups of a list, as in Istio.
 pub(super) const MOST_GROUPS: usize = 64;
 
-/// Owner groups as a profile writes them: gids, or `"*"`.
+/// Owner groups in the syntax of a profile: gids, or `"*"`.
 #[derive(Debug, Clone)]
 pub struct Groups(pub OwnerGroups);
 

@@ -6,8 +6,8 @@ use crate::reason::{Explanation, Reason};
 /// What Istio's injector adds beside the sidecar: it runs as the same user, and ends before any other container starts.
 const VALIDATION: &str = "istio-validation";
 
-/// The user and group of the sidecar: its container's, else the pod's, else the profile's. Uid 0 is never exempt, so 0 counts as not said, as
-/// in Istio.
+/// The user and group of the sidecar: its container's, else the pod's, else the profile's. Uid 0 is never exempt, so 0 counts as unset, as in
+/// Istio.
 pub(super) fn identity(
     pod: &Pod,
     proxy: &Container,
@@ -29,7 +29,7 @@ pub(super) fn identity(
     })
 }
 
-/// Which container beside the sidecar has its user or group, as far as the pod says: its connections are left alone as well.
+/// A container other than the sidecar that runs as its user or group, as far as the pod shows: its connections are not redirected either.
 pub(super) fn sharing(pod: &Pod, identity: ProxyIdentity) -> Option<Explanation> {
     let ends_before = |c: &Container| c.name == VALIDATION && c.restart_policy != "Always";
     let init = pod.spec.init_containers.iter().filter(|c| !ends_before(c));
@@ -53,7 +53,7 @@ pub(super) fn sharing(pod: &Pod, identity: ProxyIdentity) -> Option<Explanation>
     others.filter_map(shared).next()
 }
 
-/// As what a container runs, as far as the pod says.
+/// The user and group that a container runs as, as far as the pod shows.
 fn runs_as(pod: &Pod, container: &Container) -> (Option<i64>, Option<i64>) {
     let of = |field: fn(&SecurityContext) -> Option<i64>| {
         field(&container.security_context).or_else(|| field(&pod.spec.security_context))

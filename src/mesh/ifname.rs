@@ -27,7 +27,7 @@ impl IfName {
         out
     }
 
-    /// A name that the kernel gave us; `None` if it could not be shown or quoted safely, or would be taken for a wildcard.
+    /// A name from the kernel; `None` if it cannot be shown or quoted safely, or would be read as a wildcard.
     pub fn of_kernel(name: &str) -> Option<Self> {
         let sound = (1..=15).contains(&name.len())
             && name

@@ -1,4 +1,4 @@
-//! What led to a decision, for `explain`.
+//! The inputs of a decision, for `explain`.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use super::{
 use crate::words::words;
 
 words! {
-    /// Whose word something is.
+    /// Where an input comes from.
     #[expect(missing_docs, reason = "the names say it")]
     pub enum Source("source of an input") {
         Pod = "pod",
@@ -24,7 +24,7 @@ words! {
     }
 }
 
-/// Something that led to a decision.
+/// An input of a decision.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct Input {
@@ -33,7 +33,7 @@ pub struct Input {
     pub source: Source,
 }
 
-/// What a decision looks at before it comes to traffic settings, present or not where its absence says something.
+/// The inputs before the traffic settings. Some are listed although absent, where their absence matters.
 pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: Option<&Profile>) -> Vec<Input> {
     let mut inputs = Vec::new();
     let mut note = |name: &str, value: Option<&str>, source| {

@@ -6,7 +6,8 @@ use crate::words::words;
 
 /// What is to be redirected, fully resolved and parsed. Together with the pod's interfaces it determines the rules.
 ///
-/// A repeated ADD compares Intents, so it holds nothing that can change while the pod lives. It is part of the record. Persisted: a new field needs a default that means what was before it, and a fixture (`tests/pure/compat`).
+/// A repeated ADD compares Intents, so it holds nothing that can change while the pod lives. It is part of the record. Persisted: a new field
+/// needs a default with the meaning of its absence, and a fixture (`tests/pure/compat`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[expect(missing_docs, reason = "the names are Istio's")]
@@ -41,7 +42,7 @@ words! {
     }
 }
 
-/// Whose own connections are not redirected.
+/// The user and group whose own connections are not redirected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
 pub struct ProxyIdentity {
@@ -84,7 +85,7 @@ impl Default for ProxyPorts {
 pub struct Inbound {
     /// Captured ports.
     pub include: Selection<u16>,
-    /// Ports left alone; counts only where `include` is all.
+    /// Ports left alone; used only if `include` is all.
     pub exclude: Vec<u16>,
 }
 
@@ -94,13 +95,13 @@ pub struct Inbound {
 pub struct Outbound {
     /// Captured destinations, host bits as written.
     pub include_ranges: Selection<IpNet>,
-    /// Destinations left alone; beats `include_ports`.
+    /// Destinations left alone; takes precedence over `include_ports`.
     pub exclude_ranges: Vec<IpNet>,
     /// Ports captured whatever the destination.
     pub include_ports: Vec<u16>,
-    /// Ports left alone, whoever connects; beats everything.
+    /// Ports left alone, whoever connects; takes precedence over everything.
     pub exclude_ports: Vec<u16>,
-    /// Whose connections are captured, by the owner's gid.
+    /// The groups whose connections are captured.
     pub owner_groups: OwnerGroups,
 }
 
@@ -109,6 +110,6 @@ pub struct Outbound {
 pub struct OwnerGroups {
     /// Captured groups.
     pub include: Selection<u32>,
-    /// Groups left alone; counts only where `include` is all.
+    /// Groups left alone; used only if `include` is all.
     pub exclude: Vec<u32>,
 }

@@ -1,7 +1,7 @@
 use super::{InterceptionMode, pod::annotation::INTERCEPTION_MODE};
 use crate::reason::{Explanation, Reason, quote};
 
-/// The mode that the pod says, which must be the one that its sidecar was built for: a `NONE` that was added later is doubt, not a skip.
+/// The mode that the pod sets, which must be the one that its sidecar was built for: a `NONE` that was added later is a contradiction, not a skip.
 pub(super) fn interception_mode(
     said: Option<&str>,
     built_for: Option<&str>,

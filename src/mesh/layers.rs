@@ -22,7 +22,7 @@ pub(super) struct Traffic {
 /// Most entries of all lists together: each costs time in every ADD and audit, and kernel memory as long as the pod lives.
 const MOST_TOGETHER: usize = 512;
 
-/// Resolves what pod, attachment and profile say, of pod and attachment as far as the profile lets them.
+/// Resolves the settings of pod, attachment and profile, those of pod and attachment as far as the profile allows.
 pub(super) fn resolve(
     pod: &Pod,
     attachment: &Attachment,

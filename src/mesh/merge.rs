@@ -1,4 +1,4 @@
-//! Merges what the layers say about a traffic setting.
+//! Merges the values that the layers have for a traffic setting.
 
 use super::{
     Input, Key, Source, TrafficSettings,
@@ -6,16 +6,16 @@ use super::{
 };
 use crate::reason::{Explanation, Reason};
 
-/// What each layer says, and what came of it.
+/// The settings of each layer, and the inputs that counted.
 pub(super) struct Layers<'a> {
     /// The highest first.
     pub(super) said: [(Source, &'a TrafficSettings); 3],
-    /// Where they are wanted.
+    /// The inputs, if they are asked for.
     pub(super) inputs: Option<Vec<Input>>,
 }
 
 impl<'a> Layers<'a> {
-    /// The word of the highest layer that says anything.
+    /// The value of the highest layer that has one.
     pub(super) fn replaced<T: Value + 'a>(
         &mut self,
         key: Key,
@@ -32,7 +32,7 @@ impl<'a> Layers<'a> {
         Ok(built_in)
     }
 
-    /// The words of all layers together; the built-in default only where none says anything.
+    /// The values of all layers together; the built-in default only if no layer has one.
     pub(super) fn united<T: Entry + 'a>(
         &mut self,
         key: Key,
@@ -81,7 +81,7 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// Whether what tenants say has an effect beside the word of the profile, or without that of the built-in default. Named as the merges.
+/// Whether a tenant's value has an effect besides the profile's or, without one, the built-in default. Named like the merges.
 pub(super) mod effect {
     use super::{Entry, Value};
 

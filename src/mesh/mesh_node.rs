@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 )]
 pub struct MeshNodeSpec {}
 
-/// What the agent found. Counts are of pods, at the last audit.
+/// The agent's findings. Counts are of pods, at the last audit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(JsonSchema))]

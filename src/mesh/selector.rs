@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::words::words;
 
-/// A Kubernetes LabelSelector, strict: a misspelt key must not turn into "everything".
+/// A Kubernetes LabelSelector, strict: a misspelled key must not select everything.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(try_from = "Text")]
 #[cfg_attr(feature = "schema", derive(serde::Serialize), serde(into = "Text"))]

@@ -6,7 +6,7 @@ words! {
     /// What enrolls a namespace or a pod.
     #[derive(Default)]
     pub enum EnrolmentMode("enrollment.mode") {
-        /// Istio's labels on the namespace. In each mode a pod's own word counts as well.
+        /// Istio's labels on the namespace. In each mode a pod can also enroll itself.
         Istio = "Istio",
         /// `maistra.io/member-of` on the namespace (OpenShift Service Mesh 2).
         Maistra = "Maistra",
@@ -43,13 +43,13 @@ words! {
 }
 
 words! {
-    /// What happens where tenants set what they may not.
+    /// What happens if tenants set what they may not.
     #[derive(Default)]
     pub enum NotAllowed("tenants.notAllowed") {
         /// The pod does not start.
         #[default]
         Refuse = "Refuse",
-        /// The profile's values count, with a Warning.
+        /// The profile's values apply, with a Warning.
         Ignore = "Ignore",
     }
 }
@@ -87,7 +87,7 @@ words! {
         /// It is reported.
         #[default]
         Report = "Report",
-        /// It is reported and made right again.
+        /// It is reported and repaired.
         Repair = "Repair",
     }
 }
@@ -108,7 +108,7 @@ words! {
     /// Which address families are captured.
     #[derive(Default)]
     pub enum IpFamilies("redirect.ipFamilies") {
-        /// IPv4; IPv6 where the sidecar serves both, or eth0 or the holder of a default route has it alone.
+        /// IPv4; IPv6 if the sidecar serves both, or eth0 or the holder of a default route has only IPv6.
         #[default]
         Proxy = "Proxy",
         /// Both, always.
@@ -117,7 +117,7 @@ words! {
 }
 
 words! {
-    /// What carries the rules.
+    /// What programs the rules.
     #[derive(Default)]
     pub enum BackendPolicy("redirect.backend") {
         /// nftables where the kernel has it, else iptables.
@@ -141,12 +141,12 @@ words! {
 }
 
 words! {
-    /// What the API server does about pods with a sidecar that do not name the attachment.
+    /// What the API server does about pods with a sidecar that do not reference the attachment.
     #[derive(Default)]
     pub enum UnattachedPods("admission.unattachedPods") {
-        /// It takes them.
+        /// It accepts them.
         Allow = "Allow",
-        /// It takes them with a warning to whoever creates them.
+        /// It accepts them with a warning to their author.
         #[default]
         Warn = "Warn",
         /// It refuses them.
@@ -155,10 +155,10 @@ words! {
 }
 
 words! {
-    /// How the API server carries out what tenants may not do.
+    /// How the API server enforces what tenants may not do.
     #[derive(Default)]
     pub enum EnforcedMode("admission.enforced") {
-        /// By a warning to whoever writes the pod.
+        /// By a warning to the pod's author.
         Warn = "Warn",
         /// By a refusal.
         #[default]

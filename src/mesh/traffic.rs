@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{reason::Explanation, words::words};
 
-/// What Istio's injector writes on every pod for a setting: then the pod has not said it.
+/// What Istio's injector writes on every pod for a setting: such a value does not count as the pod's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Injected {
     /// Nothing.
@@ -24,9 +24,9 @@ pub(super) enum Injected {
     StatusPort,
 }
 
-/// Makes all that a setting needs from its row:
+/// Generates everything that a setting needs from its row:
 /// `Key field "name" as Type, merge(built-in default), Injected, [annotations];`
-/// The merge is `replaced`, by the highest layer that says anything, or `united`.
+/// The merge is `replaced`, by the highest layer that has a value, or `united`.
 macro_rules! traffic_keys {
     ($(
         $(#[doc = $doc:literal])+
@@ -58,7 +58,7 @@ macro_rules! traffic_keys {
             }
         }
 
-        /// What one layer (pod, NAD or profile) says about traffic; `None` where it says nothing.
+        /// The traffic settings of one layer (pod, NAD or profile); `None` if it has no value.
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         pub struct TrafficSettings {
             $($(#[doc = $doc])+ pub $field: Option<$type>,)+
@@ -71,12 +71,12 @@ macro_rules! traffic_keys {
                 Ok(())
             }
 
-            /// Takes back what was said of `key`.
+            /// Removes the value of `key`.
             pub(super) fn unset(&mut self, key: Key) {
                 match key { $(Key::$key => self.$field = None,)+ }
             }
 
-            /// Whether what this layer says of `key` has another effect than the profile's own settings.
+            /// Whether this layer's value of `key` has another effect than the profile's own settings.
             pub(super) fn has_effect(&self, key: Key, profile: &Self) -> bool {
                 match key {
                     $(Key::$key => self.$field.as_ref().is_some_and(|said| {
@@ -85,7 +85,7 @@ macro_rules! traffic_keys {
                 }
             }
 
-            /// What this layer says of `key`, in the annotations' syntax.
+            /// This layer's value of `key`, in the annotations' syntax.
             pub fn get(&self, key: Key) -> Option<String> {
                 match key { $(Key::$key => self.$field.as_ref().map(Value::text),)+ }
             }
@@ -140,7 +140,7 @@ traffic_keys! {
         ["istio.io/reroute-virtual-interfaces", "traffic.sidecar.istio.io/kubevirtInterfaces"];
 }
 
-/// From a map of texts, as NADs and profiles write it.
+/// Reads a map of texts, as NADs and profiles have it.
 impl<'de> Deserialize<'de> for TrafficSettings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut settings = Self::default();

@@ -30,7 +30,7 @@ impl<T: fmt::Display> fmt::Display for Selection<T> {
     }
 }
 
-/// A list as annotations write it.
+/// A list in the annotations' syntax.
 pub(crate) fn comma<T: fmt::Display>(list: &[T]) -> String {
     list.iter()
         .map(ToString::to_string)
@@ -52,7 +52,7 @@ pub(super) trait Value: Clone + Sized {
 
 /// An entry of a list.
 pub(super) trait Entry: Clone + Ord + fmt::Display {
-    /// Most entries of a list, and of what several layers say together.
+    /// Most entries of a list, and of all layers' lists together.
     const MOST: usize;
     /// Reads a list in the annotations' syntax.
     fn list(text: &str) -> Result<Vec<Self>, String>;
@@ -145,7 +145,7 @@ impl Entry for IpNet {
         })
     }
 
-    /// By what they contain: several may be one in others' words.
+    /// Compares by containment: several networks may equal one.
     fn are_in(list: &[Self], all: &[Self]) -> bool {
         let all = Self::aggregate(&all.iter().map(Self::trunc).collect());
         list.iter()
@@ -162,7 +162,7 @@ impl Entry for IfName {
     }
 }
 
-/// Adds what is not there yet, keeping order.
+/// Appends what is missing, keeping the order.
 pub(super) fn unite<T: Entry>(into: &mut Vec<T>, more: &[T]) {
     if into.is_empty() {
         into.extend_from_slice(more); // a list has each entry once

@@ -1,4 +1,4 @@
-/// Whether a version of this program is newer than another, by their numbers; what is no version is older than any.
+/// Whether a version of this program is newer than another, by its numbers; text that is no version is older than any.
 pub fn is_newer(version: &str, than: &str) -> bool {
     let numbers = |version: &str| -> Option<Vec<u64>> {
         let numbers = version.split(['-', '+']).next()?.split('.');

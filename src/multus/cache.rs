@@ -6,14 +6,14 @@ use serde::Deserialize;
 
 use super::Multus;
 
-/// The types that the cache names, and why these may not be all: what cannot be read may name anything.
+/// The types that the cache names, and why there may be others: an unreadable file may name any.
 pub(crate) fn types(cache: &Path, multus: Option<&Multus>) -> (BTreeSet<String>, Option<String>) {
     let doubt = || Multus::doubt(cache, multus).map(|why| why.to_string());
     let (mut types, mut unread) = (BTreeSet::new(), doubt());
     let entries = match std::fs::read_dir(cache) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            // Multus has not been here, or is elsewhere
+            // Multus never ran here, or uses another directory
             return (types, unread);
         }
         Err(error) => return (types, Some(format!("{}: {error}", cache.display()))),
@@ -43,7 +43,7 @@ pub(crate) fn types(cache: &Path, multus: Option<&Multus>) -> (BTreeSet<String>,
     (types, unread)
 }
 
-/// Those of them that Istio's or OpenShift Service Mesh's plugin had. What tenants write is cached as well, so the form is strict.
+/// Those that were names of Istio's or OpenShift Service Mesh's plugin. Tenants' text is cached as well, so the form is strict.
 pub(crate) fn old_names(types: &BTreeSet<String>) -> impl Iterator<Item = &String> {
     let is_version = |v: &str| (1..=2).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit());
     let of_service_mesh = move |name: &str| {

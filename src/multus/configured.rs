@@ -9,7 +9,7 @@ use crate::{
     words::words,
 };
 
-/// Where runtimes look for their configuration: most; OpenShift; k3s and RKE2.
+/// Where runtimes look for their configuration: the usual directory, OpenShift's, that of k3s and RKE2.
 pub(crate) const RUNTIME_DIRECTORIES: [&str; 3] = [
     "/etc/cni/net.d",
     "/etc/kubernetes/cni/net.d",
@@ -52,7 +52,7 @@ struct File {
 }
 
 impl Default for File {
-    /// As Multus has them.
+    /// Those that Multus uses.
     fn default() -> Self {
         Self {
             kind: String::new(),
@@ -65,7 +65,7 @@ impl Default for File {
 }
 
 impl Multus {
-    /// The one that the runtime calls, of this directory or the usual ones; `None` where it calls none.
+    /// Finds the Multus that the runtime calls, in this directory or the usual ones; `None` if it calls none.
     pub(crate) fn find(directory: Option<&Path>) -> Option<Self> {
         let usual = RUNTIME_DIRECTORIES.map(Path::new);
         let directories = directory.map_or(usual.to_vec(), |directory| vec![directory]);
@@ -121,7 +121,7 @@ impl Multus {
         )
     }
 
-    /// Why what a cache says, or that it is not there, does not mean that no sandbox needs a program.
+    /// Why a cache, or its absence, does not prove that no sandbox needs a program.
     pub(super) fn doubt(cache: &Path, found: Option<&Self>) -> Option<Explanation> {
         let found = found?;
         let cause = match &found.cache_dir {
@@ -147,7 +147,7 @@ impl Multus {
     }
 }
 
-/// The same directory, by one name or another.
+/// Whether both paths are the same directory.
 pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     a == b || real(a) == real(b)

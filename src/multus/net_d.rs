@@ -10,8 +10,8 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-/// The type of the plugin that Multus takes for a name: of the first file, in order, that has it. One that it cannot read in front of that
-/// one ends the search.
+/// The type of the plugin that Multus uses for a name: that of the first file, in order, with this name. An unreadable file before it ends
+/// the search.
 pub(crate) fn type_found(directory: &Path, name: &str) -> Result<Option<String>, Explanation> {
     let entries = std::fs::read_dir(directory).map_err(|e| state::unusable(directory, &e))?;
     let mut files: Vec<_> = entries
@@ -79,7 +79,7 @@ struct Plugin {
 }
 
 impl Conf {
-    /// Its name, and the type that it names.
+    /// Its name and its plugin type.
     fn kind(self, is_list: bool) -> Result<(String, String), String> {
         let kind = if is_list {
             self.plugins

@@ -38,7 +38,7 @@ pub struct Record {
     pub speaks: bool,
     /// `CNI_NETNS`
     pub netns: PathBuf,
-    /// `SO_NETNS_COOKIE` of that namespace, which never comes again.
+    /// `SO_NETNS_COOKIE` of that namespace, which is never reused.
     pub netns_cookie: u64,
     /// The pod's namespace.
     pub namespace: String,
@@ -50,7 +50,7 @@ pub struct Record {
     pub intent: Intent,
     /// What the pod's interfaces were at the first ADD.
     pub network: PodNetwork,
-    /// What carries the plan out.
+    /// The form of the rules.
     pub backend: Form,
     /// The profile's name.
     pub profile: String,
@@ -59,7 +59,7 @@ pub struct Record {
     pub profile_version: String,
     /// The version of the program that made it.
     pub version: String,
-    /// What that lowers plans to.
+    /// The format of its rules, [`crate::plan::FORMAT`].
     #[serde(default = "first_format")]
     pub format: u32,
     /// The rules are in place. The last field: [`Begun`] changes it in the text.
@@ -121,7 +121,7 @@ impl<'a> Begun<'a> {
         Ok(Self { container_id, json })
     }
 
-    /// Writes it again, as done.
+    /// Rewrites it as done.
     pub fn done(self, to: &dyn Store) -> Result<(), Explanation> {
         let mut json = self.json;
         if json.ends_with(NOT_DONE) {
@@ -221,9 +221,9 @@ pub enum Processes {
     MayBeHidden,
 }
 
-/// Removes the records of network namespaces whose path is gone, and what a killed writer left, until `by`. Nothing is removed on a doubt:
-/// not a record that cannot be read, nor one of another program version. Errors do not matter: the next call does the same. It begins
-/// anywhere, so that many short ones come to all.
+/// Removes the records of network namespaces whose path is gone, and what a killed writer left, until `by`. In doubt nothing is removed:
+/// neither an unreadable record nor one of another program version. Errors are ignored, as the next call does the same. It starts at a random
+/// record, so that many short calls cover all.
 pub fn sweep(by: Deadline, processes: Processes) {
     /// What every version of a record has.
     #[derive(Deserialize)]
@@ -261,7 +261,7 @@ pub fn sweep(by: Deadline, processes: Processes) {
 }
 
 const EXTENSION: &str = ".json";
-/// After that, nobody writes it any more.
+/// The age after which a temporary file is abandoned.
 const NO_LONGER_WRITTEN: Duration = Duration::from_secs(120);
 
 fn path(container_id: &str) -> PathBuf {

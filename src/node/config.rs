@@ -14,24 +14,24 @@ use crate::{
     words::words,
 };
 
-/// The node's configuration: `/etc/mesh-optin/node.yaml`, the admin's word on this node, key by key before what the agent has written.
+/// The node's configuration: the admin's `/etc/mesh-optin/node.yaml` which, key by key, takes precedence over the agent's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeConfig {
     /// Where pods are looked up, tried in order.
     pub sources: Vec<SourceKind>,
     /// The directory of source `manifests`.
     pub manifests: Option<PathBuf>,
-    /// This node's name; then pods bound to another are refused.
+    /// This node's name; if set, pods bound to another node are refused.
     pub node_name: Option<String>,
     /// How long a call may take.
     pub deadline: Duration,
     /// What governs where no profile exists.
     pub default_profile: DefaultProfile,
-    /// From which level on is logged.
+    /// The least severe level that is logged.
     pub log_level: LogLevel,
 }
 
-/// What a file says. Strict; every key may be left out.
+/// The content of a file. Strict; every key is optional.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct NodeSettings {
@@ -50,7 +50,7 @@ pub struct NodeSettings {
     /// What governs where no profile exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub default_profile: Option<DefaultProfile>,
-    /// From which level on is logged.
+    /// The least severe level that is logged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_level: Option<LogLevel>,
 }
@@ -80,7 +80,7 @@ words! {
 }
 
 words! {
-    /// From which level on is logged.
+    /// The least severe level that is logged.
     pub enum LogLevel("logLevel") {
         /// Someone must act.
         Error = "error",
@@ -88,7 +88,7 @@ words! {
         Warn = "warn",
         /// A line for each ADD.
         Info = "info",
-        /// Why.
+        /// The reasons for what is done.
         Debug = "debug",
     }
 }
@@ -118,7 +118,7 @@ impl Default for NodeConfig {
 }
 
 impl NodeConfig {
-    /// Reads it; the defaults where neither file says anything.
+    /// Reads both files; the defaults apply to keys that neither has.
     pub fn load() -> Result<Self, Explanation> {
         let of = |path: &str| {
             let text = read(Path::new(path), Privacy::Public)?;
@@ -130,7 +130,7 @@ impl NodeConfig {
         Ok(Self::of(of(paths::CONFIG)?, of(paths::SETTINGS)?))
     }
 
-    /// Those of the admin, key by key before those of the agent. Both are valid.
+    /// Merges the admin's settings with the agent's, key by key. Both are valid.
     fn of(admin: NodeSettings, agent: NodeSettings) -> Self {
         let default = Self::default();
         let deadline = admin.deadline.or(agent.deadline);
@@ -172,7 +172,7 @@ impl NodeSettings {
         Ok(settings)
     }
 
-    /// What is wrong with what it says.
+    /// Checks all values; the error says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         let sources = self.sources.as_deref();
         if sources.is_some_and(<[_]>::is_empty) {

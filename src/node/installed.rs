@@ -1,4 +1,4 @@
-//! What the agent installed on this node. Without this file nobody waits for an agent.
+//! What the agent installed on this node. Without this file no plugin waits for an agent.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -12,17 +12,17 @@ use nix::libc::O_NOFOLLOW;
 
 use super::{Privacy, paths, read, state};
 
-/// As many are kept. Where more come, they are counted.
+/// Most outcomes that are kept; further ones are counted.
 pub const MOST: usize = 512;
-/// As many are counted.
+/// Most outcomes that are counted.
 const MOST_DROPPED: u64 = 1 << 20;
 const EXTENSION: &str = ".json";
-/// Its length is how many were not kept.
+/// A file whose length is the number of outcomes that were not kept.
 const DROPPED: &str = "dropped";
-/// After that, nobody writes it any more.
+/// The age after which a temporary file is abandoned.
 const NO_LONGER_WRITTEN: Duration = Duration::from_secs(120);
 
-/// Keeps one, or counts it. Where neither can be done it is lost: the ADD is what matters.
+/// Keeps an outcome, or counts it. If neither is possible it is lost: it must not fail the ADD.
 pub fn keep(line: &[u8]) {
     let Ok(directory) = state::directory(paths::OUTCOMES) else {
         return;
@@ -44,7 +44,7 @@ pub fn keep(line: &[u8]) {
     }
 }
 
-/// All that were kept, the oldest first, and how many were not. They are not kept any longer.
+/// Takes all outcomes that were kept, the oldest first, and the number of those that were not.
 pub fn take() -> (Vec<String>, u64) {
     let directory = Path::new(paths::OUTCOMES);
     if !state::is_private(directory) {

@@ -27,9 +27,9 @@ words! {
     pub enum Kind("state of the kind MeshProfile") {
         /// The API server has the kind.
         Served = "served",
-        /// It has not, and never had an object of it on this node.
+        /// The API server does not have the kind, and this node never saw an object of it.
         Unserved = "unserved",
-        /// The last of them is gone, or the kind is: they go on governing pods that have run.
+        /// The last profile or the kind was deleted: the kept ones still govern pods that have run.
         Gone = "gone",
     }
 }
@@ -37,7 +37,7 @@ words! {
 /// The cluster's profiles as JSON, by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfCluster {
-    /// Of each the last generation that could be read.
+    /// The last readable generation of each.
     pub texts: BTreeMap<String, String>,
     /// Whether it has any.
     pub kind: Kind,
@@ -79,7 +79,7 @@ pub fn admin_profiles() -> Result<Vec<Written>, Explanation> {
         .collect()
 }
 
-/// The cluster's profiles as the agent has kept them. Where an agent is installed and has kept none yet, what governs is not known.
+/// The agent's copy of the cluster's profiles. If an agent is installed and has made no copy yet, it is not known what governs.
 fn cluster_profiles() -> Result<OfCluster, Explanation> {
     match kept_profiles()? {
         Some(kept) => Ok(kept),
@@ -118,10 +118,10 @@ pub fn kept_profiles() -> Result<Option<OfCluster>, Explanation> {
 
 /// Whether the cluster has the kind, as a word.
 const KIND: &str = ".kind";
-/// The names of all that is kept: written last, gone while anything changes.
+/// The list of all profiles that are kept: written last, and absent during a change.
 const KEPT: &str = ".names";
 
-/// Keeps the cluster's profiles; the first of what failed, which keeps nothing else from being done.
+/// Keeps the cluster's profiles. Returns the first failure; the rest is done all the same.
 pub fn keep_profiles(of_cluster: &OfCluster) -> Result<(), Explanation> {
     let directory = Path::new(paths::PROFILES_SNAPSHOT);
     if kept_profiles().is_ok_and(|kept| kept.as_ref() == Some(of_cluster)) {
@@ -154,7 +154,7 @@ pub fn keep_profiles(of_cluster: &OfCluster) -> Result<(), Explanation> {
     state::replace(&directory.join(KEPT), names.as_bytes(), 0o600)
 }
 
-/// A profile of the cluster, of its name and text.
+/// Reads a profile of the cluster from its name and text.
 pub fn cluster_profile(name: &str, text: String) -> Written {
     let origin =
         ProfileOrigin::File(Path::new(paths::PROFILES_SNAPSHOT).join(format!("{name}.yaml")));
@@ -164,7 +164,7 @@ pub fn cluster_profile(name: &str, text: String) -> Written {
     }
 }
 
-/// The admin's win over the cluster's of the same name.
+/// Merges both; an admin's profile takes precedence over the cluster's of the same name.
 pub fn united(admin: Vec<Written>, cluster: &OfCluster, default: DefaultProfile) -> Vec<Written> {
     let mut all = admin;
     for (name, text) in &cluster.texts {

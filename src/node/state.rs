@@ -31,14 +31,14 @@ pub fn directory(path: &'static str) -> Result<&'static Path, Explanation> {
     Ok(Path::new(path))
 }
 
-/// Makes the directory of all state root's alone where it is root's and nobody else could write into it: kubelet makes a directory that it
-/// mounts readable by everybody.
+/// Makes the state directory accessible to root alone, if root owns it and no one else could write to it: kubelet creates a directory that it
+/// mounts readable by everyone.
 pub fn tighten() {
     let run = Path::new(paths::RUN);
     let is_root_s = |m: std::fs::Metadata| m.is_dir() && m.uid() == 0 && m.mode() & 0o022 == 0;
     if symlink_metadata(run).is_ok_and(is_root_s) {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        std::fs::set_permissions(run, mode).ok(); // who uses it says what is wrong with it
+        std::fs::set_permissions(run, mode).ok(); // its users report what is wrong with it
     }
 }
 
@@ -51,7 +51,7 @@ pub fn write(into: &'static str, path: &Path, what: &impl Serialize) -> Result<(
     write_text(into, path, &json)
 }
 
-/// The same of JSON that is text already.
+/// Like `write`, for JSON that is already text.
 pub(super) fn write_text(into: &'static str, path: &Path, json: &[u8]) -> Result<(), Explanation> {
     let directory = directory(into)?;
     let write = || -> io::Result<()> {
@@ -120,7 +120,7 @@ pub fn try_lock(into: &'static str, name: &str) -> Result<Option<Flock<File>>, E
     }
 }
 
-/// Whether state can be kept, without keeping any: there is none yet, or it is root's alone.
+/// Checks whether state could be kept: there is none yet, or only root can access it.
 pub fn check() -> Result<(), Explanation> {
     let run = Path::new(paths::RUN);
     let sound =
@@ -135,7 +135,7 @@ pub fn is_older(path: &Path, than: std::time::Duration) -> bool {
     age.is_some_and(|age| age > than)
 }
 
-/// Whether it is a directory, no link, that is root's alone.
+/// Whether it is a directory, not a link, that only root can access.
 pub fn is_private(path: &Path) -> bool {
     symlink_metadata(path).is_ok_and(|m| m.is_dir() && m.uid() == 0 && m.mode() & 0o077 == 0)
 }

@@ -19,7 +19,7 @@ const MOST_FILES: usize = 1024;
 /// Who may read a file's directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Privacy {
-    /// Everybody.
+    /// Everyone.
     Public,
     /// Root alone: it holds credentials or state.
     Private,

@@ -69,13 +69,13 @@ impl PodNetwork {
     }
 }
 
-/// What plans are lowered to. A change that gives another rule, chain, address or route for an Intent gives it another number: then what
-/// an earlier program made is `Outdated`, not `Drifted`. `tests/pure/lowered` keeps what each format is.
+/// The format of the rules that plans are lowered to. A change that gives another rule, chain, address or route for an Intent raises it: then
+/// rules of an earlier program are told from rules that were changed. `tests/pure/lowered` keeps the rules of each format.
 ///
 /// 2: the policy rule has priority 100. What 1 was is the same to a comparison, which looks at what comes before the rule.
 pub const FORMAT: u32 = 2;
 
-/// Whether what a program of this format made may be right, though this one would make something else. Of the format before nothing is.
+/// Whether rules of this format may be correct although this program would create others. None of the previous format are.
 pub fn may_be_right(format: u32) -> bool {
     format > FORMAT
 }
@@ -96,7 +96,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans, or says what cannot be done.
+    /// Plans the redirection; the error says what cannot be done.
     pub fn new(intent: &Intent, network: &PodNetwork) -> Result<Self, Explanation> {
         let (families, warnings) = families::captured(intent, network)?;
         let only_interfaces = match intent.interfaces {
@@ -129,7 +129,7 @@ impl Plan {
         ipt::ruleset(self, family)
     }
 
-    /// What is needed beside the rules.
+    /// The addresses, policy rules and routes.
     pub fn routing(&self) -> Routing {
         Routing::of(self)
     }

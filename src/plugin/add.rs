@@ -12,7 +12,7 @@ use crate::{
     source::{self, Found, Governing},
 };
 
-/// ADD: looks the pod up, decides, redirects. All is read and checked before anything is written. The agent hears what came of it.
+/// ADD: looks up the pod, decides, redirects. Everything is read and checked before anything is written. The outcome is reported to the agent.
 pub(super) fn add(
     environment: &Environment,
     config: Result<Config, RequestError>,
@@ -38,7 +38,7 @@ pub(super) fn add(
     Ok(cni::success(config.version, config.prev_result.as_deref()))
 }
 
-/// What was done and why, for a caller that is answered by this configuration; an error where the pod must not start.
+/// Carries out an ADD. Returns what was done and why, with the configuration to answer by; an error if the pod must not start.
 fn attach(
     environment: &Environment,
     config: Result<Config, RequestError>,
@@ -61,7 +61,7 @@ fn attach(
     Ok((told, config))
 }
 
-/// Refuses the first that is too much. Those of a pod that is not redirected leave nothing and are not counted.
+/// Refuses an attachment beyond the limit. Those of a pod that is not redirected leave no record and are not counted.
 fn check_attachment_limit(attached: &Attached) -> Result<(), Explanation> {
     let earlier = attachments::interfaces(&attached.container_id);
     if earlier.len() < MOST_ATTACHMENTS || earlier.contains(&attached.ifname) {
@@ -73,7 +73,7 @@ fn check_attachment_limit(attached: &Attached) -> Result<(), Explanation> {
     )))
 }
 
-/// What is known of an ADD for a pod before the pod is looked up.
+/// What is known about an ADD before the pod is looked up.
 struct Add<'a> {
     attached: &'a Attached,
     attachment: &'a Attachment,
@@ -98,7 +98,7 @@ impl Add<'_> {
         course: &mut Course,
     ) -> Result<Explanation, Explanation> {
         let Found { pod, namespace } = found;
-        // where who answered knows none, the node's
+        // if the source knows no profile, the node's
         let Governing { profile, warning } = governing.unwrap_or_else(|| {
             let named = self.attachment.profile.as_deref();
             Governing::among(profiles(self.node.default_profile), found, named)

@@ -11,8 +11,8 @@ use crate::{
     redirection::{Verdict, verify},
 };
 
-/// CHECK: whether the redirection is still what the sandbox's record says. A pod that was skipped has none, nor has one whose record
-/// was lost: nothing says what it should be.
+/// CHECK: whether the redirection is still what the sandbox's record says. A pod that was skipped has no record, and without one there is
+/// nothing to compare with.
 pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<String, Failure> {
     let attached = Attached::parse(environment)?;
     let record = attachments::get(&attached.container_id)?;

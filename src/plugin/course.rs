@@ -1,4 +1,4 @@
-//! What is known about an ADD so far. When it ends, the outcome is reported to the agent, whatever it is and whoever answered for the pod.
+//! What is known about an ADD so far. When it ends, its outcome is reported to the agent, whatever it is and whichever source answered.
 
 use std::time::Duration;
 
@@ -49,13 +49,13 @@ impl Course {
             .map_or(("", ""), |p| (&p.namespace, &p.name))
     }
 
-    /// Somebody has answered for the pod.
+    /// A source has answered for the pod.
     pub(super) fn looked_up(&mut self, by: SourceKind, conversation: Option<Conversation>) {
         (self.source, self.conversation) = (Some(by), conversation);
         self.looked_up = Some(self.deadline.passed());
     }
 
-    /// It has come to an end. Warnings are logged.
+    /// The ADD has ended. Logs its warnings.
     pub(super) fn tell(&mut self, end: Result<&Explanation, &Explanation>) {
         let conversation = self.conversation.take();
         let (namespace, name) = self.pod();

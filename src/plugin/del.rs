@@ -8,7 +8,7 @@ use crate::{
     source,
 };
 
-/// How long a DEL may clean up after others, where no agent does.
+/// How long a DEL may clean up after others, if no agent does.
 const SWEEP: Duration = Duration::from_millis(50);
 
 /// DEL: needs nothing, changes nothing that matters, succeeds for every input. The rules die with the network namespace; while it
@@ -28,13 +28,13 @@ pub(super) fn del(environment: &Environment) {
     }
 }
 
-/// GC: what is clean by itself needs no list of what lives.
+/// GC: records are cleaned up without the runtime's list of live attachments.
 pub(super) fn gc() -> String {
     attachments::sweep(Deadline::after(SWEEP), Processes::Seen);
     String::new()
 }
 
-/// Takes an interface off the record's list. Where an ADD is at work on it, or it fails, it stays there: it only counts.
+/// Takes an interface off the record's list. It stays there while an ADD holds the lock, or after a failure: the list is only counted.
 fn detach(record: &Record, ifname: &str) {
     let Some(_alone) = alone(record.netns_cookie) else {
         return;

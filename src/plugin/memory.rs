@@ -16,8 +16,8 @@ pub(super) fn one_heap() {
     }
 }
 
-/// Makes memory cheap: the start of the heap, the top of this thread's stack and the program's own variables, all of which are surely used, come
-/// in a system call each instead of a page fault for each page. Where it fails, memory comes as always.
+/// Populates memory that is always used (the start of the heap, the top of this thread's stack, the program's own variables) by one system
+/// call each instead of a page fault for each page. If that fails, pages are faulted in as usual.
 pub(super) fn prepare() {
     const STACK: usize = 48 << 10;
     let first = Box::new(0u8);
@@ -29,7 +29,7 @@ pub(super) fn prepare() {
     populate((&raw const VARIABLE).addr()..(&raw const _end).addr());
 }
 
-/// The same for the heap that a redirection needs beyond its start: not before, since a call that waits for its pod is charged for it.
+/// Populates the heap that a redirection needs beyond its start. Not earlier, since a call that waits for its pod is charged for it.
 pub(super) fn prepare_redirection() {
     const NEEDED: usize = 112 << 10;
     // SAFETY: it only asks where the heap ends, before and after.
@@ -50,7 +50,7 @@ unsafe extern "C" {
 fn populate(range: Range<usize>) {
     /// `MADV_POPULATE_WRITE` of linux/mman.h, since Linux 5.14.
     const POPULATE_WRITE: i32 = 23;
-    /// More is not what it is taken for.
+    /// The most bytes that are populated; a larger range would be a mistake.
     const LARGEST: usize = 256 << 10;
     const PAGE: usize = 4096;
     let begin = range.start / PAGE * PAGE;

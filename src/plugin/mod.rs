@@ -34,7 +34,7 @@ const NOT_AVAILABLE: u32 = 50;
 /// CNI: incompatible version.
 const INCOMPATIBLE: u32 = 1;
 
-/// Answers one call: reads stdin, writes the answer to stdout, gives the exit code. Any failure, a panic among them, is a CNI error;
+/// Answers one call: reads stdin, writes the answer to stdout, returns the exit code. Any failure, even a panic, is a CNI error;
 /// DEL always succeeds.
 pub fn run(environment: Environment) -> ExitCode {
     memory::one_heap();
@@ -209,17 +209,17 @@ fn status(node: Result<NodeConfig, Explanation>) -> Result<String, Failure> {
 
 fn print(output: &str) {
     if !output.is_empty() {
-        // nobody is left to tell
+        // there is no one left to report it to
         writeln!(std::io::stdout().lock(), "{output}").ok();
     }
 }
 
-/// How a call ends that does not come to its end.
+/// Ends a call that cannot end by itself.
 #[derive(Clone)]
 struct Ending {
     command: Option<Command>,
     environment: Arc<Environment>,
-    /// From here on its time is counted.
+    /// Starts the clock.
     begun: Deadline,
     right: Right,
 }
@@ -241,7 +241,7 @@ impl Ending {
         }));
     }
 
-    /// Tells the agent how an ADD ended. Whatever kept the call waiting may keep that waiting, too: then nobody hears of it.
+    /// Reports to the agent how an ADD ended. Whatever blocked the call may block that as well: then it is not reported.
     fn tell(&self, explanation: &Explanation) {
         const PATIENCE: Duration = Duration::from_secs(1);
         let mut course = Course::new(self.begun);

@@ -12,15 +12,15 @@ use crate::cni::Version;
 
 /// Longest that a call may take before its own deadline is known: reading the node's configuration.
 const AT_MOST: Duration = Duration::from_secs(61);
-/// What a wait that knows the deadline may need to say so itself, and what undoing takes.
+/// The extra time for a wait that knows the deadline to report it itself, and for undoing.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// The right to answer the runtime. It comes once, whoever takes it: the call, a panic or the watchdog.
+/// The right to answer the runtime, which only one of call, panic and watchdog gets.
 #[derive(Clone, Default)]
 pub(super) struct Right(Arc<AtomicBool>);
 
 impl Right {
-    /// Takes it; where it is taken, the process is about to end.
+    /// Takes it, or waits for the process to end if another thread has it.
     pub(super) fn take(&self) {
         while !self.try_take() {
             thread::park();
@@ -33,14 +33,14 @@ impl Right {
     }
 }
 
-/// What a call says to the thread that watches it.
+/// What a call tells the thread that watches it.
 enum Said<T> {
     /// How long is left until its own deadline, and the version to answer in.
     Within(Duration, Version),
     Done(T),
 }
 
-/// Watches over a call.
+/// Watches a call.
 pub(super) struct Watchdog<T>(Sender<Said<T>>);
 
 impl<T> Watchdog<T> {
@@ -50,9 +50,9 @@ impl<T> Watchdog<T> {
     }
 }
 
-/// Does `call` on a thread of its own, which may enter another network namespace for good, and gives what came of it. Where a wait that has no
-/// deadline (stdin, a blocking system call, a lock of the kernel) does not end, `give_up` answers the runtime instead, unless the call is just
-/// answering: then its end is waited for a little longer. `None`: there is no thread to be had, or no end.
+/// Runs `call` on a thread of its own, which may enter another network namespace for good, and returns its result. If a wait without a deadline
+/// (stdin, a blocking system call, a kernel lock) does not end, `give_up` answers the runtime instead, unless the call is already answering:
+/// then it gets a little more time. `None`: no thread could be started, or the call did not end.
 pub(super) fn watched<T: Send + 'static>(
     call: impl FnOnce(&Watchdog<T>) -> T + Send + 'static,
     mut give_up: impl FnMut(Version) -> Option<T>,

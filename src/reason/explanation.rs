@@ -14,7 +14,7 @@ pub struct Explanation {
 }
 
 impl Explanation {
-    /// The same with a remedy that fits the case better than the reason's own.
+    /// The same explanation with a remedy that fits the case better than the reason's own.
     #[must_use]
     pub fn remedy(mut self, remedy: impl Into<Cow<'static, str>>) -> Self {
         self.remedy = Some(remedy.into());
@@ -63,13 +63,13 @@ impl fmt::Display for OneLine<'_> {
     }
 }
 
-/// A character that can move a terminal's cursor, end a line or turn text around.
+/// Whether a character can move a terminal's cursor, end a line or reverse text.
 pub fn is_unshowable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
-/// Hostile text as it may be shown: quoted, escaped, at most 48 characters of it.
+/// Hostile text in a form that can be shown: quoted, escaped, at most 48 characters.
 pub fn quote(text: &str) -> String {
     const LONGEST: usize = 48;
     let mut shown: String = text.chars().take(LONGEST).collect();

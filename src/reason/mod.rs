@@ -1,4 +1,4 @@
-//! Every reason the product can give: its stable code, what it means, what to do about it and its CNI error code.
+//! Every reason that mesh-optin gives: its stable code, what it means, what to do about it and its CNI error code.
 //!
 //! Codes are public: they are the Event reason, the metric label and the field `reason` of `explain -o json`.
 

@@ -12,9 +12,9 @@ use std::{
 
 use tracing::error;
 
-/// How often it says that it is alive.
+/// How often the loop beats.
 const BEAT: Duration = Duration::from_secs(1);
-/// Without a beat for so long, looked at ten times, it is not. A process that was stopped as a whole beats again at the next look.
+/// The time without a beat after which the process ends, checked ten times. A process that was stopped as a whole beats again by the next check.
 const DEAD: Duration = Duration::from_secs(60);
 const LOOKS: u32 = 10;
 
@@ -22,7 +22,7 @@ const LOOKS: u32 = 10;
 pub(crate) struct Alive(Arc<AtomicU64>);
 
 impl Alive {
-    /// One that ends the process where it stops.
+    /// Starts a watchdog that ends the process once the beats stop.
     pub(crate) fn watched() -> Self {
         Self::watched_for(DEAD, || {
             error!("the agent stands still: it ends");

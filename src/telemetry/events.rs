@@ -16,18 +16,18 @@ use crate::{
     words::words,
 };
 
-/// What waits to be sent; what comes above it is dropped, and counted.
+/// Most Events that wait to be sent; further ones are dropped and counted.
 const WAITING: usize = 512;
-/// What waited for longer is not told any more.
+/// How long an Event may wait; an older one is not sent.
 const STALE: Duration = Duration::from_secs(300);
-/// The same of a pod is not told again before.
+/// How long the same Event of a pod is not sent again.
 const AGAIN: Duration = Duration::from_secs(600);
-/// Between two events: at most 20 a second.
+/// The pause between two Events: at most 20 a second.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Longest note that the API takes, in bytes.
+/// Longest note that the API accepts, in bytes.
 const LONGEST: usize = 1024;
 
-/// Whose event it is.
+/// The pod that an Event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct About {
     pub(crate) namespace: String,
@@ -35,14 +35,14 @@ pub(crate) struct About {
     pub(crate) uid: String,
 }
 
-/// Where events are handed in; it never waits.
+/// The sending end of the queue of Events; it never blocks.
 pub(crate) struct Events {
     wanted: Wanted,
     told: Sender<Told>,
 }
 
 words! {
-    /// Which Events are wanted.
+    /// Which Events are created.
     pub(crate) enum Wanted("kind of events") {
         All = "all",
         Warnings = "warnings",
@@ -51,18 +51,18 @@ words! {
 }
 
 words! {
-    /// What became of an Event.
+    /// The result of sending an Event.
     pub(crate) enum Delivered("result of sending an event") {
         Sent = "sent",
         Failed = "failed",
-        /// Too many waited.
+        /// The queue was full.
         Dropped = "dropped",
         /// It waited for too long.
         Stale = "stale",
     }
 }
 
-/// Where Events go, and where it is counted what became of them.
+/// Creates Events, and counts the results.
 pub(crate) trait Journal: Sync {
     /// Creates an Event in a namespace.
     fn create(
@@ -71,14 +71,14 @@ pub(crate) trait Journal: Sync {
         event: &Value,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Counts one that this became of.
+    /// Counts an Event with this result.
     fn count(&self, delivered: Delivered);
 }
 
 struct Told {
     about: About,
     explanation: Explanation,
-    /// When it was so.
+    /// When it happened.
     at: Timestamp,
 }
 
@@ -88,7 +88,7 @@ impl Events {
         (Self { wanted, told }, Queue(receive))
     }
 
-    /// Tells what was so at that time.
+    /// Queues an Event about something that happened at that time.
     pub(crate) fn tell(
         &self,
         about: About,
@@ -112,11 +112,11 @@ impl Events {
     }
 }
 
-/// What was handed in.
+/// The receiving end of the queue.
 pub(crate) struct Queue(Receiver<Told>);
 
 impl Queue {
-    /// Sends it on, for ever.
+    /// Sends Events until it is cancelled.
     pub(crate) async fn send(mut self, journal: &impl Journal, node: &str) {
         let mut told: HashMap<(About, Reason), Instant> = HashMap::new();
         while let Some(Told {
@@ -126,7 +126,7 @@ impl Queue {
         }) = self.0.recv().await
         {
             told.retain(|_, at| at.elapsed() < AGAIN);
-            // a cause may hold how long something took, and be another each time
+            // a cause may contain a duration, and so differ each time
             let key = (about.clone(), explanation.reason);
             if told.contains_key(&key) {
                 continue;
@@ -182,7 +182,7 @@ fn event(about: &About, explanation: &Explanation, at: Timestamp, node: &str) ->
     })
 }
 
-/// One that no other Event has, and that the API server takes: no part of a name ends with a dash or a dot.
+/// A unique name that the API server accepts: no part of a name ends with a dash or a dot.
 fn event_name(pod: &str, at: Timestamp) -> String {
     let pod = format!("{pod:.200}");
     let pod = pod.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
@@ -220,7 +220,7 @@ mod tests {
         }
     }
 
-    /// Keeps what is created; the first so many fail.
+    /// Keeps what is created, after this number of failures.
     #[derive(Default)]
     struct Kept {
         failing: AtomicUsize,

@@ -31,26 +31,26 @@ use crate::reason::{Explanation, Reason};
 const MOST: usize = 64;
 /// Longest answer that a probe reads, in bytes.
 const LONGEST: u64 = 64 << 10;
-/// For a request's head, and for an answer.
+/// How long a request's head may take, and a response.
 const HEAD: Duration = Duration::from_secs(5);
 
-/// Which paths an address has.
+/// The paths that an address serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Paths {
     All,
     Metrics,
 }
 
-/// Who is asked.
+/// What the probes and metrics are about.
 pub(crate) trait Observed: Send + Sync + 'static {
     /// Why it is not ready; `None` when it is.
     fn not_ready(&self) -> Option<String>;
 
-    /// Its metrics as they are now.
+    /// Its current metrics.
     fn metrics(&self, form: Form) -> String;
 }
 
-/// Serves them until the program ends. Where the address cannot be bound, that is logged, and tried again: pods do not need it.
+/// Serves an address until the program ends. A failure to bind it is logged and retried: no pod needs it.
 pub(crate) async fn serve(observed: Arc<impl Observed>, address: Option<SocketAddr>, paths: Paths) {
     let Some(address) = address else {
         return std::future::pending().await;
@@ -73,7 +73,7 @@ pub(crate) async fn serve(observed: Arc<impl Observed>, address: Option<SocketAd
     }
 }
 
-/// Serves all of them on a socket, where there is one.
+/// Serves all paths on a socket, if there is one.
 pub(crate) async fn serve_socket(observed: Arc<impl Observed>, listener: Option<UnixListener>) {
     let Some(listener) = listener else {
         return std::future::pending().await;
@@ -87,7 +87,7 @@ pub(crate) async fn serve_socket(observed: Arc<impl Observed>, listener: Option<
     }
 }
 
-/// Asks on such a socket whether the agent is ready; why it is not.
+/// Asks on such a socket whether the agent is ready; the error says why it is not.
 pub(crate) fn probe(socket: &Path) -> Result<(), Explanation> {
     let ask = || -> io::Result<String> {
         let mut stream = std::os::unix::net::UnixStream::connect(socket)?;
@@ -115,12 +115,12 @@ async fn pause(place: &impl std::fmt::Display, error: &io::Error) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// The conversations at an address, the oldest first.
+/// The connections at an address, the oldest first.
 #[derive(Default)]
 struct Places(VecDeque<AbortHandle>);
 
 impl Places {
-    /// Gives a conversation a place, if necessary that of the oldest one: holding connections open keeps nobody out.
+    /// Adds a connection, if necessary in place of the oldest one: connections that are held open block no one.
     fn give(&mut self, conversation: AbortHandle) {
         self.0.retain(|earlier| !earlier.is_finished());
         if self.0.len() >= MOST

@@ -1,4 +1,4 @@
-//! What a program that runs for long says of itself: probes and metrics over HTTP, Events, a heartbeat.
+//! How a long-running program reports its state: probes and metrics over HTTP, Events, a heartbeat.
 
 mod alive;
 mod events;

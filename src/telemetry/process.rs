@@ -7,10 +7,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// Clock ticks a second, as the kernel tells them to programs.
+/// Clock ticks per second in /proc.
 const TICKS: f64 = 100.0;
 
-/// What can be read of it now.
+/// The metrics that can be read now.
 pub(super) fn registry() -> Registry {
     let mut registry = Registry::default();
     let mut register = |name, help, value: Option<f64>| {

@@ -27,7 +27,7 @@ impl Form {
         }
     }
 
-    /// As a header says it.
+    /// Its Content-Type.
     pub(crate) fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -36,7 +36,7 @@ impl Form {
     }
 }
 
-/// All of these, and what is known of this process.
+/// Renders all of these, and the metrics of this process.
 pub(crate) fn of_program(own: &Registry, form: Form) -> String {
     let process = &process::registry();
     let mut text = String::new();
@@ -46,7 +46,7 @@ pub(crate) fn of_program(own: &Registry, form: Form) -> String {
     if written.is_err() {
         text.clear(); // a String takes all that is written
     }
-    // a family without labels writes an empty list of them, which nobody expects; no label of ours holds that
+    // a family without labels writes an empty list of them, which no parser expects; no label of ours contains that
     let text = text.replace("{} ", " ");
     match form {
         Form::OpenMetrics => text,

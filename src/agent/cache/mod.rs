@@ -25,18 +25,18 @@ use crate::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) pod: Pod,
-    /// Its containers run, as kubelet says.
+    /// Whether its containers run, by kubelet's status.
     pub(super) is_running: bool,
 }
 
-/// When something happened, against other things that happened here: a count.
+/// When something happened, relative to other events here: a count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Moment(u64);
 
 /// This node's pods and their namespaces.
 pub(super) struct Cache {
     known: Mutex<Known>,
-    /// Counts what has changed.
+    /// Counts changes.
     changes: watch::Sender<u64>,
 }
 
@@ -52,9 +52,9 @@ struct Known {
 
 struct KeptPod {
     seen: Seen,
-    /// When this incarnation was first heard of.
+    /// When this pod, by UID, was first reported.
     arrived: Moment,
-    /// It was asked for.
+    /// A plugin asked for it.
     was_asked: bool,
 }
 
@@ -64,17 +64,17 @@ struct KeptNamespace {
     namespace: Option<Namespace>,
     /// When the last consistent read that succeeded was sent.
     sent: Moment,
-    /// When it is read again, whoever asks.
+    /// When it is read again without being asked for.
     due: Option<Instant>,
     read: Option<Instant>,
-    /// A pod of it is asked for again and again: it is read again soon.
+    /// A pod of it is asked for repeatedly, so it is read again soon.
     is_wanted_again: bool,
 }
 
 /// What is known of a pod.
 #[derive(Debug)]
 pub(super) enum Answer {
-    /// All that decides.
+    /// Everything that a decision needs.
     Found(Found),
     /// Its namespace has to be read, not before this moment. `older`: as it was read before that.
     Unread {
@@ -84,10 +84,10 @@ pub(super) enum Answer {
     },
 }
 
-/// For so long after a watch broke, what it would have told may be missing: it is tried again within a minute and told of again.
+/// How long after a watch broke its events may be missing: it is retried within a minute, and then reports them.
 const DOUBT: Duration = Duration::from_secs(150);
-/// How old a read is at least before a pod that is asked for again leads to the next: kubelet tries a refused pod again every 15 s, and its
-/// namespace may have been labeled meanwhile.
+/// The age at which a read is repeated for a pod that is asked for again: kubelet retries a refused pod every 15 s, and its namespace may
+/// have been labeled meanwhile.
 const AGAIN: Duration = Duration::from_secs(10);
 
 /// How much the cache holds.
@@ -105,12 +105,12 @@ impl Cache {
         }
     }
 
-    /// Tells of every change from now on.
+    /// Reports every later change.
     pub(super) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }
 
-    /// All pods of the node: those that were known and are not among them are gone.
+    /// Replaces all pods of the node: known ones that are not in the list are gone.
     pub(super) fn list(&self, pods: Vec<Seen>) {
         self.change(|known| {
             let mut before = std::mem::take(&mut known.pods);
@@ -124,7 +124,7 @@ impl Cache {
         });
     }
 
-    /// Keeps a pod. Where it is new and can be one of the mesh, gives when it arrived: its namespace has to be read.
+    /// Keeps a pod. If it is new and can be one of the mesh, returns when it arrived: its namespace has to be read.
     pub(super) fn put(&self, seen: Seen) -> Option<Moment> {
         self.change(|known| {
             let (now, key) = (known.tick(), key(&seen.pod.metadata));
@@ -135,7 +135,7 @@ impl Cache {
         })
     }
 
-    /// Forgets this incarnation of a pod.
+    /// Forgets a pod, if the UID is the same.
     pub(super) fn remove(&self, pod: &Metadata) {
         self.change(|known| {
             let key = key(pod);
@@ -151,8 +151,8 @@ impl Cache {
         self.known().tick()
     }
 
-    /// Keeps what a read of a namespace gave that was sent at this moment, `None` where there is none of that name, until it is due again. What
-    /// comes from the API server's memory may be older than a consistent read that was sent later, and is then dropped.
+    /// Keeps the result of a namespace read that was sent at this moment (`None`: there is no such namespace) until it is due again. A result
+    /// from the API server's memory may be older than a consistent read that was sent later, and is then dropped.
     pub(super) fn put_namespace(
         &self,
         name: &str,
@@ -182,8 +182,8 @@ impl Cache {
         kept.namespace.clone().filter(|_| kept.sent > since)
     }
 
-    /// The next namespace that is to be read though no ADD waits for it, by name after this one: not before the moment given, or without one
-    /// from the API server's memory. Forgets those that no pod is in.
+    /// The next namespace after this one, by name, that is due although no ADD waits for it: with the moment that the read must follow, or none
+    /// if the API server may answer from memory. Forgets namespaces without pods.
     pub(super) fn due(&self, after: &str) -> Option<(String, Option<Moment>)> {
         let known = &mut *self.known();
         let (wanted, now) = (known.wanted(), Instant::now());
@@ -205,7 +205,7 @@ impl Cache {
         due.next()
     }
 
-    /// A watch broke: what it gave may be old.
+    /// A watch broke: what it reported may be outdated.
     pub(super) fn doubt(&self) {
         self.known().doubted = Some(Instant::now());
     }
@@ -215,13 +215,13 @@ impl Cache {
         self.known().doubted.is_some_and(|at| at.elapsed() < DOUBT)
     }
 
-    /// Whether the node's pods were listed since we started.
+    /// Whether the node's pods were listed since the agent started.
     pub(super) fn is_listed(&self) -> bool {
         self.known().is_listed
     }
 
-    /// This incarnation of a pod. Never another: names are used again. Without a UID nothing tells them apart. One that has run arrived long
-    /// ago: its namespace has to be read now.
+    /// The pod with this UID, never another of the same name. Without a UID there is no way to distinguish them. A pod that has run arrived
+    /// long ago: its namespace has to be read now.
     pub(super) fn get(&self, asked: &PodRef) -> Option<Answer> {
         let (uid, mut known) = (asked.uid.as_deref()?, self.known());
         let now = known.tick();

@@ -24,7 +24,7 @@ const TRUCE: Duration = Duration::from_secs(3600);
 pub(super) struct Confs {
     /// Where those of other plugins are kept.
     replaced: PathBuf,
-    /// Those that we wrote or found right, and when somebody else has changed them since.
+    /// Those that we wrote or found correct, and the times of foreign changes since.
     ours: HashMap<PathBuf, Vec<Instant>>,
 }
 
@@ -34,9 +34,9 @@ enum There {
     Nothing,
     /// Ours, as it should be.
     Ours,
-    /// One that names our program, but is not as it should be.
+    /// It names our program, but differs from what it should be.
     OursOtherwise,
-    /// Another plugin's, or what cannot be read.
+    /// A foreign one, or one that cannot be read.
     Foreign,
 }
 
@@ -68,8 +68,8 @@ impl Default for Confs {
 }
 
 impl Confs {
-    /// Makes sure that Multus finds ours by this name. Whether anything was written; why Multus does not find it. What is missing is always
-    /// put there. What is another plugin's is replaced only where that is asked for, and kept.
+    /// Makes sure that Multus finds ours by this name. Returns whether a file was written, or why Multus does not find ours. A missing file is
+    /// always written. A foreign one is replaced only where that was asked for, and a copy of it is kept.
     pub(super) fn ensure(
         &mut self,
         directory: &Path,
@@ -151,14 +151,14 @@ impl Confs {
         path(&self.replaced, name)
     }
 
-    /// Keeps what is there.
+    /// Keeps a copy of the current file.
     fn keep(&self, path: &Path, name: &str) -> Result<(), Explanation> {
         let theirs = std::fs::read(path).map_err(|e| state::unusable(path, &e))?;
         state::private(&self.replaced)?;
         state::replace(&self.kept(name), &theirs, 0o600)
     }
 
-    /// Removes one that is ours, and puts back what it took the place of.
+    /// Removes a configuration of ours, and restores the one that it replaced.
     pub(super) fn remove(&mut self, path: &Path) -> Result<(), Explanation> {
         let Some(name) = path.file_stem().and_then(|s| s.to_str()) else {
             return Ok(());
@@ -244,7 +244,7 @@ mod tests {
         assert_eq!(there(), theirs, "as it was");
         confs.remove(&place).unwrap();
         assert_eq!(there(), theirs, "it is not ours");
-        // also where somebody has removed ours
+        // also if ours was removed
         assert!(confs.ensure(dir.path(), "istio-cni", true).unwrap());
         std::fs::remove_file(&place).unwrap();
         confs.remove(&place).unwrap();

@@ -1,4 +1,4 @@
-//! Where Multus looks for programs and configurations must be where the agent puts them.
+//! Checks that Multus looks for programs and configurations where the agent installs them.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::{
     reason::Reason,
 };
 
-/// Whether Multus looks where we put things. `was_called`: it has called the program since we put it there.
+/// Whether Multus looks where we install. `was_called`: it has called the program since we installed it.
 pub(in crate::agent) fn verify(
     found: Option<&Multus>,
     ours: &Install,

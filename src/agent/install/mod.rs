@@ -26,7 +26,7 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-/// Puts files onto the node and keeps them right.
+/// Installs files on the node and repairs them.
 pub(super) struct Installer {
     args: Install,
     known: Mutex<Known>,
@@ -36,7 +36,7 @@ pub(super) struct Installer {
 struct Known {
     program: Program,
     confs: Confs,
-    /// What is wrong, as it was told last.
+    /// The problems that were logged last.
     wrong: Vec<String>,
 }
 
@@ -52,8 +52,8 @@ impl Installer {
         &self.args
     }
 
-    /// One pass over program and configurations; all that is wrong, or `None` where another installer is at it. What fails does not keep
-    /// the rest from being done.
+    /// Makes one pass over program and configurations. Returns all problems, or `None` while another installer runs. A failure does not stop
+    /// the rest.
     pub(super) fn pass(&self, profiles: &Profiles, metrics: &Metrics) -> Option<Vec<Explanation>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let wrong = match lock() {
@@ -80,7 +80,7 @@ impl Installer {
     }
 }
 
-/// Those that no sandbox needs any more.
+/// Removes aliases that no sandbox needs any longer.
 fn remove_programs(installed: &mut Installed, main: &Path, old: &BTreeSet<PathBuf>) {
     installed.programs.retain(|path, digest| {
         let stays = path == main || old.contains(path);
@@ -91,7 +91,7 @@ fn remove_programs(installed: &mut Installed, main: &Path, old: &BTreeSet<PathBu
     });
 }
 
-/// One installer at a time: two agents may overlap while one takes the other's place.
+/// The lock of the installer: two agents overlap while one replaces the other.
 fn lock() -> Result<Option<nix::fcntl::Flock<std::fs::File>>, Explanation> {
     state::try_lock(paths::RUN, "install.lock")
 }

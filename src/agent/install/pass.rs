@@ -68,7 +68,7 @@ impl Pass<'_> {
                 .map(|path| (path.clone(), digest.clone())),
         );
         self.settings()?;
-        // on record before it is there: what was put anywhere can be removed
+        // recorded before it is written, so that whatever was installed can be removed
         write(&installed, &before)?;
         let recorded = installed.clone();
 
@@ -77,7 +77,7 @@ impl Pass<'_> {
         self.told("program", &main, put);
         for name in &old {
             match program::also(&main, name, before.programs.get(name)) {
-                Ok(None) => drop(installed.programs.remove(name)), // somebody else's
+                Ok(None) => drop(installed.programs.remove(name)), // foreign
                 Ok(Some(is_new)) => {
                     installed.programs.insert(name.clone(), digest.clone());
                     self.told("program", name, Ok(is_new));

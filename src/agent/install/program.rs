@@ -13,17 +13,17 @@ use crate::reason::{Explanation, Reason};
 pub(super) const NAME: &str = "mesh-optin";
 /// This program, also when its file was replaced meanwhile.
 const OURSELVES: &str = "/proc/self/exe";
-/// What a program is put as before it has its name: hidden, a directory of programs is listed by people.
+/// The prefix of a program that is being written: hidden, since people list the directory.
 const UNFINISHED: &str = ".mesh-optin.";
 
-/// What identifies a file's content as long as nobody touches it.
+/// Identifies a file's content as long as the file is not touched.
 type Stamp = (u64, u64, i64, i64);
 
-/// This program, and what is known of the file that is to be it.
+/// This program, and the state of its installed file.
 #[derive(Default)]
 pub(super) struct Program {
     ours: Option<String>,
-    /// Of the file when it was right.
+    /// The identity of the file when it was last correct.
     right: Option<Stamp>,
 }
 
@@ -38,7 +38,7 @@ impl Program {
         Ok(self.ours.clone().unwrap_or_default())
     }
 
-    /// Makes sure that the file is this program; whether it had to be written. A running one is never cut off.
+    /// Makes sure that the file is this program; returns whether it was written. A program that is running is not affected.
     pub(super) fn ensure(&mut self, path: &Path) -> Result<bool, Explanation> {
         let there = stamp(path);
         if there.is_some() && there == self.right {
@@ -53,8 +53,8 @@ impl Program {
     }
 }
 
-/// Gives the program, which is at `path`, another name beside it; whether that had to be done. `recorded`: of what we put there before. What
-/// somebody else has put there is theirs: `None`.
+/// Gives the program at `path` an alias in the same directory; returns whether it was created. `recorded`: the digest of what we installed
+/// there before. `None` if the file there is foreign.
 pub(super) fn also(
     path: &Path,
     name: &Path,
@@ -73,7 +73,7 @@ pub(super) fn also(
         .map_err(|e| failed(name, &e))
 }
 
-/// Whether a file is what we have put there.
+/// Whether a file is the one that we installed.
 pub(super) fn is_recorded(path: &Path, recorded: Option<&String>) -> bool {
     recorded.is_some_and(|recorded| digest(path).is_ok_and(|there| there == *recorded))
 }
@@ -92,7 +92,7 @@ fn stamp(path: &Path) -> Option<Stamp> {
     Some((m.ino(), m.size(), m.mtime(), m.mtime_nsec()))
 }
 
-/// FNV-1a, and the length: files of the admin and of installers, not of attackers, are told apart.
+/// FNV-1a, and the length: enough to distinguish the files of admins and installers, which are no attackers.
 fn digest(path: &Path) -> io::Result<String> {
     let (mut file, mut part) = (File::open(path)?, vec![0; 64 << 10]);
     let (mut hash, mut length) = (0xcbf2_9ce4_8422_2325_u64, 0);
@@ -108,7 +108,7 @@ fn digest(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Removes what an installer that was killed left beside the programs. Nobody else installs meanwhile: the caller has the lock.
+/// Removes what a killed installer left beside the programs. The caller holds the lock, so no other installer runs.
 pub(super) fn sweep(directory: &Path) {
     let entries = std::fs::read_dir(directory).into_iter().flatten();
     for entry in entries.flatten() {
@@ -170,7 +170,7 @@ mod tests {
             .open(&path)
             .and_then(|mut f| io::Write::write_all(&mut f, b"x"))
             .unwrap();
-        assert!(program.ensure(&path).unwrap(), "somebody changed it");
+        assert!(program.ensure(&path).unwrap(), "it was changed");
         // what was killed while it installed
         std::fs::write(dir.path().join(".mesh-optin.abc"), "half").unwrap();
         std::fs::create_dir(dir.path().join(".mesh-optin.def")).unwrap();

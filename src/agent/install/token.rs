@@ -20,12 +20,12 @@ use crate::{
 
 /// How long a token should live, in seconds; an API server may give less.
 const LIFE: i64 = 24 * 3600;
-/// Before a renewal that failed is tried again.
+/// The pause after a failed renewal.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Between two renewals: a clock that is wrong makes each token look old.
+/// The least time between two renewals: with a wrong clock every token looks old.
 const AT_LEAST: Duration = Duration::from_secs(300);
 
-/// The host's credential as it is now.
+/// The current host credential.
 struct Kept {
     /// When the token expires, in seconds since 1970.
     expiry: i64,
@@ -36,8 +36,8 @@ struct Kept {
 }
 
 impl Agent {
-    /// Keeps the host's credential valid, where one is asked for, until it is cancelled. It is for when we are away: what is wrong with it is a condition, and
-    /// keeps nothing else.
+    /// Keeps the host credential valid, if one is asked for, until it is cancelled. It is for when the agent is away: a problem with it is a
+    /// condition, and affects nothing else.
     pub(in crate::agent) async fn keep_token(&self) {
         let Some(account) = &self.installer.args().host_account else {
             self.findings().host_credential = Finding::NotRequested;
@@ -45,7 +45,7 @@ impl Agent {
             return std::future::pending().await;
         };
         let (cluster, metrics) = (&*self.cluster, &*self.metrics);
-        // the first one anew: the account or the Node may be another since
+        // the first one is always renewed: the account or the Node may have changed
         let mut renewed = None::<(Instant, i64)>;
         loop {
             let there = tokio::task::spawn_blocking(credential).await;
@@ -82,7 +82,7 @@ impl Agent {
                 let reason = error.reason.as_str();
                 warn!(reason, "the host's credential: {error}");
             }
-            // of what is there, whatever came of the renewal
+            // of the installed one, whether or not the renewal succeeded
             let expiry = tokio::task::spawn_blocking(|| credential()?.expiry()).await;
             metrics.token_expires("host", expiry.ok().flatten());
             tokio::time::sleep(pause).await;
@@ -90,8 +90,8 @@ impl Agent {
     }
 }
 
-/// Removes a credential that an agent put there which was asked for one: it would expire, and be used until then. An admin's own is not bound to a
-/// Node.
+/// Removes a credential that an earlier agent with `--host-account` installed: it would be used until it expires. One that an admin installed
+/// is not bound to a Node, and stays.
 fn remove_ours() {
     if credential().is_some_and(|credential| credential.node().is_some()) {
         info!("the host's credential is removed: none is asked for any more");
@@ -99,12 +99,12 @@ fn remove_ours() {
     }
 }
 
-/// What is there.
+/// The installed credential.
 fn credential() -> Option<Credential> {
     Credential::load(Path::new(paths::API)).ok().flatten()
 }
 
-/// What is there, if it is whole and of this cluster. It says nothing of whether the API server still takes it.
+/// The installed credential, if it is complete and for this cluster. The API server may reject it all the same.
 fn kept(credential: Credential, cluster: &Cluster) -> Option<Kept> {
     let directory = Path::new(paths::API);
     let ca = cluster.account().file("ca.crt").ok()?;
@@ -136,7 +136,7 @@ fn server(cluster: &Cluster) -> String {
     format!("https://{}\n", cluster.server())
 }
 
-/// Asks for a token and puts it there, with whom to ask and whom to believe.
+/// Requests a token and installs it, with the server's address and CA.
 async fn renew(cluster: &Cluster, node: &str, account: &str) -> Result<Kept, Explanation> {
     let (server, ca) = (server(cluster), cluster.account().file("ca.crt")?);
     let token = request(cluster, node, account).await?;

@@ -14,10 +14,10 @@ use crate::{
     source::connect,
 };
 
-/// Before it is tried again.
+/// The pause between attempts.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Removes all; where something must stay for now, an error, or it is tried again until it is done.
+/// Removes everything. If something must stay for now, that is an error, or with `until_done` it is retried.
 pub(in crate::agent) fn uninstall(args: &Install, until_done: bool) -> Result<(), Explanation> {
     let mut told = String::new();
     loop {
@@ -35,7 +35,7 @@ pub(in crate::agent) fn uninstall(args: &Install, until_done: bool) -> Result<()
     }
 }
 
-/// All in one go.
+/// One attempt.
 fn attempt(args: &Install) -> Result<(), Explanation> {
     let running = |cause: &str| {
         Reason::NodeConfigInvalid
@@ -80,11 +80,11 @@ fn attempt(args: &Install) -> Result<(), Explanation> {
     std::fs::remove_file(paths::INSTALLED).ok();
     std::fs::remove_file(paths::SETTINGS).ok();
     remove_directory(Path::new(paths::RUN));
-    std::fs::remove_dir(paths::LIB).ok(); // unless somebody else keeps something there
+    std::fs::remove_dir(paths::LIB).ok(); // unless foreign files are in it
     Ok(())
 }
 
-/// Who still needs the program; what cannot be told may.
+/// The sandboxes that still need the program, or may.
 fn needed(installed: &Installed, args: &Install) -> Option<String> {
     let multus = Multus::find(args.runtime_conf_dir.as_deref());
     let (types, unread) = cache::types(&installed.cache, multus.as_ref());

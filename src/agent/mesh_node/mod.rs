@@ -30,9 +30,9 @@ use crate::{
 
 const API_VERSION: &str = "meshoptin.dev/v1alpha1";
 const PATH: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes";
-/// How often it is looked whether something has changed.
+/// How often changes are looked for.
 const LOOK: Duration = Duration::from_secs(5);
-/// Reports, until it is cancelled.
+/// Reports until it is cancelled.
 pub(super) async fn report(agent: &Arc<Agent>) {
     let (mut pace, mut since, mut pauses) = (Pace::new(), Since::default(), Pauses::new());
     let (mut is_made, mut failing) = (false, None::<String>);
@@ -58,7 +58,7 @@ pub(super) async fn report(agent: &Arc<Agent>) {
                 }
             }
             Err(failure) => {
-                is_made = false; // somebody may have deleted it
+                is_made = false; // it may have been deleted
                 let cause = if matches!(failure, Failure::Status { code: 404, .. }) {
                     Cause::Unserved
                 } else {
@@ -93,7 +93,7 @@ struct Metadata<'a> {
     owner_references: Vec<Owner>,
 }
 
-/// With its Node the object goes, too.
+/// The owner reference to the Node, so that the object is deleted with it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Owner {
@@ -103,7 +103,7 @@ struct Owner {
     uid: String,
 }
 
-/// Makes the object, or makes sure that it is its Node's.
+/// Creates the object, or makes sure that its Node owns it.
 async fn make(agent: &Agent) -> Result<(), Failure> {
     let owner = agent.cluster.node().map(|(name, uid)| Owner {
         api_version: "v1",
@@ -138,7 +138,7 @@ async fn write(agent: &Agent, status: &NodeStatus) -> Result<(), Failure> {
     agent.cluster.apply(&path, &object).await
 }
 
-/// What is known now.
+/// The current report.
 async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
     let installed = tokio::task::spawn_blocking(Installed::load).await;
     let installed = installed.ok().and_then(|i| i.ok().flatten());
@@ -206,7 +206,7 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
     }
 }
 
-/// As many as are shown. They come the worst first.
+/// As many problems as are shown, the worst first.
 fn problems(all: &[Wrong]) -> Vec<Problem> {
     let mut shown = Vec::<Problem>::new();
     for Wrong { what, about, since } in all {

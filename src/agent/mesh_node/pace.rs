@@ -6,9 +6,9 @@ use tokio::time::Instant;
 
 use crate::mesh::mesh_node::{NodeStatus, Problem};
 
-/// Between two reports, at least.
+/// The least time between two reports.
 pub(super) const LEAST: Duration = Duration::from_secs(30);
-/// Between two signs of life, in seconds: not all nodes at once.
+/// The time between two reports without a change, in seconds, drawn at random: not all nodes at once.
 const SIGN_OF_LIFE: std::ops::Range<u64> = 8 * 60..12 * 60;
 
 /// When a report is due.
@@ -41,7 +41,7 @@ impl Pace {
     }
 }
 
-/// What somebody waits for. Numbers alone, and times, can wait.
+/// The part of a report whose changes are reported soon. Changes of numbers and times can wait.
 #[derive(PartialEq, Eq)]
 struct News<'a> {
     versions: [&'a str; 2],

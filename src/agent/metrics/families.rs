@@ -8,9 +8,9 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-/// All of it.
+/// The agent's metrics.
 pub(in crate::agent) struct Metrics {
-    /// What has `mesh_optin` before its name.
+    /// The metrics with the prefix `mesh_optin`.
     pub(super) own: Registry,
     pub(super) installed_version: Family<Version, Gauge>,
     pub(super) adds: Family<Add, Counter>,
@@ -31,7 +31,7 @@ pub(in crate::agent) struct Metrics {
     pub(super) conditions: Family<OfCondition, Gauge>,
     pub(super) api_requests: Family<Request, Counter>,
     pub(super) last_heard: Family<Watch, Gauge>,
-    /// When the API server has last given anything, in seconds since 1970.
+    /// When the API server was last heard, in seconds since 1970.
     pub(super) heard_at: AtomicI64,
     pub(super) token_expiry: Family<Which, Gauge>,
     pub(super) repairs: Family<Result, Counter>,
@@ -47,7 +47,7 @@ macro_rules! labels {
     };
 }
 
-/// No labels. A family without a member is not shown: before the first audit there is no number, since 0 would say that all is well.
+/// No labels. A family without a member is not exported: before the first audit there is no number, since 0 would say that all is well.
 pub(super) type Nothing = [(&'static str, &'static str); 0];
 
 labels! {

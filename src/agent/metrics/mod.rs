@@ -29,7 +29,7 @@ use crate::{
 const RESULTS: [&str; 2] = ["ok", "failed"];
 
 impl Metrics {
-    /// Makes the counters that alerts look at.
+    /// Creates the counters that alerts use.
     fn begin(&self) {
         for reason in Why::ALL {
             let warning = reason.as_str();
@@ -57,7 +57,7 @@ impl Metrics {
         }
     }
 
-    /// All of it as text.
+    /// Renders all metrics.
     pub(super) fn text(&self, form: Form) -> String {
         of_program(&self.own, form)
     }
@@ -76,7 +76,7 @@ impl Metrics {
         self.add(end, reason, source).inc();
     }
 
-    /// How long one took.
+    /// An ADD took this long.
     pub(super) fn took(&self, look_up: Duration, apply: Duration) {
         for (phase, took) in [("look_up", look_up), ("apply", apply)] {
             let phase = self.add_duration.get_or_create(&Phase { phase });
@@ -84,13 +84,13 @@ impl Metrics {
         }
     }
 
-    /// An ADD has warned.
+    /// An ADD ended with a warning.
     pub(super) fn warned(&self, reason: Why) {
         let reason = reason.as_str();
         self.warnings.get_or_create(&Reason { reason }).inc();
     }
 
-    /// So many outcomes were lost.
+    /// This number of outcomes was lost.
     pub(super) fn dropped(&self, outcomes: u64) {
         self.outcomes_dropped.inc_by(outcomes);
     }
@@ -99,7 +99,7 @@ impl Metrics {
         self.unreported.inc();
     }
 
-    /// A pod that was answered for, and from where.
+    /// A plugin was answered from this source.
     pub(super) fn looked_up(&self, source: &'static str) {
         self.look_ups.get_or_create(&From { source }).inc();
     }
@@ -183,7 +183,7 @@ impl Metrics {
         self.events.get_or_create(&Result { result }).inc();
     }
 
-    /// When the API server has last given anything.
+    /// When the API server was last heard.
     pub(super) fn last_heard(&self) -> Option<Timestamp> {
         let at = self.heard_at.load(Ordering::Relaxed);
         Timestamp::from_second(at).ok().filter(|_| at > 0)

@@ -26,10 +26,10 @@ use crate::{
     source::{Answered, Governing, decided, look_up},
 };
 
-/// How long the agent may take to say what it remembers.
+/// How long the agent may take to report a pod's last outcome.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Which pods, and where they are written.
+/// The pods, and the files that they are in.
 #[derive(clap::Args)]
 pub(super) struct Selection {
     /// The name of a pod or workload [default: all that the files contain]. Without files, a pod of this node
@@ -53,7 +53,7 @@ enum Ip {
     V6,
 }
 
-/// A pod with what is decided on it.
+/// A pod with its decision.
 pub(super) struct Case {
     pub(super) pod: Pod,
     /// The pod was decided as Istio's injector would make it.
@@ -62,11 +62,11 @@ pub(super) struct Case {
     pub(super) decided: Decided,
     /// How it is redirected, or why it is not.
     pub(super) plan: Result<Plan, Explanation>,
-    /// Of a pod of this node, what is on record of it.
+    /// What this node knows about the pod, if it runs here.
     pub(super) on_node: Option<OnNode>,
 }
 
-/// What a node knows of one of its pods.
+/// What a node knows about one of its pods.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum OnNode {
     /// What its ADD made.
@@ -97,7 +97,7 @@ impl Case {
 }
 
 impl Case {
-    /// What is on record of the pod; warns where it should be redirected and nothing is.
+    /// Adds the pod's record; warns if the pod should be redirected and has none.
     fn look_at_node(&mut self, records: &[Record]) {
         let uid = &self.pod.metadata.uid;
         let record = records
@@ -171,7 +171,7 @@ impl Selection {
         pods.into_iter().map(|pod| self.case(pod, &all)).collect()
     }
 
-    /// A pod as the plugin would see it now, but for what its attachment says: that is nobody's here to know.
+    /// A pod as the plugin would see it now, except for its attachment's settings, which are not known here.
     fn live_case(&self) -> Result<Case, Failure> {
         let (Some(name), Some(namespace)) = (&self.pod, &self.namespace) else {
             return Err(Failure::usage(
@@ -313,7 +313,7 @@ impl Selection {
         }
     }
 
-    /// The one family that is meant, where only one can be.
+    /// The family, for formats that hold only one.
     pub(super) fn one_family(&self, pod: &Pod) -> Result<Family, Failure> {
         let network = self.network(pod);
         match (network.ipv4, network.ipv6) {
@@ -325,7 +325,7 @@ impl Selection {
         }
     }
 
-    /// What eth0 will have, as far as it is known.
+    /// The families that eth0 will have, as far as is known.
     fn network(&self, pod: &Pod) -> PodNetwork {
         let ips: Vec<IpNet> = pod
             .status
@@ -345,8 +345,8 @@ impl Selection {
     }
 }
 
-/// What comes of all of a pod's attachments: a refusal stops it; of those that redirect the one that has settings of its own counts, and two
-/// of these must be equal.
+/// Combines the decisions for all of a pod's attachments: one refusal stops the pod; of several that redirect, the one with settings of its
+/// own counts, and two of these must be equal.
 fn together(pod: &Pod, mut cases: Vec<(bool, Case)>) -> Case {
     let redirects = |case: &Case| matches!(case.decided.decision, Decision::Redirect(_));
     let refusal = cases

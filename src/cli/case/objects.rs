@@ -49,8 +49,8 @@ impl Objects {
         Ok(())
     }
 
-    /// What the pod's networks annotation names. An attachment without a configuration is ours if it has the name that a profile gives:
-    /// the configuration is a file of the node.
+    /// The attachments that the pod's networks annotation names. One without a configuration is ours if it has the name that a profile gives:
+    /// its configuration is a file of the node.
     pub(super) fn named_by(&self, pod: &Pod) -> Result<Named, Explanation> {
         let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
         let mut named = Named::default();
@@ -81,8 +81,8 @@ impl Objects {
 /// The attachments that a pod names.
 #[derive(Default)]
 pub(super) struct Named {
-    /// What those of our type say, in the pod's order.
+    /// The settings of those of our type, in the pod's order.
     pub(super) ours: Vec<Attachment>,
-    /// There are others whose type the files do not tell.
+    /// Whether there are others whose type the files do not show.
     pub(super) unknown: bool,
 }

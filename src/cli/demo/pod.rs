@@ -55,7 +55,7 @@ pub(super) fn listen(address: SocketAddr, name: String) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Who answers at an address.
+/// The name of the listener that answers at an address.
 pub(super) fn dial(to: SocketAddr) -> String {
     let answer = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
@@ -107,7 +107,7 @@ impl PodProcess {
         Netns::open(self.netns_path().as_ref()).map_err(|e| Failure::failed(e.to_string()))
     }
 
-    /// Who answers it at an address.
+    /// The name of the listener that answers it at an address.
     pub(super) fn dial(&mut self, to: SocketAddr) -> Result<String, Failure> {
         writeln!(self.stdin, "{to}")
             .map_err(|e| Failure::failed(format!("asking a pod's process: {e}")))?;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::cli::output::{Colour, coloured, say, table};
 
-/// On a node of its own: makes every workload's pod, calls the plugin, connects, tells.
+/// On a node of its own: creates each workload's pod, calls the plugin, opens connections and prints the results.
 pub(super) fn play() -> Result<Exit, Failure> {
     let started = std::time::Instant::now();
     let node = Node::make()?;

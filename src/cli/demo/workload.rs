@@ -61,7 +61,7 @@ pub(super) fn workloads() -> Result<Vec<Workload>, Failure> {
     Ok(workloads)
 }
 
-/// The pod as the injector and the API server would leave it: the source never assumes.
+/// The pod as the injector and the API server would leave it: source `manifests` assumes nothing.
 fn workload(
     template: &Pod,
     namespace: &Namespace,

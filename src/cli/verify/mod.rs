@@ -36,7 +36,7 @@ pub(super) struct Args {
     output: Format,
 }
 
-/// What to look at.
+/// What to verify.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 struct Which {
@@ -50,7 +50,7 @@ struct Which {
     all: bool,
 }
 
-/// Compares live redirections with what their ADDs were to make. Changes nothing.
+/// Compares live redirections with what their ADDs were meant to create. Changes nothing.
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     args.root.enter()?;
     let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
@@ -119,7 +119,7 @@ impl Args {
     }
 }
 
-/// Fails where an empty answer would not mean that no pod is redirected.
+/// Fails if an empty result would not mean that no pod is redirected.
 fn ensure_something_to_look_at() -> Result<(), Failure> {
     let installed = Installed::load().map_err(|e| Failure::failed(e.to_string()))?;
     if installed.is_none() && !Path::new(paths::RUN).exists() {

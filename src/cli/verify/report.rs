@@ -22,14 +22,14 @@ pub(super) struct Told {
     pub(super) netns: PathBuf,
     pub(super) backend: Option<Form>,
     pub(super) outcome: Outcome,
-    /// Of a failure, or of what was found.
+    /// Of a failure, or of the finding.
     pub(super) reason: Option<&'static str>,
     pub(super) message: Option<String>,
     pub(super) differences: Vec<Difference>,
     pub(super) in_front: Vec<Preempting>,
 }
 
-/// What was found.
+/// The result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// Of a redirection; or, as the agent found it, that there is none where one should be.
@@ -54,7 +54,7 @@ pub(super) fn text(told: &Told) -> String {
         Outcome::Found(Verdict::Consistent) => ("is redirected as it should be", Colour::Green),
         Outcome::Found(Verdict::Drifted) => ("is not redirected as it should be", Colour::Red),
         Outcome::Found(Verdict::Preempted) => (
-            "has its redirection, behind something of somebody else",
+            "has its redirection, but foreign rules come first",
             Colour::Red,
         ),
         Outcome::Found(Verdict::Outdated) => {

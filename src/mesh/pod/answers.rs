@@ -19,7 +19,7 @@ words! {
 const PROXY: &str = "istio-proxy";
 
 impl Pod {
-    /// Drops all that does not decide, for who keeps many. What is decided on it stays the same.
+    /// Drops everything that no decision needs, for a cache of many pods. The decision stays the same.
     #[must_use]
     pub fn reduced(mut self) -> Self {
         let read = |key: &str| {
@@ -29,7 +29,7 @@ impl Pod {
         self.metadata.labels.retain(|key, _| read(key));
         self.metadata.annotations.retain(|key, _| read(key));
         if let Some(status) = self.metadata.annotations.get_mut(annotation::STATUS) {
-            *status = String::new(); // that it is there says all
+            *status = String::new(); // only its presence counts
         }
         let of_pod = &mut self.spec;
         for container in of_pod
@@ -52,7 +52,7 @@ impl Pod {
             container.env.shrink_to_fit();
         }
         let status = &mut self.status;
-        // that one says all: whether the pod has run, and since when it runs
+        // one is enough: whether the pod has run, and since when it runs
         let ran = status
             .init_container_statuses
             .drain(..)
@@ -64,7 +64,7 @@ impl Pod {
         self
     }
 
-    /// All containers that Istio looks at: init containers first (a native sidecar is one), no ephemeral ones.
+    /// All containers that Istio reads: init containers first (a native sidecar is one), no ephemeral ones.
     pub fn containers(&self) -> impl Iterator<Item = &Container> {
         self.spec
             .init_containers
@@ -77,7 +77,7 @@ impl Pod {
         self.containers().find(|c| c.name == PROXY)
     }
 
-    /// Whether it is nothing but a gateway: of all containers that stay, the proxy is the only one.
+    /// Whether it is only a gateway: the proxy is the only container that keeps running.
     pub fn is_gateway(&self) -> bool {
         match self.spec.containers.as_slice() {
             [only] => {
@@ -124,9 +124,9 @@ impl Pod {
         self.container_statuses().any(ContainerStatus::has_run)
     }
 
-    /// Whether a container of it was started at this time or later. One that has run and does not say when counts.
+    /// Whether a container of it was started at this time or later. A container that has run at an unknown time counts.
     pub fn has_run_since(&self, time: Timestamp) -> bool {
-        let second = time.as_second(); // kubelet tells no more
+        let second = time.as_second(); // kubelet's precision
         let is_since = |c: &ContainerStatus| {
             c.started()
                 .is_none_or(|started| started.as_second() >= second)
@@ -144,16 +144,15 @@ impl Pod {
             .chain(&status.container_statuses)
     }
 
-    /// Whether the runtime's UID names this incarnation. A static pod is known to the runtime by its manifest's hash, which its
-    /// mirror pod carries. A tenant who writes
-    /// it on another pod gains nothing: the runtime names that pod by its own UID.
+    /// Whether the runtime's UID is this pod's. The runtime knows a static pod by its manifest's hash, which its mirror pod carries. A tenant
+    /// who writes it on another pod gains nothing: the runtime names that pod by its own UID.
     pub fn is_incarnation(&self, uid: &str) -> bool {
         self.metadata.uid == uid || self.annotation(annotation::CONFIG_HASH) == Some(uid)
     }
 }
 
 impl Namespace {
-    /// Drops all that does not decide.
+    /// Drops everything that no decision needs.
     #[must_use]
     pub fn reduced(self) -> Self {
         let Metadata { name, labels, .. } = self.metadata;
@@ -168,7 +167,7 @@ impl Namespace {
 }
 
 impl ContainerStatus {
-    /// A runtime that forgets containers at a reboot leaves the last state alone.
+    /// A runtime that forgets containers at a reboot keeps only the last state.
     fn has_run(&self) -> bool {
         let ContainerState {
             running,
@@ -177,7 +176,7 @@ impl ContainerStatus {
         !self.container_id.is_empty() || running.is_some() || terminated.is_some()
     }
 
-    /// When the container was started, this time or the time before.
+    /// When the container was started, now or the last time.
     fn started(&self) -> Option<Timestamp> {
         let of = |state: &ContainerState| {
             let ContainerState {
@@ -228,7 +227,7 @@ impl Container {
         )
     }
 
-    /// Whether it is another proxy than a sidecar, by the argument after `proxy`. A flag there is no type.
+    /// Its type, if it is a proxy other than a sidecar, from the argument after `proxy`. A flag there is no type.
     pub fn other_proxy(&self) -> Option<OtherProxy> {
         match self.args.as_slice() {
             [proxy, kind, ..] if proxy == "proxy" => kind.parse().ok(),
@@ -236,7 +235,7 @@ impl Container {
         }
     }
 
-    /// The interception mode that the sidecar was built for, if it says one.
+    /// The interception mode that the sidecar was built for, if it names one.
     pub fn built_for(&self) -> Option<&str> {
         self.env(env::INTERCEPTION_MODE)
             .filter(|mode| !mode.is_empty())

@@ -17,7 +17,7 @@ pub mod annotation {
     pub const STATUS_PORT: &str = "status.sidecar.istio.io/port";
     pub const INTERCEPTION_MODE: &str = "sidecar.istio.io/interceptionMode";
     pub const REVISION: &str = super::label::REVISION;
-    /// Which of Istio's templates make the pod.
+    /// The injection templates of the pod.
     pub const TEMPLATES: &str = "inject.istio.io/templates";
     pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
     /// Kubelet's hash of a static pod's manifest: the UID that the runtime knows it by, and that its mirror pod carries.
@@ -61,7 +61,7 @@ mod capability {
 
 type Text = BTreeMap<String, String>;
 
-/// A pod as far as it decides; the shape is the API's, so it reads from `GET pod` and from manifests.
+/// The parts of a pod that decisions need, in the API's shape, so that it can be read from `GET pod` and from manifests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the API's own names")]
@@ -74,7 +74,7 @@ pub struct Pod {
     pub status: PodStatus,
 }
 
-/// A namespace as far as it decides.
+/// The parts of a namespace that decisions need.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 #[expect(missing_docs, reason = "the API's own names")]
@@ -113,13 +113,13 @@ pub struct PodSpec {
     pub host_network: bool,
     #[serde(deserialize_with = "null_is_empty")]
     pub runtime_class_name: String,
-    /// The handler of its RuntimeClass. No field of the API's: whoever looks the pod up adds it.
+    /// The handler of its RuntimeClass. Not a field of the API: the look-up adds it.
     #[serde(
         skip_serializing_if = "String::is_empty",
         deserialize_with = "null_is_empty"
     )]
     pub runtime_handler: String,
-    /// Of all containers that do not say otherwise.
+    /// The default of all containers.
     #[serde(deserialize_with = "null_is_empty")]
     pub security_context: SecurityContext,
     #[serde(deserialize_with = "null_is_empty")]
@@ -149,7 +149,7 @@ pub struct Container {
 #[expect(missing_docs, reason = "the API's own names")]
 pub struct EnvVar {
     pub name: String,
-    /// Empty where the value comes from elsewhere (`valueFrom`): it is not known when the sandbox is made.
+    /// Empty for `valueFrom`: that value is not known when the sandbox is created.
     #[serde(deserialize_with = "null_is_empty")]
     pub value: String,
 }
@@ -160,7 +160,7 @@ pub struct EnvVar {
 pub struct SecurityContext {
     pub run_as_user: Option<i64>,
     pub run_as_group: Option<i64>,
-    /// Of a container alone, as what follows.
+    /// In containers only, like what follows.
     #[serde(deserialize_with = "null_is_empty")]
     pub privileged: bool,
     #[serde(deserialize_with = "null_is_empty")]

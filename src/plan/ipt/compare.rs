@@ -98,7 +98,7 @@ pub(super) fn is_ours(chain: &Chain) -> bool {
 }
 
 /// Our rules in a built-in chain: those that jump to our chains, and those that are planned for it. Of several that equal a planned one,
-/// the last are ours: somebody else's were there before.
+/// the last are ours: foreign ones were there before.
 pub(super) fn ours<'a>(planned: Option<&Chain>, live: &'a Chain) -> impl Iterator<Item = &'a Rule> {
     let are = are_ours(planned, live);
     live.rules

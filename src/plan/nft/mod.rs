@@ -23,7 +23,7 @@ pub struct Table {
     /// `NFT_TABLE_F_*`; none is ever planned (a dormant table does nothing).
     pub flags: u32,
     pub chains: Vec<Chain>,
-    /// So many sets, maps, objects and flowtables that none of its rules names as ours do; none is ever planned.
+    /// The number of sets, maps, objects and flowtables that none of its rules uses as ours do; none is ever planned.
     pub unnamed: u32,
     /// There is more in it than is ever read; nothing of that is ours.
     pub is_cut: bool,
@@ -61,7 +61,7 @@ pub struct Hook {
 pub enum ChainType {
     Nat,
     Filter,
-    /// A packet is routed anew where its mark was changed.
+    /// A packet is rerouted if its mark was changed.
     Route,
     /// Not ours.
     Other(String),

@@ -1,4 +1,4 @@
-//! The nftables form of a plan. Equal in behaviour to the iptables form that Istio programs; rows are cited by its chain and the
+//! The nftables form of a plan. Equal in behavior to the iptables form that Istio programs; rows are cited by its chain and the
 //! purpose they have there.
 //!
 //! Istio's rules `! --uid-owner` match a packet without a socket, `skuid !=` does not. So nothing here negates an owner: what an owner

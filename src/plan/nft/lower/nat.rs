@@ -20,7 +20,7 @@ use crate::{
 };
 
 const DSTNAT: i32 = -100;
-/// Where captured outbound traffic is told apart by destination; Istio's ISTIO_OUTPUT from the owner groups on.
+/// The chain that distinguishes captured outbound traffic by destination; Istio's ISTIO_OUTPUT from the owner groups on.
 const OUTBOUND: &str = "outbound";
 
 /// nat PREROUTING and ISTIO_INBOUND; `None` where nothing is redirected there.
