@@ -150,14 +150,14 @@ mod tests {
             assert_eq!(serde_json::from_str::<Fruit>(&json).unwrap(), fruit);
         }
         let error = serde_json::from_str::<Fruit>(r#""plum\n""#).unwrap_err();
-        let message = r#""plum\n" is no fruit; there are apple, pear"#;
+        let message = r#""plum\n" is not a valid fruit; there are apple, pear"#;
         assert!(error.to_string().starts_with(message), "{error}");
         assert!(serde_json::from_str::<Fruit>("1").is_err());
         assert_eq!("pear tree".parse(), Ok(Fruit::Pear));
     }
 
     #[test]
-    fn a_word_that_is_there_twice_is_seen() {
+    fn a_duplicate_word_is_found() {
         use super::are_distinct;
         assert!(are_distinct(&["a", "b", "ab", ""]));
         assert!(!are_distinct(&["a", "b", "a"]));

@@ -46,7 +46,7 @@ pub(super) fn look(
     known: &mut HashSet<String>,
     counts: &mut Counts,
 ) -> Vec<Bypassing> {
-    let (mut suspects, mut told) = (Vec::new(), HashSet::new());
+    let (mut suspects, mut reported) = (Vec::new(), HashSet::new());
     for pod in agent.cache.unjudged() {
         if !on_record.contains(&pod.metadata.uid) {
             counts.add(State::Unaudited, about(&pod));
@@ -63,7 +63,7 @@ pub(super) fn look(
             if !known.contains(uid) {
                 tell(agent, &found, why);
             }
-            told.insert(uid.clone());
+            reported.insert(uid.clone());
         };
         if let Some(why) = policy_changed(&decided, is_on_record) {
             counts.policy_changed += 1;
@@ -80,7 +80,7 @@ pub(super) fn look(
             suspects.extend(suspect(&found, &decided).map(|suspect| (found, suspect)));
         }
     }
-    *known = told;
+    *known = reported;
     if suspects.is_empty() {
         return Vec::new();
     }
@@ -120,14 +120,14 @@ fn is_undecidable(found: &Found, decided: &Decided) -> bool {
     let Decision::Refuse(why) = &decided.decision else {
         return false;
     };
-    let is_profile_s = matches!(
+    let is_of_profile = matches!(
         why.reason,
         Reason::UnknownProfile
             | Reason::AmbiguousProfile
             | Reason::NodeConfigInvalid
             | Reason::AgentUnavailable
     );
-    is_profile_s && found.pod.proxy().is_some()
+    is_of_profile && found.pod.proxy().is_some()
 }
 
 /// Why a running pod of the mesh has no sidecar, as an ADD would report it. There was no ADD if it references no attachment.

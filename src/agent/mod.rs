@@ -44,11 +44,11 @@ use self::{
     cache::Cache,
     cluster::{Account, Cluster},
     conditions::Findings,
-    install::{Installer, removed, uninstall, verify},
+    install::{Installer, uninstall, verify, wait_for_removal},
     metrics::Metrics,
     namespaces::Namespaces,
     outcomes::Outcomes,
-    ownership::{Ownership, Role, is_newer_there},
+    ownership::{Ownership, Role, newer_agent_owns_node},
     profiles::Profiles,
     tasks::Tasks,
 };
@@ -60,7 +60,7 @@ use crate::{
     node::{self, NodeConfig, state},
     reason::{Explanation, Reason},
     source::wire::{Bypassing, Owner},
-    telemetry::{self, About, Alive, Delivered, Events, Form, Journal, Observed, Paths},
+    telemetry::{self, About, Alive, Delivered, Events, Journal, Observed, Paths, TextFormat},
 };
 
 /// Version of this program.
@@ -154,7 +154,7 @@ fn install_once(args: Args) -> Result<(), Explanation> {
         Profiles::load(),
         Metrics::new(),
     );
-    if is_newer_there() {
+    if newer_agent_owns_node() {
         return Err(Reason::NodeConfigInvalid
             .because("an agent of a newer version runs on this node and installs its own program")
             .remedy("end it first"));
@@ -227,7 +227,7 @@ async fn work(
     let pods = watch::pods(cluster, &node, cache, &prefetch);
     tasks.add("watching pods", pods);
     tasks.add("the self-test", agent.test_itself());
-    tasks.add("reading namespaces", namespaces.keep());
+    tasks.add("reading namespaces", namespaces.refresh());
     tasks.add("keeping profiles", profiles.clone().keep(ownership));
     tasks.add("watching profiles", profiles.follow(cluster));
     tasks.add("sending Events", queue.send(&*agent, &node));
@@ -235,7 +235,7 @@ async fn work(
     tasks.add("installing", install);
     let token = ownership.while_owner(async || agent.keep_token().await);
     tasks.add("renewing the host's token", token);
-    let outcomes = ownership.while_owner(async || outcomes::keep(&agent).await);
+    let outcomes = ownership.while_owner(async || outcomes::collect(&agent).await);
     tasks.add("collecting outcomes", outcomes);
     let report = ownership.while_owner(async || mesh_node::report(&agent).await);
     tasks.add("reporting to the MeshNode", report);
@@ -251,7 +251,7 @@ async fn work(
     tokio::select! {
         ended = tasks.run() => return Err(ended),
         () = cluster.follow_account(metrics) => info!("the cluster's certificates have changed: starting again"),
-        gone = removed(&args.install) => error!("{} was removed from the node: the agent ends, so that its container mounts the directory again", gone.display()),
+        gone = wait_for_removal(&args.install) => error!("{} was removed from the node: the agent ends, so that its container mounts the directory again", gone.display()),
         _ = end.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -359,7 +359,7 @@ impl Observed for Agent {
         self.not_ready()
     }
 
-    fn metrics(&self, form: Form) -> String {
+    fn metrics(&self, form: TextFormat) -> String {
         self.metrics.cached(self.cache.size());
         self.metrics.conditions(&self.conditions());
         self.metrics.text(form)

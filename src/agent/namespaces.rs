@@ -84,7 +84,7 @@ impl<R: Reads> Namespaces<R> {
     }
 
     /// Reads what no ADD waits for, until it is cancelled.
-    pub(super) async fn keep(&self) {
+    pub(super) async fn refresh(&self) {
         let (mut changes, mut last) = (self.cache.changes(), String::new());
         let (mut pauses, mut failing) = (Pauses::new(), None::<String>);
         loop {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pods_that_come_while_a_read_is_on_its_way_share_the_next() {
+    async fn pods_that_arrive_during_a_read_share_the_next_one() {
         let (server, cache, namespaces) = made();
         let mut adds = JoinSet::new();
         for number in 0..110 {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_failed_is_told_to_all_that_waited_for_it() {
+    async fn a_failed_read_fails_everything_that_waited_for_it() {
         let (server, cache, namespaces) = made();
         server.is_away.store(true, Ordering::Relaxed);
         let arrived = cache.put(seen("ns", "a")).unwrap();
@@ -262,11 +262,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn at_a_start_namespaces_are_read_one_after_the_other_and_those_of_an_add_at_once() {
+    async fn at_startup_namespaces_are_read_one_by_one_and_those_of_an_add_at_once() {
         let (server, cache, namespaces) = made();
         cache.list((0..60).map(|n| seen(&format!("n{n:02}"), "p")).collect());
         let keeping = namespaces.clone();
-        let keeping = tokio::spawn(async move { keeping.keep().await });
+        let keeping = tokio::spawn(async move { keeping.refresh().await });
         sleep(Duration::from_secs(1)).await;
         let asked = PodRef {
             namespace: "n50".into(),
@@ -306,11 +306,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_reads_fail_the_pauses_grow() {
+    async fn pauses_grow_while_reads_fail() {
         let (server, cache, namespaces) = made();
         server.is_away.store(true, Ordering::Relaxed);
         cache.list((0..60).map(|n| seen(&format!("n{n:02}"), "p")).collect());
-        let keeping = tokio::spawn(async move { namespaces.keep().await });
+        let keeping = tokio::spawn(async move { namespaces.refresh().await });
         sleep(Duration::from_secs(600)).await;
         let reads = times(&server).len();
         assert!((10..=60).contains(&reads), "{reads} reads in ten minutes");

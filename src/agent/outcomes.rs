@@ -37,14 +37,14 @@ pub(super) struct Outcomes(Mutex<VecDeque<Outcome>>);
 /// Most outcomes that are remembered: enough for the pods of most nodes.
 const REMEMBERED: usize = 512;
 /// Most outcomes of one pod in an answer.
-const TOLD: usize = 4;
+const MOST_ANSWERED: usize = 4;
 
 impl Outcomes {
     /// The outcomes of a pod, the latest last.
     pub(super) fn of(&self, uid: &str) -> Vec<Outcome> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let of_pod = all.iter().rev().filter(|o| o.uid.as_deref() == Some(uid));
-        let mut last: Vec<_> = of_pod.take(TOLD).cloned().collect();
+        let mut last: Vec<_> = of_pod.take(MOST_ANSWERED).cloned().collect();
         last.reverse();
         last
     }
@@ -59,7 +59,7 @@ impl Outcomes {
 }
 
 /// Collects outcomes that were kept while no agent was running, until it is cancelled.
-pub(super) async fn keep(agent: &Agent) {
+pub(super) async fn collect(agent: &Agent) {
     loop {
         let taken = tokio::task::spawn_blocking(outcomes::take).await;
         let (lines, dropped) = taken.unwrap_or_default();
@@ -95,8 +95,8 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
         report,
     } = outcome;
     agent.was_called.store(true, Ordering::Relaxed);
-    let told = Explanation::from(report.outcome);
-    let end = match (report.refused, told.reason.is_redirected()) {
+    let explanation = Explanation::from(report.outcome);
+    let end = match (report.refused, explanation.reason.is_redirected()) {
         (true, _) => End::Refused,
         (false, true) => End::Redirected,
         (false, false) => End::Skipped,
@@ -104,7 +104,7 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
     let Agent {
         metrics, profiles, ..
     } = agent;
-    metrics.added(end, told.reason, source);
+    metrics.added(end, explanation.reason, source);
     metrics.took(report.look_up, report.apply);
     let warnings: Vec<_> = report.warnings.into_iter().map(Explanation::from).collect();
     warnings.iter().for_each(|w| metrics.warned(w.reason));
@@ -114,13 +114,13 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
         uid = uid.as_deref().unwrap_or_default(),
         %at,
         outcome = end.as_str(),
-        reason = told.reason.as_str(),
+        reason = explanation.reason.as_str(),
         profile = report.profile,
         profile_version = profiles.version(&report.profile).unwrap_or_default(),
         source = source.map_or("none", SourceKind::as_str),
         look_up_micros = report.look_up.as_micros() as u64,
         apply_micros = report.apply.as_micros() as u64,
-        "{told}"
+        "{explanation}"
     );
     // an Event needs a UID: names are reused
     let Some(uid) = uid.filter(|uid| !uid.is_empty()) else {
@@ -131,10 +131,10 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
         name,
         uid,
     };
-    let is_told = end == End::Refused || told.reason == Reason::Redirected;
-    let told_twice = warnings.iter().any(|w| w.reason == told.reason);
-    let told = (is_told && !told_twice).then_some(told);
-    for explanation in warnings.into_iter().chain(told) {
+    let is_reported = end == End::Refused || explanation.reason == Reason::Redirected;
+    let is_repeated = warnings.iter().any(|w| w.reason == explanation.reason);
+    let explanation = (is_reported && !is_repeated).then_some(explanation);
+    for explanation in warnings.into_iter().chain(explanation) {
         agent.events.tell(about.clone(), explanation, at, agent);
     }
 }

@@ -80,7 +80,7 @@ impl Ownership {
 
 /// What is known about the node's owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Found {
+enum OwnerState {
     /// No agent answers.
     Nobody,
     /// A version that cannot describe itself.
@@ -90,7 +90,7 @@ enum Found {
     Owner(Owner),
 }
 
-impl Found {
+impl OwnerState {
     fn is_newer(&self) -> bool {
         match self {
             Self::Newer => true,
@@ -113,14 +113,16 @@ pub(super) async fn stand_by(agent: &Arc<Agent>, had_it: bool) -> Before {
     loop {
         let found = tokio::task::spawn_blocking(owner)
             .await
-            .unwrap_or(Found::Nobody);
+            .unwrap_or(OwnerState::Nobody);
         match &found {
-            Found::Owner(Owner {
+            OwnerState::Owner(Owner {
                 is_ready: false, ..
             }) => {
                 not_ready = not_ready.or_else(|| Some(Instant::now()));
             }
-            Found::Nobody | Found::Older | Found::Newer | Found::Owner(_) => not_ready = None,
+            OwnerState::Nobody | OwnerState::Older | OwnerState::Newer | OwnerState::Owner(_) => {
+                not_ready = None
+            }
         }
         // an agent is not ready before it has taken over: its readiness ends the other one
         agent.ownership.set(if had_it || found.is_newer() {
@@ -131,14 +133,14 @@ pub(super) async fn stand_by(agent: &Arc<Agent>, had_it: bool) -> Before {
         let waited = not_ready.is_some_and(|since| since.elapsed() >= NOT_READY);
         let is_ready = agent.unable().is_none();
         if may_take(&found, had_it, waited, is_ready) {
-            return if found == Found::Nobody {
+            return if found == OwnerState::Nobody {
                 Before::Nobody
             } else {
                 Before::Another
             };
         }
         if before.as_ref() != Some(&found) {
-            if let Found::Owner(Owner { version, .. }) = &found {
+            if let OwnerState::Owner(Owner { version, .. }) = &found {
                 info!("an agent of version {version} owns the node: standing by");
             }
             before = Some(found);
@@ -147,24 +149,24 @@ pub(super) async fn stand_by(agent: &Arc<Agent>, had_it: bool) -> Before {
     }
 }
 
-fn may_take(found: &Found, had_it: bool, was_not_ready: bool, is_ready: bool) -> bool {
+fn may_take(found: &OwnerState, had_it: bool, was_not_ready: bool, is_ready: bool) -> bool {
     match found {
-        Found::Nobody => true,
-        Found::Older | Found::Newer | Found::Owner(_) => {
+        OwnerState::Nobody => true,
+        OwnerState::Older | OwnerState::Newer | OwnerState::Owner(_) => {
             is_ready && (was_not_ready || !had_it && !found.is_newer())
         }
     }
 }
 
 /// Whether an agent of a newer version owns the node.
-pub(super) fn is_newer_there() -> bool {
+pub(super) fn newer_agent_owns_node() -> bool {
     owner().is_newer()
 }
 
 /// Asks who owns the node. An owner that accepts connections and does not answer is not ready.
-fn owner() -> Found {
+fn owner() -> OwnerState {
     let Ok(mut stream) = connect() else {
-        return Found::Nobody;
+        return OwnerState::Nobody;
     };
     let mut line = Vec::new();
     let mut ask = || -> std::io::Result<()> {
@@ -178,14 +180,14 @@ fn owner() -> Found {
         Ok(())
     };
     match ask() {
-        Ok(()) if line.is_empty() => Found::Nobody, // it has just ended
+        Ok(()) if line.is_empty() => OwnerState::Nobody, // it has just ended
         Ok(()) => understood(&line),
         Err(_) => silent(),
     }
 }
 
 /// Reads an owner's answer.
-fn understood(line: &[u8]) -> Found {
+fn understood(line: &[u8]) -> OwnerState {
     #[derive(Deserialize)]
     struct Spoken {
         version: u32,
@@ -194,18 +196,18 @@ fn understood(line: &[u8]) -> Found {
         Ok(Answer {
             reply: Reply::Owner(owner),
             ..
-        }) => Found::Owner(owner),
+        }) => OwnerState::Owner(owner),
         Ok(_) | Err(_) => match serde_json::from_slice::<Spoken>(line) {
-            Ok(Spoken { version }) if version > wire::VERSION => Found::Newer,
-            Ok(_) => Found::Older,
+            Ok(Spoken { version }) if version > wire::VERSION => OwnerState::Newer,
+            Ok(_) => OwnerState::Older,
             Err(_) => silent(),
         },
     }
 }
 
 /// An owner that does not describe itself.
-fn silent() -> Found {
-    Found::Owner(Owner {
+fn silent() -> OwnerState {
+    OwnerState::Owner(Owner {
         version: String::new(),
         is_ready: false,
     })
@@ -216,10 +218,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_node_is_taken_by_who_is_ready_and_not_from_a_newer_owner_that_is() {
+    fn a_ready_agent_takes_over_unless_the_owner_is_newer_and_ready() {
         let owner = |version: &str, is_ready| {
             let version = version.to_owned();
-            Found::Owner(Owner { version, is_ready })
+            OwnerState::Owner(Owner { version, is_ready })
         };
         let (same, newer, dead) = (
             owner(VERSION, true),
@@ -228,13 +230,13 @@ mod tests {
         );
         // found, had the node, the owner was not ready for long, ready itself
         for (found, had_it, waited, is_ready, takes) in [
-            (&Found::Nobody, false, false, false, true),
-            (&Found::Nobody, true, false, true, true),
-            (&Found::Older, false, false, true, true),
-            (&Found::Older, false, false, false, false),
-            (&Found::Older, true, false, true, false),
-            (&Found::Newer, false, false, true, false),
-            (&Found::Newer, true, false, true, false),
+            (&OwnerState::Nobody, false, false, false, true),
+            (&OwnerState::Nobody, true, false, true, true),
+            (&OwnerState::Older, false, false, true, true),
+            (&OwnerState::Older, false, false, false, false),
+            (&OwnerState::Older, true, false, true, false),
+            (&OwnerState::Newer, false, false, true, false),
+            (&OwnerState::Newer, true, false, true, false),
             (&same, false, false, true, true),
             (&same, false, false, false, false),
             (&same, true, false, true, false),
@@ -253,13 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_of_another_wire_version_is_older_or_newer_and_one_that_says_nothing_not_ready() {
+    fn the_wire_version_shows_whether_an_owner_is_newer_and_a_silent_owner_is_not_ready() {
         let refused = r#"{"version":V,"reply":{"refused":{"reason":"AgentUnavailable","cause":"c","remedy":null}}}"#;
         let of = |version: &str| understood(refused.replace('V', version).as_bytes());
-        assert_eq!((of("1"), of("3")), (Found::Older, Found::Newer));
+        assert_eq!((of("1"), of("3")), (OwnerState::Older, OwnerState::Newer));
         assert_eq!(
             understood(br#"{"version":9,"reply":{"other":1}}"#),
-            Found::Newer
+            OwnerState::Newer
         );
         assert_eq!(understood(b"nonsense"), silent());
         let ready = Owner {
@@ -267,6 +269,6 @@ mod tests {
             is_ready: true,
         };
         let line = br#"{"version":2,"reply":{"owner":{"version":"1.2.3","isReady":true}}}"#;
-        assert_eq!(understood(line), Found::Owner(ready));
+        assert_eq!(understood(line), OwnerState::Owner(ready));
     }
 }

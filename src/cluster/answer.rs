@@ -14,13 +14,13 @@ use tokio::time::{Instant, Sleep, sleep};
 const SILENCE: Duration = Duration::from_secs(300);
 
 /// The body of a response. Calls `heard` for each part.
-pub(crate) struct Answer<B> {
+pub(crate) struct ObservedBody<B> {
     body: B,
     heard: Option<Box<dyn Fn() + Send>>,
     silence: Pin<Box<Sleep>>,
 }
 
-impl<B> Answer<B> {
+impl<B> ObservedBody<B> {
     pub(super) fn new(body: B, heard: Option<Box<dyn Fn() + Send>>) -> Self {
         let silence = Box::pin(sleep(SILENCE));
         Self {
@@ -31,7 +31,7 @@ impl<B> Answer<B> {
     }
 }
 
-impl<B> Body for Answer<B>
+impl<B> Body for ObservedBody<B>
 where
     B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,
 {
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stays_silent_is_an_error_and_one_that_speaks_is_not() {
+    async fn a_body_that_stalls_is_an_error_and_one_that_makes_progress_is_not() {
         let parts = futures_util::stream::unfold(0u64, |n| async move {
             match n {
                 0..4 => tokio::time::sleep(Duration::from_secs(250)).await,
@@ -93,7 +93,10 @@ mod tests {
             counted.fetch_add(1, Ordering::Relaxed);
         });
         let body = StreamBody::new(Box::pin(parts));
-        let error = Answer::new(body, Some(heard)).collect().await.unwrap_err();
+        let error = ObservedBody::new(body, Some(heard))
+            .collect()
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "nothing has come for 300 s");
         assert_eq!(count.load(Ordering::Relaxed), 4);
         assert_eq!(started.elapsed().as_secs(), 4 * 250 + 300);

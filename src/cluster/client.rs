@@ -29,7 +29,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tower_service::Service;
 
-use super::{Failure, answer::Answer, credential::Credential};
+use super::{Failure, answer::ObservedBody, credential::Credential};
 
 /// A bearer token that can be replaced while clients use it.
 #[derive(Clone)]
@@ -197,7 +197,7 @@ where
         >,
     B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin + Send + 'static,
 {
-    type Response = Response<Answer<ServersOrOurs<B>>>;
+    type Response = Response<ObservedBody<ServersOrOurs<B>>>;
     type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
 
@@ -228,7 +228,7 @@ where
             let watched = observed.filter(|(asked, _)| asked.verb == "watch");
             let heard = watched
                 .map(|(asked, by)| -> Box<dyn Fn() + Send> { Box::new(move || by.heard(&asked)) });
-            Ok(with_wait_in_status(answer?).map(|body| Answer::new(body, heard)))
+            Ok(with_wait_in_status(answer?).map(|body| ObservedBody::new(body, heard)))
         })
     }
 }
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_accepts_a_request_and_never_answers_is_given_up() {
+    async fn a_request_that_is_never_answered_times_out() {
         type Never = std::future::Pending<Result<Response<Full<Bytes>>, std::io::Error>>;
         let server = tower::service_fn(|_: Request<Body>| -> Never { std::future::pending() });
         let answer: Result<serde_json::Value, _> =
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn how_long_a_server_asks_to_wait_is_kept_whatever_its_answer_is_made_of() {
+    async fn retry_after_is_read_from_any_kind_of_response() {
         let failure = |status: u16, header: &'static str, json: bool| async move {
             let server = tower::service_fn(move |_: Request<Body>| {
                 let kind = if json {

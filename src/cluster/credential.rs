@@ -138,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_https_to_an_address_is_taken() {
+    fn only_an_https_url_with_an_ip_address_is_accepted() {
         assert_eq!(address("https://10.96.0.1:443\n").unwrap().port(), 443);
         assert_eq!(
             address("https://[fd00::1]:6443/").unwrap().to_string(),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_tells_when_it_expires() {
+    fn the_expiry_of_a_token_is_read_from_it() {
         let token = format!(
             "x.{}.y",
             BASE64_URL_SAFE_NO_PAD.encode(r#"{"exp":1700000000,"iss":"i"}"#)

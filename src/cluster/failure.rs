@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_refusal_who_may_not_do_what_is_told() {
+    fn a_forbidden_request_names_the_account_and_what_it_may_not_do() {
         let message = r#"pods "web" is forbidden: User "system:serviceaccount:m:n" cannot get resource "pods" in API group "" in the namespace "a""#;
         assert_eq!(
             super::forbidden(message),

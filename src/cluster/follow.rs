@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failed_lists_are_tried_again_after_pauses_that_double() {
+    async fn failed_lists_are_retried_after_pauses_that_double() {
         let answers: [(Answer, Duration); 4] = [
             (|_, _| (429, "Too many requests"), LONGEST_PAUSE),
             (|_, _| (403, "{}"), LONGEST_PAUSE),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pods_are_listed_from_the_api_server_s_memory() {
+    async fn pods_are_listed_from_the_memory_of_the_api_server() {
         let requests = requests(5, |_, uri| {
             if uri.contains("watch=true") {
                 (500, "")
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_api_server_that_does_not_have_a_selector_is_asked_with_the_next() {
+    async fn an_unsupported_field_selector_is_replaced_by_the_next() {
         let answer =
             |_: usize, uri: &str| match (uri.contains("narrow"), uri.contains("watch=true")) {
                 (true, _) => (

@@ -65,7 +65,7 @@ mod tests {
     const FAILED: Cause = Cause::Failed(None);
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_held_for_long_is_opened_again_soon() {
+    async fn a_watch_that_lasted_is_reopened_soon() {
         let mut pauses = Pauses::new();
         for _ in 0..9 {
             pauses.after_failure(FAILED);
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn pauses_are_spread_over_twice_as_long_each_time() {
+    async fn each_pause_is_drawn_from_twice_the_range_of_the_one_before() {
         let of = |cause: Cause| {
             let mut all = vec![Duration::ZERO; 12];
             for _ in 0..500 {

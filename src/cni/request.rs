@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_carry_the_specification_s_code() {
+    fn errors_carry_the_codes_of_the_specification() {
         for (stdin, code) in [
             (&b""[..], 6),
             (b"\xff\xfe", 6),

@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_version_is_the_oldest_and_a_later_one_is_not_spoken() {
+    fn an_empty_version_is_the_oldest_and_a_newer_one_is_not_supported() {
         assert!(Version::ALL.is_sorted());
         assert_eq!(Version::of_config(""), Some(Version::V0_1_0));
         assert_eq!(Version::of_config("1.1.0"), Some(Version::V1_1_0));

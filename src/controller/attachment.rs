@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_says_the_same_is_told_from_what_does_not() {
+    fn equivalent_configurations_are_distinguished_from_different_ones() {
         for (text, expected) in [
             (config("mesh").as_str(), Content::Ours),
             ("", Content::Equivalent),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_manager_says_is_told_from_what_it_only_marks() {
+    fn fields_of_another_manager_are_distinguished_from_its_marks() {
         let is_only_ours = |manager: &str, fields: Value| {
             let entry = |manager: &str, fields: Value| json!({"manager": manager, "operation": "Update", "fieldsType": "FieldsV1", "fieldsV1": fields});
             let ours = entry(MANAGER, json!({"f:spec": {"f:config": {}}}));
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn an_apply_names_the_object_that_was_seen() {
+    fn an_apply_names_the_uid_and_version_that_were_seen() {
         let key = Key::new("n", "mesh");
         let new = object(&key, &Owner::Shared, None, None);
         assert!(new["metadata"].get("uid").is_none());
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_in_other_words_is_as_wanted() {
+    fn an_equivalent_attachment_of_ours_is_left_as_it_is() {
         for (config, is_as_wanted) in [
             (
                 r#"{ "type": "mesh-optin", "cniVersion": "1.1.0", "name": "mesh" }"#,

@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_ones_are_never_written_and_ours_are_repaired() {
+    fn foreign_attachments_are_never_written_and_ours_are_repaired() {
         let of_a = || Some(Owner::Profile("a".into()));
         let mut wanted = Wanted::default();
         let mut present = BTreeMap::new();

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_no_request_survives_stops_the_others() {
+    fn only_a_failure_that_affects_every_request_stops_the_rest() {
         for (code, is_refused) in [
             (401, false),
             (403, true),

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attachment_is_named_in_doubt() {
+    fn in_doubt_an_attachment_counts_as_referenced() {
         for named in [
             "mesh",
             "other, team-a/mesh@net1",

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mark_makes_a_look_due_once() {
+    fn a_mark_makes_one_check_due() {
         let seconds = Duration::from_secs;
         for (looked, ripe, expected) in [
             (None, None, 0),

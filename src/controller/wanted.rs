@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn none_asks_for_nothing() {
+    fn placement_none_asks_for_no_attachment() {
         let profiles = [profile("a", r#"{"attachment":{"placement":"None"}}"#)];
         let wanted = wanted(&profiles, &namespaces(&[("a1", "a")]));
         assert!(wanted.attachments.is_empty());

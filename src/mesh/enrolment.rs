@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn istio_s_truth_table() {
+    fn the_truth_table_of_istio() {
         for (ns, pod, by_default, expected) in [
             ("", "sidecar.istio.io/inject=false", true, false),
             (
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_s_own_word_counts_in_every_mode_unless_its_namespace_is_disabled() {
+    fn a_workload_can_enroll_itself_in_every_mode_unless_its_namespace_is_disabled() {
         let plain = Namespace::default();
         let mut disabled = Namespace::default();
         disabled.metadata.labels = labels("istio-injection=disabled");
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn maistra_s_webhook_selector() {
+    fn the_selector_of_the_maistra_webhook() {
         for (ns, expected) in [
             ("maistra.io/member-of=m", true),
             ("maistra.io/member-of=", false),

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_cluster_no_longer_has_governs_pods_that_have_run_where_nothing_else_does() {
+    fn a_deleted_profile_governs_pods_that_have_run_where_no_other_does() {
         let mut gone = profile("gone", "{}");
         gone.is_gone = true;
         let mended = profile("mended", "{}");

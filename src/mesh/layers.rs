@@ -4,7 +4,7 @@
 use super::{
     Attachment, IfName, Inbound, Input, Outbound, Pod, ProfileSpec, Redirect, Source,
     merge::Layers,
-    overrides::{said_by_attachment, said_by_pod},
+    overrides::{settings_of_attachment, settings_of_pod},
     traffic::Resolved,
     values::{comma, unite},
 };
@@ -30,8 +30,8 @@ pub(super) fn resolve(
     is_explained: bool,
 ) -> Result<Traffic, Explanation> {
     let (of_pod, of_nad) = (
-        said_by_pod(pod, profile)?,
-        said_by_attachment(attachment, profile),
+        settings_of_pod(pod, profile)?,
+        settings_of_attachment(attachment, profile),
     );
     let mut layers = Layers {
         said: [
@@ -90,7 +90,7 @@ mod tests {
     use crate::mesh::fixtures::{INJECTED, pod, spec};
 
     #[test]
-    fn what_the_injector_writes_leaves_room_for_lower_layers() {
+    fn values_that_the_injector_writes_do_not_override_lower_layers() {
         let nad = Attachment::parse(Some(
             r#"{"traffic":{"includeOutboundIPRanges":"10.0.0.0/8","excludeOutboundPorts":"5432"}}"#,
         ))
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_outbound_default_holds_only_where_nobody_says_anything() {
+    fn the_outbound_default_applies_only_where_no_layer_sets_ports() {
         let excluded = |annotations: &[(&str, &str)]| {
             resolve(&pod(annotations), &Attachment::default(), &spec("{}"), true)
                 .unwrap()

@@ -73,7 +73,7 @@ fn own_settings(profile: &ProfileSpec) -> TrafficSettings {
 
 /// What the pod says of the settings that the profile lets it set. The injector's exclusion of the status port is kept, as exclusions only
 /// add up. An admin with another one than 15020 has it always excluded.
-pub(super) fn said_by_pod(
+pub(super) fn settings_of_pod(
     pod: &Pod,
     profile: &ProfileSpec,
 ) -> Result<TrafficSettings, Explanation> {
@@ -97,7 +97,7 @@ pub(super) fn said_by_pod(
 }
 
 /// The same of the attachment.
-pub(super) fn said_by_attachment(
+pub(super) fn settings_of_attachment(
     attachment: &Attachment,
     profile: &ProfileSpec,
 ) -> TrafficSettings {
@@ -120,7 +120,7 @@ mod tests {
     };
 
     #[test]
-    fn tenants_are_held_to_what_they_may_override_but_the_injector_is_no_tenant() {
+    fn tenants_override_only_what_is_allowed_and_the_injector_is_no_tenant() {
         let strict = spec("{tenants: {mayOverride: [excludeOutboundPorts]}}");
         assert_eq!(
             overrides(&pod(INJECTED), &Attachment::default(), &strict),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_no_override() {
+    fn a_setting_without_effect_is_no_override() {
         let profile = spec(
             r#"{tenants: {mayOverride: []}, redirect: {alwaysExcludedInboundPorts: [15020, 15021, 15090, 15030],
                 traffic: {includeOutboundIPRanges: "10.0.0.0/8,172.16.0.0/12", excludeOutboundIPRanges: 10.9.0.0/16,

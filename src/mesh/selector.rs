@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_selector_does_not_select_everything() {
+    fn a_misspelled_selector_does_not_select_everything() {
         for bad in [
             r#"{"matchLabel":{"a":"b"}}"#,
             r#"{"matchExpressions":[{"key":"a","operator":"Is"}]}"#,

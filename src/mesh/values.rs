@@ -219,7 +219,10 @@ mod tests {
             "80,", ",80", "80,,81", "65536", "-1", "+1", "0x50", "80-90", "http", "*", "1_0",
             "８０",
         ] {
-            assert!(u16::list(bad).unwrap_err().contains("is no port"), "{bad}");
+            assert!(
+                u16::list(bad).unwrap_err().contains("is no port"),
+                "{bad}"
+            );
         }
         let many = (0..257)
             .map(|p| p.to_string())
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn interface_names_follow_istio_s_grammar() {
+    fn interface_names_follow_the_grammar_of_istio() {
         assert_eq!(
             comma(&IfName::list("net1,tap-0.5_x").unwrap()),
             "net1,tap-0.5_x"

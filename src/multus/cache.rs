@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_names_of_istio_s_plugins_are_old_names() {
+    fn only_names_of_istio_plugins_are_old_names() {
         let dir = tempfile::tempdir().unwrap();
         let cached = r#"[{"Conf":{"type":"istio-cni","name":"x"},"ConfList":{"plugins":null},"Bytes":""},
             {"Conf":{},"ConfList":{"plugins":[{"type":"v2-6-istio-cni"},null,{"type":"../v2-1-istio-cni"},{"type":"v2-000-istio-cni"}]}}]"#;
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_not_taken_for_nothing() {
+    fn an_unreadable_cache_is_not_taken_for_an_empty_one() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(
             types(&dir.path().join("none"), None),

@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn the_runtime_s_first_file_counts() {
+    fn the_first_file_of_the_runtime_counts() {
         let thin = r#"{"name":"multus-cni-network","type":"multus","binDir":"/b","delegates":[{"type":"bridge"}]}"#;
         let thick = r#"{"cniVersion":"1.0.0","name":"n","plugins":[{"type":"multus-shim"}]}"#;
         let multus = found(&[("00-multus.conf", thin), ("10-a.conflist", "{}")]).unwrap();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cache_that_is_not_multus_s_says_nothing() {
+    fn a_directory_that_is_not_the_cache_of_multus_proves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let (cache, other) = (
             directory.path().join("cache"),

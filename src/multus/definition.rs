@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_s_part_of_our_type_counts() {
+    fn in_a_plugin_list_the_entry_of_our_type_counts() {
         let list = r#"{"cniVersion":"1.0.0","plugins":[{"type":"macvlan"},{"type":"mesh-optin","meshOptin":{"profile":"p"}}]}"#;
         assert_eq!(
             our_attachment(list).unwrap().unwrap().profile.as_deref(),

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_s_word_counts_key_by_key_before_the_agent_s() {
+    fn the_file_of_the_admin_takes_precedence_key_by_key() {
         let parse = |text| NodeSettings::parse(text, "x").unwrap();
         let (admin, agent) = (
             parse("{deadline: 5s}"),

@@ -13,8 +13,8 @@ mod trusted;
 pub use config::{DefaultProfile, LogLevel, NodeConfig, NodeSettings, SourceKind};
 pub use installed::Installed;
 pub use profiles::{
-    Kind as ProfileKind, OfCluster, Written, admin_profiles, cluster_profile, keep_profiles,
-    kept_profiles, profiles, united,
+    OfCluster, ProfileKind, Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles,
+    profiles, united,
 };
 pub use root::enter;
 pub use trusted::{Privacy, list, read};

@@ -24,7 +24,7 @@ pub struct Written {
 
 words! {
     /// Whether the cluster has MeshProfiles.
-    pub enum Kind("state of the kind MeshProfile") {
+    pub enum ProfileKind("state of the kind MeshProfile") {
         /// The API server has the kind.
         Served = "served",
         /// The API server does not have the kind, and this node never saw an object of it.
@@ -40,7 +40,7 @@ pub struct OfCluster {
     /// The last readable generation of each.
     pub texts: BTreeMap<String, String>,
     /// Whether it has any.
-    pub kind: Kind,
+    pub kind: ProfileKind,
 }
 
 /// The node's profiles: the admin's files, then those of the agent's copy whose names no file has. None at all: the built-in one, unless
@@ -87,7 +87,7 @@ fn cluster_profiles() -> Result<OfCluster, Explanation> {
             .because("the node agent has not learnt yet which MeshProfiles the cluster has")),
         None => Ok(OfCluster {
             texts: BTreeMap::new(),
-            kind: Kind::Unserved,
+            kind: ProfileKind::Unserved,
         }),
     }
 }
@@ -109,9 +109,9 @@ pub fn kept_profiles() -> Result<Option<OfCluster>, Explanation> {
     let kind = read(&directory.join(KIND), Privacy::Public)?;
     let kind = kind.and_then(|word| word.trim_end().parse().ok());
     let kind = kind.unwrap_or(if texts.is_empty() {
-        Kind::Unserved
+        ProfileKind::Unserved
     } else {
-        Kind::Served
+        ProfileKind::Served
     });
     Ok(Some(OfCluster { texts, kind }))
 }
@@ -170,14 +170,14 @@ pub fn united(admin: Vec<Written>, cluster: &OfCluster, default: DefaultProfile)
     for (name, text) in &cluster.texts {
         if !all.iter().any(|w| w.profile.name == *name) {
             let mut written = cluster_profile(name, text.clone());
-            written.profile.is_gone = cluster.kind == Kind::Gone;
+            written.profile.is_gone = cluster.kind == ProfileKind::Gone;
             all.push(written);
         }
     }
     let has_one = all.iter().any(|w| !w.profile.is_gone);
     let is_built_in = match default {
         DefaultProfile::BuiltIn => !has_one,
-        DefaultProfile::Auto => !has_one && cluster.kind == Kind::Unserved,
+        DefaultProfile::Auto => !has_one && cluster.kind == ProfileKind::Unserved,
         DefaultProfile::Required => false,
     };
     if is_built_in {
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_governs_where_the_cluster_has_no_profile_is_the_node_s_to_say() {
+    fn without_profiles_the_node_configuration_decides_what_governs() {
         let text = r#"{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{"name":"p"}}"#;
         let governs = |default, kind, has_texts: bool| {
             let texts = [("p".to_owned(), text.to_owned())];
@@ -221,13 +221,21 @@ mod tests {
             (DefaultProfile::Required, vec![], vec![], vec!["gone"]),
         ] {
             assert_eq!(
-                governs(default, Kind::Unserved, false),
+                governs(default, ProfileKind::Unserved, false),
                 unserved,
                 "{default}"
             );
-            assert_eq!(governs(default, Kind::Served, false), none, "{default}");
-            assert_eq!(governs(default, Kind::Gone, true), gone, "{default}");
-            assert_eq!(governs(default, Kind::Served, true), ["p"], "{default}");
+            assert_eq!(
+                governs(default, ProfileKind::Served, false),
+                none,
+                "{default}"
+            );
+            assert_eq!(governs(default, ProfileKind::Gone, true), gone, "{default}");
+            assert_eq!(
+                governs(default, ProfileKind::Served, true),
+                ["p"],
+                "{default}"
+            );
         }
     }
 }

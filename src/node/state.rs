@@ -35,8 +35,9 @@ pub fn directory(path: &'static str) -> Result<&'static Path, Explanation> {
 /// mounts readable by everyone.
 pub fn tighten() {
     let run = Path::new(paths::RUN);
-    let is_root_s = |m: std::fs::Metadata| m.is_dir() && m.uid() == 0 && m.mode() & 0o022 == 0;
-    if symlink_metadata(run).is_ok_and(is_root_s) {
+    let is_owned_by_root =
+        |m: std::fs::Metadata| m.is_dir() && m.uid() == 0 && m.mode() & 0o022 == 0;
+    if symlink_metadata(run).is_ok_and(is_owned_by_root) {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
         std::fs::set_permissions(run, mode).ok(); // its users report what is wrong with it
     }

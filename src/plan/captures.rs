@@ -164,7 +164,7 @@ mod tests {
         fixtures::{intent, network},
     };
 
-    fn told(annotations: &[(&str, &str)], env: &[(&str, &str)]) -> String {
+    fn sentences_of(annotations: &[(&str, &str)], env: &[(&str, &str)]) -> String {
         Plan::new(&intent(annotations, env), &network(true, false))
             .unwrap()
             .captures()
@@ -223,9 +223,9 @@ mod tests {
             ),
         ] {
             assert!(
-                told(annotations, env).contains(part),
+                sentences_of(annotations, env).contains(part),
                 "{part}: {}",
-                told(annotations, env)
+                sentences_of(annotations, env)
             );
         }
     }

@@ -70,7 +70,7 @@ impl PodNetwork {
 }
 
 /// The format of the rules that plans are lowered to. A change that gives another rule, chain, address or route for an Intent raises it: then
-/// rules of an earlier program are told from rules that were changed. `tests/pure/lowered` keeps the rules of each format.
+/// rules of an earlier program can be distinguished from rules that were changed. `tests/pure/lowered` keeps the rules of each format.
 ///
 /// 2: the policy rule has priority 100. What 1 was is the same to a comparison, which looks at what comes before the rule.
 pub const FORMAT: u32 = 2;

@@ -22,18 +22,18 @@ pub(super) fn add(
     let mut course = Course::new(deadline);
     let done = attach(environment, config, node, &mut course);
     course.tell(match &done {
-        Ok((told, _)) => Ok(told),
+        Ok((explanation, _)) => Ok(explanation),
         Err(failure) => Err(&failure.explanation),
     });
-    let (told, config) = done?;
+    let (explanation, config) = done?;
     let (namespace, name) = course.pod();
     let micros = deadline.passed().as_micros() as u64;
     info!(
         namespace,
         name,
-        reason = told.reason.as_str(),
+        reason = explanation.reason.as_str(),
         micros,
-        "{told}"
+        "{explanation}"
     );
     Ok(cni::success(config.version, config.prev_result.as_deref()))
 }
@@ -57,8 +57,8 @@ fn attach(
         attachment: &attachment,
         node: &node?,
     };
-    let told = add.answered(pod, course)?;
-    Ok((told, config))
+    let explanation = add.answered(pod, course)?;
+    Ok((explanation, config))
 }
 
 /// Refuses an attachment beyond the limit. Those of a pod that is not redirected leave no record and are not counted.

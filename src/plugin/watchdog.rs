@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_gives_up_after_the_deadline_in_the_version_that_is_known() {
+    fn after_the_deadline_it_answers_in_the_version_of_the_call() {
         let hangs = |watchdog: &Watchdog<Option<Version>>| {
             watchdog.within(Duration::from_secs(3600), Version::V1_0_0);
             watchdog.within(Duration::ZERO, Version::V0_4_0);
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_is_just_answering_is_waited_for_and_one_that_hangs_then_is_not() {
+    fn a_call_that_is_answering_gets_more_time_but_not_without_end() {
         let answers = |seconds| {
             move |watchdog: &Watchdog<u8>| {
                 watchdog.within(Duration::ZERO, Version::V1_0_0);
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_ends_gives_what_came_of_it() {
+    fn a_call_that_ends_returns_its_result() {
         let ends = |watchdog: &Watchdog<u8>| {
             watchdog.within(Duration::ZERO, Version::V1_0_0);
             7
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_to_answer_comes_once() {
+    fn only_one_thread_gets_the_right_to_answer() {
         let right = Right::default();
         right.take();
         let (took, wait) = mpsc::channel();

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_ends_once_there_is_no_beat_any_more() {
+    fn the_process_ends_once_the_heartbeat_stops() {
         let (ended, wait) = mpsc::channel();
         let alive = Alive::watched_for(Duration::from_millis(500), move || ended.send(()).unwrap());
         for _ in 0..60 {

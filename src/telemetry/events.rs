@@ -38,7 +38,7 @@ pub(crate) struct About {
 /// The sending end of the queue of Events; it never blocks.
 pub(crate) struct Events {
     wanted: Wanted,
-    told: Sender<Told>,
+    queue: Sender<PendingEvent>,
 }
 
 words! {
@@ -75,7 +75,7 @@ pub(crate) trait Journal: Sync {
     fn count(&self, delivered: Delivered);
 }
 
-struct Told {
+struct PendingEvent {
     about: About,
     explanation: Explanation,
     /// When it happened.
@@ -84,8 +84,8 @@ struct Told {
 
 impl Events {
     pub(crate) fn new(wanted: Wanted) -> (Self, Queue) {
-        let (told, receive) = channel(WAITING);
-        (Self { wanted, told }, Queue(receive))
+        let (queue, receive) = channel(WAITING);
+        (Self { wanted, queue }, Queue(receive))
     }
 
     /// Queues an Event about something that happened at that time.
@@ -101,34 +101,34 @@ impl Events {
             Wanted::Warnings => !explanation.reason.is_redirected(),
             Wanted::None => false,
         };
-        let told = Told {
+        let pending = PendingEvent {
             about,
             explanation,
             at,
         };
-        if is_wanted && self.told.try_send(told).is_err() {
+        if is_wanted && self.queue.try_send(pending).is_err() {
             journal.count(Delivered::Dropped);
         }
     }
 }
 
 /// The receiving end of the queue.
-pub(crate) struct Queue(Receiver<Told>);
+pub(crate) struct Queue(Receiver<PendingEvent>);
 
 impl Queue {
     /// Sends Events until it is cancelled.
     pub(crate) async fn send(mut self, journal: &impl Journal, node: &str) {
-        let mut told: HashMap<(About, Reason), Instant> = HashMap::new();
-        while let Some(Told {
+        let mut sent: HashMap<(About, Reason), Instant> = HashMap::new();
+        while let Some(PendingEvent {
             about,
             explanation,
             at,
         }) = self.0.recv().await
         {
-            told.retain(|_, at| at.elapsed() < AGAIN);
+            sent.retain(|_, at| at.elapsed() < AGAIN);
             // a cause may contain a duration, and so differ each time
             let key = (about.clone(), explanation.reason);
-            if told.contains_key(&key) {
+            if sent.contains_key(&key) {
                 continue;
             }
             let age = Timestamp::now().duration_since(at);
@@ -139,7 +139,7 @@ impl Queue {
             let event = event(&about, &explanation, at, node);
             match journal.create(&about.namespace, &event).await {
                 Ok(()) => {
-                    told.insert(key, Instant::now());
+                    sent.insert(key, Instant::now());
                     journal.count(Delivered::Sent);
                 }
                 Err(error) => {
@@ -202,7 +202,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_s_name_is_one_that_the_api_server_takes() {
+    fn the_name_of_an_event_is_valid_for_the_api_server() {
         let at = Timestamp::from_second(1).unwrap();
         for pod in [
             "web-0".to_owned(),
@@ -253,19 +253,19 @@ mod tests {
     }
 
     #[test]
-    fn events_that_nobody_wants_are_not_told() {
+    fn unwanted_events_are_not_sent() {
         let now = Timestamp::now();
-        for (wanted, told) in [(Wanted::All, 2), (Wanted::Warnings, 1), (Wanted::None, 0)] {
+        for (wanted, queued) in [(Wanted::All, 2), (Wanted::Warnings, 1), (Wanted::None, 0)] {
             let (events, queue) = Events::new(wanted);
             let kept = Kept::default();
             events.tell(pod("a"), Reason::Redirected.into(), now, &kept);
             events.tell(pod("b"), Reason::Drifted.into(), now, &kept);
-            assert_eq!(queue.0.len(), told, "{wanted}");
+            assert_eq!(queue.0.len(), queued, "{wanted}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_of_a_pod_is_sent_once_and_what_failed_or_waited_too_long_is_counted() {
+    async fn a_repeated_event_is_sent_once_and_failed_or_stale_ones_are_counted() {
         use Delivered::{Dropped, Failed, Sent, Stale};
         let (now, long_ago) = (
             Timestamp::now(),

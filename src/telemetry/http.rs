@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::Form;
+use super::TextFormat;
 use crate::reason::{Explanation, Reason};
 
 /// Connections at a time.
@@ -47,7 +47,7 @@ pub(crate) trait Observed: Send + Sync + 'static {
     fn not_ready(&self) -> Option<String>;
 
     /// Its current metrics.
-    fn metrics(&self, form: Form) -> String;
+    fn metrics(&self, form: TextFormat) -> String;
 }
 
 /// Serves an address until the program ends. A failure to bind it is logged and retried: no pod needs it.
@@ -165,7 +165,7 @@ fn answer(observed: &impl Observed, request: &Request<Incoming>, paths: Paths) -
         },
         "/metrics" => {
             let accept = request.headers().get(ACCEPT);
-            let form = Form::accepted(accept.and_then(|value| value.to_str().ok()));
+            let form = TextFormat::accepted(accept.and_then(|value| value.to_str().ok()));
             let mut response = say(StatusCode::OK, observed.metrics(form));
             let content_type = http::HeaderValue::from_static(form.content_type());
             response.headers_mut().insert(CONTENT_TYPE, content_type);

@@ -10,5 +10,5 @@ pub(crate) use self::{
     alive::Alive,
     events::{About, Delivered, Events, Journal, Wanted},
     http::{Observed, Paths, probe, serve, serve_socket},
-    text::{Form, of_program},
+    text::{TextFormat, of_program},
 };

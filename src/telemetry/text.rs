@@ -9,14 +9,14 @@ use super::process;
 
 /// A format of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Form {
+pub(crate) enum TextFormat {
     /// OpenMetrics 1.0.
     OpenMetrics,
     /// Prometheus's own, 0.0.4, which every tool reads.
     Prometheus,
 }
 
-impl Form {
+impl TextFormat {
     /// The one that a scraper accepts.
     pub(crate) fn accepted(accept: Option<&str>) -> Self {
         let is_open = accept.is_some_and(|accept| accept.contains("application/openmetrics-text"));
@@ -37,7 +37,7 @@ impl Form {
 }
 
 /// Renders all of these, and the metrics of this process.
-pub(crate) fn of_program(own: &Registry, form: Form) -> String {
+pub(crate) fn of_program(own: &Registry, form: TextFormat) -> String {
     let process = &process::registry();
     let mut text = String::new();
     let written = encode_registry(&mut text, own)
@@ -49,8 +49,8 @@ pub(crate) fn of_program(own: &Registry, form: Form) -> String {
     // a family without labels writes an empty list of them, which no parser expects; no label of ours contains that
     let text = text.replace("{} ", " ");
     match form {
-        Form::OpenMetrics => text,
-        Form::Prometheus => prometheus(&text),
+        TextFormat::OpenMetrics => text,
+        TextFormat::Prometheus => prometheus(&text),
     }
 }
 
@@ -87,11 +87,11 @@ mod tests {
     }
 
     #[test]
-    fn a_scraper_gets_what_it_accepts() {
+    fn a_scraper_gets_a_format_that_it_accepts() {
         let open = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3";
-        assert_eq!(Form::accepted(Some(open)), Form::OpenMetrics);
+        assert_eq!(TextFormat::accepted(Some(open)), TextFormat::OpenMetrics);
         for accept in [None, Some("*/*"), Some("text/plain")] {
-            assert_eq!(Form::accepted(accept), Form::Prometheus);
+            assert_eq!(TextFormat::accepted(accept), TextFormat::Prometheus);
         }
     }
 }

@@ -350,7 +350,7 @@ fn create_as(cluster: &Cluster, name: &str, n: usize, node: usize) -> Value {
     )
 }
 
-/// Does something so many times, in four threads.
+/// Does something this many times, in four threads.
 fn in_parts(count: usize, work: impl Fn(usize) + Sync) {
     std::thread::scope(|scope| {
         for part in 0..4 {

@@ -124,7 +124,7 @@ fn both_gets_go_over_one_connection() {
 }
 
 #[test]
-fn a_credential_that_is_not_accepted_says_which_side_does_not_accept_it() {
+fn a_rejected_credential_is_reported_with_the_side_that_rejects_it() {
     let pod = create_pod(cluster(), "credentials");
     let (args, ca) = (cni_args(&pod), cluster().file("ca.crt"));
     on_node(|node| {
@@ -159,7 +159,7 @@ fn a_credential_that_is_not_accepted_says_which_side_does_not_accept_it() {
 }
 
 #[test]
-fn a_service_account_without_rbac_is_told_what_it_lacks() {
+fn an_account_without_rights_gets_an_error_that_names_what_it_lacks() {
     let pod = create_pod(cluster(), "no-rbac");
     cluster().service_account("mesh-optin", "nobody");
     on_node(|node| {
@@ -179,7 +179,7 @@ fn a_service_account_without_rbac_is_told_what_it_lacks() {
 }
 
 #[test]
-fn a_deleted_and_a_re_created_pod_are_told_apart() {
+fn a_deleted_pod_and_a_recreated_one_are_distinguished() {
     let pod = create_pod(cluster(), "gone");
     on_node(|node| {
         good_credential(node, cluster());
@@ -200,7 +200,7 @@ fn a_deleted_and_a_re_created_pod_are_told_apart() {
 }
 
 #[test]
-fn a_pod_that_the_server_learns_of_a_moment_later_is_found() {
+fn a_pod_that_appears_a_moment_later_is_found() {
     on_node(|node| {
         good_credential(node, cluster());
         let lab = node.pod("a", V4);
@@ -242,7 +242,7 @@ fn an_unsafe_address_or_credential_is_not_used() {
 }
 
 #[test]
-fn a_stopped_and_a_hanging_server_are_told_apart_within_the_deadline() {
+fn a_stopped_server_and_a_hanging_one_are_distinguished_within_the_deadline() {
     let cluster = Cluster::start_with_team_a();
     let pod = create_pod(&cluster, "a");
     on_node(|node| {
@@ -266,7 +266,7 @@ fn a_stopped_and_a_hanging_server_are_told_apart_within_the_deadline() {
 }
 
 #[test]
-fn thirty_look_ups_at_once_all_succeed_four_at_a_time() {
+fn thirty_concurrent_look_ups_succeed_four_at_a_time() {
     let pod = create_pod(cluster(), "thirty");
     on_node(|node| {
         good_credential(node, cluster());

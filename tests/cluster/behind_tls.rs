@@ -18,7 +18,7 @@ const KINDS: [(&str, &str, u16); 3] = [
 ];
 
 #[test]
-fn the_plugin_s_own_look_up_is_answered() {
+fn the_look_up_of_the_plugin_is_answered() {
     for (kind, version, port) in KINDS {
         let mut proxy = Proxy::start(cluster(), "tls-proxy", &[kind, &port.to_string()]);
         on_node(|node| {
@@ -42,7 +42,7 @@ fn the_plugin_s_own_look_up_is_answered() {
 }
 
 #[test]
-fn the_agent_lists_watches_and_tells() {
+fn the_agent_lists_watches_and_creates_events() {
     for (kind, _, port) in KINDS {
         let port = port + 10;
         let _proxy = Proxy::start(cluster(), "tls-proxy", &[kind, &port.to_string()]);

@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::{cluster, support::cluster::SERVER};
 
 #[test]
-fn look_ups_of_pods_are_apart_from_our_lists_and_both_from_everything_else() {
+fn look_ups_our_lists_and_all_other_requests_have_separate_priority_levels() {
     let uid_of = |name: &str| {
         let path = format!("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/{name}");
         let schema = cluster().request("GET", &path, &Value::Null).unwrap();

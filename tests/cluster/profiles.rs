@@ -69,10 +69,10 @@ fn the_api_server_and_the_nodes_program_take_the_same_profiles() {
         let by_program = Profile::from_json(&object.to_string(), ProfileOrigin::BuiltIn);
         assert_eq!(by_program.is_ok(), is_taken, "{spec}: {by_program:?}");
     }
-    let misspelt = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "p"},
+    let misspelled = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "p"},
         "spec": {"redirect": {"port": {}, "backends": "Auto"}}});
     let path = format!("{PROFILES}?fieldValidation=Ignore");
-    let refused = cluster.request("POST", &path, &misspelt).unwrap_err();
+    let refused = cluster.request("POST", &path, &misspelled).unwrap_err();
     let told = refused["message"].as_str().unwrap();
     assert!(
         told.contains("spec.redirect has an unknown field backends, port; its fields are ")

@@ -40,7 +40,7 @@ fn is_by_the_tenants_settings(lab: &PodLab) {
 }
 
 #[test]
-fn the_tenant_s_attachment_counts_beside_istio_s_in_either_order() {
+fn the_attachment_of_a_tenant_applies_beside_the_one_of_istio_in_either_order() {
     for (order, reasons) in [
         ([TENANTS, ISTIOS], ["Redirected", "AlreadyRedirected"]),
         ([ISTIOS, TENANTS], ["Redirected", "Redirected"]),
@@ -76,7 +76,7 @@ fn the_tenant_s_attachment_counts_beside_istio_s_in_either_order() {
 }
 
 #[test]
-fn two_attachments_with_settings_must_say_the_same() {
+fn two_attachments_with_settings_must_have_equal_ones() {
     on_node(|node| {
         let args = given(node, "defaults");
         let lab = node.pod("a", V4);
@@ -95,7 +95,7 @@ fn two_attachments_with_settings_must_say_the_same() {
 }
 
 #[test]
-fn settings_that_come_while_the_pod_runs_are_a_conflict_and_those_after_a_reboot_are_not() {
+fn new_settings_are_a_conflict_while_the_pod_runs_but_not_after_a_reboot() {
     for (started, expected) in [
         ("2999-01-01T00:00:00Z", "ConflictingAttachment"),
         ("2020-01-01T00:00:00Z", "Redirected"),

@@ -10,7 +10,7 @@ use crate::support::{
     run,
 };
 
-/// So many entries, by their number.
+/// This number of entries, by their index.
 fn list(entries: u32, of: impl Fn(u32) -> String) -> String {
     (0..entries).map(of).collect::<Vec<_>>().join(",")
 }
@@ -40,7 +40,7 @@ fn full_lists() -> [(&'static str, String); 2] {
     clippy::disallowed_methods,
     reason = "a runtime calls plugins as processes"
 )]
-fn what_a_hundred_and_ten_pods_with_full_lists_leave_charged_fits_into_multus_s_memory() {
+fn a_hundred_and_ten_pods_with_full_lists_stay_within_the_memory_of_multus() {
     const COUNT: usize = 110;
     on_node(|node| {
         let full = full_lists();
@@ -103,7 +103,7 @@ fn full_lists_cost_at_most_three_times_the_default() {
             .iter()
             .map(|(key, text)| (*key, text.as_str()))
             .collect();
-        let (default, limits) = node.optimised(|| {
+        let (default, limits) = node.optimized(|| {
             let default = of_an_add(node, "default", &[]);
             (default, of_an_add(node, "limits", &full))
         });
@@ -117,7 +117,7 @@ fn full_lists_cost_at_most_three_times_the_default() {
 
 /// What a CHECK may take at most, whatever is in the namespace: some milliseconds.
 const MOST_INSTRUCTIONS: u64 = 50_000_000;
-/// So many elements and rules are added, and a 25th of all else.
+/// The number of elements and rules that are added; of all else, a 25th.
 const MANY: u32 = 100_000;
 
 /// What a pod that may change its own namespace adds to our table, as a script of nft.
@@ -159,7 +159,7 @@ fn elements(many: u32) -> String {
 }
 
 #[test]
-fn what_a_pod_has_put_into_our_table_is_read_up_to_a_bound_and_called_drift() {
+fn additions_of_a_pod_to_our_table_are_read_up_to_a_bound_and_called_drift() {
     let of_users = [false, true].into_iter();
     for (has_own_users, (what, script)) in of_users.flat_map(|own| hostile().map(|h| (own, h))) {
         on_node(|node| {
@@ -174,7 +174,7 @@ fn what_a_pod_has_put_into_our_table_is_read_up_to_a_bound_and_called_drift() {
             let add = node.call("ADD", &lab.netns, &args, CONFIG);
             assert_eq!(add.logged_reason(), "Redirected", "{add:?}");
             let check =
-                || node.optimised(|| instructions(node, "CHECK", &lab.netns, &args, CONFIG));
+                || node.optimized(|| instructions(node, "CHECK", &lab.netns, &args, CONFIG));
             let (call, before) = check();
             assert_eq!(call.code, 0, "{call:?}");
             inside(&lab.pod, || run("nft", &["-f", "-"], &script));

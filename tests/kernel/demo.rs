@@ -47,10 +47,7 @@ fn the_demo_shows_the_main_job_to_root_and_leaves_nothing() {
             for shown in DEMO_SHOWS {
                 assert!(out.contains(shown), "{shown}: {out}");
             }
-            assert!(
-                !out.contains('\x1b'),
-                "no colour where there is no terminal"
-            );
+            assert!(!out.contains('\x1b'), "no color without a terminal");
             assert_eq!(left(), before);
         });
         alone.join().unwrap();

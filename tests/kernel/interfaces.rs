@@ -38,7 +38,7 @@ fn an_excluded_interface_is_left_alone_in_both_directions() {
 }
 
 #[test]
-fn what_comes_in_by_a_virtual_interface_is_the_pod_s_outbound() {
+fn inbound_traffic_of_a_virtual_interface_is_treated_as_outbound() {
     for (ranges, to_range, beside) in [
         ("*", "pod:15001", "pod:15001"),
         ("172.30.0.5/32", "pod:15001", "pod:8080"),
@@ -70,7 +70,7 @@ fn what_comes_in_by_a_virtual_interface_is_the_pod_s_outbound() {
 }
 
 #[test]
-fn only_interfaces_of_the_start_are_captured_with_primary() {
+fn primary_captures_only_interfaces_that_were_there_at_the_start() {
     on_node(|node| {
         profile(node, "{interfaces: Primary}");
         let lab = redirected(node, &given(node, "defaults"), V4_NET1);
@@ -94,7 +94,7 @@ fn only_interfaces_of_the_start_are_captured_with_primary() {
 }
 
 #[test]
-fn a_family_that_the_sidecar_does_not_serve_is_left_alone_and_told() {
+fn a_family_that_the_sidecar_does_not_serve_is_left_alone_and_reported() {
     on_node(|node| {
         let args = given(node, "defaults");
         let lab = node.pod("pod", PodNet { net1: true, ..BOTH });
@@ -120,7 +120,7 @@ fn a_family_that_the_sidecar_does_not_serve_is_left_alone_and_told() {
 }
 
 #[test]
-fn all_families_are_captured_where_the_profile_says_so() {
+fn all_families_are_captured_where_the_profile_asks_for_it() {
     on_node(|node| {
         profile(node, "{ipFamilies: All}");
         let lab = redirected(node, &given(node, "defaults"), PodNet { net1: true, ..V4 });

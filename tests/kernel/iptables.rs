@@ -1,4 +1,4 @@
-//! The iptables backend among others: two ADDs at once, somebody else's rules, a trial that comes to no verdict, a record that was lost.
+//! The iptables backend among others: two ADDs at once, foreign rules, an inconclusive trial, a record that was lost.
 
 use crate::support::{
     lab::{APP, BOTH, CONFIG, PodLab, V4, inside, on_node},
@@ -62,7 +62,7 @@ fn another_program_finds_every_chain_and_rule_and_can_clean_them_up() {
 }
 
 #[test]
-fn of_two_adds_at_once_both_succeed_and_the_rules_are_there_once() {
+fn two_concurrent_adds_succeed_and_the_rules_exist_once() {
     for variant in ["legacy", "nft"] {
         on_node(|node| {
             node.install_iptables(&[variant]);
@@ -98,7 +98,7 @@ fn of_two_adds_at_once_both_succeed_and_the_rules_are_there_once() {
 }
 
 #[test]
-fn what_made_the_rules_is_on_record_and_another_variant_s_rules_change_nothing() {
+fn the_record_names_the_variant_and_rules_of_another_variant_change_nothing() {
     on_node(|node| {
         node.install_iptables(&["nft", "legacy"]);
         let args = given_everything(node, "Iptables");
@@ -134,7 +134,7 @@ fn what_made_the_rules_is_on_record_and_another_variant_s_rules_change_nothing()
 }
 
 #[test]
-fn somebody_else_s_rule_that_equals_one_of_ours_stays_somebody_else_s() {
+fn a_foreign_rule_that_equals_one_of_ours_stays_foreign() {
     for variant in ["nft", "legacy"] {
         on_node(|node| {
             node.install_iptables(&[variant]);
@@ -174,7 +174,7 @@ fn somebody_else_s_rule_that_equals_one_of_ours_stays_somebody_else_s() {
 }
 
 #[test]
-fn a_trial_that_came_to_no_verdict_is_made_again() {
+fn an_inconclusive_trial_is_repeated() {
     on_node(|node| {
         node.write(
             "etc/mesh-optin/node.yaml",
@@ -228,7 +228,7 @@ fn programs_are_found_with_the_path_of_thick_multus() {
 }
 
 #[test]
-fn what_netfilter_cannot_show_as_iptables_is_said() {
+fn rules_that_iptables_cannot_show_are_reported() {
     on_node(|node| {
         node.install_iptables(&["nft"]);
         let args = given_everything(node, "Iptables");
@@ -254,7 +254,7 @@ fn what_netfilter_cannot_show_as_iptables_is_said() {
 }
 
 #[test]
-fn an_add_that_was_killed_before_it_fell_back_falls_back_the_next_time() {
+fn an_add_killed_before_falling_back_falls_back_the_next_time() {
     on_node(|node| {
         node.install_iptables(&["legacy"]);
         let args = given_everything(node, "Auto");

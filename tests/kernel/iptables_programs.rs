@@ -36,7 +36,7 @@ fn dual_stack_by_iptables(node: &Node) -> String {
 }
 
 #[test]
-fn ipv4_is_undone_where_ipv6_fails_and_what_is_lacking_is_named() {
+fn ipv4_is_undone_if_ipv6_fails_and_the_missing_feature_is_named() {
     on_node(|node| {
         node.install_iptables(&["nft"]);
         let args = dual_stack_by_iptables(node);
@@ -150,7 +150,7 @@ fn the_programs_are_tried_once_per_node_and_the_trial_leaves_no_trace() {
         // read, apply and read back, for each family
         assert_eq!(programs[1], 6, "{programs:?}");
         assert!(programs[0] > programs[1]);
-        // one that went is looked for anew
+        // one that was removed is looked for again
         std::fs::remove_file(node.path("usr/sbin/iptables-nft-save")).unwrap();
         let lab = node.pod("c", PodNet::default());
         assert_eq!(

@@ -130,7 +130,7 @@ fn killed_with_iptables_at_a_system_call_it_leaves_what_the_next_add_completes()
             },
         );
         println!(
-            "iptables: killed {} times, leaving so many chains so often: {left:?}; {} calls were not reached",
+            "iptables: killed {} times, leaving this number of chains this often: {left:?}; {} calls were not reached",
             kills.kills, kills.missed
         );
         assert!(left.len() > 2, "some in the middle: {left:?}");

@@ -89,7 +89,7 @@ fn whole(node: &Node, args: &str) -> Traced {
 }
 
 #[test]
-fn what_the_kernel_lacks_is_named_and_nothing_is_half_done() {
+fn a_missing_kernel_feature_is_named_and_nothing_is_half_done() {
     for lack in lacks() {
         on_node(|node| {
             let args = given(node, "Nftables");
@@ -117,7 +117,7 @@ fn what_the_kernel_lacks_is_named_and_nothing_is_half_done() {
 }
 
 #[test]
-fn a_kernel_without_netns_cookies_gets_a_remedy_that_helps_with_either_back_end() {
+fn without_netns_cookies_the_remedy_helps_with_either_backend() {
     for backend in ["Auto", "Iptables"] {
         on_node(|node| {
             let args = given(node, "Nftables");
@@ -178,7 +178,7 @@ fn auto_falls_back_to_iptables_says_why_and_stays_there() {
 }
 
 #[test]
-fn auto_takes_nftables_where_it_is_and_looks_for_no_program() {
+fn auto_uses_nftables_where_available_and_looks_for_no_program() {
     on_node(|node| {
         node.install_iptables(&["nft", "legacy"]);
         let args = given(node, "Auto");

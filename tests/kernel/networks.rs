@@ -31,7 +31,7 @@ fn add(node: &Node, lab: &PodLab, args: &str) -> Call {
 }
 
 #[test]
-fn a_default_route_of_another_table_or_of_a_router_s_advertisement_makes_no_interface_primary() {
+fn default_routes_of_other_tables_or_router_advertisements_make_no_interface_primary() {
     let advertised = ["-6 route add default via fd00:30::1 dev net1 proto ra metric 1024"];
     let worse = ["route add default via 172.30.0.1 dev net1 metric 9"];
     for routes in [&SBR[..], &advertised, &worse] {
@@ -72,7 +72,7 @@ fn the_holder_of_the_default_route_is_primary_and_so_is_eth0() {
 }
 
 #[test]
-fn with_sbr_what_tproxy_marks_goes_to_the_sidecar_and_not_out_of_the_secondary_interface() {
+fn with_sbr_packets_marked_by_tproxy_reach_the_sidecar_not_the_secondary_interface() {
     on_node(|node| {
         let tproxy = [("sidecar.istio.io/interceptionMode", "TPROXY")];
         let env = [("ISTIO_META_INTERCEPTION_MODE", "TPROXY")];
@@ -160,7 +160,7 @@ fn a_secondary_network_of_ipv6_alone_is_reported_and_with_the_default_route_capt
 }
 
 #[test]
-fn a_tenant_s_ipv4_interface_with_the_default_route_leaves_an_ipv6_only_pod_captured() {
+fn an_ipv4_interface_with_the_default_route_leaves_an_ipv6_only_pod_captured() {
     on_node(|node| {
         let args = given(node, "ipv6-only");
         let lab = node.pod("pod", PodNet { net1: true, ..V6 });
@@ -190,7 +190,7 @@ fn primary_user_defined_network(lab: &PodLab, addresses: &[&str]) {
 }
 
 #[test]
-fn the_families_of_a_primary_user_defined_network_count_as_eth0_s_do() {
+fn the_families_of_a_primary_user_defined_network_count_like_those_of_eth0() {
     on_node(|node| {
         let args = given(node, "defaults");
         let lab = node.pod("pod", NET1);
@@ -232,7 +232,7 @@ fn the_families_of_a_primary_user_defined_network_count_as_eth0_s_do() {
 /// KubeVirt's bindings bridge and l2bridge: virt-launcher makes the pod's interface a port of a bridge, after the pod started, and gives the guest its
 /// address (pkg/network/driver and pkg/network/setup of kubevirt).
 #[test]
-fn a_captured_interface_that_was_made_a_port_of_a_bridge_bypasses() {
+fn a_captured_interface_that_becomes_a_bridge_port_bypasses() {
     // a primary user-defined network's is called ovn-udn1, and its name stays (l2bridge)
     for primary in [false, true] {
         on_node(|node| {

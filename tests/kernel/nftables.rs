@@ -71,7 +71,7 @@ fn a_table_is_read_back_as_it_was_planned() {
 }
 
 #[test]
-fn nft_loads_our_text_into_the_same_table_and_lists_ours_without_a_complaint() {
+fn nft_loads_our_text_into_the_same_table_and_lists_ours_without_complaint() {
     for plan in MODES.map(rich) {
         let table = plan.nftables();
         let by_nft = in_new_netns(|| {
@@ -122,7 +122,7 @@ fn a_transaction_for_an_earlier_generation_is_refused_as_a_whole() {
         let table = rich("REDIRECT").nftables();
         let mut late = nftables();
         assert_eq!(late.table().unwrap(), None);
-        run("nft", &["add", "table", "inet", "somebody-else"], "");
+        run("nft", &["add", "table", "inet", "foreign"], "");
         assert!(matches!(
             late.replace(None, &table),
             Err(KernelError::Overtaken)
@@ -178,7 +178,7 @@ fn the_largest_lists_fit_one_transaction() {
 }
 
 #[test]
-fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
+fn a_live_rule_with_another_meaning_is_never_taken_for_the_planned_one() {
     let plan = rich("REDIRECT");
     let text = plan.nftables().to_string();
     let named = "table inet mesh-optin {\n\tset s { type inet_service; elements = { 443, 8443 }; }";
@@ -267,7 +267,7 @@ fn a_live_rule_of_another_meaning_is_never_taken_for_the_planned_one() {
 }
 
 #[test]
-fn chains_that_lead_to_each_other_in_many_ways_are_looked_at_once() {
+fn chains_with_many_paths_between_them_are_each_read_once() {
     in_new_netns(|| {
         let levels = 12;
         let mut script = "table inet theirs {\n".to_owned();

@@ -33,7 +33,7 @@ fn add(node: &Node, name: &str, args: &str, script: &str) -> (String, bool) {
 const DNAT: &str = "table ip other { chain c { type nat hook output priority -150; tcp dport 80 dnat to 10.0.0.9; } }";
 
 #[test]
-fn what_decides_on_captured_packets_refuses_the_pod_and_what_cannot_does_not() {
+fn foreign_rules_refuse_the_pod_only_if_they_can_decide_on_captured_packets() {
     on_node(|node| {
         let args = given(node, "defaults");
         for (at, (script, reason, warns)) in [
@@ -91,7 +91,7 @@ fn rules_of_interfaces_that_are_not_captured_decide_nothing() {
 }
 
 #[test]
-fn the_profile_may_warn_and_a_pod_that_has_run_is_warned_of() {
+fn the_profile_may_choose_a_warning_and_a_pod_that_has_run_gets_one() {
     on_node(|node| {
         profile(node, "{preempted: Warn}");
         let args = given(node, "defaults");

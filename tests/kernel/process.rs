@@ -6,7 +6,7 @@ use crate::support::{
 };
 
 #[test]
-fn one_process_and_no_other_program() {
+fn an_add_is_one_process_and_starts_no_program() {
     on_node(|node| {
         let args = given(node, "defaults");
         let lab = node.pod("a", V4);
@@ -50,7 +50,7 @@ fn one_process_and_no_other_program() {
 }
 
 #[test]
-fn the_next_source_is_asked_where_one_is_away() {
+fn the_next_source_is_asked_if_one_is_unavailable() {
     on_node(|node| {
         let args = given(node, "opt-out");
         let lab = node.pod("a", V4);
@@ -132,7 +132,7 @@ fn a_log_that_cannot_be_written_fails_nothing() {
 }
 
 #[test]
-fn a_stdin_that_never_ends_is_not_waited_for() {
+fn a_stdin_that_never_ends_does_not_block_the_answer() {
     on_node(|node| {
         node.write("etc/mesh-optin/node.yaml", "{deadline: 500ms}");
         let mut command = node.program(&[]);

@@ -115,7 +115,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
     #[test]
-    fn any_valid_settings_are_read_back_as_planned_and_pass_istio_s_validation(
+    fn any_valid_settings_are_read_back_as_planned_and_pass_istio_validation(
         (annotations, env) in any_settings(),
         primary in any::<bool>(),
         gids in proptest::option::of(proptest::collection::vec(0..u32::MAX, 0..4)),

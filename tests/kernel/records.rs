@@ -137,7 +137,7 @@ fn redirected(node: &Node) -> (PodLab, String) {
 }
 
 #[test]
-fn a_record_is_removed_only_where_its_namespace_is_known_to_be_gone() {
+fn a_record_is_removed_only_once_its_namespace_is_known_to_be_gone() {
     on_node(|node| {
         let (lab, _) = redirected(node);
         let here = |id: &str| {
@@ -224,7 +224,7 @@ fn del_does_not_follow_a_link_nor_wait_for_a_pipe() {
 }
 
 #[test]
-fn what_an_add_that_was_not_done_wrote_down_does_not_count() {
+fn the_record_of_an_unfinished_add_does_not_count() {
     on_node(|node| {
         let (lab, args) = redirected(node);
         let mut unfinished = record(node);
@@ -250,7 +250,7 @@ fn what_an_add_that_was_not_done_wrote_down_does_not_count() {
 }
 
 #[test]
-fn of_two_adds_at_once_with_other_settings_one_wins_and_stays_right() {
+fn of_two_concurrent_adds_with_different_settings_one_wins_and_verifies() {
     for _ in 0..40 {
         on_node(|node| {
             let args = given(node, "defaults");
@@ -281,7 +281,7 @@ fn of_two_adds_at_once_with_other_settings_one_wins_and_stays_right() {
 }
 
 #[test]
-fn check_fails_where_the_record_or_the_address_is_lost() {
+fn check_fails_without_the_record_or_the_address() {
     on_node(|node| {
         let args = given(node, "dual-stack");
         let lab = node.pod(

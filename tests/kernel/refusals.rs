@@ -10,7 +10,7 @@ use crate::support::{
 };
 
 #[test]
-fn what_is_not_a_pod_s_namespace_is_refused_before_anything_is_written() {
+fn anything_but_a_pod_namespace_is_refused_before_anything_is_written() {
     on_node(|node| {
         let args = given(node, "defaults");
         node.write("run/file", "");
@@ -51,7 +51,7 @@ fn eth0_must_be_there_and_have_an_address() {
 }
 
 #[test]
-fn each_refusal_says_its_reason_first_and_what_to_do() {
+fn each_refusal_begins_with_its_reason_and_says_what_to_do() {
     on_node(|node| {
         let (mut pod, namespace) = data("defaults");
         let args = cni_args(&pod);

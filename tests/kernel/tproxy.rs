@@ -91,7 +91,7 @@ fn before_the_sidecar_listens_nothing_reaches_the_application() {
 }
 
 #[test]
-fn dns_to_any_resolver_is_answered_by_the_sidecar_and_the_sidecar_s_own_goes_out() {
+fn dns_queries_go_to_the_sidecar_and_those_of_the_sidecar_go_out() {
     for pod in ["dns-capture", "tproxy"] {
         with_each_backend(pod, &[("ISTIO_META_DNS_CAPTURE", "true")], |_, lab, _| {
             for resolver in ["10.96.0.10:53", "[fd00:96::10]:53", "127.0.0.1:53"] {

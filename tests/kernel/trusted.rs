@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use mesh_optin::node::{Privacy, list, read};
 
 #[test]
-fn only_root_s_unshared_files_are_read() {
+fn only_files_that_root_alone_can_write_are_read() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let path = dir.path().join("a.yaml");

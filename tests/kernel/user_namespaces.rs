@@ -10,7 +10,7 @@ use crate::support::{
 const FIRST: u32 = 200_000;
 
 #[test]
-fn the_pod_s_own_users_count_with_every_backend() {
+fn users_of_the_user_namespace_of_the_pod_count_with_every_backend() {
     let inside = |uid, gid| Owner {
         uid: FIRST + uid,
         gid: FIRST + gid,

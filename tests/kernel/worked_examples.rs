@@ -47,7 +47,7 @@ fn the_nine_worked_examples_load_into_the_rules_that_istio_programs() {
 }
 
 #[test]
-fn combinations_of_the_options_load_into_istio_s_rows() {
+fn combinations_of_the_options_load_into_the_rules_of_istio() {
     let mut compared = 0;
     for case in combinations().iter().skip(6).step_by(7) {
         let loaded = loaded(&case.text, case.family, "nft");

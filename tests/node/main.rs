@@ -78,7 +78,7 @@ const SCENARIOS: [&[Scenario]; 8] = [
     deleting::SCENARIOS,
     rebooting::SCENARIOS,
 ];
-/// So many scenarios that do not disturb each other run at once.
+/// How many scenarios that do not disturb each other run at once.
 const AT_ONCE: usize = 4;
 
 #[derive(Clone, Copy)]

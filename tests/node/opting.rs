@@ -97,7 +97,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
     ),
     together(
-        "a tenant's NAD with settings counts beside the one that Istio's injector adds",
+        "a tenant's NAD with settings applies beside the one that Istio's injector adds",
         |s| {
             enrolled(s, "tenant");
             // what its injector names, and what it writes on every pod
@@ -225,7 +225,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             assert!(replaced > 3, "{replaced}");
         },
     ),
-    together("a forged prevResult is trusted in nothing", |s| {
+    together("nothing in a forged prevResult is trusted", |s| {
         s.cluster
             .namespace("forged", &json!({"istio-injection": "enabled"}));
         let forged = r#"{"cniVersion":"1.0.0","name":"m","type":"mesh-optin","prevResult":{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"/proc/1/ns/net"}],"ips":[{"address":"192.0.2.1/24","interface":0}]}}"#;

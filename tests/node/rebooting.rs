@@ -14,7 +14,7 @@ use crate::{
 use serde_json::{Value, json};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[alone(
-    "after a reboot every pod that ran is redirected or left alone as before, whatever policy says by then",
+    "after a reboot every pod that ran is redirected or left alone as before, whatever the policy says now",
     |s| {
         with_agent(s, |agent| {
             s.cluster
@@ -164,15 +164,15 @@ fn changes() -> Vec<Change> {
     let nothing = json!({});
     let mut unchanged = Change::redirected("unchanged", "");
     (unchanged.reason, unchanged.is_counted) = (None, false);
-    let mut unlabelled = Change::redirected("unlabelled", "UnenrolledSidecar");
-    unlabelled.after = |s, pod| {
+    let mut unlabeled = Change::redirected("unlabeled", "UnenrolledSidecar");
+    unlabeled.after = |s, pod| {
         let path = format!("/api/v1/namespaces/{}", pod.namespace);
         s.cluster.patch(
             &path,
             &json!({"metadata": {"labels": {"istio-injection": null}}}),
         );
     };
-    unlabelled.is_counted = false; // for the audit a namespace is read again every hour or so
+    unlabeled.is_counted = false; // for the audit a namespace is read again every hour or so
     let mut opted_out = Change::redirected("opted-out-after-injection", "OptOutAfterInjection");
     opted_out.pod = opted_out.pod.with(built_to_redirect);
     opted_out.after = |s, pod| {
@@ -213,7 +213,7 @@ fn changes() -> Vec<Change> {
     ));
     (skipped.lands, skipped.is_counted) = ("80 203.0.113.7:80 ", false);
     vec![
-        unchanged, unlabelled, opted_out, revisions, overrides, moved, skipped,
+        unchanged, unlabeled, opted_out, revisions, overrides, moved, skipped,
     ]
 }
 

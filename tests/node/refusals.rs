@@ -13,7 +13,7 @@ use crate::{
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
     alone(
-        "of every refusal of a pod the event says the reason and the remedy",
+        "the event of every refused pod says the reason and the remedy",
         |s| {
             profiles(s);
             let pods = pods(s);
@@ -30,7 +30,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
     ),
     alone(
-        "of everything that is wrong on the node the event says the reason and the remedy",
+        "for every fault of the node the event says the reason and the remedy",
         |s| {
             enrolled(s, "node");
             let (api, config) = ("/var/lib/mesh-optin/api", "/etc/mesh-optin/node.yaml");

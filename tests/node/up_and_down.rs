@@ -251,7 +251,7 @@ fn ctrl_c_and_sigterm_take_down_a_stack_that_is_coming_up() {
 }
 
 #[test]
-fn what_a_killed_up_leaves_down_removes() {
+fn down_removes_what_a_killed_up_has_left() {
     let up = Up::with_pods("killed");
     up.ends_by(|up| {
         kill(up.pid(), Signal::SIGKILL).unwrap();

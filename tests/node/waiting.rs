@@ -22,7 +22,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
     ),
     alone(
-        "a pod waits while the node's configuration is broken, and starts when it is mended; one that is deleted meanwhile goes",
+        "a pod waits while the node's configuration is broken, and starts when it is repaired; one that is deleted meanwhile goes away",
         |s| {
             enrolled(s, "broken");
             let (stays, goes) = (

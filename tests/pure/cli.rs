@@ -32,14 +32,14 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 }
 
 #[test]
-fn explain_tells_people_the_decision_its_reason_and_every_input() {
+fn explain_shows_the_decision_its_reason_and_every_input() {
     let (code, out, _) = mesh_optin(&["explain", "-f", "examples"]);
     assert_eq!(code, 3, "of several pods the worst");
     insta::assert_snapshot!("explain_examples", out);
 }
 
 #[test]
-fn explain_tells_machines_the_documented_shape() {
+fn explain_prints_json_of_the_documented_shape() {
     let (code, out, _) = mesh_optin(&[
         "explain", "web", "-n", "team-a", "-f", "examples", "-o", "json",
     ]);
@@ -84,7 +84,7 @@ fn explain_tells_machines_the_documented_shape() {
 }
 
 #[test]
-fn exit_codes_tell_outcomes_apart() {
+fn each_outcome_has_its_exit_code() {
     let namespace = "{kind: Namespace, metadata: {name: a, labels: {istio-injection: enabled}}}";
     let tproxy = file(&format!(
         "{namespace}\n---\n{{kind: Pod, metadata: {{name: p, namespace: a, annotations: {{sidecar.istio.io/interceptionMode: TPROXY}}}}, spec: {{}}}}"
@@ -194,7 +194,7 @@ fn a_profile_and_an_attachment_in_the_files_count() {
 }
 
 #[test]
-fn explain_knows_which_of_a_pod_s_attachments_counts() {
+fn explain_knows_which_attachment_of_a_pod_counts() {
     let nad = |name: &str, port: &str| {
         format!(
             "{{kind: NetworkAttachmentDefinition, metadata: {{name: {name}, namespace: a}}, spec: {{config: '{{\"type\": \"mesh-optin\", \"meshOptin\": {{\"traffic\": {{\"excludeOutboundPorts\": \"{port}\"}}}}}}'}}}}\n---\n"
@@ -234,7 +234,7 @@ fn explain_knows_which_of_a_pod_s_attachments_counts() {
 }
 
 #[test]
-fn explain_warns_of_a_live_pod_for_which_the_plugin_is_not_called() {
+fn explain_warns_of_a_live_pod_for_which_multus_does_not_call_the_plugin() {
     let explain = |networks: &str| {
         let pod = file(&format!(
             "{{kind: Namespace, metadata: {{name: a, labels: {{istio-injection: enabled}}}}}}

@@ -239,7 +239,9 @@ fn the_agent_has_a_mount_for_each_path_of_its_node() {
             .filter_map(|rest| rest.split([',', '}']).next())
             .collect();
         for path in &paths {
-            let is_mounted = mounts.iter().any(|mount| Path::new(path).starts_with(mount));
+            let is_mounted = mounts
+                .iter()
+                .any(|mount| Path::new(path).starts_with(mount));
             assert!(is_mounted, "{file} does not mount {path}");
         }
     }

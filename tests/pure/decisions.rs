@@ -101,7 +101,7 @@ pub(crate) fn after(
 }
 
 #[test]
-fn the_proxy_s_identity_is_its_container_s_or_the_profile_s() {
+fn the_proxy_identity_comes_from_its_container_or_the_profile() {
     let identity = |user, group| {
         let (decision, _) = after(|p, _, pr| {
             pr.spec.redirect.proxy_gid = 4321;

@@ -104,7 +104,7 @@ fn licenses_are_those_that_apache_2_0_goes_with() {
 }
 
 #[test]
-fn no_library_is_there_twice_without_a_reason() {
+fn no_library_is_there_in_two_versions_without_a_reason() {
     let mut versions = BTreeMap::<String, BTreeSet<String>>::new();
     for package in packages() {
         let text = |field: &str| package[field].as_str().unwrap().to_owned();

@@ -97,7 +97,7 @@ fn supers(text: &str) -> usize {
     (1..8).take_while(longest).last().unwrap_or_default()
 }
 
-/// Whether so many `super::` lead to a room: one less is as far as a file goes, an inline module of it goes one further.
+/// Whether this number of `super::` leads to a room: a file goes up to one less, an inline module in it one further.
 fn names_sibling(text: &str, supers: usize, rooms: &[String]) -> bool {
     let path = |room: &String| format!("{}{room}::", "super::".repeat(supers));
     rooms.iter().any(|room| text.contains(&path(room)))

@@ -16,6 +16,7 @@ mod crd;
 mod decisions;
 mod dependencies;
 mod documentation;
+mod english;
 mod imports;
 mod in_the_field;
 mod kept;

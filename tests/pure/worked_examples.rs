@@ -38,7 +38,7 @@ fn the_nine_worked_examples_are_the_rules_that_istio_programs() {
 }
 
 #[test]
-fn every_combination_of_the_options_gives_istio_s_rows() {
+fn every_combination_of_the_options_gives_the_rules_of_istio() {
     for case in combinations() {
         assert_eq!(dump(&case.text), case.expected, "{}", case.name);
     }

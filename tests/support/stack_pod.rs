@@ -61,7 +61,7 @@ impl Pod {
         self
     }
 
-    /// Its application ends so many seconds after the pod was deleted.
+    /// Its application ends this number of seconds after the pod was deleted.
     pub fn ends_after(mut self, seconds: u32) -> Self {
         self.grace = seconds;
         self

@@ -44,7 +44,7 @@ fn label(answer: Option<Answer>) -> (Option<String>, bool) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_incarnation_that_is_asked_for_is_answered() {
+async fn only_the_pod_with_the_requested_uid_is_returned() {
     let cache = Cache::new();
     cache.put_namespace("ns", namespace("a"), cache.sending(), false, KEEP);
     cache.put(seen("a", "1"));
@@ -72,7 +72,7 @@ async fn only_the_incarnation_that_is_asked_for_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_is_answered_only_by_a_read_of_its_namespace_that_was_sent_after_it_came() {
+async fn a_pod_waits_for_a_read_of_its_namespace_sent_after_its_event() {
     let (cache, pod) = (Cache::new(), asked("a", Some("1")));
     let before = cache.sending();
     let arrived = cache.put(seen("a", "1")).unwrap();
@@ -105,7 +105,7 @@ async fn a_pod_is_answered_only_by_a_read_of_its_namespace_that_was_sent_after_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_namespace_is_due_for_new_pods_for_pods_that_are_asked_for_again_and_now_and_then() {
+async fn a_namespace_is_read_for_new_pods_for_repeated_look_ups_and_periodically() {
     let cache = Cache::new();
     let due = || cache.due("").map(|(name, since)| (name, since.is_some()));
     let consistent = Some(("ns".to_owned(), true));

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_multus_would_take_is_what_counts() {
+    fn the_file_that_multus_would_use_is_the_one_that_counts() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
         let mut confs = confs(dir.path());
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn another_plugin_s_is_left_unless_we_are_to_take_over_and_then_kept() {
+    fn a_foreign_configuration_is_replaced_only_with_take_over_and_is_kept() {
         let dir = tempfile::tempdir().unwrap();
         let (mut confs, place) = (confs(dir.path()), path(dir.path(), "istio-cni"));
         let theirs = r#"{"name":"istio-cni","type":"istio-cni"}"#;
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_has_another_mode_is_put_right_each_time() {
+    fn a_missing_file_or_a_wrong_mode_is_always_repaired() {
         let dir = tempfile::tempdir().unwrap();
         let (mut confs, place) = (confs(dir.path()), path(dir.path(), "istio-cni"));
         confs.ensure(dir.path(), "istio-cni", false).unwrap();
@@ -262,14 +262,14 @@ mod tests {
             assert!(confs.ensure(dir.path(), "istio-cni", false).unwrap());
         }
         let mode = || std::fs::metadata(&place).unwrap().mode() & 0o777;
-        let anybody_s = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-        std::fs::set_permissions(&place, anybody_s).unwrap();
+        let of_anyone = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+        std::fs::set_permissions(&place, of_anyone).unwrap();
         assert!(confs.ensure(dir.path(), "istio-cni", false).unwrap());
         assert_eq!(mode(), 0o600);
     }
 
     #[test]
-    fn somebody_who_changes_it_twice_is_told_of_and_not_fought() {
+    fn a_second_foreign_change_is_reported_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let (mut confs, theirs) = (
             confs(dir.path()),
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_fails_is_nobody_else_s_change() {
+    fn a_failed_write_does_not_count_as_a_foreign_change() {
         let dir = tempfile::tempdir().unwrap();
         let (mut confs, place) = (confs(dir.path()), dir.path().join("net.d"));
         std::fs::write(&place, "no directory").unwrap();

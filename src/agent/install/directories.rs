@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_is_not_multus_s_is_told_with_the_flag_that_it_needs() {
+    fn a_directory_that_multus_does_not_use_is_reported_with_the_flag_to_set() {
         let ours = Install {
             cni_bin_dir: "/opt/cni/bin".into(),
             ..Install::default()

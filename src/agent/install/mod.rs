@@ -9,7 +9,7 @@ mod removed;
 mod token;
 mod uninstall;
 
-pub(super) use self::{directories::verify, removed::removed, uninstall::uninstall};
+pub(super) use self::{directories::verify, removed::wait_for_removal, uninstall::uninstall};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
@@ -69,12 +69,12 @@ impl Installer {
         if let Ok(Some(installed)) = Installed::load() {
             metrics.installed_version(&installed.version);
         }
-        let told: Vec<_> = wrong.iter().map(ToString::to_string).collect();
-        if told != known.wrong {
+        let messages: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        if messages != known.wrong {
             wrong
                 .iter()
                 .for_each(|e| warn!(reason = e.reason.as_str(), "{e}"));
-            known.wrong = told;
+            known.wrong = messages;
         }
         Some(wrong)
     }

@@ -74,15 +74,15 @@ impl Pass<'_> {
 
         program::sweep(bin);
         let put = known.program.ensure(&main);
-        self.told("program", &main, put);
+        self.report("program", &main, put);
         for name in &old {
             match program::also(&main, name, before.programs.get(name)) {
                 Ok(None) => drop(installed.programs.remove(name)), // foreign
                 Ok(Some(is_new)) => {
                     installed.programs.insert(name.clone(), digest.clone());
-                    self.told("program", name, Ok(is_new));
+                    self.report("program", name, Ok(is_new));
                 }
-                Err(error) => self.told("program", name, Err(error)),
+                Err(error) => self.report("program", name, Err(error)),
             }
         }
         match unread {
@@ -96,7 +96,7 @@ impl Pass<'_> {
             let put = known
                 .confs
                 .ensure(&self.args.multus_conf_dir, name, takes_over);
-            self.told("conf", &conf_path(name), put);
+            self.report("conf", &conf_path(name), put);
         }
         if are_all_known {
             installed.confs.retain(|path| {
@@ -129,7 +129,7 @@ impl Pass<'_> {
         state::replace(path, &text, 0o644)
     }
 
-    fn told(&mut self, what: &'static str, path: &Path, result: Result<bool, Explanation>) {
+    fn report(&mut self, what: &'static str, path: &Path, result: Result<bool, Explanation>) {
         match result {
             Ok(false) => {}
             Ok(true) => {

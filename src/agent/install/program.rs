@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_put_whole_by_rename_and_put_again_when_it_is_changed() {
+    fn a_program_is_installed_by_rename_and_reinstalled_once_changed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mesh-optin");
         std::fs::write(&path, "an older one").unwrap();
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn another_name_is_given_and_taken_back_only_where_it_is_nobody_else_s() {
+    fn an_alias_is_created_and_removed_only_where_no_foreign_file_has_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let (path, name) = (dir.path().join("mesh-optin"), dir.path().join("istio-cni"));
         let mut program = Program::default();

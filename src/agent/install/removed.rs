@@ -9,7 +9,7 @@ use std::{
 use crate::{agent::args::Install, node::paths};
 
 /// Waits until a directory that is mounted here was removed from the node. If it is created again there, this container still has the old one.
-pub(in crate::agent) async fn removed(args: &Install) -> PathBuf {
+pub(in crate::agent) async fn wait_for_removal(args: &Install) -> PathBuf {
     const LOOK: Duration = Duration::from_secs(2);
     let directories = [
         Path::new(paths::RUN),

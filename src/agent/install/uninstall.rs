@@ -19,14 +19,14 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// Removes everything. If something must stay for now, that is an error, or with `until_done` it is retried.
 pub(in crate::agent) fn uninstall(args: &Install, until_done: bool) -> Result<(), Explanation> {
-    let mut told = String::new();
+    let mut reported = String::new();
     loop {
         match attempt(args) {
             Err(error) if until_done => {
                 let text = error.to_string();
-                if text != told {
+                if text != reported {
                     warn!(reason = error.reason.as_str(), "{text}");
-                    told = text;
+                    reported = text;
                 }
                 std::thread::sleep(AGAIN);
             }

@@ -69,7 +69,7 @@ mod tests {
     use crate::mesh::mesh_node::PodCounts;
 
     #[tokio::test(start_paused = true)]
-    async fn what_changes_is_reported_soon_and_the_rest_now_and_then() {
+    async fn changes_are_reported_soon_and_the_rest_periodically() {
         let status = |problems: usize, redirected: usize| NodeStatus {
             problems_total: Some(problems),
             pods: Some(PodCounts {

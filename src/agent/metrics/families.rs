@@ -16,9 +16,9 @@ pub(in crate::agent) struct Metrics {
     pub(super) adds: Family<Add, Counter>,
     pub(super) outcomes_dropped: Counter,
     pub(super) unreported: Counter,
-    pub(super) warnings: Family<Reason, Counter>,
+    pub(super) warnings: Family<ReasonLabel, Counter>,
     pub(super) add_duration: Family<Phase, Histogram>,
-    pub(super) look_ups: Family<From, Counter>,
+    pub(super) look_ups: Family<SourceLabel, Counter>,
     pub(super) cached_pods: Gauge<i64, AtomicI64>,
     pub(super) cached_namespaces: Gauge<i64, AtomicI64>,
     pub(super) audit_pods: Family<State, Gauge>,
@@ -34,9 +34,9 @@ pub(in crate::agent) struct Metrics {
     /// When the API server was last heard, in seconds since 1970.
     pub(super) heard_at: AtomicI64,
     pub(super) token_expiry: Family<Which, Gauge>,
-    pub(super) repairs: Family<Result, Counter>,
+    pub(super) repairs: Family<ResultLabel, Counter>,
     pub(super) installs: Family<Installed, Counter>,
-    pub(super) events: Family<Result, Counter>,
+    pub(super) events: Family<ResultLabel, Counter>,
 }
 
 /// The labels of each family.
@@ -53,15 +53,15 @@ pub(super) type Nothing = [(&'static str, &'static str); 0];
 labels! {
     Version { version: String }
     Add { outcome: &'static str, reason: &'static str, source: &'static str }
-    Reason { reason: &'static str }
+    ReasonLabel { reason: &'static str }
     Phase { phase: &'static str }
-    From { source: &'static str }
+    SourceLabel { source: &'static str }
     State { state: &'static str }
     OfCondition { r#type: &'static str, status: &'static str }
     Request { verb: &'static str, code: u16 }
     Watch { watch: String }
     Which { which: &'static str }
-    Result { result: &'static str }
+    ResultLabel { result: &'static str }
     Installed { what: &'static str, result: &'static str }
 }
 

@@ -10,7 +10,8 @@ use prometheus_client::metrics::counter::Counter;
 
 pub(super) use self::families::Metrics;
 use self::families::{
-    Add, From, Installed, OfCondition, Phase, Reason, Request, Result, State, Version, Watch, Which,
+    Add, Installed, OfCondition, Phase, ReasonLabel, Request, ResultLabel, SourceLabel, State,
+    Version, Watch, Which,
 };
 use super::{
     audit::{Counts, State as Audited},
@@ -21,9 +22,9 @@ use super::{
 use crate::{
     cluster::{Asked, Observer},
     node::SourceKind,
-    reason::Reason as Why,
+    reason::Reason,
     redirection::Verdict,
-    telemetry::{Delivered, Form, of_program},
+    telemetry::{Delivered, TextFormat, of_program},
 };
 
 const RESULTS: [&str; 2] = ["ok", "failed"];
@@ -31,10 +32,13 @@ const RESULTS: [&str; 2] = ["ok", "failed"];
 impl Metrics {
     /// Creates the counters that alerts use.
     fn begin(&self) {
-        for reason in Why::ALL {
+        for reason in Reason::ALL {
             let warning = reason.as_str();
-            drop(self.warnings.get_or_create(&Reason { reason: warning }));
-            if *reason >= Why::Drifted && *reason != Why::Preempted {
+            drop(
+                self.warnings
+                    .get_or_create(&ReasonLabel { reason: warning }),
+            );
+            if *reason >= Reason::Drifted && *reason != Reason::Preempted {
                 continue; // no ADD ends with it
             }
             let by_agent = Some(SourceKind::Agent);
@@ -49,20 +53,20 @@ impl Metrics {
             self.add(End::Skipped, *reason, by_agent);
         }
         for result in RESULTS {
-            drop(self.repairs.get_or_create(&Result { result }));
+            drop(self.repairs.get_or_create(&ResultLabel { result }));
         }
         for delivered in [Delivered::Sent, Delivered::Failed, Delivered::Dropped] {
             let result = delivered.as_str();
-            drop(self.events.get_or_create(&Result { result }));
+            drop(self.events.get_or_create(&ResultLabel { result }));
         }
     }
 
     /// Renders all metrics.
-    pub(super) fn text(&self, form: Form) -> String {
+    pub(super) fn text(&self, form: TextFormat) -> String {
         of_program(&self.own, form)
     }
 
-    fn add(&self, end: End, reason: Why, source: Option<SourceKind>) -> Counter {
+    fn add(&self, end: End, reason: Reason, source: Option<SourceKind>) -> Counter {
         let add = Add {
             outcome: end.as_str(),
             reason: reason.as_str(),
@@ -72,7 +76,7 @@ impl Metrics {
     }
 
     /// An ADD has ended.
-    pub(super) fn added(&self, end: End, reason: Why, source: Option<SourceKind>) {
+    pub(super) fn added(&self, end: End, reason: Reason, source: Option<SourceKind>) {
         self.add(end, reason, source).inc();
     }
 
@@ -85,9 +89,9 @@ impl Metrics {
     }
 
     /// An ADD ended with a warning.
-    pub(super) fn warned(&self, reason: Why) {
+    pub(super) fn warned(&self, reason: Reason) {
         let reason = reason.as_str();
-        self.warnings.get_or_create(&Reason { reason }).inc();
+        self.warnings.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// This number of outcomes was lost.
@@ -101,7 +105,7 @@ impl Metrics {
 
     /// A plugin was answered from this source.
     pub(super) fn looked_up(&self, source: &'static str) {
-        self.look_ups.get_or_create(&From { source }).inc();
+        self.look_ups.get_or_create(&SourceLabel { source }).inc();
     }
 
     pub(super) fn cached(&self, size: Size) {
@@ -134,7 +138,7 @@ impl Metrics {
 
     pub(super) fn repaired(&self, worked: bool) {
         let result = result(worked);
-        self.repairs.get_or_create(&Result { result }).inc();
+        self.repairs.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// The node's conditions as they are now.
@@ -180,7 +184,7 @@ impl Metrics {
 
     pub(super) fn event(&self, delivered: Delivered) {
         let result = delivered.as_str();
-        self.events.get_or_create(&Result { result }).inc();
+        self.events.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// When the API server was last heard.
@@ -218,9 +222,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn before_an_audit_there_is_no_number_and_counters_are_0() {
+    fn before_the_first_audit_its_gauges_are_absent_and_counters_are_0() {
         let metrics = Metrics::new();
-        let text = metrics.text(Form::Prometheus);
+        let text = metrics.text(TextFormat::Prometheus);
         let has = |text: &str, line: &str| text.lines().any(|l| l == line);
         assert!(!text.contains("\nmesh_optin_bypassing_pods"), "{text}");
         assert!(!text.contains("\nmesh_optin_last_audit_timestamp_seconds"));
@@ -228,7 +232,7 @@ mod tests {
             r#"mesh_optin_adds_total{outcome="refused",reason="Preempted",source="agent"} 0"#;
         assert!(has(&text, refused), "{text}");
         metrics.audited(&Counts::default());
-        let text = metrics.text(Form::Prometheus);
+        let text = metrics.text(TextFormat::Prometheus);
         assert!(has(&text, "mesh_optin_bypassing_pods 0"), "{text}");
         assert!(
             has(&text, r#"mesh_optin_audit_pods{state="unaudited"} 0"#),

@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_static_pod_is_known_by_its_manifest_s_hash_only() {
+    fn a_static_pod_is_identified_only_by_the_hash_of_its_manifest() {
         let mut pod = Pod::default();
         pod.metadata.uid = "mirror".into();
         pod.metadata
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_of_two_variables_counts() {
+    fn the_last_of_two_variables_of_one_name_counts() {
         let proxy: Container =
             serde_json::from_str(r#"{"env":[{"name":"INVALID_DROP","value":"true"},{"name":"INVALID_DROP","value":"yes"}]}"#).unwrap();
         assert!(!proxy.env_flag("INVALID_DROP"));

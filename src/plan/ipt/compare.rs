@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_else_s_rules_are_no_difference_and_those_in_front_are_told() {
+    fn foreign_rules_are_no_difference_and_those_before_ours_are_reported() {
         let rules = planned();
         let live = dump(&rules, |t| {
             let front = "-A OUTPUT -p tcp -j ACCEPT\n-A OUTPUT -j LOG\n-A OUTPUT -p udp -g MINE\n-A OUTPUT -o net1 -j DROP\n";

@@ -121,7 +121,7 @@ fn generated<S: Strategy>(strategy: &S, cases: usize) -> Vec<S::Value> {
 }
 
 #[test]
-fn what_is_let_through_as_an_attachment_the_plugin_can_read() {
+fn an_attachment_that_the_policies_admit_is_one_that_the_plugin_can_read() {
     let [mut admitted, mut refused] = [0, 0];
     for config in generated(&configuration(), CASES) {
         let by_plugin = Config::parse(config.as_bytes())
@@ -151,7 +151,7 @@ fn what_is_let_through_as_an_attachment_the_plugin_can_read() {
 }
 
 #[test]
-fn what_is_let_through_as_a_pod_sets_what_it_may() {
+fn a_pod_that_the_policies_admit_sets_only_what_it_may() {
     let cluster = start();
     let spec = json!({
         "tenants": {"mayOverride": ["excludeInterfaces"]},

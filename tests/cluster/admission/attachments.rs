@@ -108,11 +108,11 @@ fn a_nad_of_ours_holds_what_the_plugin_reads_and_nothing_else() {
 }
 
 #[test]
-fn a_nad_of_the_reserved_name_says_what_ours_say_whoever_writes_it() {
+fn a_nad_of_the_reserved_name_has_the_content_of_ours_whoever_writes_it() {
     let ours = r#"{"cniVersion":"1.1.0","name":"istio-cni","type":"mesh-optin"}"#;
     let is_taken = "is the one that pods of the mesh name";
     let config = |text: &str| json!({"config": text});
-    let labelled = |label: &str| {
+    let labeled = |label: &str| {
         let mut nad = nad("x", &config(r#"{"type":"bridge"}"#));
         nad["metadata"]["labels"] = json!({label: ""});
         nad
@@ -159,13 +159,13 @@ fn a_nad_of_the_reserved_name_says_what_ours_say_whoever_writes_it() {
             Some(is_taken),
         ),
         (
-            "labelled as shared",
-            labelled("meshoptin.dev/shared"),
+            "labeled as shared",
+            labeled("meshoptin.dev/shared"),
             Some("the attachment x is"),
         ),
         (
-            "labelled as a profile's",
-            labelled("meshoptin.dev/profile"),
+            "labeled as a profile's",
+            labeled("meshoptin.dev/profile"),
             Some("the attachment x is"),
         ),
     ];
@@ -178,12 +178,12 @@ fn a_nad_of_the_reserved_name_says_what_ours_say_whoever_writes_it() {
         nads,
         &nad("istio-cni", &config(r#"{"type":"bridge","x":1}"#)),
     ); // by who may bypass
-    let (labelled, _) = patch(
+    let (labeled, _) = patch(
         cluster,
         &path,
         &json!({"metadata": {"labels": {"a": "b"}, "finalizers": ["a.example/b"]}}),
     );
-    assert!(labelled.is_ok(), "{labelled:?}");
+    assert!(labeled.is_ok(), "{labeled:?}");
     let (changed, _) = patch(
         cluster,
         &path,

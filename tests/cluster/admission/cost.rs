@@ -51,7 +51,7 @@ fn milliseconds(cluster: &Cluster, pod: &Value) -> f64 {
 }
 
 #[test]
-fn a_pod_s_write_costs_little_for_each_profile() {
+fn each_profile_adds_little_to_the_time_that_writing_a_pod_takes() {
     let cluster = start();
     let spec = |i: u32| {
         json!({

@@ -7,7 +7,7 @@ use super::{NETWORKS, annotated, attached, guarded, injected, judge, merge, plai
 pub(super) const STAYS: &str = "which governs namespace team-a, says tenants.mayOptOut: false: ";
 pub(super) const IDENTITY: &str = "says tenants.mayShareProxyIdentity: false: ";
 
-pub(super) fn labelled(value: &str) -> Value {
+pub(super) fn labeled(value: &str) -> Value {
     plain(&json!({"metadata": {"labels": {"sidecar.istio.io/inject": value}}}))
 }
 
@@ -62,7 +62,7 @@ fn pods_of_an_enrolled_namespace_stay_in_the_mesh() {
     let cases = [
         ("in the mesh", attached(&json!({})), None),
         ("not injected, without a word", plain(&json!({})), None),
-        ("asks to be in", labelled("true"), None),
+        ("asks to be in", labeled("true"), None),
         ("annotated to be in", inject("true"), None),
         ("a gateway", gateway("router", json!([])), None),
         ("a waypoint", gateway("waypoint", json!([])), None),
@@ -111,14 +111,14 @@ fn pods_of_an_enrolled_namespace_stay_in_the_mesh() {
             plain(&json!({"metadata": {"labels": {"istio.io/rev": "no-such"}}})),
             Some("the label istio.io/rev: no-such asks for a sidecar"),
         ),
-        ("label false", labelled("false"), stays),
+        ("label false", labeled("false"), stays),
         (
             "label that the injector takes for false",
-            labelled("no"),
+            labeled("no"),
             stays,
         ),
-        ("label False", labelled("False"), stays),
-        ("empty label", labelled(""), stays),
+        ("label False", labeled("False"), stays),
+        ("empty label", labeled(""), stays),
         ("annotation false", inject("false"), stays),
         (
             "annotation false on an injected pod",

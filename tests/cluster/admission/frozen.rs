@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    enforced::{IDENTITY, STAYS, labelled},
+    enforced::{IDENTITY, STAYS, labeled},
     *,
 };
 
 #[test]
-fn what_an_injected_pod_says_stays_as_it_is() {
+fn the_mesh_settings_of_an_injected_pod_cannot_be_changed() {
     let cluster = guarded();
     let pods = "/api/v1/namespaces/team-a/pods";
     let mut pod = attached(
@@ -133,7 +133,7 @@ fn what_an_injected_pod_says_stays_as_it_is() {
         .unwrap();
     assert!(add("third", 1000).is_ok(), "{:?}", add("third", 1000));
     // and nothing that was there before a profile is stranded by it: it keeps its labels for its owner to change
-    let mut older = labelled("false");
+    let mut older = labeled("false");
     older["metadata"]["name"] = json!("older");
     cluster.create(pods, &older);
     let (result, _) = patch(cluster, &format!("{pods}/older"), &label("a", json!("b")));

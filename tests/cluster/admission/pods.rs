@@ -88,7 +88,7 @@ fn a_pod_with_a_sidecar_names_the_attachment() {
         ("json in a nested list", named(r#"[{"name":"x","ips":[{"name":"istio-cni"}]}]"#), ASKED),
         ("json in a list of lists", named(r#"[[{"name":"istio-cni"}]]"#), ASKED),
         ("json escaped", named(r#"[{"name":"istio\u002dcni"}]"#), ASKED),
-        ("json that is no list", named(r#"{"name":"istio-cni"}"#), ASKED),
+        ("json that is not a list", named(r#"{"name":"istio-cni"}"#), ASKED),
         ("json that is cut off", named(r#"[{"name":"istio-cni"}"#), ASKED),
         ("json and then text", named(r#"[{"name":"x"}],istio-cni"#), ASKED),
         ("text that looks like json", named(r#"istio-cni,"x"#), ASKED),
@@ -122,7 +122,7 @@ fn living(cluster: &Cluster, namespace: &str, name: &str, changes: &Value) -> St
 }
 
 #[test]
-fn what_is_there_is_judged_only_where_its_networks_change() {
+fn an_existing_pod_is_judged_only_when_its_networks_change() {
     let cluster = guarded();
     let path = living(cluster, "plain", "living", &json!({}));
     let networks = |value: Value| json!({"metadata": {"annotations": {NETWORKS: value}}});
@@ -137,7 +137,7 @@ fn what_is_there_is_judged_only_where_its_networks_change() {
         let (result, _) = patch(cluster, &path, &kept);
         assert!(result.is_ok(), "{result:?}");
     }
-    // one that never named it can be labelled, and given a finalizer, by anybody
+    // one that never named it can be labeled, and given a finalizer, by anybody
     let path = living(cluster, "plain", "older", &networks(json!(null)));
     let (result, _) = patch(cluster, &path, &json!({"metadata": {"labels": {"a": "b"}}}));
     assert!(result.is_ok(), "{result:?}");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{NETWORKS, attached, guarded, patch};
 
 #[test]
-fn networks_and_words_for_the_mesh_cannot_be_changed_through_the_status() {
+fn networks_and_mesh_settings_cannot_be_changed_through_the_status() {
     let cluster = guarded();
     let pods = "/api/v1/namespaces/team-b/pods"; // governed by nobody: it takes no profile
     let mut pod =

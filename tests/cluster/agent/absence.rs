@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn adds_wait_while_the_agent_is_away_and_all_succeed_when_it_is_back() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "away", &[]).ready();
         let pods: Vec<_> = (0..20)
             .map(|n| cluster().create_pod_on("away", "defaults", &format!("away-{n}")))
@@ -32,10 +32,10 @@ fn adds_wait_while_the_agent_is_away_and_all_succeed_when_it_is_back() {
     clippy::disallowed_methods,
     reason = "a runtime calls plugins as processes"
 )]
-fn a_hundred_and_ten_adds_that_wait_fit_into_multus_s_memory_and_all_succeed() {
+fn a_hundred_and_ten_waiting_adds_fit_into_the_memory_of_multus_and_all_succeed() {
     use std::process::{Command, Stdio};
     const COUNT: usize = 110;
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         node.write("etc/mesh-optin/node.yaml", "{deadline: 60s}");
         let pod = cluster().create_pod_on("crowd", "defaults", "crowd");
         let labs: Vec<_> = (0..COUNT)
@@ -97,8 +97,8 @@ fn a_hundred_and_ten_adds_that_wait_fit_into_multus_s_memory_and_all_succeed() {
 }
 
 #[test]
-fn an_add_that_waits_too_long_is_refused_and_succeeds_when_it_is_tried_again() {
-    on_agent_s_node(|node| {
+fn an_add_that_waits_too_long_is_refused_and_succeeds_when_retried() {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "long", &[]).ready();
         let pod = cluster().create_pod_on("long", "defaults", "long");
         let lab = node.pod("a", V4);
@@ -128,7 +128,7 @@ fn an_add_that_waits_too_long_is_refused_and_succeeds_when_it_is_tried_again() {
 
 #[test]
 fn a_stream_of_adds_loses_none_while_the_agent_is_killed_stopped_and_started() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let mut agent = Some(Agent::start(node, cluster(), "stream", &[]).ready());
         let pod = cluster().create_pod_on("stream", "defaults", "stream");
         let ended = std::sync::atomic::AtomicBool::new(false);
@@ -162,8 +162,8 @@ fn a_stream_of_adds_loses_none_while_the_agent_is_killed_stopped_and_started() {
 }
 
 #[test]
-fn a_hanging_agent_is_given_up_for_the_api_where_there_is_a_credential() {
-    on_agent_s_node(|node| {
+fn with_a_credential_the_api_is_asked_when_the_agent_hangs() {
+    on_node_with_agent(|node| {
         cluster().create("/api/v1/nodes", &json!({"metadata": {"name": "hanging"}}));
         let agent = Agent::start(
             node,
@@ -184,8 +184,8 @@ fn a_hanging_agent_is_given_up_for_the_api_where_there_is_a_credential() {
 }
 
 #[test]
-fn an_agent_whose_socket_is_removed_is_heard_again() {
-    on_agent_s_node(|node| {
+fn an_agent_recreates_its_socket_when_it_is_removed() {
+    on_node_with_agent(|node| {
         let _agent = Agent::start(node, cluster(), "deaf", &[]).ready();
         let socket = node.path("run/mesh-optin/agent.sock");
         std::fs::remove_file(&socket).unwrap();

@@ -4,8 +4,8 @@ use super::*;
 use crate::support::{cluster::SERVER, lab::inside};
 
 #[test]
-fn a_pod_is_answered_from_memory_and_told_on_the_pod() {
-    on_agent_s_node(|node| {
+fn a_pod_is_answered_from_memory_and_gets_an_event() {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "memory", &[]).ready();
         let pod = cluster().create_pod_on("memory", "defaults", "from-memory");
         agent.reaches("mesh_optin_cached_pods", 1.0);
@@ -35,9 +35,9 @@ fn a_pod_is_answered_from_memory_and_told_on_the_pod() {
 }
 
 #[test]
-fn a_pod_without_a_uid_or_newer_than_the_watch_is_asked_of_the_api_and_never_mixed_up_with_an_earlier_one()
+fn a_pod_without_a_uid_or_newer_than_the_watch_is_read_from_the_api_and_never_mistaken_for_an_earlier_one()
  {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "fresh", &[]).ready();
         let lab = node.pod("a", V4);
         let first = cluster().create_pod_on("fresh", "defaults", "again");
@@ -77,8 +77,8 @@ fn a_pod_without_a_uid_or_newer_than_the_watch_is_asked_of_the_api_and_never_mix
 }
 
 #[test]
-fn who_holds_connections_open_keeps_nobody_from_the_metrics() {
-    on_agent_s_node(|node| {
+fn connections_held_open_do_not_block_the_metrics() {
+    on_node_with_agent(|node| {
         let args = ["--metrics-address", "127.0.0.1", "--metrics-port", "19648"];
         let _agent = Agent::start(node, cluster(), "blind", &args).ready();
         inside(&cluster().netns, || {
@@ -103,7 +103,7 @@ fn who_holds_connections_open_keeps_nobody_from_the_metrics() {
 #[test]
 fn known_pods_are_answered_while_the_api_server_is_down() {
     let cluster = Cluster::start_with_team_a();
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, &cluster, "down", &[]).ready();
         let pod = cluster.create_pod_on("down", "defaults", "known");
         agent.reaches("mesh_optin_cached_namespaces", 1.0);
@@ -174,8 +174,8 @@ fn known_pods_are_answered_while_the_api_server_is_down() {
 }
 
 #[test]
-fn the_socket_is_root_s_alone_and_slow_peers_hold_up_nobody() {
-    on_agent_s_node(|node| {
+fn only_root_can_use_the_socket_and_slow_peers_block_no_one() {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "socket", &[]).ready();
         let socket = node.path("run/mesh-optin/agent.sock");
         let mode = |path: &std::path::Path| {
@@ -234,7 +234,7 @@ fn a_runtime_whose_packets_do_not_cross_the_namespace_is_known_by_its_handler() 
             pod["spec"]["runtimeClassName"] = json!(class);
         })
     };
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "runtimes", &[]).ready();
         let (isolated, plain) = (pod("isolated", "isolated"), pod("plain", "plain"));
         let lab = node.pod("a", V4);
@@ -274,8 +274,8 @@ fn a_runtime_whose_packets_do_not_cross_the_namespace_is_known_by_its_handler() 
 }
 
 #[test]
-fn explain_says_what_was_done_for_a_pod_and_else_what_would_be() {
-    on_agent_s_node(|node| {
+fn explain_shows_what_was_done_for_a_pod_or_what_would_be_done() {
+    on_node_with_agent(|node| {
         let _agent = Agent::start(node, cluster(), "explain", &[]).ready();
         let explain = |name: &str| {
             let output = inside(&cluster().netns, || {

@@ -24,7 +24,7 @@ fn start_this<'a>(node: &Node, name: &str, port: &str) -> Agent<'a> {
 
 #[test]
 fn an_upgrade_and_a_rollback_lose_no_add_and_leave_no_pod_out() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let consistent = r#"mesh_optin_audit_pods{state="consistent"}"#;
         let pods: Vec<_> = (0..4)
             .map(|n| cluster().create_pod_on("back-and-forth", "defaults", &format!("before-{n}")))
@@ -63,9 +63,9 @@ fn an_upgrade_and_a_rollback_lose_no_add_and_leave_no_pod_out() {
 }
 
 #[test]
-fn plugin_and_agent_of_this_version_and_the_one_before_speak_with_each_other() {
-    on_agent_s_node(|node| {
-        let name = "neighbours";
+fn plugin_and_agent_work_with_the_previous_version_of_each_other() {
+    on_node_with_agent(|node| {
+        let name = "neighbors";
         let pods =
             ["of-this", "of-before"].map(|pod| cluster().create_pod_on(name, "defaults", pod));
         let labs = ["a", "b"].map(|lab| node.pod(lab, V4));

@@ -9,10 +9,10 @@ use crate::support::{
 
 #[test]
 fn an_add_takes_few_page_faults_system_calls_and_instructions() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let pod = cluster().create_pod_on("cost", "defaults", "cost");
         let args = cni_args(&pod);
-        let (faults, calls, instructions) = node.optimised(|| {
+        let (faults, calls, instructions) = node.optimized(|| {
             // it installs the program, and the node's settings
             std::fs::remove_file(node.path("etc/mesh-optin/node.yaml")).unwrap();
             let settings = ["--deadline", "15s", "--sources", "agent"];

@@ -17,11 +17,11 @@ const FAULTS: [(&str, f64, &str); 6] = [
 ];
 
 #[test]
-fn what_fails_is_tried_again_after_growing_pauses_and_logged_once() {
+fn failures_are_retried_after_growing_pauses_and_logged_once() {
     std::thread::scope(|scope| {
         for (n, fault) in FAULTS.into_iter().enumerate() {
             scope.spawn(move || {
-                on_agent_s_node(|node| breaks_and_recovers(node, n, fault));
+                on_node_with_agent(|node| breaks_and_recovers(node, n, fault));
             });
         }
     });
@@ -74,8 +74,8 @@ fn breaks_and_recovers(node: &Node, n: usize, (fault, wait, tried): (&str, f64, 
 }
 
 #[test]
-fn a_connection_that_died_without_a_word_is_replaced() {
-    on_agent_s_node(|node| {
+fn a_connection_that_died_silently_is_replaced() {
+    on_node_with_agent(|node| {
         let port = "7470";
         let mut proxy = Proxy::start(cluster(), "faults", &[port]);
         proxy.tell("pass");

@@ -3,8 +3,8 @@
 use super::*;
 
 #[test]
-fn the_node_s_files_are_put_there_and_put_back() {
-    on_agent_s_node(|node| {
+fn the_files_of_the_node_are_installed_and_restored() {
+    on_node_with_agent(|node| {
         cluster().create("/api/v1/nodes", &json!({"metadata": {"name": "files"}}));
         let args = [
             "--host-account",
@@ -52,7 +52,7 @@ fn the_node_s_files_are_put_there_and_put_back() {
         assert_eq!(claims["sub"], "system:serviceaccount:mesh-optin:node");
         assert_eq!(claims["kubernetes.io"]["node"]["name"], "files");
         assert_eq!(agent.get("/readyz"), "ready\n");
-        // a neighbour that Multus stumbles over is told, and forgotten when it is gone
+        // another file that makes Multus fail is reported, until it is gone
         node.write("etc/cni/multus/net.d/00-broken.conf", "{");
         is_back(&|| {
             agent
@@ -88,7 +88,7 @@ fn token_claims(token: &str) -> Value {
 
 #[test]
 fn uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "uninstall", &["--install-period", "1"]);
         let uninstall = |node: &Node| {
             let output = node
@@ -147,8 +147,8 @@ fn uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all() {
 }
 
 #[test]
-fn a_full_or_read_only_directory_is_reported_and_tried_again() {
-    on_agent_s_node(|node| {
+fn a_full_or_read_only_directory_is_reported_and_retried() {
+    on_node_with_agent(|node| {
         let bin = node.path("opt/cni/bin");
         std::fs::create_dir_all(&bin).unwrap();
         crate::support::lab::mount_(
@@ -194,10 +194,10 @@ fn a_full_or_read_only_directory_is_reported_and_tried_again() {
 }
 
 #[test]
-fn when_the_host_s_token_expires_is_known_also_while_it_cannot_be_renewed() {
+fn the_expiry_of_the_host_token_is_known_while_it_cannot_be_renewed() {
     let cluster = Cluster::start_with_team_a();
     cluster.create("/api/v1/nodes", &json!({"metadata": {"name": "expiry"}}));
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let args = ["--install-period", "1", "--host-account", "mesh-optin/node"];
         let agent = Agent::start(node, &cluster, "expiry", &args).ready();
         let token = node.path("var/lib/mesh-optin/api/token");
@@ -230,8 +230,8 @@ fn when_the_host_s_token_expires_is_known_also_while_it_cannot_be_renewed() {
 }
 
 #[test]
-fn another_plugin_s_configuration_is_left_or_taken_over_and_put_back_on_uninstall() {
-    on_agent_s_node(|node| {
+fn a_foreign_configuration_is_left_or_taken_over_and_restored_on_uninstall() {
+    on_node_with_agent(|node| {
         let theirs = "{\"cniVersion\":\"0.3.1\",\"name\":\"istio-cni\",\"type\":\"istio-cni\"}";
         let conf = "etc/cni/multus/net.d/istio-cni.conf";
         let there = || std::fs::read_to_string(node.path(conf)).unwrap();
@@ -259,8 +259,8 @@ fn another_plugin_s_configuration_is_left_or_taken_over_and_put_back_on_uninstal
 }
 
 #[test]
-fn a_directory_that_is_not_multus_s_is_found_out() {
-    on_agent_s_node(|node| {
+fn a_directory_that_multus_does_not_use_is_reported() {
+    on_node_with_agent(|node| {
         let multus = |bin: &str| {
             let conf = json!({"name": "multus-cni-network", "type": "multus", "binDir": bin});
             node.write("etc/cni/net.d/00-multus.conf", &conf.to_string());
@@ -315,8 +315,8 @@ fn a_directory_that_is_not_multus_s_is_found_out() {
 }
 
 #[test]
-fn an_agent_whose_node_cannot_redirect_is_not_ready_and_takes_no_node() {
-    on_agent_s_node(|node| {
+fn an_agent_on_a_node_that_cannot_redirect_is_not_ready_and_does_not_take_over() {
+    on_node_with_agent(|node| {
         let older = Agent::start(node, cluster(), "unable", &[]).ready();
         let port = ["--probe-port", "19646"];
         let unable = Agent::start_without_net_admin(node, cluster(), "unable", &port);

@@ -20,7 +20,7 @@ fn write_profile(node: &Node, spec: &Value) {
 
 #[test]
 fn pods_that_todays_profile_would_refuse_are_counted_and_reported_once() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let (agent, pod, _lab) = redirected_and_audited(node, "judged");
         runs("judged", "10.244.0.5");
         let changed = r#"mesh_optin_policy_changed_pods"#;
@@ -51,7 +51,7 @@ fn pods_that_todays_profile_would_refuse_are_counted_and_reported_once() {
 
 #[test]
 fn injected_pods_that_stay_out_are_counted_and_bypass_where_they_may_not() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "staying", &["--audit-period", "1"]).ready();
         let pod = cluster().create_pod_on("staying", "none", "staying");
         let lab = node.pod("a", V4);
@@ -74,8 +74,8 @@ fn injected_pods_that_stay_out_are_counted_and_bypass_where_they_may_not() {
 }
 
 #[test]
-fn a_running_pod_without_a_sidecar_is_told_though_it_names_no_attachment() {
-    on_agent_s_node(|node| {
+fn a_running_pod_without_a_sidecar_is_reported_though_it_references_no_attachment() {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "missing", &["--audit-period", "1"]).ready();
         // the injector was down: nothing has named an attachment either
         let bare = |name: &str, labels: Value| {
@@ -112,8 +112,8 @@ fn a_running_pod_without_a_sidecar_is_told_though_it_names_no_attachment() {
 }
 
 #[test]
-fn a_running_pod_that_nobody_can_judge_is_counted_as_unaudited() {
-    on_agent_s_node(|node| {
+fn a_running_pod_that_cannot_be_judged_is_counted_as_unaudited() {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "unjudged", &["--audit-period", "1"]).ready();
         write_profile(
             node,
@@ -128,7 +128,7 @@ fn a_running_pod_that_nobody_can_judge_is_counted_as_unaudited() {
 
 #[test]
 fn a_gateway_starts_where_no_profile_governs_and_a_sidecar_does_not() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "ungoverned", &[]).ready();
         write_profile(
             node,

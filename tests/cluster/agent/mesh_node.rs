@@ -17,9 +17,9 @@ fn cluster_with_policies() -> Cluster {
 }
 
 #[test]
-fn a_node_is_seen_without_going_there_and_its_account_writes_nothing_else() {
+fn a_node_reports_its_state_and_its_account_can_write_nothing_else() {
     let cluster = cluster_with_policies();
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let args = ["--audit-period", "1", "--host-account", "mesh-optin/node"];
         let agent = Agent::start(node, &cluster, "reports", &args).ready();
         let path = format!("{MESH_NODES}/reports");
@@ -46,13 +46,13 @@ fn a_node_is_seen_without_going_there_and_its_account_writes_nothing_else() {
         assert!(first["lastHeard"].is_string() && first["kernel"].is_string());
         // with its Node it goes
         let object = cluster.request("GET", &path, &Value::Null).unwrap();
-        let node_s = cluster
+        let of_node = cluster
             .request("GET", "/api/v1/nodes/reports", &Value::Null)
             .unwrap();
         let owner = &object["metadata"]["ownerReferences"][0];
         assert_eq!(
             (&owner["kind"], &owner["uid"]),
-            (&json!("Node"), &node_s["metadata"]["uid"])
+            (&json!("Node"), &of_node["metadata"]["uid"])
         );
         // a pod that drifts
         let pod = cluster.create_pod_on("reports", "defaults", "reported");

@@ -31,7 +31,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 /// A node that has no source but the agent.
-fn on_agent_s_node<T: Send>(work: impl FnOnce(&Node) -> T + Send) -> T {
+fn on_node_with_agent<T: Send>(work: impl FnOnce(&Node) -> T + Send) -> T {
     on_node(|node| {
         node.write("etc/mesh-optin/node.yaml", "{deadline: 15s}");
         work(node)
@@ -57,7 +57,7 @@ fn until(is_so: impl Fn() -> bool, said: impl Fn() -> String) {
     until_within(40, is_so, said);
 }
 
-/// The same within so many seconds.
+/// The same within this number of seconds.
 fn until_within(seconds: u64, is_so: impl Fn() -> bool, said: impl Fn() -> String) {
     let started = Instant::now();
     while !is_so() {

@@ -45,7 +45,7 @@ fn labeled(cluster: &Cluster, namespace: &str, labels: &Value) {
 #[test]
 fn a_pod_is_decided_on_the_labels_that_its_namespace_had_when_it_was_created() {
     const TIMES: usize = 200;
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         for (name, spec) in [
             ("a", json!({"namespaces": {"matchLabels": {"team": "a"}}})),
             (
@@ -92,7 +92,7 @@ fn a_pod_is_decided_on_the_labels_that_its_namespace_had_when_it_was_created() {
 
 #[test]
 fn a_refused_pod_starts_when_its_namespace_is_labeled() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         cluster().namespace("late", &json!({}));
         let _agent = Agent::start(node, cluster(), "late", &[]).ready();
         let pod = cluster().create_changed_pod_in("late", "defaults", "late", |pod| {
@@ -144,7 +144,7 @@ fn the_pods_of_sixty_namespaces_take_two_watches_and_one_read_of_each_namespace(
         }
         own = now;
     }
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, &cluster, "sixty", &[]).ready();
         agent.reaches("mesh_optin_cached_namespaces", NAMESPACES as f64);
         // of pods, and of MeshProfiles

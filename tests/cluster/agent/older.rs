@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_record_of_0_1_0_is_read_verified_and_audited() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let pod = cluster().create_pod_on("of-0-1-0", "defaults", "of-0-1-0");
         let namespace = cluster()
             .request("GET", "/api/v1/namespaces/team-a", &Value::Null)
@@ -54,7 +54,7 @@ fn a_record_of_0_1_0_is_read_verified_and_audited() {
 
 #[test]
 fn an_agent_of_0_1_0_does_not_tell_all_that_decides_so_the_plugin_waits_for_its_upgrade() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let pod = cluster().create_pod_on("skewed", "defaults", "skewed");
         let (lab, refused) = (node.pod("a", V4), node.pod("b", V4));
         let older = node.with_version("0.1.0", || {
@@ -86,7 +86,7 @@ fn an_agent_of_0_1_0_does_not_tell_all_that_decides_so_the_plugin_waits_for_its_
 
 #[test]
 fn where_another_source_knows_the_whole_pod_an_older_agent_is_passed_over() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let pod = cluster().create_pod_on("passed", "defaults", "passed");
         let lab = node.pod("a", V4);
         let _older = node.with_version("0.1.0", || {
@@ -109,7 +109,7 @@ fn where_another_source_knows_the_whole_pod_an_older_agent_is_passed_over() {
 
 #[test]
 fn a_plugin_of_0_1_0_is_answered_in_its_version() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let pod = cluster().create_pod_on("rolled-back", "defaults", "rolled-back");
         let lab = node.pod("a", V4);
         let agent = Agent::start(node, cluster(), "rolled-back", &[]).ready();

@@ -13,8 +13,8 @@ const BROKEN: &str =
     r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin","meshOptin":{"profil":"x"}}"#;
 
 #[test]
-fn an_add_that_ends_before_anybody_is_asked_is_counted_logged_and_told() {
-    on_agent_s_node(|node| {
+fn an_add_that_ends_before_the_look_up_is_counted_logged_and_gets_an_event() {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "early", &[]).ready();
         let pod = cluster().create_pod_on("early", "defaults", "early");
         let lab = node.pod("a", V4);
@@ -79,7 +79,7 @@ fn an_add_that_ends_before_anybody_is_asked_is_counted_logged_and_told() {
 
 #[test]
 fn adds_that_end_while_the_agent_is_away_are_counted_when_it_is_back() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "later", &[]).ready();
         let pod = cluster().create_pod_on("later", "defaults", "later");
         let lab = node.pod("a", V4);
@@ -123,8 +123,8 @@ fn adds_that_end_while_the_agent_is_away_are_counted_when_it_is_back() {
 }
 
 #[test]
-fn what_the_api_server_answered_for_is_counted_as_its() {
-    on_agent_s_node(|node| {
+fn an_add_that_the_api_server_answered_is_counted_for_source_api() {
+    on_node_with_agent(|node| {
         node.write(
             "etc/mesh-optin/node.yaml",
             "{deadline: 15s, sources: [api]}",
@@ -144,7 +144,7 @@ fn what_the_api_server_answered_for_is_counted_as_its() {
 
 #[test]
 fn promtool_finds_nothing_wrong_with_the_metrics() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let (agent, ..) = redirected_and_audited(node, "metrics");
         agent.reaches("mesh_optin_audits_total", 1.0);
         let check = format!(

@@ -48,7 +48,7 @@ impl Newer {
 
 #[test]
 fn a_rollback_installs_the_older_program() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let installed = r#"{"version":"99.0.0","programs":{"/opt/cni/bin/mesh-optin":"d"}}"#;
         node.write("var/lib/mesh-optin/installed.json", installed);
         node.write(PROGRAM, "a newer program");
@@ -64,7 +64,7 @@ fn a_rollback_installs_the_older_program() {
 
 #[test]
 fn an_older_agent_stands_by_while_a_newer_one_owns_the_node() {
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let newer = Newer::start(node);
         let args = [
             "--install-period",
@@ -113,8 +113,8 @@ fn an_older_agent_stands_by_while_a_newer_one_owns_the_node() {
 }
 
 #[test]
-fn a_node_changes_hands_and_no_add_is_lost() {
-    on_agent_s_node(|node| {
+fn ownership_of_a_node_changes_and_no_add_is_lost() {
+    on_node_with_agent(|node| {
         let started =
             |port: &'static str| Agent::start(node, cluster(), "hands", &["--probe-port", port]);
         let first = started("18801").ready();

@@ -3,11 +3,11 @@
 use super::*;
 
 #[test]
-fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
+fn profiles_of_the_cluster_govern_and_are_kept_while_the_agent_is_away() {
     let cluster = Cluster::start_with_team_a();
     cluster.create("/api/v1/nodes", &json!({"metadata": {"name": "profiles"}}));
     cluster.apply_crds();
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let agent = Agent::start(
             node,
             &cluster,
@@ -122,9 +122,9 @@ fn the_cluster_s_profiles_govern_and_are_kept_for_when_the_agent_is_away() {
 }
 
 #[test]
-fn when_the_last_profile_goes_pods_that_have_run_are_redirected_and_new_ones_are_refused() {
+fn after_the_last_profile_is_deleted_pods_that_have_run_are_redirected_and_new_ones_refused() {
     let cluster = Cluster::start_with_team_a();
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         // until the cluster has the kind, the built-in profile governs
         let args = ["--default-profile", "Auto", "--log-level", "debug"];
         let agent = Agent::start(node, &cluster, "last", &args).ready();
@@ -209,9 +209,9 @@ fn when_the_last_profile_goes_pods_that_have_run_are_redirected_and_new_ones_are
 }
 
 #[test]
-fn nothing_is_decided_before_the_cluster_s_profiles_are_known() {
+fn nothing_is_decided_before_the_profiles_of_the_cluster_are_known() {
     let cluster = Cluster::start_with_team_a();
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let pod = cluster.create_pod_on("unknown", "defaults", "unknown");
         let lab = node.pod("a", V4);
         // the agent may not list them
@@ -242,10 +242,10 @@ fn nothing_is_decided_before_the_cluster_s_profiles_are_known() {
 }
 
 #[test]
-fn a_newer_field_changes_nothing_on_an_older_agent_unless_the_profile_says_that_it_must() {
+fn an_unknown_field_changes_nothing_on_an_older_agent_unless_the_profile_requires_a_newer_one() {
     let cluster = Cluster::start_with_team_a();
     cluster.apply_crds();
-    on_agent_s_node(|node| {
+    on_node_with_agent(|node| {
         let profiles = "/apis/meshoptin.dev/v1alpha1/meshprofiles";
         cluster.create(
             profiles,

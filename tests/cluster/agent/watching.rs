@@ -3,8 +3,8 @@
 use super::*;
 
 #[test]
-fn drift_is_told_and_put_right_where_the_profile_says_so() {
-    on_agent_s_node(|node| {
+fn drift_is_reported_and_repaired_where_the_profile_says_so() {
+    on_node_with_agent(|node| {
         let (agent, pod, lab) = redirected_and_audited(node, "drift");
         agent.reaches(r#"mesh_optin_audit_pods{state="consistent"}"#, 1.0);
         let nft = |script: &str| {
@@ -49,8 +49,8 @@ fn drift_is_told_and_put_right_where_the_profile_says_so() {
 }
 
 #[test]
-fn a_running_pod_that_nobody_redirected_is_found_and_told() {
-    on_agent_s_node(|node| {
+fn a_running_pod_that_is_not_redirected_is_found_and_reported() {
+    on_node_with_agent(|node| {
         let agent = Agent::start(node, cluster(), "bypass", &["--audit-period", "1"]).ready();
         let lab = node.pod("a", V4);
         let pod = cluster().create_pod_on("bypass", "defaults", "bypass");
@@ -89,8 +89,8 @@ fn a_running_pod_that_nobody_redirected_is_found_and_told() {
 }
 
 #[test]
-fn what_a_newer_version_made_is_outdated_unless_nothing_of_it_is_left() {
-    on_agent_s_node(|node| {
+fn rules_of_a_newer_version_are_outdated_unless_none_are_left() {
+    on_node_with_agent(|node| {
         let (agent, _, lab) = redirected_and_audited(node, "older");
         let record = node.path("run/mesh-optin/attachments/c0ffee.json");
         let of_version = |format: u32| {

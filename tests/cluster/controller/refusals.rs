@@ -55,7 +55,7 @@ fn an_attachment_follows_the_profile_that_governs_its_namespace() {
 }
 
 #[test]
-fn a_mark_that_others_have_made_costs_nothing_at_rest() {
+fn a_foreign_mark_costs_nothing_at_rest() {
     let cluster = Cluster::start_with_crds();
     let _controller = start(&cluster, 8143, &["a1"]);
     until("it is ready", || is_ready(&cluster));

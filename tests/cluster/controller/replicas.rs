@@ -54,7 +54,7 @@ fn one_replica_writes_and_the_other_takes_over() {
 }
 
 #[test]
-fn the_controller_outlasts_an_api_server_that_is_away() {
+fn the_controller_survives_an_outage_of_the_api_server() {
     let cluster = Cluster::start_with_crds();
     cluster.namespace("a1", &json!({"team": "a"}));
     cluster.profile("a", &of_team("a"));

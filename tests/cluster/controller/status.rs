@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_profile_says_what_holds_of_it() {
+fn the_status_of_a_profile_describes_it() {
     let cluster = Cluster::start_with_crds();
     cluster.namespace("a1", &json!({"team": "a"}));
     cluster.profile("rest", &json!({}));

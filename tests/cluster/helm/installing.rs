@@ -164,7 +164,7 @@ fn a_release_is_installed_upgraded_rolled_back_and_leaves_only_crds_and_profiles
 }
 
 #[test]
-fn what_the_cluster_has_or_lacks_is_seen_before_anything_is_installed() {
+fn the_cluster_is_checked_before_anything_is_installed() {
     let cluster = Cluster::start();
     let refused = install(&cluster, &[]).unwrap_err();
     assert!(refused.contains("Multus is not installed: "), "{refused}");

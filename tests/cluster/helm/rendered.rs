@@ -84,7 +84,7 @@ fn kustomized(folder: &str, components: &[&str]) -> Vec<Value> {
     ))
 }
 
-/// Lines of folded texts, which the two write anew in different ways, are one.
+/// Lines of folded texts, which the two fold in different ways, are one.
 fn fold(value: &mut Value) {
     match value {
         Value::String(text) => *text = text.split_whitespace().collect::<Vec<_>>().join(" "),
@@ -154,7 +154,7 @@ fn folders_and_components_of_deploy_install_what_the_chart_does() {
 }
 
 #[test]
-fn the_controller_is_what_its_folder_holds_and_the_attachment_stays_the_chart_s() {
+fn the_chart_installs_the_controller_of_its_folder_and_keeps_owning_the_attachment() {
     let all = "--set=platform=openshift,controller.enabled=true,controller.replicas=3,image.pullSecrets={mine},networkPolicy.enabled=true,podDisruptionBudget.enabled=true";
     let objects = objects(&try_template(&["--namespace=elsewhere", all]).unwrap());
     let find = |kind: &str, name: &str| {
@@ -205,7 +205,7 @@ fn the_controller_is_what_its_folder_holds_and_the_attachment_stays_the_chart_s(
 }
 
 #[test]
-fn in_another_namespace_nothing_names_the_usual_one() {
+fn in_another_namespace_nothing_references_the_default_one() {
     let args = [
         "--namespace=elsewhere",
         "--set=hostCredential=true,platform=openshift,createNamespace=true",
@@ -228,7 +228,7 @@ fn in_another_namespace_nothing_names_the_usual_one() {
 }
 
 #[test]
-fn each_alert_fires_when_it_should_and_only_then() {
+fn each_alert_fires_exactly_when_it_should() {
     let alerts = format!("{CHART}/alerts.yaml");
     let promtool = program("promtool");
     run(
@@ -292,12 +292,10 @@ fn the_manifests_of_deploy_are_what_the_chart_renders() {
             .lines()
             .filter(|line| !line.trim().is_empty() && !line.starts_with("# Source: "));
         let text: String = text.map(|line| format!("{}\n", line.trim_end())).collect();
-        let text = text
-            .trim_start_matches("---\n")
-            .replace(
-                concat!("image: mesh-optin:", env!("CARGO_PKG_VERSION")),
-                "image: mesh-optin",
-            );
+        let text = text.trim_start_matches("---\n").replace(
+            concat!("image: mesh-optin:", env!("CARGO_PKG_VERSION")),
+            "image: mesh-optin",
+        );
         let text = format!(
             "# Rendered from deploy/helm by UPDATE=1 tests/run cluster\n{}\n",
             text.trim_end()

@@ -21,7 +21,7 @@ pub(super) const MATRIX: [&str; 12] = [
 ];
 
 #[test]
-fn a_wrong_value_is_refused_with_its_name_and_what_it_may_be() {
+fn a_wrong_value_is_refused_with_its_name_and_the_allowed_values() {
     for (values, said) in [
         (
             "platform=openshfit",

@@ -86,7 +86,7 @@ fn altered(rule: &str) -> Vec<String> {
     out.iter().map(|line| line.replace("  ", " ")).collect()
 }
 
-/// Every text with one change: each rule gone, twice, before its neighbour, and altered in every way; more before and in each chain.
+/// Every text with one change: each rule gone, twice, swapped with the next, and altered in every way; more before and in each chain.
 pub(super) fn changed(text: &str, is_rule: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut out = Vec::new();
@@ -110,7 +110,7 @@ pub(super) fn changed(text: &str, is_rule: impl Fn(&str) -> bool) -> Vec<(String
             .get(at + 1)
             .is_some_and(|next| is_rule(next) && next != line && chain(next) == chain(line))
         {
-            with("behind its neighbour", vec![lines[at + 1], line], 2);
+            with("after the next rule", vec![lines[at + 1], line], 2);
         }
         for other in altered(line.trim_end()) {
             with(&format!("as {}", other.trim()), vec![&other], 1);

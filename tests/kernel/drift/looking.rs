@@ -7,7 +7,7 @@ use crate::support::{
 };
 
 #[test]
-fn what_comes_before_ours_and_lets_packets_go_on_is_told_and_is_no_drift() {
+fn foreign_rules_before_ours_that_let_packets_pass_are_reported_but_no_drift() {
     on_node(|node| {
         let (lab, _) = rich(node, "REDIRECT", "Nftables");
         let chains = [
@@ -54,7 +54,7 @@ fn what_comes_before_ours_and_lets_packets_go_on_is_told_and_is_no_drift() {
 }
 
 #[test]
-fn a_namespace_of_another_cookie_is_told_as_gone_and_an_unknown_one_as_unknown() {
+fn a_namespace_with_another_cookie_is_reported_as_gone_and_an_unknown_one_as_unknown() {
     on_node(|node| {
         let (lab, _) = rich(node, "REDIRECT", "Nftables");
         let verify = |args: &[&str]| {
@@ -95,7 +95,7 @@ fn a_namespace_of_another_cookie_is_told_as_gone_and_an_unknown_one_as_unknown()
 }
 
 #[test]
-fn verify_all_never_says_that_all_is_well_where_it_could_not_look() {
+fn verify_all_never_reports_success_where_it_could_not_check() {
     on_node(|node| {
         let verify = || {
             let output = node.program(&["verify", "--all"]).output().unwrap();

@@ -129,12 +129,12 @@ fn of_nftables(mode: &str, at_least: usize) {
                 format!("{whole}{table}"),
             ));
         }
-        let anew = |text: &str| format!("flush ruleset\n{text}");
+        let reload = |text: &str| format!("flush ruleset\n{text}");
         let changes = changes
             .into_iter()
-            .map(|(what, text)| (what, anew(&text)))
+            .map(|(what, text)| (what, reload(&text)))
             .collect();
-        let outcome = missed(node, &lab, changes, &anew(&whole), &["nft", "-f", "-"]);
+        let outcome = missed(node, &lab, changes, &reload(&whole), &["nft", "-f", "-"]);
         nothing_missed(&format!("nftables {mode}"), at_least, outcome);
     });
 }

@@ -133,7 +133,7 @@ fn stays(s: &Stack, name: &str) -> bool {
     pod.is_ok_and(|pod| pod["metadata"]["deletionTimestamp"].is_null())
 }
 
-/// Says of each pod that has a node that it is ready; the names of those that stay, once there are so many.
+/// Says of each pod that has a node that it is ready; the names of those that stay, once there are as many as expected.
 fn all_ready(s: &Stack, count: usize) -> Option<Vec<String>> {
     let mut pods = pods(s);
     pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());

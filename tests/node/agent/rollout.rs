@@ -70,7 +70,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 stop.store(true, Ordering::Relaxed);
                 let (looks, away) = watched.join().unwrap();
                 let pods = started.join().unwrap();
-                assert_eq!(away, 0, "of {looks} looks, so many found no agent");
+                assert_eq!(away, 0, "of {looks} checks, this number found no agent");
                 s.note(format!(
                     "the DaemonSet was rolled out four times, and back three times: {pods} pods redirected meanwhile, an agent at each of {looks} looks"
                 ));

@@ -69,7 +69,7 @@ fn what_every_released_version_wrote_is_read() {
         let read = (shape.read)(&text).unwrap_or_else(|e| {
             panic!(
                 "what version {folder} wrote can no longer be read, tests/data/{name}: {e}. A new field needs a default \
-                 that means the old behaviour"
+                 that means the old behavior"
             )
         });
         let old = serde_json::from_str(&text).unwrap();

@@ -111,7 +111,10 @@ fn generated_profiles_have_every_field() {
     let mut all = json!({});
     let mut runner = TestRunner::deterministic();
     for _ in 0..300 {
-        merge(&mut all, any_spec().new_tree(&mut runner).unwrap().current());
+        merge(
+            &mut all,
+            any_spec().new_tree(&mut runner).unwrap().current(),
+        );
     }
     let schema =
         crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].take();

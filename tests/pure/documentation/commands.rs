@@ -81,7 +81,7 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         "kubectl apply -f crds/meshoptin.dev_meshprofiles.yaml -f crds/meshoptin.dev_meshnodes.yaml",
         By(
             "tests/cluster/agent/mesh_node.rs",
-            "a_node_is_seen_without_going_there_and_its_account_writes_nothing_else",
+            "a_node_reports_its_state_and_its_account_can_write_nothing_else",
             "apply_crds()",
         ),
     ),
@@ -133,7 +133,7 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         "kubectl get meshnodes -o wide",
         By(
             "tests/cluster/agent/mesh_node.rs",
-            "a_node_is_seen_without_going_there_and_its_account_writes_nothing_else",
+            "a_node_reports_its_state_and_its_account_can_write_nothing_else",
             "meshnode",
         ),
     ),
@@ -168,7 +168,7 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         "mesh-optin explain web -n team-a",
         By(
             "tests/cluster/agent/answering.rs",
-            "explain_says_what_was_done_for_a_pod_and_else_what_would_be",
+            "explain_shows_what_was_done_for_a_pod_or_what_would_be_done",
             r#""explain""#,
         ),
     ),
@@ -184,7 +184,7 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         "mesh-optin verify --all",
         By(
             "tests/cluster/agent/watching.rs",
-            "a_running_pod_that_nobody_redirected_is_found_and_told",
+            "a_running_pod_that_is_not_redirected_is_found_and_reported",
             r#""verify", "--all""#,
         ),
     ),
@@ -192,7 +192,7 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         "mesh-optin verify --netns /run/netns/cni-5b7c -o json",
         By(
             "tests/kernel/drift/looking.rs",
-            "a_namespace_of_another_cookie_is_told_as_gone_and_an_unknown_one_as_unknown",
+            "a_namespace_with_another_cookie_is_reported_as_gone_and_an_unknown_one_as_unknown",
             r#""--netns""#,
         ),
     ),

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use mesh_optin::mesh::{Profile, ProfileOrigin};
 
 use self::commands::{COMMANDS, Shown};
-use crate::cli::{help, mesh_optin};
+use crate::{
+    cli::{help, mesh_optin},
+    complete::all,
+};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Every page. A page elsewhere would not be looked at.
@@ -209,6 +212,28 @@ fn every_path_of_the_repository_that_is_named_exists() {
     assert!(count > 20, "{count}");
 }
 
+#[test]
+fn every_test_that_is_named_exists() {
+    let code = all("src", "rs", |_| false) + &all("tests", "rs", |_| false);
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for page in PAGES {
+        let text = read(page);
+        let outside: Vec<_> = text.split("```").step_by(2).collect();
+        for name in outside.iter().flat_map(|t| t.split('`').skip(1).step_by(2)) {
+            let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            let is_sentence = name.chars().all(is_part) && name.matches('_').count() > 2;
+            if is_sentence && !name.starts_with("mesh_optin_") {
+                count += 1;
+                if !code.contains(&format!("fn {name}(")) {
+                    wrong.push(format!("{page}: {name}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "tests that do not exist: {wrong:#?}");
+    assert!(count > 15, "{count}");
+}
+
 /// The words of a text in backticks that begin so, up to what cannot be in such a name.
 fn names<'a>(text: &'a str, start: &str, is_part: fn(char) -> bool) -> Vec<&'a str> {
     let found = text
@@ -223,7 +248,7 @@ fn names<'a>(text: &'a str, start: &str, is_part: fn(char) -> bool) -> Vec<&'a s
 }
 
 #[test]
-fn every_flag_that_operators_are_told_of_exists() {
+fn every_flag_in_the_documentation_exists() {
     let help = help();
     let text = read("deploy/README.md");
     let prose: String = text.split("```").step_by(2).collect();

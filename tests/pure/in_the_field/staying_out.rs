@@ -60,7 +60,7 @@ fn where_no_pod_may_opt_out_each_way_out_is_refused_and_gateways_are_not() {
 }
 
 #[test]
-fn what_istio_s_templates_make_is_decided_alike_where_pods_may_opt_out_and_where_not() {
+fn pods_of_istio_templates_are_decided_alike_whether_or_not_pods_may_opt_out() {
     let enrolled = json!({"istio-injection": "enabled"});
     for (template, reason, strictly) in [
         ("sidecar", Redirected, Redirected),

@@ -53,7 +53,7 @@ fn mesh_wide_values_of_istio_are_no_override() {
 }
 
 #[test]
-fn a_container_with_the_sidecar_s_user_or_group_is_reported_or_refused() {
+fn a_container_with_the_user_or_group_of_the_sidecar_is_reported_or_refused() {
     let shares = |context: Value| {
         Case::of("defaults").container(SHARES, json!({"securityContext": context}))
     };

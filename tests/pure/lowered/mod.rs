@@ -5,8 +5,8 @@ mod plans;
 
 use mesh_optin::plan::FORMAT;
 
-use self::plans::plans;
 pub(crate) use self::plans::EVERY_SETTING;
+use self::plans::plans;
 use crate::kept::{data_path, digest, first_difference, is_update};
 
 /// Each format's file and its digest. A line is added with a format, and never changed.

@@ -54,8 +54,8 @@ impl Node {
         self.with_program(older.trim(), work)
     }
 
-    /// The same with the optimised program: what is counted of it is what a release does. tests/run has built it.
-    pub fn optimised<T>(&self, work: impl FnOnce() -> T) -> T {
+    /// The same with the optimized program: what is counted of it is what a release does. tests/run has built it.
+    pub fn optimized<T>(&self, work: impl FnOnce() -> T) -> T {
         let debug = Path::new(env!("CARGO_BIN_EXE_mesh-optin"));
         let program = debug
             .parent()
