@@ -107,7 +107,7 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
 /// The message about a text that is none of the words.
 pub(crate) fn unknown(text: &str, what: &str, words: &[&str]) -> String {
     let words = words.join(", ");
-    format!("{} is no {what}; there are {words}", quote(text))
+    format!("{} is not a valid {what}; use one of: {words}", quote(text))
 }
 
 /// Reads a word without keeping its text.
@@ -150,7 +150,7 @@ mod tests {
             assert_eq!(serde_json::from_str::<Fruit>(&json).unwrap(), fruit);
         }
         let error = serde_json::from_str::<Fruit>(r#""plum\n""#).unwrap_err();
-        let message = r#""plum\n" is not a valid fruit; there are apple, pear"#;
+        let message = r#""plum\n" is not a valid fruit; use one of: apple, pear"#;
         assert!(error.to_string().starts_with(message), "{error}");
         assert!(serde_json::from_str::<Fruit>("1").is_err());
         assert_eq!("pear tree".parse(), Ok(Fruit::Pear));

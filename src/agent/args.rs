@@ -221,6 +221,6 @@ impl Args {
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
-        Ok(_) | Err(_) => Err("is no number of seconds from 1 to 86400".into()),
+        Ok(_) | Err(_) => Err("is not a number of seconds from 1 to 86400".into()),
     }
 }

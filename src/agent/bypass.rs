@@ -262,7 +262,7 @@ fn by_address(directories: &[&Path]) -> HashMap<IpAddr, InNetns> {
             })),
             Err(_) if !path.exists() => {} // it ended meanwhile
             Err(error) => warn!(
-                "whether anything redirects {} cannot be told: {error}",
+                "whether anything redirects {} is unknown: {error}",
                 path.display()
             ),
         }

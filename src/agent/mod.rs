@@ -164,7 +164,7 @@ fn install_once(args: Args) -> Result<(), Explanation> {
         match installer.pass(&profiles, &metrics) {
             Some(wrong) => break wrong,
             None if deadline.left().is_zero() => {
-                return Err(Reason::NodeConfigInvalid.because("another installer does not end"));
+                return Err(Reason::NodeConfigInvalid.because("another installer is still running"));
             }
             None => std::thread::sleep(Duration::from_millis(100)),
         }

@@ -46,7 +46,7 @@ impl Attached {
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
         if !id_ok {
             return Err(RequestError::environment(format!(
-                "CNI_CONTAINERID {} is no container id",
+                "CNI_CONTAINERID {} is not a container id",
                 quote(id)
             )));
         }
@@ -58,7 +58,7 @@ impl Attached {
                 .any(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control());
         if !ifname_ok {
             return Err(RequestError::environment(format!(
-                "CNI_IFNAME {} is no interface name",
+                "CNI_IFNAME {} is not an interface name",
                 quote(ifname)
             )));
         }

@@ -40,7 +40,7 @@ impl Attachment {
             .map_err(|e| Reason::InvalidAttachment.because(format!("meshOptin: {e}")))?;
         match &attachment.profile {
             Some(name) if name.len() > LONGEST_NAME => Err(Reason::InvalidAttachment
-                .because(format!("meshOptin.profile: {} is no name", quote(name)))),
+                .because(format!("meshOptin.profile: {} is not a name", quote(name)))),
             Some(_) | None => Ok(attachment),
         }
     }

@@ -244,7 +244,7 @@ impl<'a> Case<'a> {
         let mut missing = Reason::SidecarMissing
             .because("the pod asks for a sidecar but has no container istio-proxy");
         if self.pod.label(label::INJECT).is_none() && self.pod.label(label::REVISION).is_none() {
-            missing = missing.remedy("use the label sidecar.istio.io/inject: Istio's injector does not look at the annotation");
+            missing = missing.remedy("use the label sidecar.istio.io/inject: Istio's injector does not read the annotation");
         }
         match self.profile.spec.enrolment.missing_sidecar {
             MissingSidecar::Refuse => match so_far.refuse(missing.clone()) {

@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Groups {
             Word::Number(gid) => Ok(*gid),
             Word::Text(text) => gid(text).ok_or_else(|| {
                 de::Error::custom(format!(
-                    "{} is no gid; write the number of the group",
+                    "{} is not a gid; write the number of the group",
                     quote(text)
                 ))
             }),

@@ -16,7 +16,7 @@ pub(super) fn identity(
     let id = |field, said: Option<i64>, otherwise| match said.filter(|id| *id != 0) {
         None => Ok(otherwise),
         Some(id) => u32::try_from(id).map_err(|_out_of_range| {
-            let cause = format!("istio-proxy securityContext.{field}: {id} is no id");
+            let cause = format!("istio-proxy securityContext.{field}: {id} is not an id");
             Reason::InvalidAnnotation
                 .because(cause)
                 .remedy("correct the container")

@@ -54,7 +54,7 @@ impl FromStr for IfName {
         if grammar && text.len() <= 15 {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("{} is no interface name", quote(text)))
+            Err(format!("{} is not an interface name", quote(text)))
         }
     }
 }
@@ -63,7 +63,7 @@ impl TryFrom<String> for IfName {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        Self::of_kernel(&text).ok_or_else(|| format!("{} is no interface name", quote(&text)))
+        Self::of_kernel(&text).ok_or_else(|| format!("{} is not an interface name", quote(&text)))
     }
 }
 

@@ -184,7 +184,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             error.cause,
-            r#"annotation traffic.sidecar.istio.io/excludeOutboundPorts: "*" is no port from 0 to 65535"#
+            r#"annotation traffic.sidecar.istio.io/excludeOutboundPorts: "*" is not a port from 0 to 65535"#
         );
     }
 

@@ -187,7 +187,7 @@ mod tests {
             (r#"{"excludeOutboundPorts":80}"#, "expected a string"),
             (
                 r#"{"excludeOutboundPorts":"eighty"}"#,
-                "traffic.excludeOutboundPorts: \"eighty\" is no port",
+                "traffic.excludeOutboundPorts: \"eighty\" is not a port",
             ),
             (
                 r#"{"kubevirtInterfaces":"a","rerouteVirtualInterfaces":"b"}"#,

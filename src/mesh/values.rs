@@ -118,7 +118,7 @@ impl Entry for u16 {
         list(text, Self::MOST, |e| {
             let digits = !e.is_empty() && e.bytes().all(|b| b.is_ascii_digit());
             let port = digits.then(|| Self::from_str(e).ok()).flatten();
-            port.ok_or_else(|| format!("{} is no port from 0 to 65535", quote(e)))
+            port.ok_or_else(|| format!("{} is not a port from 0 to 65535", quote(e)))
         })
     }
 }
@@ -141,7 +141,7 @@ impl Entry for IpNet {
         }
         split(text, Self::MOST, |e| {
             network(e)
-                .ok_or_else(|| format!("{} is no network of the form address/length", quote(e)))
+                .ok_or_else(|| format!("{} is not a network of the form address/length", quote(e)))
         })
     }
 
@@ -220,7 +220,7 @@ mod tests {
             "８０",
         ] {
             assert!(
-                u16::list(bad).unwrap_err().contains("is no port"),
+                u16::list(bad).unwrap_err().contains("is not a port"),
                 "{bad}"
             );
         }
@@ -273,7 +273,7 @@ mod tests {
             assert!(
                 IfName::list(bad)
                     .unwrap_err()
-                    .contains("is no interface name"),
+                    .contains("is not an interface name"),
                 "{bad}"
             );
         }

@@ -206,7 +206,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     let bounds = Duration::from_millis(100)..=Duration::from_secs(60);
     parsed
         .filter(|d| bounds.contains(d))
-        .ok_or_else(|| format!("deadline: {} is no time from 100ms to 60s", quote(text)))
+        .ok_or_else(|| format!("deadline: {} is not a time from 100ms to 60s", quote(text)))
 }
 
 #[cfg(test)]

@@ -84,7 +84,7 @@ fn cluster_profiles() -> Result<OfCluster, Explanation> {
     match kept_profiles()? {
         Some(kept) => Ok(kept),
         None if Installed::load()?.is_some() => Err(Reason::AgentUnavailable
-            .because("the node agent has not learnt yet which MeshProfiles the cluster has")),
+            .because("the node agent does not know yet which MeshProfiles the cluster has")),
         None => Ok(OfCluster {
             texts: BTreeMap::new(),
             kind: ProfileKind::Unserved,

@@ -174,7 +174,7 @@ fn answer(
             Err(Failure {
                 code: 4,
                 explanation: Reason::InvalidRequest
-                    .because(format!("CNI_COMMAND {command} is no CNI verb")),
+                    .because(format!("CNI_COMMAND {command} is not a CNI verb")),
             })
         }
     }

@@ -57,7 +57,7 @@ reasons! {
     ApiForbidden = 11, "the API server forbids the look-up", Some("allow the service account of /var/lib/mesh-optin/api/token to get pods and namespaces");
     ApiUnauthorized = 11, "the API server and this node's credential do not accept each other", Some("renew the credential in /var/lib/mesh-optin/api");
     DeadlineExceeded = 11, "there was no answer in time", Some("check the load of the API server and of this node");
-    PodNotFound = 11, "the pod does not exist, or no longer", None;
+    PodNotFound = 11, "the pod does not exist, or no longer exists", None;
     PodUidMismatch = 11, "the call is for an earlier pod of the same name", None;
     WrongNode = 103, "the pod is bound to another node", Some("correct nodeName in /etc/mesh-optin/node.yaml");
     UnknownProfile = 104, "there is no such MeshProfile on this node", Some("ask the platform admin for a MeshProfile that governs the namespace");
@@ -126,7 +126,7 @@ impl FromStr for Reason {
         let reason = Self::ALL.iter().find(|r| r.as_str() == code);
         reason
             .copied()
-            .ok_or_else(|| format!("{} is no reason", quote(code)))
+            .ok_or_else(|| format!("{} is not a reason", quote(code)))
     }
 }
 

@@ -36,7 +36,7 @@ where
         assert_eq!(serde_json::from_str::<T>(&json).unwrap(), *value);
         let error = format!("{word}x").parse::<T>().unwrap_err();
         assert!(
-            error.contains(&format!("{word}x")) && error.contains("there are"),
+            error.contains(&format!("{word}x")) && error.contains("use one of"),
             "{error}"
         );
     }
