@@ -54,13 +54,12 @@ pub(super) fn wanted(profiles: &[Profile], namespaces: &BTreeMap<Key, Namespace>
     for profile in profiles {
         wanted.governed.insert(profile.name.clone(), Vec::new());
         let attachment = &profile.spec.attachment;
-        match &profile.unreadable {
-            Some(unreadable) => wanted.is_partial |= unreadable.governs_unknown,
-            None if attachment.placement == Placement::None => {}
-            None => {
-                let key = Key::new(SHARED_NAMESPACE, &attachment.name);
-                wanted.attachments.insert(key, Owner::Shared);
-            }
+        let unreadable = profile.unreadable.as_ref();
+        wanted.is_partial |= unreadable.is_some_and(|it| it.governs_unknown);
+        if attachment.placement != Placement::None {
+            // also where the rest of the profile cannot be read: pods name it
+            let key = Key::new(SHARED_NAMESPACE, &attachment.name);
+            wanted.attachments.insert(key, Owner::Shared);
         }
     }
     let all: Vec<_> = profiles.iter().collect();
@@ -189,11 +188,20 @@ mod tests {
 
     #[test]
     fn nothing_is_removed_while_a_profile_cannot_be_read() {
-        for spec in [r#"{"namespaces":7}"#, r#"{"fromTheFuture":1}"#] {
+        for (spec, shared) in [
+            (r#"{"namespaces":7}"#, Some("istio-cni")),
+            (
+                r#"{"fromTheFuture":1,"attachment":{"name":"mesh","placement":"PerNamespace"}}"#,
+                Some("mesh"),
+            ),
+            (r#"{"attachment":{"placement":"None","later":1}}"#, None),
+            (r#"{"attachment":{"name":"../x"}}"#, None),
+        ] {
             let profiles = [profile("a", spec)];
             let wanted = wanted(&profiles, &namespaces(&[("a1", "a")]));
             assert!(!wanted.is_removable(&Key::new("a1", "older")), "{spec}");
-            assert!(wanted.attachments.is_empty());
+            let shared = shared.map(|name| format!("default/{name}"));
+            assert_eq!(keys(&wanted), Vec::from_iter(shared), "{spec}");
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, de};
 
-use super::{MOST_NAMES, MOST_PORTS, Profile, ProfileOrigin, ProfileSpec, Unreadable};
+use super::{
+    AttachmentSpec, MOST_NAMES, MOST_PORTS, Profile, ProfileOrigin, ProfileSpec, Unreadable,
+};
 use crate::{
     mesh::{Pattern, Placement, ProxyPorts, is_newer, selector::Selector},
     reason::{Reason, quote},
@@ -26,7 +28,7 @@ impl Profile {
     }
 
     /// Reads a MeshProfile of the cluster, whatever it says: an API server takes what another version of this program wrote. One that cannot
-    /// be read governs what its selector selects, everything if that cannot be read either.
+    /// be read governs what its selector selects, everything if that cannot be read either. Its attachment is read by itself, too: pods name it.
     pub fn of_cluster(name: &str, json: &str, origin: ProfileOrigin) -> Self {
         #[derive(Default, Deserialize)]
         #[serde(default)]
@@ -38,6 +40,16 @@ impl Profile {
         struct Namespaces {
             namespaces: Option<Selector>,
         }
+        #[derive(Deserialize)]
+        struct Attaches {
+            #[serde(default)]
+            spec: Attachment,
+        }
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Attachment {
+            attachment: AttachmentSpec,
+        }
         Self::from_json(json, origin.clone()).unwrap_or_else(|why| {
             let needed = Self::needed_version(json);
             let (reason, why) = needed.map_or((Reason::NodeConfigInvalid, why), |needed| {
@@ -45,8 +57,17 @@ impl Profile {
             });
             let governs = serde_json::from_str::<Governs>(json);
             let governs_unknown = governs.is_err();
+            let attaches = serde_json::from_str::<Attaches>(json).map(|it| it.spec.attachment);
+            let nowhere = AttachmentSpec {
+                placement: Placement::None,
+                ..AttachmentSpec::default()
+            };
             let spec = ProfileSpec {
                 namespaces: governs.unwrap_or_default().spec.namespaces,
+                attachment: attaches
+                    .ok()
+                    .filter(|it| is_dns_label(&it.name))
+                    .unwrap_or(nowhere),
                 ..ProfileSpec::default()
             };
             Self {
