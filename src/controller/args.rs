@@ -30,6 +30,9 @@ pub struct Args {
     /// After how many seconds without a reference from any pod an attachment is removed that no profile wants
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
     pub(super) unused_after: Duration,
+    /// After how many seconds without a report an agent is silent.
+    #[arg(long, value_name = "SECONDS", default_value = "900", value_parser = seconds)]
+    pub(super) silent_after: Duration,
 }
 
 fn any_name() -> String {

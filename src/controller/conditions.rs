@@ -9,19 +9,19 @@ use k8s_openapi::{
 
 use super::{
     difference::State,
-    objects::ProfileObject,
+    objects::{Node, ProfileObject},
     wanted::{Key, SHARED_NAMESPACE, Wanted},
 };
 use crate::{
-    mesh::{
-        MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer,
-        mesh_node::NodeStatus,
-    },
+    mesh::{MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer},
     reason::Reason,
 };
 
 /// Most names that a message lists.
 const MOST_NAMES: usize = 10;
+
+/// Most bytes of all selectors of others that are listed: an object has about a million, and the policies read them for each pod.
+const MOST_SELECTED: usize = 65_536;
 
 /// Most bytes of a message, which may quote what others have written.
 const LONGEST: usize = 1024;
@@ -40,6 +40,8 @@ const NOT_REQUESTED: &str = "NotRequested";
 const NOT_SUSPENDED: &str = "NotSuspended";
 const WRITE_FAILED: &str = "WriteFailed";
 const UNKNOWN_TO_AGENTS: &str = "UnknownToAgents";
+const NO_ATTACHMENTS: &str = "NoNetworkAttachmentDefinitions";
+const SELECTORS_OMITTED: &str = "SelectorsOmitted";
 
 /// What profiles are judged by.
 pub(super) struct Known<'a> {
@@ -48,7 +50,9 @@ pub(super) struct Known<'a> {
     pub(super) states: &'a BTreeMap<Key, State>,
     /// Why an attachment cannot be written.
     pub(super) refusals: &'a BTreeMap<Key, String>,
-    pub(super) nodes: &'a BTreeMap<Key, NodeStatus>,
+    pub(super) nodes: &'a BTreeMap<Key, Node>,
+    /// Whether the cluster has the kind NetworkAttachmentDefinition.
+    pub(super) has_attachments: bool,
 }
 
 /// A condition without its times.
@@ -115,7 +119,7 @@ impl Known<'_> {
             observed_generation: object.generation,
             conditions: conditions.into_iter().map(condition).collect(),
             namespaces: Some(self.counts(object)),
-            other_selectors: self.other_selectors(object),
+            other_selectors: self.other_selectors(object).0,
         }
     }
 
@@ -158,6 +162,13 @@ impl Known<'_> {
             );
             return found(ACCEPTED, false, Reason::AmbiguousProfile.as_str(), message);
         }
+        let (_, omitted) = self.other_selectors(object);
+        if omitted > 0 {
+            let message = format!(
+                "{omitted} selectors of other profiles are not in status.otherSelectors, which holds {MOST_SELECTORS} and {MOST_SELECTED} bytes: admission policies judge their namespaces by this profile, too"
+            );
+            return found(ACCEPTED, true, SELECTORS_OMITTED, message);
+        }
         if self.governed(object).is_empty() {
             return found(
                 ACCEPTED,
@@ -170,6 +181,15 @@ impl Known<'_> {
     }
 
     fn attachments(&self, object: &ProfileObject) -> Found {
+        if let Some(unreadable) = &object.profile.unreadable {
+            let message = "what it asks for cannot be read; what is there stays";
+            return found(
+                ATTACHMENTS_READY,
+                false,
+                unreadable.reason.as_str(),
+                message,
+            );
+        }
         if object.profile.spec.attachment.placement == Placement::None {
             return found(
                 ATTACHMENTS_READY,
@@ -177,6 +197,11 @@ impl Known<'_> {
                 NOT_REQUESTED,
                 "attachment.placement is None",
             );
+        }
+        if !self.has_attachments {
+            let message =
+                "the cluster has no NetworkAttachmentDefinitions: install Multus with its CRD";
+            return found(ATTACHMENTS_READY, false, NO_ATTACHMENTS, message);
         }
         let keys = self.keys(object);
         let of = |state: State| {
@@ -244,22 +269,14 @@ impl Known<'_> {
     /// Whose agents cannot decide by what the profile says.
     fn unknown_to_agents(&self, object: &ProfileObject) -> Option<String> {
         let (profile, requires) = (&object.profile.name, &object.profile.spec.requires);
-        let cannot_read = format!("MeshProfile {profile} cannot be read");
-        let is_unknown = |node: &&NodeStatus| {
+        let is_unknown = |node: &Node| {
             let is_older = !requires.is_empty()
                 && !node.version.is_empty()
                 && is_newer(requires, &node.version);
-            let conditions = node.conditions.iter();
-            is_older
-                || conditions
-                    .filter(|c| c.kind == "ProfilesKnown" && c.status == "False")
-                    .any(|c| c.message.contains(&cannot_read))
+            is_older || node.cannot_read.as_deref() == Some(profile)
         };
-        let unknown: Vec<_> = self
-            .nodes
-            .iter()
-            .filter(|(_, node)| is_unknown(node))
-            .collect();
+        let nodes = self.nodes.iter();
+        let unknown: Vec<_> = nodes.filter(|(_, node)| is_unknown(node)).collect();
         if unknown.is_empty() {
             return None;
         }
@@ -323,24 +340,49 @@ impl Known<'_> {
         }
     }
 
-    fn other_selectors(&self, object: &ProfileObject) -> Vec<SelectorText> {
+    /// The selectors of other profiles that fit, and how many do not.
+    fn other_selectors(&self, object: &ProfileObject) -> (Vec<SelectorText>, usize) {
         if object.profile.spec.selector().is_some() {
-            return Vec::new();
+            return (Vec::new(), 0);
         }
-        let others = self
-            .profiles
-            .values()
-            .filter_map(|other| other.profile.spec.selector());
-        others
-            .take(MOST_SELECTORS)
-            .map(SelectorText::from)
-            .collect()
+        let others = self.profiles.values();
+        let others = others.filter_map(|other| other.profile.spec.selector());
+        fitting(others.map(SelectorText::from))
     }
+}
+
+/// Those of the selectors that fit into a status, and how many do not.
+fn fitting(all: impl Iterator<Item = SelectorText>) -> (Vec<SelectorText>, usize) {
+    let (mut fit, mut omitted, mut left) = (Vec::new(), 0, MOST_SELECTED);
+    for selector in all {
+        match left.checked_sub(selector.bytes()) {
+            Some(rest) if fit.len() < MOST_SELECTORS => {
+                left = rest;
+                fit.push(selector);
+            }
+            Some(_) | None => omitted += 1,
+        }
+    }
+    (fit, omitted)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn selectors_that_are_listed_are_bounded_in_number_and_in_bytes() {
+        let selector = |value: usize| {
+            let text = format!(r#"{{"matchLabels":{{"a":"{}"}}}}"#, "a".repeat(value));
+            serde_json::from_str::<SelectorText>(&text).unwrap()
+        };
+        let (fit, omitted) = fitting((0..300).map(|_| selector(1)));
+        assert_eq!((fit.len(), omitted), (MOST_SELECTORS, 300 - MOST_SELECTORS));
+        let mixed = (0..12).map(|n| selector(if n % 3 == 0 { 40_000 } else { 1000 }));
+        let (fit, omitted) = fitting(mixed);
+        assert_eq!((fit.len(), omitted), (9, 3), "the small ones still fit");
+        assert!(fit.iter().map(SelectorText::bytes).sum::<usize>() <= MOST_SELECTED);
+    }
 
     #[test]
     fn a_message_that_quotes_others_is_bounded() {

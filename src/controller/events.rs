@@ -12,7 +12,7 @@ use tracing::warn;
 use super::{
     MANAGER,
     conditions::{ATTACHING, READY},
-    failure::within,
+    failure::Failure,
     objects::ProfileObject,
     wanted::Key,
     writes::Writes,
@@ -48,14 +48,16 @@ impl Events {
         writes: &mut Writes,
         before: &ProfileObject,
         now: &Status,
-    ) {
+    ) -> Result<(), Failure> {
         let ready = |status: &Status| status.conditions.iter().find(|c| c.type_ == READY).cloned();
-        let Some(after) = ready(now) else { return };
+        let Some(after) = ready(now) else {
+            return Ok(());
+        };
         let before_it = ready(&before.status);
         let is_same = before_it
             .is_some_and(|b| (b.status, b.reason) == (after.status.clone(), after.reason.clone()));
         if is_same || ATTACHING == after.reason {
-            return; // that it is not done yet is no news
+            return Ok(()); // that it is not done yet is no news
         }
         let is_ready = after.status == "True";
         let reference = ObjectReference {
@@ -80,7 +82,7 @@ impl Events {
         } else {
             after.reason
         };
-        self.publish(writes, (kind, reason, note), &reference).await;
+        self.publish(writes, (kind, reason, note), &reference).await
     }
 
     /// Says on attachments that they are in the way, once each. After a start those that the profiles' status already counts are known.
@@ -89,13 +91,15 @@ impl Events {
         writes: &mut Writes,
         now: BTreeSet<Key>,
         was_counted: bool,
-    ) {
+    ) -> Result<(), Failure> {
         let known = match self.in_the_way.take() {
             Some(known) => known,
             None if was_counted => now.clone(),
             None => BTreeSet::new(),
         };
-        for Key { namespace, name } in now.difference(&known).take(MOST) {
+        let new: Vec<_> = now.difference(&known).take(MOST).cloned().collect();
+        self.in_the_way = Some(now);
+        for Key { namespace, name } in &new {
             let reference = ObjectReference {
                 api_version: Some("k8s.cni.cncf.io/v1".into()),
                 kind: Some("NetworkAttachmentDefinition".into()),
@@ -108,9 +112,9 @@ impl Events {
             );
             let reason = Reason::ConflictingAttachment.as_str().to_owned();
             self.publish(writes, (EventType::Warning, reason, note), &reference)
-                .await;
+                .await?;
         }
-        self.in_the_way = Some(now);
+        Ok(())
     }
 
     async fn publish(
@@ -118,8 +122,7 @@ impl Events {
         writes: &mut Writes,
         (kind, reason, note): (EventType, String, String),
         on: &ObjectReference,
-    ) {
-        writes.turn().await;
+    ) -> Result<(), Failure> {
         let event = Event {
             type_: kind,
             reason,
@@ -127,8 +130,13 @@ impl Events {
             action: "Reconcile".into(),
             secondary: None,
         };
-        if let Err(error) = within(self.recorder.publish(&event, on)).await {
-            warn!("an Event is lost: {error:?}");
+        match writes.send(self.recorder.publish(&event, on)).await {
+            Ok(()) => Ok(()),
+            Err(Failure::NotHeld) => Err(Failure::NotHeld),
+            Err(Failure::Refused { why, .. } | Failure::Unavailable(why)) => {
+                warn!("an Event is lost: {why}");
+                Ok(())
+            }
         }
     }
 }

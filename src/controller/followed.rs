@@ -4,15 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use futures_util::{StreamExt, pin_mut};
 use kube::{
-    Api, Resource,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    Api, Resource, ResourceExt,
+    runtime::watcher::{self, Event, watcher},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -20,7 +18,15 @@ use tracing::{info, warn};
 
 use super::wanted::Key;
 
-/// Objects by name. A list that has begun takes their place once it is complete, so that nothing is forgotten while there is no API server.
+/// After how long a kind that is not served has no objects: an API server that starts does not serve all kinds at once.
+const GONE: Duration = Duration::from_secs(60);
+
+/// After an error: the first pause, and the longest. Only a complete list or an event starts again with the first.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_LONGEST: Duration = Duration::from_secs(30);
+
+/// Objects by name. A list that has begun takes their place once it is complete, so that nothing is forgotten while there is no API server,
+/// and nothing is kept that was deleted while nobody watched.
 pub(super) struct Followed<T> {
     heard: Mutex<Heard<T>>,
     /// Whether a change of an object is none that counts.
@@ -33,7 +39,13 @@ pub(super) struct Heard<T> {
     pub(super) objects: BTreeMap<Key, T>,
     /// A first list is complete.
     pub(super) is_complete: bool,
+    /// Since when the cluster has not had the kind.
+    pub(super) unserved: Option<Instant>,
     listing: BTreeMap<Key, T>,
+    /// When the last list was complete.
+    listed: Option<Instant>,
+    /// The newest resourceVersion of an event.
+    version: u64,
 }
 
 impl<T: Send + 'static> Followed<T> {
@@ -41,7 +53,10 @@ impl<T: Send + 'static> Followed<T> {
         let heard = Heard {
             objects: BTreeMap::new(),
             is_complete: false,
+            unserved: None,
             listing: BTreeMap::new(),
+            listed: None,
+            version: 0,
         };
         Self {
             heard: Mutex::new(heard),
@@ -54,7 +69,7 @@ impl<T: Send + 'static> Followed<T> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows them until it is cancelled. Lists are from the API server's memory.
+    /// Follows them until it is cancelled. Lists come in pages, which bounds what is read at a time.
     pub(super) async fn follow<K>(
         &self,
         what: &str,
@@ -64,27 +79,32 @@ impl<T: Send + 'static> Followed<T> {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let events = watcher(api, config.any_semantic()).default_backoff();
+        let events = watcher(api, config);
         pin_mut!(events);
-        let mut is_failing = false;
+        let (mut is_failing, mut pause) = (false, PAUSE);
         while let Some(event) = events.next().await {
             match event {
                 Ok(event) => {
-                    if std::mem::take(&mut is_failing) {
-                        info!("{what} are followed again");
+                    // that a list begins says nothing: the next one does so, too
+                    if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
+                        pause = PAUSE;
+                        if std::mem::take(&mut is_failing) {
+                            info!("{what} are followed again");
+                        }
                     }
                     if self.heard().hear(event, &read, self.is_same) {
                         self.changed.notify_one();
                     }
                 }
                 Err(error) => {
-                    if is_unserved(&error) {
-                        self.heard().is_complete = true; // as an empty list, unless there was one
+                    if is_unserved(&error) && self.heard().miss(Instant::now()) {
                         self.changed.notify_one();
                     }
                     if !std::mem::replace(&mut is_failing, true) {
                         warn!("{what} cannot be followed, what is known of them stays: {error}");
                     }
+                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    pause = (pause * 2).min(PAUSE_LONGEST);
                 }
             }
         }
@@ -96,14 +116,26 @@ fn is_unserved(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
+/// A resourceVersion as a number, by which versions of all objects of a kind can be compared.
+pub(super) fn version(text: &str) -> u64 {
+    text.parse().unwrap_or_default()
+}
+
 impl<T> Heard<T> {
     /// Whether something that counts has changed.
-    fn hear<K>(
+    fn hear<K: ResourceExt>(
         &mut self,
         event: Event<K>,
         read: impl Fn(K) -> (Key, T),
         is_same: fn(&T, &T) -> bool,
     ) -> bool {
+        if !matches!(event, Event::Init) {
+            self.unserved = None;
+        }
+        if let Event::Apply(object) | Event::Delete(object) = &event {
+            let of_event = object.resource_version().map_or(0, |text| version(&text));
+            self.version = self.version.max(of_event);
+        }
         match event {
             Event::Init => self.listing.clear(),
             Event::InitApply(object) => {
@@ -113,6 +145,7 @@ impl<T> Heard<T> {
             Event::InitDone => {
                 self.objects = std::mem::take(&mut self.listing);
                 self.is_complete = true;
+                self.listed = Some(Instant::now());
                 return true;
             }
             Event::Apply(object) => {
@@ -128,32 +161,119 @@ impl<T> Heard<T> {
         }
         false
     }
+
+    /// Takes in that the kind is not served: as an empty list where there was none, else what is known stays for a while.
+    /// Whether that is a change.
+    fn miss(&mut self, now: Instant) -> bool {
+        let is_news = self.unserved.is_none();
+        self.is_complete = true;
+        let since = *self.unserved.get_or_insert(now);
+        let is_gone = now.duration_since(since) >= GONE && !self.objects.is_empty();
+        if is_gone {
+            self.objects.clear();
+        }
+        is_news || is_gone
+    }
+
+    /// Takes in what a write made that was sent at this time, before an event says so. Where an event or a list may have been later than what
+    /// was made, that counts: the object may be gone since.
+    pub(super) fn make(&mut self, key: &Key, object: T, made: u64, sent: Instant) {
+        if made > self.version && self.listed.is_none_or(|listed| listed < sent) {
+            self.objects.insert(key.clone(), object);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
     use super::*;
 
+    fn object(name: &str, version: u32) -> ConfigMap {
+        let mut object = ConfigMap::default();
+        object.metadata.name = Some(name.into());
+        object.metadata.resource_version = Some(version.to_string());
+        object
+    }
+
+    fn read(object: ConfigMap) -> (Key, u64) {
+        let of = object.resource_version().map_or(0, |text| version(&text));
+        (Key::new("", &object.name_any()), of)
+    }
+
+    fn hear(heard: &mut Heard<u64>, event: Event<ConfigMap>) -> bool {
+        heard.hear(event, read, |a, b| a == b)
+    }
+
+    fn names(heard: &Heard<u64>) -> Vec<&str> {
+        heard.objects.keys().map(|key| key.name.as_str()).collect()
+    }
+
     #[test]
-    fn an_unfinished_list_forgets_nothing() {
-        let followed = Followed::<u8>::new(&Arc::default(), |a, b| a == b);
-        let read = |n: u8| (Key::new("", &n.to_string()), n);
+    fn an_unfinished_list_forgets_nothing_and_a_complete_one_what_it_does_not_have() {
+        let followed = Followed::<u64>::new(&Arc::default(), |a, b| a == b);
         let mut heard = followed.heard();
-        for event in [Event::Init, Event::InitApply(1)] {
-            assert!(!heard.hear(event, read, |a, b| a == b));
+        for event in [Event::Init, Event::InitApply(object("a", 1))] {
+            assert!(!hear(&mut heard, event));
         }
         assert!(!heard.is_complete && heard.objects.is_empty());
-        assert!(heard.hear(Event::InitDone, read, |a, b| a == b) && heard.is_complete);
-        for event in [Event::Init, Event::InitApply(2)] {
-            assert!(!heard.hear(event, read, |a, b| a == b));
+        assert!(hear(&mut heard, Event::InitDone) && heard.is_complete);
+        for event in [Event::Init, Event::InitApply(object("b", 2))] {
+            assert!(!hear(&mut heard, event));
         }
-        assert_eq!(heard.objects.values().copied().collect::<Vec<_>>(), [1]);
-        assert!(heard.hear(Event::InitDone, read, |a, b| a == b));
-        assert!(!heard.hear(Event::Apply(2), read, |a, b| a == b));
-        assert!(
-            heard.hear(Event::Apply(3), read, |a, b| a == b)
-                && heard.hear(Event::Delete(2), read, |a, b| a == b)
-        );
-        assert_eq!(heard.objects.values().copied().collect::<Vec<_>>(), [3]);
+        assert_eq!(names(&heard), ["a"]);
+        assert!(hear(&mut heard, Event::InitDone));
+        assert_eq!(names(&heard), ["b"]);
+        assert!(!hear(&mut heard, Event::Apply(object("b", 2))));
+        assert!(hear(&mut heard, Event::Apply(object("c", 3))));
+        assert!(hear(&mut heard, Event::Delete(object("b", 4))));
+        assert_eq!(names(&heard), ["c"]);
+    }
+
+    #[test]
+    fn a_kind_that_is_gone_has_no_objects_after_a_while() {
+        let followed = Followed::<u64>::new(&Arc::default(), |a, b| a == b);
+        let mut heard = followed.heard();
+        for event in [
+            Event::Init,
+            Event::InitApply(object("a", 1)),
+            Event::InitDone,
+        ] {
+            hear(&mut heard, event);
+        }
+        let start = Instant::now();
+        assert!(heard.miss(start) && !heard.miss(start + GONE / 2));
+        for event in [
+            Event::Init,
+            Event::InitApply(object("a", 1)),
+            Event::InitDone,
+        ] {
+            hear(&mut heard, event); // it was an API server that started
+        }
+        assert!(heard.miss(start + GONE));
+        hear(&mut heard, Event::Init); // and the next list fails, too
+        assert_eq!(names(&heard), ["a"]);
+        assert!(heard.miss(start + GONE * 2) && heard.objects.is_empty());
+        assert!(!heard.miss(start + GONE * 3));
+    }
+
+    #[test]
+    fn the_answer_to_a_write_is_no_news_after_a_later_event_or_list() {
+        let followed = Followed::<u64>::new(&Arc::default(), |a, b| a == b);
+        let mut heard = followed.heard();
+        let sent = Instant::now();
+        heard.make(&Key::new("", "a"), 5, 5, sent);
+        assert_eq!(names(&heard), ["a"]);
+        hear(&mut heard, Event::Apply(object("b", 7)));
+        hear(&mut heard, Event::Delete(object("b", 8)));
+        heard.make(&Key::new("", "b"), 7, 7, sent);
+        assert_eq!(names(&heard), ["a"], "made, deleted, and then answered");
+        hear(&mut heard, Event::Init);
+        hear(&mut heard, Event::InitDone);
+        heard.make(&Key::new("", "c"), 9, 9, sent);
+        assert!(heard.objects.is_empty());
+        heard.make(&Key::new("", "c"), 9, 9, Instant::now());
+        assert_eq!(names(&heard), ["c"]);
     }
 }

@@ -65,7 +65,11 @@ fn answer(controller: &Controller, path: &str) -> Response<String> {
                 (StatusCode::SERVICE_UNAVAILABLE, text)
             }
         },
-        "/metrics" => (StatusCode::OK, controller.metrics.text()),
+        "/metrics" => {
+            let leads = !controller.lease.left().is_zero();
+            controller.metrics.leader.set(leads.into());
+            (StatusCode::OK, controller.metrics.text())
+        }
         _ => (StatusCode::NOT_FOUND, "there is nothing here\n".to_owned()),
     };
     let mut response = Response::new(text);

@@ -4,12 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use kube::Client;
 use kube_lease_manager::LeaseManagerBuilder;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tracing::{info, warn};
+
+use super::lease::{self, Lease};
 
 const LEASE: &str = "mesh-optin-controller";
 /// For how many seconds a Lease that is not renewed holds, and how long before its end it is renewed.
-const DURATION: u64 = 15;
+pub(super) const DURATION: u64 = 15;
 const RENEWED_BEFORE: u64 = 10;
 /// Before the next try, where the API server cannot be asked; and for giving the Lease back.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -19,9 +21,10 @@ const PAUSE: Duration = Duration::from_secs(2);
 pub(super) async fn elect(
     client: Client,
     (namespace, identity): (&str, &str),
-    leads: &watch::Sender<bool>,
+    lease: &Arc<Lease>,
     end: Arc<Notify>,
 ) {
+    let client = lease::client(client, identity, lease);
     loop {
         let manager = LeaseManagerBuilder::new(client.clone(), LEASE)
             .with_namespace(namespace)
@@ -39,7 +42,7 @@ pub(super) async fn elect(
                     changed = manager.changed() => match changed {
                         Ok(leading) => {
                             info!(identity, "this replica {}", if leading { "leads" } else { "follows" });
-                            leads.send_replace(leading);
+                            lease.set(leading);
                         }
                         Err(error) => break error,
                     }
@@ -47,7 +50,7 @@ pub(super) async fn elect(
             },
             Err(error) => error,
         };
-        if leads.send_replace(false) {
+        if lease.set(false) {
             warn!("this replica no longer leads: the Lease cannot be renewed: {failure}");
         }
         tokio::select! {

@@ -12,10 +12,12 @@ mod failure;
 mod followed;
 mod http;
 mod leader;
+mod lease;
 mod metrics;
 mod nodes;
 mod objects;
 mod reconcile;
+mod refusals;
 mod statuses;
 mod step;
 mod unused;
@@ -31,12 +33,12 @@ use kube::{
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::{Notify, watch},
+    sync::Notify,
 };
 use tracing::{error, info};
 
 pub use self::args::Args;
-use self::{metrics::Metrics, view::View};
+use self::{lease::Lease, metrics::Metrics, view::View};
 use crate::log;
 
 /// In whose name objects are applied.
@@ -46,6 +48,7 @@ const MANAGER: &str = "mesh-optin-controller";
 struct Controller {
     view: View,
     metrics: Metrics,
+    lease: Arc<Lease>,
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -66,8 +69,9 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-/// How long a connection may take. Of the Lease's, an answer too: one that comes later is worth nothing.
+/// How long a connection may take; and be silent, where a watch that is alive says something every minute.
 const CONNECT: Duration = Duration::from_secs(5);
+const SILENT: Duration = Duration::from_secs(300);
 
 async fn work(args: Args) -> Result<(), String> {
     let mut config = match &args.kubeconfig {
@@ -80,13 +84,11 @@ async fn work(args: Args) -> Result<(), String> {
         }
     };
     config.connect_timeout = Some(CONNECT);
-    config.read_timeout = None;
+    config.read_timeout = Some(SILENT);
     config.default_retry = false; // each try is paced, and a Lease renewed late is not renewed
-    let mut of_lease = config.clone();
-    of_lease.read_timeout = Some(CONNECT);
-    of_lease.reset_reader_on_write = true;
     let connect = |config| Client::try_from(config).map_err(|e: kube::Error| e.to_string());
-    let (client, of_lease) = (connect(config)?, connect(of_lease)?);
+    // of its own: a connection that others keep busy must not cost the Lease
+    let (client, of_lease) = (connect(config.clone())?, connect(config)?);
 
     let of_signal = |kind| signal(kind).map_err(|e| e.to_string());
     let (mut end, mut interrupt) = (
@@ -96,13 +98,13 @@ async fn work(args: Args) -> Result<(), String> {
     let controller = Arc::new(Controller {
         view: View::new(client.clone()),
         metrics: Metrics::new(),
+        lease: Arc::new(Lease::new()),
     });
-    let leads = watch::Sender::new(false);
     let ending = Arc::new(Notify::new());
     let elect = leader::elect(
         of_lease,
         (&args.namespace, &args.identity),
-        &leads,
+        &controller.lease,
         ending.clone(),
     );
     tokio::pin!(elect);
@@ -113,7 +115,7 @@ async fn work(args: Args) -> Result<(), String> {
     );
     tokio::select! {
         () = controller.view.follow() => {}
-        () = reconcile::reconcile(&controller, client, &args, leads.subscribe()) => {}
+        () = reconcile::reconcile(&controller, client, &args) => {}
         () = http::serve(controller.clone(), args.listen) => {}
         () = &mut elect => {}
         _ = end.recv() => {}

@@ -1,11 +1,18 @@
 //! What counts of objects of the cluster. Pure.
 
-use k8s_openapi::api::core::v1;
-use kube::{api::DynamicObject, core::PartialObjectMeta};
+use k8s_openapi::{api::core::v1, jiff::Timestamp};
+use kube::{
+    api::DynamicObject,
+    core::{NotUsed, Object, PartialObjectMeta},
+};
+use serde::Deserialize;
 use serde_json::json;
 
-use super::wanted::{Key, Namespace};
-use crate::mesh::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus, validate_cel};
+use super::{
+    nodes::REPORTING,
+    wanted::{Key, Namespace},
+};
+use crate::mesh::{Profile, ProfileOrigin, Status, mesh_node::NodeCondition, validate_cel};
 
 /// A MeshProfile and what its status says.
 #[derive(Debug, Clone)]
@@ -49,15 +56,102 @@ pub(super) fn namespace(object: PartialObjectMeta<v1::Namespace>) -> (Key, Names
     (cluster_key(metadata.name), namespace)
 }
 
-pub(super) fn node(mut object: DynamicObject) -> (Key, NodeStatus) {
-    let status = object.data["status"].take();
-    let said: NodeStatus = serde_json::from_value(status).unwrap_or_default();
-    // the rest is not asked for, and there may be thousands
-    let status = NodeStatus {
-        version: said.version,
-        conditions: said.conditions,
-        last_report: said.last_report,
-        ..NodeStatus::default()
+/// A MeshNode, as far as it is read: there may be thousands, and most of what they say is for people.
+pub(super) type NodeObject = Object<Option<NotUsed>, Said>;
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Said {
+    version: String,
+    last_report: Option<String>,
+    conditions: Vec<NodeCondition>,
+}
+
+/// What counts of a MeshNode.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Node {
+    /// Its agent's, as far as it can be one.
+    pub(super) version: Box<str>,
+    pub(super) reported: Option<Timestamp>,
+    /// It says that its agent is silent.
+    pub(super) is_marked: bool,
+    /// The profile of which its agent says that it cannot read it.
+    pub(super) cannot_read: Option<Box<str>>,
+}
+
+impl Node {
+    /// Whether another report changes nothing.
+    pub(super) fn is_no_news(&self, now: &Self) -> bool {
+        (&self.version, self.is_marked, &self.cannot_read)
+            == (&now.version, now.is_marked, &now.cannot_read)
+            && !now.is_marked
+    }
+}
+
+/// Most bytes of a version that is shown.
+const LONGEST_VERSION: usize = 32;
+
+pub(super) fn node(object: NodeObject) -> (Key, Node) {
+    let said = object.status.unwrap_or_default();
+    let is_false = |kind: &str| {
+        let mut all = said.conditions.iter();
+        all.find(|c| c.kind == kind && c.status == "False")
     };
-    (cluster_key(object.metadata.name), status)
+    let unread = is_false("ProfilesKnown").and_then(|known| {
+        let (_, named) = known.message.split_once("MeshProfile ")?;
+        Some(named.split_once(" cannot be read")?.0.into())
+    });
+    let is_version = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
+    let is_version = said.version.len() <= LONGEST_VERSION && said.version.chars().all(is_version);
+    let node = Node {
+        version: if is_version {
+            said.version.as_str()
+        } else {
+            ""
+        }
+        .into(),
+        reported: said.last_report.and_then(|at| at.parse().ok()),
+        is_marked: is_false(REPORTING).is_some(),
+        cannot_read: unread,
+    };
+    (cluster_key(object.metadata.name), node)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_node_only_what_counts_is_kept() {
+        let read = |version: &str, unread: &str| {
+            let object = json!({"metadata": {"name": "n"}, "status": {"version": version, "lastReport": "2026-01-01T00:00:00Z", "kernel": "6",
+                "problems": [{"pod": "p"}], "conditions": [
+                    {"type": "Reporting", "status": "False", "reason": "Silent", "message": "", "lastTransitionTime": ""},
+                    {"type": "ProfilesKnown", "status": unread, "reason": "x", "message": "x: the last generation of MeshProfile a-b cannot be read: no",
+                     "lastTransitionTime": ""}]}});
+            node(serde_json::from_value(object).unwrap()).1
+        };
+        let known = read("0.3.0-rc.1", "False");
+        assert_eq!(&*known.version, "0.3.0-rc.1");
+        assert_eq!(known.cannot_read.as_deref(), Some("a-b"));
+        assert!(known.is_marked && known.reported.is_some());
+        assert_eq!(read("0.3.0", "True").cannot_read, None);
+        for hostile in ["0.3.0\n", "<b>", &"9".repeat(33)] {
+            assert_eq!(&*read(hostile, "True").version, "", "{hostile}");
+        }
+    }
+
+    #[test]
+    fn a_report_is_news_where_the_node_was_silent() {
+        let mut silent = Node {
+            is_marked: true,
+            ..Node::default()
+        };
+        let mut reporting = Node::default();
+        assert!(!silent.is_no_news(&reporting) && reporting.is_no_news(&reporting));
+        reporting.reported = Some(Timestamp::now());
+        assert!(Node::default().is_no_news(&reporting));
+        silent.reported = reporting.reported;
+        assert!(!silent.is_no_news(&silent), "it reports again");
+    }
 }

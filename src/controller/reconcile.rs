@@ -7,7 +7,6 @@ use std::{
 };
 
 use kube::Client;
-use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::{
@@ -17,6 +16,7 @@ use super::{
     events::Events,
     failure::Failure,
     objects::ProfileObject,
+    refusals::Refusals,
     unused::Looks,
     wanted::{Key, Wanted, wanted},
     writes::Writes,
@@ -27,8 +27,10 @@ use crate::mesh::{Placement, Profile};
 pub(super) const TOGETHER: Duration = Duration::from_millis(200);
 /// Longest without a look.
 pub(super) const IDLE: Duration = Duration::from_secs(300);
-/// Most attachments written before everything is looked at again: what should be may have changed.
-const MOST: usize = 100;
+/// Most objects of a kind written before everything is looked at again: what should be may have changed.
+pub(super) const MOST: usize = 100;
+/// Longest that one look writes attachments: those that are slow come last, and must not hold up what is new.
+const LONGEST: Duration = Duration::from_secs(10);
 /// After a write that failed for all: the first pause, and the longest.
 const AWAY: Duration = Duration::from_secs(1);
 const AWAY_LONGEST: Duration = Duration::from_secs(30);
@@ -36,41 +38,45 @@ const AWAY_LONGEST: Duration = Duration::from_secs(30);
 /// What is kept from one look to the next, besides what is in the cluster.
 pub(super) struct Reconciler<'a> {
     pub(super) controller: &'a Controller,
-    args: &'a Args,
+    pub(super) args: &'a Args,
     pub(super) writes: Writes,
     pub(super) events: Events,
     looks: Looks,
     /// When the status of each profile was written.
     pub(super) written: HashMap<String, Instant>,
+    /// Whose status was refused, and of which generation.
+    pub(super) refused_profiles: Refusals<Option<i64>>,
+    pub(super) refused_nodes: Refusals<()>,
+    /// Whether the cluster had attachments at the last look.
+    had_attachments: bool,
 }
 
 /// Reconciles until it is cancelled.
-pub(super) async fn reconcile(
-    controller: &Arc<Controller>,
-    client: Client,
-    args: &Args,
-    mut leads: watch::Receiver<bool>,
-) {
+pub(super) async fn reconcile(controller: &Arc<Controller>, client: Client, args: &Args) {
+    let mut leads = controller.lease.changes();
     let mut reconciler = Reconciler {
         controller,
         args,
-        writes: Writes::new(client.clone()),
+        writes: Writes::new(client.clone(), controller.lease.clone()),
         events: Events::new(client, &args.identity),
-        looks: Looks::default(),
+        looks: Looks::new(),
         written: HashMap::new(),
+        refused_profiles: Refusals::new(),
+        refused_nodes: Refusals::new(),
+        had_attachments: true,
     };
     let mut away = AWAY;
     loop {
-        let is_leader = *leads.borrow_and_update();
-        controller.metrics.leader.set(is_leader.into());
+        leads.mark_unchanged();
         let started = Instant::now();
-        let looked = reconciler.look(&leads).await;
+        let looked = reconciler.look().await;
         controller.metrics.reconciled(started.elapsed());
         let pause = match looked {
             Ok(pause) => {
                 away = AWAY;
                 pause
             }
+            Err(Failure::NotHeld) => Duration::ZERO, // the next look finds so, too, and waits
             Err(Failure::Unavailable(why) | Failure::Refused { why, .. }) => {
                 warn!("nothing can be written now: {why}");
                 let pause = away.mul_f64(0.5 + fastrand::f64());
@@ -89,13 +95,11 @@ pub(super) async fn reconcile(
 
 impl Reconciler<'_> {
     /// Looks at everything once; how long nothing more is to be done, if nothing changes.
-    async fn look(&mut self, leads: &watch::Receiver<bool>) -> Result<Duration, Failure> {
+    async fn look(&mut self) -> Result<Duration, Failure> {
         let view = &self.controller.view;
         let profiles = view.profiles.heard().objects.clone();
-        let has_attachment = |object: &&ProfileObject| {
-            object.profile.spec.attachment.placement != Placement::None
-                && object.profile.unreadable.is_none()
-        };
+        let has_attachment =
+            |object: &&ProfileObject| object.profile.spec.attachment.placement != Placement::None;
         let names: BTreeSet<_> = profiles
             .values()
             .filter(has_attachment)
@@ -120,7 +124,7 @@ impl Reconciler<'_> {
             .collect();
         let wanted = wanted(&all, &view.namespaces.heard().objects);
         let (mut present, mut found) = self.compare(&wanted);
-        if !*leads.borrow() {
+        if self.controller.lease.left().is_zero() {
             return Ok(IDLE);
         }
         let written: BTreeSet<_> = (found.apply.iter().map(|(key, _)| key))
@@ -130,14 +134,21 @@ impl Reconciler<'_> {
             .collect();
         self.writes
             .forget_but(|key| written.contains(key), &present);
+        let has_attachments = view.has_attachments();
+        if !std::mem::replace(&mut self.had_attachments, has_attachments) {
+            self.writes.refused.retain(|_, _| false); // what was refused without the kind
+        }
+        if !has_attachments {
+            (found.apply, found.unmark, found.unused) = Default::default();
+        }
         let mut is_done = true;
-        let due: Vec<_> = found
-            .apply
-            .iter()
-            .filter(|(key, _)| self.writes.may_try(key))
-            .collect();
+        let refused = &self.writes.refused;
+        let mut due: Vec<_> = found.apply.iter().collect();
+        due.retain(|(key, _)| refused.may_try(key));
+        due.sort_by_key(|(key, _)| refused.has(key));
+        let started = Instant::now();
         for (n, (key, owner)) in due.iter().enumerate() {
-            if n == MOST || !*leads.borrow() {
+            if n == MOST || started.elapsed() > LONGEST {
                 is_done = false;
                 break;
             }
@@ -150,14 +161,12 @@ impl Reconciler<'_> {
         let marked: Vec<_> = found
             .unmark
             .iter()
-            .filter(|key| self.writes.may_try(key))
+            .filter(|key| self.writes.refused.may_try(key))
             .filter_map(|key| Some((key, present.get(key)?)))
             .collect();
         is_done &= marked.len() <= MOST;
         for (key, seen) in marked.iter().take(MOST) {
-            if *leads.borrow() {
-                self.writes.unmark(view, key, seen).await?;
-            }
+            self.writes.unmark(view, key, seen).await?;
         }
         if !marked.is_empty() {
             (present, found) = self.compare(&wanted);
@@ -175,13 +184,13 @@ impl Reconciler<'_> {
             .await?;
         pause = pause
             .min(next.unwrap_or(IDLE))
-            .min(self.writes.next_try().unwrap_or(IDLE));
+            .min(self.writes.refused.next_try().unwrap_or(IDLE));
         Ok(if is_done { pause } else { Duration::ZERO })
     }
 
     fn compare(&self, wanted: &Wanted) -> (BTreeMap<Key, Present>, Difference) {
         let present = self.controller.view.attachments();
-        let found = difference(wanted, &present, |key| self.writes.is_conflict(key));
+        let found = difference(wanted, &present, |key| self.writes.refused.is_conflict(key));
         self.controller.metrics.attachments(found.states.values());
         (present, found)
     }

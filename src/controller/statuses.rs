@@ -16,7 +16,7 @@ use super::{
     failure::Failure,
     nodes,
     objects::ProfileObject,
-    reconcile::{IDLE, Reconciler, TOGETHER},
+    reconcile::{IDLE, MOST, Reconciler, TOGETHER},
     wanted::{Key, Wanted},
 };
 use crate::mesh::{MeshProfile, Status, mesh_node::MeshNode};
@@ -25,24 +25,13 @@ use crate::mesh::{MeshProfile, Status, mesh_node::MeshNode};
 const NUMBERS: Duration = Duration::from_secs(5);
 
 impl Reconciler<'_> {
-    /// Writes the status of profiles where it has changed.
+    /// Writes the status of profiles where it has changed. One that is refused has a pause, until its profile changes.
     pub(super) async fn profiles(
         &mut self,
         profiles: &BTreeMap<Key, ProfileObject>,
         wanted: &Wanted,
         found: &Difference,
     ) -> Result<Duration, Failure> {
-        let (refusals, nodes) = (
-            self.writes.refusals(),
-            self.controller.view.nodes.heard().objects.clone(),
-        );
-        let known = Known {
-            profiles,
-            wanted,
-            states: &found.states,
-            refusals: &refusals,
-            nodes: &nodes,
-        };
         let in_the_way = found
             .states
             .iter()
@@ -53,21 +42,25 @@ impl Reconciler<'_> {
         let was_counted = profiles.values().any(counted);
         self.events
             .in_the_way(&mut self.writes, in_the_way, was_counted)
-            .await;
+            .await?;
         self.written
             .retain(|name, _| wanted.governed.contains_key(name));
+        self.refused_profiles.retain(|key, generation| {
+            let now = profiles.get(key).map(|object| object.generation);
+            now.as_ref() == Some(generation)
+        });
+        let changed = self.changed(profiles, wanted, found);
         let mut pause = IDLE;
-        for (key, object) in profiles {
-            let status = known.status(object, Timestamp::now());
-            if status == object.status {
-                continue;
-            }
+        for (key, object, status) in changed {
             let since = self.written.get(&key.name).map(Instant::elapsed);
             let wait = since.and_then(|since| NUMBERS.checked_sub(since));
             if let Some(wait) = wait
                 && are_only_numbers(&object.status, &status)
             {
                 pause = pause.min(wait);
+                continue;
+            }
+            if !self.refused_profiles.may_try(key) {
                 continue;
             }
             let body = json!({
@@ -79,50 +72,93 @@ impl Reconciler<'_> {
             let resource = ApiResource::erase::<MeshProfile>(&());
             match self.writes.status(&resource, &key.name, &body).await {
                 Ok(()) => {
+                    self.refused_profiles.forget(key);
                     self.written.insert(key.name.clone(), Instant::now());
-                    self.events
-                        .transition(&mut self.writes, object, &status)
-                        .await;
                     if let Some(known) = self.controller.view.profiles.heard().objects.get_mut(key)
                     {
-                        known.status = status;
+                        known.status = status.clone();
                     }
+                    self.events
+                        .transition(&mut self.writes, object, &status)
+                        .await?;
                 }
                 Err(Failure::Refused { why, .. }) => {
-                    warn!(profile = key.name, "the status cannot be written: {why}")
+                    let generation = object.generation;
+                    if self
+                        .refused_profiles
+                        .add(key, generation, false, why.clone())
+                    {
+                        warn!(profile = key.name, "the status cannot be written: {why}");
+                    }
                 }
-                Err(unavailable) => return Err(unavailable),
+                Err(failure @ (Failure::Unavailable(_) | Failure::NotHeld)) => return Err(failure),
             }
         }
-        Ok(pause)
+        Ok(pause.min(self.refused_profiles.next_try().unwrap_or(IDLE)))
+    }
+
+    /// The profiles whose status is not what it should be, and what it should be.
+    fn changed<'p>(
+        &self,
+        profiles: &'p BTreeMap<Key, ProfileObject>,
+        wanted: &Wanted,
+        found: &Difference,
+    ) -> Vec<(&'p Key, &'p ProfileObject, Status)> {
+        let view = &self.controller.view;
+        let (refusals, has_attachments) = (self.writes.refused.reasons(), view.has_attachments());
+        let known = Known {
+            profiles,
+            wanted,
+            states: &found.states,
+            refusals: &refusals,
+            nodes: &view.nodes.heard().objects,
+            has_attachments,
+        };
+        let now = Timestamp::now();
+        let all = profiles.iter();
+        let all = all.map(|(key, object)| (key, object, known.status(object, now)));
+        all.filter(|(_, object, status)| *status != object.status)
+            .collect()
     }
 
     /// Marks MeshNodes whose agent is silent.
     pub(super) async fn nodes(&mut self) -> Result<Duration, Failure> {
-        let nodes = self.controller.view.nodes.heard().objects.clone();
-        let mut pause = IDLE;
-        for (key, node) in &nodes {
-            let now = Timestamp::now();
-            pause = pause.min(
-                nodes::silent_in(node, now)
-                    .filter(|wait| !wait.is_zero())
-                    .unwrap_or(IDLE),
-            );
-            let Some(conditions) = nodes::judged(node, now) else {
-                continue;
-            };
+        let (led_for, now) = (self.controller.lease.led_for(), Timestamp::now());
+        let after = self.args.silent_after;
+        let (mut pause, mut due) = (IDLE, Vec::new());
+        {
+            let heard = self.controller.view.nodes.heard();
+            self.refused_nodes
+                .retain(|key, ()| heard.objects.contains_key(key));
+            for (key, node) in &heard.objects {
+                let next = nodes::silent_in(node, now, led_for, after);
+                pause = pause.min(next.unwrap_or(IDLE));
+                if self.refused_nodes.may_try(key)
+                    && let Some(conditions) = nodes::judged(node, now, led_for, after)
+                {
+                    due.push((key.clone(), conditions));
+                }
+            }
+        }
+        if due.len() > MOST {
+            pause = Duration::ZERO; // the rest after everything else had its turn
+        }
+        for (key, conditions) in due.into_iter().take(MOST) {
             let (resource, object) = (
                 ApiResource::erase::<MeshNode>(&()),
                 nodes::object(&key.name, &conditions),
             );
             match self.writes.status(&resource, &key.name, &object).await {
-                Ok(()) => {}
+                Ok(()) => self.refused_nodes.forget(&key),
                 Err(Failure::Refused { why, .. }) => {
-                    warn!(node = key.name, "the MeshNode cannot be written: {why}")
+                    if self.refused_nodes.add(&key, (), false, why.clone()) {
+                        warn!(node = key.name, "the MeshNode cannot be written: {why}");
+                    }
                 }
-                Err(unavailable) => return Err(unavailable),
+                Err(failure @ (Failure::Unavailable(_) | Failure::NotHeld)) => return Err(failure),
             }
         }
+        pause = pause.min(self.refused_nodes.next_try().unwrap_or(IDLE));
         Ok(pause.max(TOGETHER))
     }
 }

@@ -1,10 +1,17 @@
 //! When an attachment that no profile wants is removed. Pure.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::{Map, Value};
 
-use super::attachment::Present;
+use super::{attachment::Present, wanted::Key};
+use crate::mesh::annotation::NETWORKS;
+
+const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 
 /// What is to be done about one.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,9 +56,54 @@ pub(super) fn ripe_in(present: &Present, now: Timestamp, after: Duration) -> Opt
     })
 }
 
-/// Whether the networks that a pod names may be of this name. In doubt they are: of other namespaces, in JSON, as a part of another name.
-pub(super) fn may_name(networks: &str, name: &str) -> bool {
-    networks.contains(name) || networks.contains('\\')
+/// Which of these attachments a pod names, as Multus reads its annotations. Of one that cannot be read: in doubt all of the pod's namespace.
+pub(super) fn named<'a>(
+    asked: &'a BTreeSet<Key>,
+    namespace: &str,
+    annotations: &BTreeMap<String, String>,
+) -> Vec<&'a Key> {
+    let mut named = Vec::new();
+    // of a default network without a namespace Multus takes its own
+    for (annotation, own) in [(NETWORKS, namespace), (DEFAULT_NETWORK, "kube-system")] {
+        let Some(text) = annotations.get(annotation) else {
+            continue;
+        };
+        match networks(text, own) {
+            Some(keys) => named.extend(keys.iter().filter_map(|key| asked.get(key))),
+            None => named.extend(
+                asked
+                    .range(Key::new(namespace, "")..)
+                    .take_while(|key| key.namespace == namespace),
+            ),
+        }
+    }
+    named
+}
+
+/// The networks that an annotation names.
+fn networks(text: &str, own: &str) -> Option<Vec<Key>> {
+    if !text.contains(['[', '{', '"']) {
+        let networks = text.split(',').map(|network| {
+            let network = network.split('@').next().unwrap_or_default().trim();
+            let (namespace, name) = network.split_once('/').unwrap_or((own, network));
+            Key::new(namespace, name)
+        });
+        return Some(networks.collect());
+    }
+    let networks: Vec<Map<String, Value>> = serde_json::from_str(text).ok()?;
+    let network = |network: &Map<String, Value>| {
+        // as Go has it: whatever the case of the keys
+        let field = |name: &str| {
+            let mut fields = network.iter();
+            let (_, value) = fields.rfind(|(key, _)| key.eq_ignore_ascii_case(name))?;
+            value.as_str().filter(|text| !text.is_empty())
+        };
+        Key::new(
+            field("namespace").unwrap_or(own),
+            field("name").unwrap_or_default(),
+        )
+    };
+    Some(networks.iter().map(network).collect())
 }
 
 #[cfg(test)]
@@ -88,15 +140,32 @@ mod tests {
     }
 
     #[test]
-    fn in_doubt_an_attachment_counts_as_referenced() {
-        for named in [
-            "mesh",
-            "other, team-a/mesh@net1",
-            r#"[{"name":"mesh"}]"#,
-            r#"[{"name":"m\u0065sh"}]"#,
+    fn in_doubt_an_attachment_counts_as_referenced_from_any_namespace() {
+        let asked = ["a/mesh", "b/mesh", "b/old", "bb/mesh"].map(|key| {
+            let (namespace, name) = key.split_once('/').unwrap();
+            Key::new(namespace, name)
+        });
+        let asked = BTreeSet::from(asked);
+        let shown = |annotation: &str, text: &str| {
+            let annotations = BTreeMap::from([(annotation.to_owned(), text.to_owned())]);
+            let named = named(&asked, "b", &annotations);
+            let named = named
+                .iter()
+                .map(|key| format!("{}/{}", key.namespace, key.name));
+            named.collect::<Vec<_>>().join(" ")
+        };
+        for (text, expected) in [
+            ("mesh", "b/mesh"),
+            ("other, a/mesh@net1", "a/mesh"),
+            (r#"[{"name":"mesh","namespace":""},{"name":"x"}]"#, "b/mesh"),
+            (r#"[{"NAME":"m\u0065sh","Namespace":"a"}]"#, "a/mesh"),
+            (r#"[{"name":"mesh""#, "b/mesh b/old"),
+            (r#"[{"name":7}]"#, ""),
+            ("mesh-2,old-mesh,bb/old", ""),
         ] {
-            assert!(may_name(named, "mesh"), "{named}");
+            assert_eq!(shown(NETWORKS, text), expected, "{text}");
         }
-        assert!(!may_name("macvlan", "mesh"));
+        assert_eq!(shown(DEFAULT_NETWORK, "a/mesh"), "a/mesh");
+        assert_eq!(shown(DEFAULT_NETWORK, "mesh"), "");
     }
 }

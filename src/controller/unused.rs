@@ -2,18 +2,19 @@
 //! does not forget it.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
 use k8s_openapi::{api::core::v1::Pod, jiff::Timestamp};
 use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     attachment::Present,
-    failure::{Failure, within},
-    step::{Ripe, Step, may_name, ripe_in, step},
+    failure::Failure,
+    refusals::Refusals,
+    step::{Ripe, Step, named, ripe_in, step},
     view::View,
     wanted::{Key, Owner},
     writes::Writes,
@@ -21,90 +22,124 @@ use super::{
 
 /// How often it is looked whether a pod names one.
 const LOOK: Duration = Duration::from_secs(3600);
-/// Most looks before everything else gets its turn.
-const MOST: usize = 20;
-const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+/// For how long what a look has found is acted upon.
+const FRESH: Duration = Duration::from_secs(30);
+/// The number of pods in a page of a list.
+const PAGE: u32 = 500;
 
-/// When each was looked at last, by this process.
-#[derive(Default)]
-pub(super) struct Looks(HashMap<Key, Instant>);
+pub(super) struct Looks {
+    /// When each was looked at last, by this process.
+    last: HashMap<Key, Instant>,
+    /// Where pods cannot be listed.
+    refused: Refusals<()>,
+}
 
 impl Looks {
-    /// Looks at those that are due; when the next is.
+    pub(super) fn new() -> Self {
+        Self {
+            last: HashMap::new(),
+            refused: Refusals::new(),
+        }
+    }
+
+    /// Looks at those that are due, by one list of the cluster's pods: those of other namespaces may name them, too. When the next is due.
     pub(super) async fn look(
         &mut self,
         (writes, view): (&mut Writes, &View),
         unused: &[(Key, Present)],
         after: Duration,
     ) -> Result<Option<Duration>, Failure> {
-        self.0.retain(|key, _| unused.iter().any(|(k, _)| k == key));
-        let mut left = MOST;
-        for (key, present) in unused {
-            let is_due = self.due_in(key, present, after).is_zero() || writes.is_to_retry(key);
-            if !is_due || !writes.may_try(key) {
-                continue;
+        let pods = Key::new("", "pods");
+        let keys: BTreeSet<_> = unused.iter().map(|(key, _)| key).collect();
+        self.last.retain(|key, _| keys.contains(key));
+        let is_due = |(key, present): &&(Key, Present)| {
+            let is_due = self.due_in(key, present, after).is_zero() || writes.refused.has(key);
+            is_due && writes.refused.may_try(key)
+        };
+        let due: Vec<_> = unused.iter().filter(is_due).collect();
+        if !due.is_empty() && self.refused.may_try(&pods) {
+            let asked = due.iter().map(|(key, _)| key.clone()).collect();
+            let named = match listed(writes, &asked).await {
+                Ok(named) => named,
+                Err(Failure::Refused { why, .. }) => {
+                    if self.refused.add(&pods, (), false, why.clone()) {
+                        warn!("no attachment is removed: pods cannot be listed: {why}");
+                    }
+                    return Ok(self.refused.next_try());
+                }
+                Err(failure @ (Failure::Unavailable(_) | Failure::NotHeld)) => return Err(failure),
+            };
+            self.refused.forget(&pods);
+            let found = Instant::now();
+            for (key, present) in due {
+                if found.elapsed() > FRESH {
+                    return Ok(Some(Duration::ZERO));
+                }
+                self.last.insert(key.clone(), Instant::now());
+                act((writes, view), (key, present), named.contains(key), after).await?;
             }
-            if left == 0 {
-                return Ok(Some(Duration::ZERO));
-            }
-            left -= 1;
-            self.look_at((writes, view), key, present, after).await?;
         }
-        let untried = unused.iter().filter(|(key, _)| writes.may_try(key));
+        let untried = unused.iter().filter(|(key, _)| writes.refused.may_try(key));
         let next = untried.map(|(key, present)| self.due_in(key, present, after));
-        Ok(next.min())
+        Ok(next.min().max(self.refused.next_try()))
     }
 
     fn due_in(&self, key: &Key, present: &Present, after: Duration) -> Duration {
-        let looked = self.0.get(key).map(Instant::elapsed);
+        let looked = self.last.get(key).map(Instant::elapsed);
         due_in(looked, ripe_in(present, Timestamp::now(), after))
     }
+}
 
-    async fn look_at(
-        &mut self,
-        (writes, view): (&mut Writes, &View),
-        key: &Key,
-        present: &Present,
-        after: Duration,
-    ) -> Result<(), Failure> {
-        let Some(owner @ Owner::Profile(_)) = &present.owner else {
-            return Ok(());
-        };
-        writes.turn().await;
-        let pods = Api::<PartialObjectMeta<Pod>>::namespaced(writes.client.clone(), &key.namespace);
-        self.0.insert(key.clone(), Instant::now());
-        let Key { namespace, name } = key;
-        let pods = match within(pods.list(&ListParams::default())).await {
-            Ok(pods) => pods,
-            Err(Failure::Refused { why, .. }) => {
-                let why = format!("the pods of namespace {namespace} cannot be listed: {why}");
-                writes.refuse(key, Some(present), false, why);
-                return Ok(());
-            }
-            Err(unavailable) => return Err(unavailable),
-        };
-        let is_named = pods.iter().any(|pod| {
-            let networks = pod.annotations().get(NETWORKS);
-            networks.is_some_and(|networks| may_name(networks, &key.name))
-        });
-        match step(present, is_named, Timestamp::now(), after) {
-            Step::Wait => {
-                writes.forget(key);
-                Ok(())
-            }
-            Step::Mark => {
-                let now = Timestamp::now().to_string();
-                writes
-                    .apply(view, (key, owner), Some(present), Some(&now))
-                    .await
-            }
-            Step::Unmark => writes.unmark(view, key, present).await,
-            Step::Remove => {
-                info!(
-                    "attachment {namespace}/{name} is removed: no profile wants it, and no pod names it"
-                );
-                writes.delete(view, key, present).await
-            }
+/// Those of these attachments that a pod names.
+async fn listed(writes: &mut Writes, asked: &BTreeSet<Key>) -> Result<BTreeSet<Key>, Failure> {
+    let pods = Api::<PartialObjectMeta<Pod>>::all(writes.client.clone());
+    let mut params = ListParams::default().limit(PAGE);
+    let mut found = BTreeSet::new();
+    loop {
+        let page = writes.send(pods.list(&params)).await?;
+        for pod in &page {
+            let namespace = pod.namespace().unwrap_or_default();
+            found.extend(
+                named(asked, &namespace, pod.annotations())
+                    .into_iter()
+                    .cloned(),
+            );
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(found),
+        }
+    }
+}
+
+/// Does what is to be done about one.
+async fn act(
+    (writes, view): (&mut Writes, &View),
+    (key, present): (&Key, &Present),
+    is_named: bool,
+    after: Duration,
+) -> Result<(), Failure> {
+    let Some(owner @ Owner::Profile(_)) = &present.owner else {
+        return Ok(());
+    };
+    match step(present, is_named, Timestamp::now(), after) {
+        Step::Wait => {
+            writes.refused.forget(key);
+            Ok(())
+        }
+        Step::Mark => {
+            let now = Timestamp::now().to_string();
+            writes
+                .apply(view, (key, owner), Some(present), Some(&now))
+                .await
+        }
+        Step::Unmark => writes.unmark(view, key, present).await,
+        Step::Remove => {
+            let Key { namespace, name } = key;
+            info!(
+                "attachment {namespace}/{name} is removed: no profile wants it, and no pod names it"
+            );
+            writes.delete(view, key, present).await
         }
     }
 }

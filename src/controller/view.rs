@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use futures_util::future::{AbortHandle, abortable};
@@ -17,14 +18,11 @@ use tokio::sync::Notify;
 
 use super::{
     attachment::{self, PROFILE, Present, present},
-    followed::Followed,
-    objects::{ProfileObject, namespace, node, profile},
+    followed::{Followed, version},
+    objects::{Node, NodeObject, ProfileObject, namespace, node, profile},
     wanted::{Key, Namespace, Owner},
 };
-use crate::mesh::{
-    MeshProfile,
-    mesh_node::{MeshNode, NodeStatus},
-};
+use crate::mesh::{MeshProfile, mesh_node::MeshNode};
 
 /// All that is followed.
 pub(super) struct View {
@@ -32,7 +30,7 @@ pub(super) struct View {
     changed: Arc<Notify>,
     pub(super) profiles: Followed<ProfileObject>,
     pub(super) namespaces: Followed<Namespace>,
-    pub(super) nodes: Followed<NodeStatus>,
+    pub(super) nodes: Followed<Node>,
     /// Attachments with the label of a profile.
     pub(super) labelled: Followed<Present>,
     /// By name, the attachments of that name in all namespaces, whoever made them.
@@ -51,9 +49,7 @@ impl View {
             client,
             profiles: Followed::new(&changed, |_, _| false),
             namespaces: Followed::new(&changed, PartialEq::eq),
-            nodes: Followed::new(&changed, |a, b| {
-                (&a.version, &a.conditions) == (&b.version, &b.conditions)
-            }),
+            nodes: Followed::new(&changed, Node::is_no_news),
             labelled: Followed::new(&changed, PartialEq::eq),
             named: Mutex::default(),
             changed,
@@ -64,11 +60,11 @@ impl View {
     pub(super) async fn follow(&self) {
         let client = || self.client.clone();
         let all = |resource: &ApiResource| Api::<DynamicObject>::all_with(client(), resource);
-        let (profiles, nodes, attachments) = (
+        let (profiles, attachments) = (
             all(&ApiResource::erase::<MeshProfile>(&())),
-            all(&ApiResource::erase::<MeshNode>(&())),
             all(&attachment::resource()),
         );
+        let nodes = Api::<NodeObject>::all_with(client(), &ApiResource::erase::<MeshNode>(&()));
         let namespaces = Api::<PartialObjectMeta<v1::Namespace>>::all(client());
         let config = Config::default;
         tokio::join!(
@@ -134,10 +130,17 @@ impl View {
             .find_map(|(is_known, what)| (!is_known).then_some(what))
     }
 
+    /// Whether the cluster has attachments at all, as far as is known.
+    pub(super) fn has_attachments(&self) -> bool {
+        let is_served = |followed: &Followed<Present>| followed.heard().unserved.is_none();
+        let named = self.named();
+        is_served(&self.labelled) && named.values().all(|n| is_served(&n.followed))
+    }
+
     /// Every attachment that counts. Of two reports of one the newer counts.
     pub(super) fn attachments(&self) -> BTreeMap<Key, Present> {
         let mut all = BTreeMap::<Key, Present>::new();
-        let version = |present: &Present| present.resource_version.parse::<u64>().ok();
+        let version = |present: &Present| version(&present.resource_version);
         let mut add = |key: &Key, present: &Present| {
             let known = all.get(key);
             if known.is_none_or(|known| version(known) < version(present)) {
@@ -153,31 +156,35 @@ impl View {
         all
     }
 
-    /// Takes in what a write of ours made, before the watch says so.
-    pub(super) fn made(&self, object: DynamicObject) {
+    /// Takes in what a write of ours made that was sent at this time, before the watch says so.
+    pub(super) fn made(&self, object: DynamicObject, sent: Instant) {
         let (key, present) = present(object);
-        self.hear_of(&key, Some(present));
-    }
-
-    /// The same of one that we have deleted.
-    pub(super) fn removed(&self, key: &Key) {
-        self.hear_of(key, None);
-    }
-
-    fn hear_of(&self, key: &Key, present: Option<Present>) {
-        let named = self.named();
-        let of_name = named.get(&key.name).map(|named| &*named.followed);
         // the cluster's own are not among those with the label of a profile
-        let is_profiles = |p: &Present| matches!(p.owner, Some(Owner::Profile(_)));
-        let is_labelled = present.as_ref().is_none_or(is_profiles);
-        let labelled = is_labelled.then_some(&self.labelled);
-        for followed in of_name.into_iter().chain(labelled) {
+        let is_profiles = matches!(present.owner, Some(Owner::Profile(_)));
+        self.with(&key, |followed, of_name| {
+            if of_name || is_profiles {
+                let version = version(&present.resource_version);
+                followed.heard().make(&key, present.clone(), version, sent);
+            }
+        });
+    }
+
+    /// The same of one that we have deleted, unless another one has taken its place.
+    pub(super) fn removed(&self, key: &Key, deleted: &Present) {
+        self.with(key, |followed, _| {
             let objects = &mut followed.heard().objects;
-            match &present {
-                Some(present) => objects.insert(key.clone(), present.clone()),
-                None => objects.remove(key),
-            };
+            if objects.get(key).is_some_and(|p| p.uid == deleted.uid) {
+                objects.remove(key);
+            }
+        });
+    }
+
+    /// What follows attachments of this name, and what those with the label of a profile.
+    fn with(&self, key: &Key, each: impl Fn(&Followed<Present>, bool)) {
+        if let Some(named) = self.named().get(&key.name) {
+            each(&named.followed, true);
         }
+        each(&self.labelled, false);
     }
 
     fn named(&self) -> MutexGuard<'_, BTreeMap<String, Named>> {

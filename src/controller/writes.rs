@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,63 +18,41 @@ use super::{
     MANAGER,
     attachment::{self, Present, UNUSED_SINCE},
     failure::{Failure, within},
+    lease::Lease,
+    refusals::Refusals,
     view::View,
     wanted::{Key, Owner},
 };
 
 /// Between two writes: 20 a second.
 const APART: Duration = Duration::from_millis(50);
-/// Before a refused write is tried again: the first pause, and the longest.
-const REFUSED: Duration = Duration::from_secs(15);
-const REFUSED_LONGEST: Duration = Duration::from_secs(600);
-
-/// What was refused of an object.
-struct Refusal {
-    /// The object as it was seen, if it was there.
-    about: Option<Present>,
-    why: String,
-    is_conflict: bool,
-    pause: Duration,
-    until: Instant,
-}
-
-/// All writes go through it.
+/// All writes go through it, and what is asked before one.
 pub(super) struct Writes {
     pub(super) client: Client,
+    lease: Arc<Lease>,
     next: Instant,
-    refused: BTreeMap<Key, Refusal>,
+    /// What was refused of attachments, as they were seen if they were there.
+    pub(super) refused: Refusals<Option<Present>>,
 }
 
 impl Writes {
-    pub(super) fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client, lease: Arc<Lease>) -> Self {
         Self {
             client,
+            lease,
             next: Instant::now(),
-            refused: BTreeMap::new(),
+            refused: Refusals::new(),
         }
     }
 
-    /// Waits for the turn of one request.
-    pub(super) async fn turn(&mut self) {
+    /// Sends a request at its turn, if the Lease is held then.
+    pub(super) async fn send<T>(
+        &mut self,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Failure> {
         tokio::time::sleep_until(self.next.into()).await;
         self.next = self.next.max(Instant::now()) + APART;
-    }
-
-    /// Whether a write of this attachment may be tried.
-    pub(super) fn may_try(&self, key: &Key) -> bool {
-        let refusal = self.refused.get(key);
-        refusal.is_none_or(|refusal| refusal.until <= Instant::now())
-    }
-
-    /// Whether others hold what we would write.
-    pub(super) fn is_conflict(&self, key: &Key) -> bool {
-        self.refused.get(key).is_some_and(|r| r.is_conflict)
-    }
-
-    /// Why attachments cannot be written.
-    pub(super) fn refusals(&self) -> BTreeMap<Key, String> {
-        let refused = self.refused.iter();
-        refused.map(|(k, r)| (k.clone(), r.why.clone())).collect()
+        within(&self.lease, request).await
     }
 
     /// Forgets what is no longer to be written, or was refused of an object that is not there or has changed since.
@@ -82,30 +61,14 @@ impl Writes {
         is_kept: impl Fn(&Key) -> bool,
         present: &BTreeMap<Key, Present>,
     ) {
-        self.refused.retain(|key, refusal| {
-            let is_same = match (&refusal.about, present.get(key)) {
+        self.refused.retain(|key, about| {
+            let is_same = match (about, present.get(key)) {
                 (None, None) => true,
                 (Some(before), Some(now)) => before.says_as(now),
                 (None, Some(_)) | (Some(_), None) => false,
             };
             is_kept(key) && is_same
         });
-    }
-
-    /// Forgets what was refused of one.
-    pub(super) fn forget(&mut self, key: &Key) {
-        self.refused.remove(key);
-    }
-
-    /// Whether a write of this one was refused long enough ago.
-    pub(super) fn is_to_retry(&self, key: &Key) -> bool {
-        self.refused.contains_key(key) && self.may_try(key)
-    }
-
-    /// When a refused write may be tried next.
-    pub(super) fn next_try(&self) -> Option<Duration> {
-        let next = self.refused.values().map(|refusal| refusal.until).min()?;
-        Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// Creates an attachment that was not seen, or applies it to the object that was. What others hold is never taken from them.
@@ -116,21 +79,22 @@ impl Writes {
         seen: Option<&Present>,
         unused_since: Option<&str>,
     ) -> Result<(), Failure> {
-        self.turn().await;
         let api = self.attachments(&key.namespace);
         let object = attachment::object(key, owner, unused_since, seen);
+        let sent = Instant::now();
         let answer = if let Some(seen) = seen {
             let mut params = PatchParams::apply(MANAGER);
             // what we have created we hold by another operation than what we apply, which is a conflict with ourselves
             params.force = seen.is_only_ours;
-            within(api.patch(&key.name, &params, &Patch::Apply(&object))).await
+            self.send(api.patch(&key.name, &params, &Patch::Apply(&object)))
+                .await
         } else {
             let params = PostParams {
                 field_manager: Some(MANAGER.into()),
                 ..PostParams::default()
             };
             match serde_json::from_value(object) {
-                Ok(object) => within(api.create(&params, &object)).await,
+                Ok(object) => self.send(api.create(&params, &object)).await,
                 Err(error) => Err(Failure::Refused {
                     is_conflict: false,
                     why: error.to_string(),
@@ -139,7 +103,7 @@ impl Writes {
         };
         // it has changed: the watch reports its current state
         let is_news = seen.is_none_or(|seen| seen.is_only_ours);
-        self.settle(view, key, seen, is_news, answer)
+        self.settle((view, sent), (key, seen), is_news, answer)
     }
 
     /// Clears the mark that an attachment is unused, whoever has set it.
@@ -149,7 +113,6 @@ impl Writes {
         key: &Key,
         seen: &Present,
     ) -> Result<(), Failure> {
-        self.turn().await;
         let patch = json!({"metadata": {
             "uid": seen.uid,
             "resourceVersion": seen.resource_version,
@@ -160,36 +123,38 @@ impl Writes {
             ..PatchParams::default()
         };
         let api = self.attachments(&key.namespace);
-        let answer = within(api.patch(&key.name, &params, &Patch::Merge(&patch))).await;
-        self.settle(view, key, Some(seen), true, answer)
+        let sent = Instant::now();
+        let answer = self
+            .send(api.patch(&key.name, &params, &Patch::Merge(&patch)))
+            .await;
+        self.settle((view, sent), (key, Some(seen)), true, answer)
     }
 
     /// Takes in the answer to a write. A conflict is no refusal where `is_news`: the watch explains it.
     fn settle(
         &mut self,
-        view: &View,
-        key: &Key,
-        seen: Option<&Present>,
+        (view, sent): (&View, Instant),
+        (key, seen): (&Key, Option<&Present>),
         is_news: bool,
         answer: Result<DynamicObject, Failure>,
     ) -> Result<(), Failure> {
         match answer {
             Ok(object) => {
-                self.forget(key);
-                view.made(object);
+                self.refused.forget(key);
+                view.made(object, sent);
                 Ok(())
             }
             Err(Failure::Refused {
                 is_conflict: true, ..
             }) if is_news => {
-                self.forget(key);
+                self.refused.forget(key);
                 Ok(())
             }
             Err(Failure::Refused { is_conflict, why }) => {
                 self.refuse(key, seen, is_conflict, why);
                 Ok(())
             }
-            Err(unavailable) => Err(unavailable),
+            Err(failure @ (Failure::Unavailable(_) | Failure::NotHeld)) => Err(failure),
         }
     }
 
@@ -201,20 +166,13 @@ impl Writes {
         is_conflict: bool,
         why: String,
     ) {
-        let before = self.refused.get(key);
-        if before.is_none_or(|before| before.why != why) {
+        if self
+            .refused
+            .add(key, seen.cloned(), is_conflict, why.clone())
+        {
             let Key { namespace, name } = key;
             warn!("attachment {namespace}/{name} cannot be written: {why}");
         }
-        let pause = before.map_or(REFUSED, |r| (r.pause * 2).min(REFUSED_LONGEST));
-        let refusal = Refusal {
-            about: seen.cloned(),
-            why,
-            is_conflict,
-            pause,
-            until: Instant::now() + pause,
-        };
-        self.refused.insert(key.clone(), refusal);
     }
 
     /// Deletes an attachment as it was seen, not what took its place.
@@ -224,7 +182,6 @@ impl Writes {
         key: &Key,
         seen: &Present,
     ) -> Result<(), Failure> {
-        self.turn().await;
         let preconditions = Preconditions {
             uid: Some(seen.uid.clone()),
             resource_version: Some(seen.resource_version.clone()),
@@ -234,19 +191,19 @@ impl Writes {
             ..DeleteParams::default()
         };
         let api = self.attachments(&key.namespace);
-        match within(api.delete(&key.name, &params)).await {
+        match self.send(api.delete(&key.name, &params)).await {
             Ok(_) => {
-                self.forget(key);
-                view.removed(key);
+                self.refused.forget(key);
+                view.removed(key, seen);
             }
             Err(Failure::Refused {
                 is_conflict: true, ..
-            }) => self.forget(key), // the watch says what it is now
+            }) => self.refused.forget(key), // the watch says what it is now
             Err(Failure::Refused {
                 is_conflict: false,
                 why,
             }) => self.refuse(key, Some(seen), false, why),
-            Err(unavailable) => return Err(unavailable),
+            Err(failure @ (Failure::Unavailable(_) | Failure::NotHeld)) => return Err(failure),
         }
         Ok(())
     }
@@ -258,10 +215,9 @@ impl Writes {
         name: &str,
         object: &Value,
     ) -> Result<(), Failure> {
-        self.turn().await;
         let api = Api::<DynamicObject>::all_with(self.client.clone(), resource);
         let params = PatchParams::apply(MANAGER).force();
-        within(api.patch_status(name, &params, &Patch::Apply(object)))
+        self.send(api.patch_status(name, &params, &Patch::Apply(object)))
             .await
             .map(|_| ())
     }
@@ -284,7 +240,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_is_forgotten_once_its_object_has_changed_or_is_not_to_be_written() {
         let client = Client::try_from(kube::Config::new(http::Uri::from_static("http://[::1]:1")));
-        let mut writes = Writes::new(client.unwrap());
+        let mut writes = Writes::new(client.unwrap(), Arc::new(Lease::new()));
         let (key, edited) = (Key::new("n", "mesh"), seen(&Owner::Shared));
         let mut touched = edited.clone();
         touched.resource_version = "8".into();
@@ -300,11 +256,11 @@ mod tests {
             (Some(&edited), Some(&edited), false, false),
         ] {
             writes.refuse(&key, about, false, "no".into());
-            assert!(!writes.may_try(&key) && writes.next_try().is_some());
+            assert!(!writes.refused.may_try(&key));
             let present = now.map(|now| (key.clone(), now.clone()));
             writes.forget_but(|_| is_wanted, &present.into_iter().collect());
-            assert_eq!(writes.next_try().is_some(), is_kept, "{about:?} {now:?}");
-            writes.forget(&key);
+            assert_eq!(writes.refused.has(&key), is_kept, "{about:?} {now:?}");
+            writes.refused.forget(&key);
         }
     }
 }

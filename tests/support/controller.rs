@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -41,6 +42,8 @@ fn program() -> PathBuf {
 pub struct Controller<'a> {
     cluster: &'a Cluster,
     pub pid: Pid,
+    /// The id of its token, by which the audit log tells replicas apart.
+    credential: String,
     port: u16,
     held: Option<JoinHandle<String>>,
 }
@@ -54,7 +57,7 @@ impl<'a> Controller<'a> {
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "x",
             "clusters": [{"name": "c", "cluster": {"server": SERVER, "certificate-authority": cluster.directory.join("ca.crt")}}],
-            "users": [{"name": "u", "user": {"token": token}}],
+            "users": [{"name": "u", "user": {"token": &token}}],
             "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
         });
         std::fs::write(&kubeconfig, config.to_string()).unwrap();
@@ -80,6 +83,7 @@ impl<'a> Controller<'a> {
         });
         Self {
             cluster,
+            credential: id_of(&token),
             pid: Pid::from_raw(receive.recv().unwrap().cast_signed()),
             port,
             held: Some(held),
@@ -105,6 +109,40 @@ impl<'a> Controller<'a> {
 
     pub fn leads(&self) -> bool {
         self.metric("mesh_optin_controller_leader") == Some(1.0)
+    }
+
+    /// The writes of this replica by now, but for the Lease.
+    pub fn writes(&self) -> Vec<String> {
+        let ids = "authentication.kubernetes.io/credential-id";
+        let requests = self.cluster.requests_with(&self.credential, |event| {
+            event["user"]["extra"][ids][0] == self.credential
+        });
+        requests
+            .into_iter()
+            .filter(|request| is_write(request))
+            .collect()
+    }
+
+    /// CPU time that it has used.
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
+        let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
+        let ticks: u64 = fields
+            .skip(11)
+            .take(2)
+            .map(|f| f.parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
+    /// Resident memory now and at most, in MB.
+    pub fn memory(&self) -> [f64; 2] {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap();
+        ["VmRSS:", "VmHWM:"].map(|field| {
+            let line = status.lines().find_map(|l| l.strip_prefix(field)).unwrap();
+            let kilobytes = line.split_whitespace().next().unwrap();
+            kilobytes.parse::<f64>().unwrap() / 1024.0
+        })
     }
 
     /// Whether it still runs.
@@ -135,6 +173,21 @@ impl Drop for Controller<'_> {
     }
 }
 
+/// The id of a token: its claim jti.
+fn id_of(token: &str) -> String {
+    let claims = token.split('.').nth(1).unwrap();
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    format!("JTI={}", claims["jti"].as_str().unwrap())
+}
+
+fn is_write(request: &str) -> bool {
+    let is_read = ["get ", "list ", "watch "]
+        .iter()
+        .any(|verb| request.starts_with(verb));
+    !is_read && !request.contains("/leases")
+}
+
 impl Cluster {
     /// Waits until a MeshProfile is Ready, as an admin does.
     pub fn wait_for_profile(&self, name: &str) {
@@ -151,13 +204,23 @@ impl Cluster {
             std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap()
         };
         cluster.apply(&file("deploy/controller/rbac.yaml"));
-        cluster.apply(&file(
-            "crds/k8s.cni.cncf.io_network-attachment-definitions.yaml",
-        ));
+        cluster.apply_attachments_crd();
         cluster.apply_crds();
-        let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
-        cluster.enter(&["kubectl", "wait", "--for=condition=Established", crd]);
         cluster
+    }
+
+    /// Multus's CRD; it is served when this returns.
+    pub fn apply_attachments_crd(&self) {
+        let path = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/crds/k8s.cni.cncf.io_network-attachment-definitions.yaml"
+        );
+        self.apply(&std::fs::read_to_string(path).unwrap());
+        let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
+        self.enter(&["kubectl", "wait", "--for=condition=Established", crd]);
+        until("the API server has read them", || {
+            self.request("GET", ALL_ATTACHMENTS, &Value::Null).is_ok()
+        });
     }
 
     /// Creates a MeshProfile.
@@ -202,15 +265,9 @@ impl Cluster {
 
     /// The controller's writes by now, but for its Lease.
     pub fn writes(&self) -> Vec<String> {
-        let is_write = |request: &String| {
-            !["get ", "list ", "watch "]
-                .iter()
-                .any(|verb| request.starts_with(verb))
-        };
-        let requests = self.requests_of(USER).into_iter();
-        requests
-            .filter(is_write)
-            .filter(|request| !request.contains("/leases"))
+        self.requests_of(USER)
+            .into_iter()
+            .filter(|request| is_write(request))
             .collect()
     }
 }

@@ -57,6 +57,13 @@ impl From<&Selector> for SelectorText {
     }
 }
 
+impl SelectorText {
+    /// The bytes of its JSON.
+    pub fn bytes(&self) -> usize {
+        self.0.to_string().len()
+    }
+}
+
 /// That of a selector without its rules: what is written here has been checked, and rules in a list of lists cost more than an API server
 /// allows.
 impl JsonSchema for SelectorText {

@@ -46,6 +46,16 @@ fn the_shared_attachment_is_recreated_whoever_deletes_it() {
             .attachment("default", "istio-cni")
             .is_some_and(|a| a["spec"]["config"] == OURS)
     });
+    // also where the profile cannot be read
+    cluster.patch(
+        &format!("{PROFILES}/default"),
+        &json!({"spec": {"fromTheFuture": 1}}),
+    );
+    until("it cannot be read", || {
+        cluster.condition("default", "Accepted").1 == "NodeConfigInvalid"
+    });
+    cluster.request("DELETE", &path, &Value::Null).unwrap();
+    until("it is recreated all the same", is_there);
     // it stays when no profile is left
     cluster
         .request("DELETE", &format!("{PROFILES}/default"), &Value::Null)
@@ -142,14 +152,19 @@ fn foreign_attachments_are_not_touched_and_a_conflict_is_reported() {
 #[test]
 fn an_attachment_that_no_profile_wants_is_removed_after_a_day_in_which_no_pod_named_it() {
     let cluster = Cluster::start_with_crds();
-    for namespace in ["idle", "used"] {
+    for namespace in ["idle", "used", "abroad"] {
         cluster.namespace(namespace, &json!({"team": "a"}));
     }
+    cluster.namespace("other", &json!({}));
     cluster.profile("a", &of_team("a"));
     let _controller = Controller::start(&cluster, "a", 8103, &[]);
     cluster.wait_for_profile("a");
     let pod = json!({"metadata": {"name": "p", "annotations": {"k8s.v1.cni.cncf.io/networks": "istio-cni"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
     cluster.create("/api/v1/namespaces/used/pods", &pod);
+    let mut abroad = pod;
+    abroad["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] =
+        json!(r#"[{"name": "istio-cni", "namespace": "abroad"}]"#);
+    cluster.create("/api/v1/namespaces/other/pods", &abroad);
     let since = |namespace: &str| {
         let attachment = cluster.attachment(namespace, "istio-cni")?;
         attachment["metadata"]["annotations"]["meshoptin.dev/unused-since"]
@@ -164,6 +179,7 @@ fn an_attachment_that_no_profile_wants_is_removed_after_a_day_in_which_no_pod_na
     });
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(since("used"), None, "a pod names it");
+    assert_eq!(since("abroad"), None, "a pod of another namespace names it");
     // a profile governs again: nothing is left of that
     cluster.profile("a", &of_team("a"));
     until("it is used again", || since("idle").is_none());
@@ -181,6 +197,7 @@ fn an_attachment_that_no_profile_wants_is_removed_after_a_day_in_which_no_pod_na
     };
     mark("idle", a_day_ago(8));
     mark("used", a_day_ago(0));
+    mark("abroad", a_day_ago(0));
     std::thread::sleep(Duration::from_secs(4));
     assert!(
         cluster.attachment("idle", "istio-cni").is_some(),
@@ -189,6 +206,8 @@ fn an_attachment_that_no_profile_wants_is_removed_after_a_day_in_which_no_pod_na
     until("it is removed", || {
         cluster.attachment("idle", "istio-cni").is_none()
     });
-    assert!(cluster.attachment("used", "istio-cni").is_some());
+    for named in ["used", "abroad"] {
+        assert!(cluster.attachment(named, "istio-cni").is_some(), "{named}");
+    }
     assert!(cluster.attachment("default", "istio-cni").is_some());
 }

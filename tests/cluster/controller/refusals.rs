@@ -101,3 +101,63 @@ fn a_webhook_that_fails_for_one_namespace_does_not_hold_up_the_others() {
     });
     assert!(cluster.attachment("a1", "istio-cni").is_none());
 }
+
+#[test]
+fn a_status_that_is_refused_is_not_tried_again_with_each_change_of_others() {
+    let cluster = Cluster::start_with_crds();
+    let policy = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": {"name": "no"}, "spec": {
+        "failurePolicy": "Fail", "validations": [{"expression": "object.metadata.name != 'broken'", "message": "not this one"}],
+        "matchConstraints": {"resourceRules": [{"apiGroups": ["meshoptin.dev"], "apiVersions": ["v1alpha1"], "operations": ["UPDATE"], "resources": ["meshprofiles/status"]}]}}});
+    let binding = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": {"name": "no"},
+        "spec": {"policyName": "no", "validationActions": ["Deny"]}});
+    cluster.apply(&format!("{policy}\n---\n{binding}"));
+    cluster.profile("broken", &of_team("b"));
+    let is_refused = || {
+        let path = format!("{PROFILES}/broken/status?dryRun=All");
+        let (kind, status) = (
+            "application/merge-patch+json",
+            json!({"status": {"observedGeneration": 0}}),
+        );
+        let answer = cluster.request_with("admin", kind, "PATCH", &path, &status);
+        answer.is_err_and(|e| e["message"].as_str().unwrap().contains("not this one"))
+    };
+    until("the policy holds", is_refused);
+    let _controller = start(&cluster, 8145, &["a1"]);
+    until("the other is ready", || is_ready(&cluster));
+    for n in 2..12 {
+        cluster.namespace(&format!("a{n}"), &json!({"team": "a"}));
+        until("it is looked at", || {
+            cluster.attachment(&format!("a{n}"), "istio-cni").is_some()
+        });
+    }
+    let writes = cluster.writes().into_iter();
+    let tried = writes.filter(|w| w.contains("/broken/status")).count();
+    assert!((1..=2).contains(&tried), "{tried} times");
+    // and soon where it may be another
+    let binding = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/no";
+    cluster.request("DELETE", binding, &Value::Null).unwrap();
+    until("the policy no longer holds", || !is_refused());
+    let spec = json!({"spec": {"drift": "Repair"}});
+    cluster.patch(&format!("{PROFILES}/broken"), &spec);
+    until("its status is there", || {
+        cluster.condition("broken", "Accepted").0 == "True"
+    });
+}
+
+#[test]
+fn attachments_are_made_once_multus_has_brought_their_kind() {
+    let cluster = Cluster::start_with_crds();
+    let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
+    cluster.enter(&["kubectl", "delete", crd]);
+    let _controller = start(&cluster, 8146, &["a1"]);
+    until("the profile says what is missing", || {
+        cluster.condition("a", "Ready").1 == "NoNetworkAttachmentDefinitions"
+    });
+    cluster.apply_attachments_crd();
+    within(Duration::from_secs(90), "it is ready", || {
+        is_ready(&cluster)
+    });
+    let tried = cluster.writes().into_iter();
+    let tried = tried.filter(|w| w.contains("network-attachment")).count();
+    assert_eq!(tried, 2, "nothing was tried in vain");
+}

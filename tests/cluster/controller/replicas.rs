@@ -22,23 +22,29 @@ fn one_replica_writes_and_the_other_takes_over() {
         2,
         "each is written by one replica: {of_attachments:?}"
     );
-    // stopped, not ended: it does not give its Lease back
+    // stopped, not ended, amid its writes: it does not give its Lease back
+    let many = (0..100).map(|n| {
+        let labels = json!({"team": "a"});
+        let object = json!({"metadata": {"name": format!("n{n}"), "labels": labels}});
+        ("POST", "/api/v1/namespaces".to_owned(), object)
+    });
+    cluster.batch(None, &many.collect::<Vec<_>>());
+    until("the first is at it", || cluster.attachments().len() > 10);
     first.signal(Signal::SIGSTOP);
-    cluster
-        .request("DELETE", &attachment_path("a1", "istio-cni"), &Value::Null)
-        .unwrap();
     within(Duration::from_secs(30), "the second takes over", || {
         second.leads()
     });
-    until("the second writes", || {
-        cluster.attachment("a1", "istio-cni").is_some()
-    });
+    until("the second writes", || cluster.attachments().len() == 102);
+    let written = first.writes();
+    assert!(written.len() < 100, "it was stopped too late");
     first.signal(Signal::SIGCONT);
     until("the first follows", || {
         first
             .get("/metrics")
             .contains("mesh_optin_controller_leader 0")
     });
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(first.writes(), written, "it writes nothing that it began");
     assert!(second.leads());
     // ended by its Deployment it gives the Lease back
     second.end(Signal::SIGTERM);
@@ -58,9 +64,19 @@ fn the_controller_survives_an_outage_of_the_api_server() {
     let cluster = Cluster::start_with_crds();
     cluster.namespace("a1", &json!({"team": "a"}));
     cluster.profile("a", &of_team("a"));
-    let controller = Controller::start(&cluster, "a", 8123, &[]);
+    let args = ["--silent-after", "10"];
+    let controller = Controller::start(&cluster, "a", 8123, &args);
     cluster.wait_for_profile("a");
+    // a node whose next report is due while the API server is away
+    let node = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshNode", "metadata": {"name": "n"}});
+    cluster.create(NODES, &node);
+    let next = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30);
+    let status =
+        json!({"status": {"version": "0.3.0", "lastReport": next.to_string(), "conditions": []}});
+    cluster.patch(&format!("{NODES}/n/status"), &status);
+    let written = cluster.writes();
     cluster.restart(Duration::from_secs(60));
+    let back = jiff::Timestamp::now();
     assert!(controller.is_running());
     assert_eq!(controller.get("/healthz"), "ok\n");
     assert_eq!(
@@ -78,8 +94,55 @@ fn the_controller_survives_an_outage_of_the_api_server() {
     within(Duration::from_secs(90), "it leads again", || {
         controller.leads()
     });
+    let reporting = || {
+        let node = cluster.request("GET", &format!("{NODES}/n"), &Value::Null);
+        node.unwrap()["status"]["conditions"][0].clone()
+    };
+    until("the node is silent", || reporting()["status"] == "False");
+    let since = reporting()["lastTransitionTime"].as_str().unwrap().parse();
+    let since: jiff::SignedDuration = back.duration_until(since.unwrap());
+    assert!(since.as_secs() >= 10, "it had no time to report: {since:?}");
+    let now = cluster.writes();
+    let others: Vec<_> = now[written.len()..]
+        .iter()
+        .filter(|write| !write.contains("/meshnodes/n/status"))
+        .collect();
+    assert!(others.is_empty(), "nothing else has changed: {others:?}");
     cluster.namespace("a2", &json!({"team": "a"}));
     within(Duration::from_secs(90), "it writes again", || {
         cluster.attachment("a2", "istio-cni").is_some()
+    });
+}
+
+#[test]
+fn what_was_deleted_while_nobody_watched_is_forgotten() {
+    let cluster = Cluster::start_with_crds();
+    cluster.namespace("a1", &json!({"team": "a"}));
+    cluster.profile("a", &of_team("a"));
+    cluster.profile(
+        "gone",
+        &json!({"namespaces": {"matchLabels": {"team": "b"}}, "suspended": true}),
+    );
+    let controller = Controller::start(&cluster, "a", 8124, &[]);
+    until("all are there", || cluster.attachments().len() == 2);
+    let suspended = || controller.metric("mesh_optin_controller_suspended_profiles");
+    until("it is counted", || suspended() == Some(1.0));
+    controller.signal(Signal::SIGSTOP);
+    for path in [
+        format!("{PROFILES}/gone"),
+        attachment_path("a1", "istio-cni"),
+    ] {
+        cluster.request("DELETE", &path, &Value::Null).unwrap();
+    }
+    cluster.restart(Duration::ZERO);
+    controller.signal(Signal::SIGCONT);
+    until("the API server is back", || {
+        cluster.request_or_nothing("/readyz").is_some()
+    });
+    within(Duration::from_secs(90), "one is recreated", || {
+        cluster.attachment("a1", "istio-cni").is_some()
+    });
+    within(Duration::from_secs(90), "the profile is forgotten", || {
+        suspended() == Some(0.0)
     });
 }

@@ -72,19 +72,43 @@ impl Cluster {
         }
     }
 
-    /// How many requests of this user the API server has answered: verb and path of each, watches when they end.
+    /// Sends many requests as admin, one after the other, at most `rate` a second: method, path and body of each.
+    pub fn batch(&self, rate: Option<u32>, requests: &[(&str, String, Value)]) {
+        let ca = self.directory.join("ca.crt");
+        let mut config = String::from("silent\nshow-error\nfail-early\n");
+        if let Some(rate) = rate {
+            config.push_str(&format!("rate = \"{rate}/s\"\n"));
+        }
+        for (n, (method, path, body)) in requests.iter().enumerate() {
+            let content = match *method {
+                "PATCH" => "application/merge-patch+json",
+                _ => "application/json",
+            };
+            let next = if n == 0 { "" } else { "next\n" };
+            let body = body.to_string();
+            config.push_str(&format!(
+                "{next}fail\nurl = \"{SERVER}{path}\"\nrequest = {method}\ncacert = {ca:?}\noutput = /dev/null\ndata = {body:?}\n\
+                 header = \"Authorization: Bearer admin\"\nheader = \"Content-Type: {content}\"\n"
+            ));
+        }
+        inside(&self.netns, || run("curl", &["--config", "-"], &config));
+    }
+
+    /// The requests of this user that the API server has answered: verb and path of each, watches when they end.
     pub fn requests_of(&self, user: &str) -> Vec<String> {
-        let of_user = |line: &str| {
-            let event: Value = serde_json::from_str(line).ok()?;
-            (event["user"]["username"] == user).then(|| {
-                format!(
-                    "{} {}",
-                    event["verb"].as_str().unwrap(),
-                    event["requestURI"].as_str().unwrap()
-                )
-            })
+        self.requests_with(user, |event| event["user"]["username"] == user)
+    }
+
+    /// The same of those that hold a text, and of which something is true.
+    pub fn requests_with(&self, text: &str, is: impl Fn(&Value) -> bool) -> Vec<String> {
+        let log = self.file("audit.log");
+        let with_text = log.lines().filter(|line| line.contains(text));
+        let events = with_text.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let request = |event: Value| {
+            let [verb, path] = ["verb", "requestURI"].map(|field| event[field].as_str().unwrap());
+            format!("{verb} {path}")
         };
-        self.file("audit.log").lines().filter_map(of_user).collect()
+        events.filter(is).map(request).collect()
     }
 
     /// Creates an object.
