@@ -152,6 +152,9 @@ impl Object {
         if is_newer(&self.spec.requires, OURS) {
             return Err(needs(&self.spec.requires));
         }
+        if self.spec.requires.chars().count() > 32 {
+            return Err("spec.requires has more than 32 characters".into());
+        }
         let redirect = &self.spec.redirect;
         if redirect.proxy_uid == 0 || redirect.proxy_gid == 0 {
             return Err(

@@ -241,7 +241,10 @@ pub(super) fn any_spec() -> BoxedStrategy<Value> {
         ("suspended", flag()),
         (
             "requires",
-            any_of(&[json!(""), json!("0.1.0")], &[json!(1)]),
+            any_of(
+                &[json!(""), json!("0.1.0")],
+                &[json!(1), json!("x".repeat(33))],
+            ),
         ),
     ])
 }
