@@ -11,7 +11,7 @@ use crate::support::{
     run,
 };
 
-/// Milliseconds of a dry run, the median of many over one connection.
+/// Milliseconds of a dry run: of many over one connection what the fastest tenth takes at most, which other work on the machine changes least.
 fn milliseconds(cluster: &Cluster, pod: &Value) -> f64 {
     std::fs::write(cluster.directory.join("pod.json"), pod.to_string()).unwrap();
     let (ca, file) = (
@@ -47,7 +47,7 @@ fn milliseconds(cluster: &Cluster, pod: &Value) -> f64 {
         })
         .collect();
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    times[times.len() / 10]
 }
 
 #[test]
