@@ -1,6 +1,6 @@
 use super::{
-    Container, EnrolmentMode, Namespace, Pod, Profile,
-    enrolment::{SYSTEM_NAMESPACES, enrolled, istio, maistra},
+    Container, EnrollmentMode, Namespace, Pod, Profile,
+    enrollment::{SYSTEM_NAMESPACES, enrolled, istio, maistra},
     pod::{EnvVar, annotation, label},
 };
 
@@ -108,16 +108,16 @@ fn variable(name: &str, value: &str) -> EnvVar {
 
 /// Both stages of Istio's decision: the webhooks' selectors and the injector's own policy.
 fn would_inject(pod: &Pod, namespace: &Namespace, profile: &Profile) -> bool {
-    let rule = &profile.spec.enrolment;
+    let rule = &profile.spec.enrollment;
     // OpenShift Service Mesh 2 does not inject by default: a member's pods ask.
     let asks_as_member = maistra(namespace) && pod.inject() == Some("true");
     // it reads labels only
     let webhook = istio(rule, namespace, pod, pod.label(label::INJECT));
     let selected = match rule.mode {
-        EnrolmentMode::Istio => webhook,
-        EnrolmentMode::Maistra => asks_as_member,
-        EnrolmentMode::Either => webhook || asks_as_member,
-        EnrolmentMode::Selector => enrolled(rule, namespace, pod),
+        EnrollmentMode::Istio => webhook,
+        EnrollmentMode::Maistra => asks_as_member,
+        EnrollmentMode::Either => webhook || asks_as_member,
+        EnrollmentMode::Selector => enrolled(rule, namespace, pod),
     };
     selected
         && !pod.spec.host_network

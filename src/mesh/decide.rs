@@ -1,7 +1,7 @@
 use super::{
     Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, NotAllowed,
     Pod, Profile, ProxyIdentity, UnenrolledSidecar,
-    enrolment::enrolled,
+    enrollment::enrolled,
     identity::{identity, sharing},
     inputs::inputs,
     interception::interception_mode,
@@ -161,7 +161,7 @@ impl<'a> Case<'a> {
     fn intent(&self, so_far: &mut SoFar) -> Result<Intent, Other> {
         self.is_left_alone(so_far)?;
         let proxy = self.sidecar(so_far)?;
-        self.enrolment(so_far)?;
+        self.enrollment(so_far)?;
         self.revision(so_far)?;
         let (said, built_for) = (self.pod.annotation(INTERCEPTION_MODE), proxy.built_for());
         if said == Some("NONE") && built_for.is_none_or(|built| built == "NONE") {
@@ -246,7 +246,7 @@ impl<'a> Case<'a> {
         if self.pod.label(label::INJECT).is_none() && self.pod.label(label::REVISION).is_none() {
             missing = missing.remedy("use the label sidecar.istio.io/inject: Istio's injector does not read the annotation");
         }
-        match self.profile.spec.enrolment.missing_sidecar {
+        match self.profile.spec.enrollment.missing_sidecar {
             MissingSidecar::Refuse => match so_far.refuse(missing.clone()) {
                 Err(refused) => refused,
                 Ok(()) => Other::Skip(missing),
@@ -256,11 +256,11 @@ impl<'a> Case<'a> {
     }
 
     fn is_enrolled(&self) -> bool {
-        enrolled(&self.profile.spec.enrolment, self.namespace, self.pod)
+        enrolled(&self.profile.spec.enrollment, self.namespace, self.pod)
     }
 
     /// Whether a pod with a sidecar may have it.
-    fn enrolment(&self, so_far: &mut SoFar) -> Result<(), Other> {
+    fn enrollment(&self, so_far: &mut SoFar) -> Result<(), Other> {
         // one that opts out was handled above
         if self.is_enrolled() || self.pod.inject() == Some("false") {
             return Ok(());
@@ -269,7 +269,7 @@ impl<'a> Case<'a> {
         let unenrolled = Reason::UnenrolledSidecar.because(format!(
             "the pod has a sidecar but neither namespace {name} nor the pod is enrolled"
         ));
-        match self.profile.spec.enrolment.unenrolled_sidecar {
+        match self.profile.spec.enrollment.unenrolled_sidecar {
             UnenrolledSidecar::Refuse => so_far.refuse(unenrolled),
             UnenrolledSidecar::Redirect => {
                 so_far.warnings.push(unenrolled);

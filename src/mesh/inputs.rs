@@ -51,7 +51,7 @@ pub(super) fn inputs(pod: &Pod, namespace: &Namespace, profile: Option<&Profile>
         } else {
             Source::Profile
         };
-        let (enrollment, redirect) = (&profile.spec.enrolment, &profile.spec.redirect);
+        let (enrollment, redirect) = (&profile.spec.enrollment, &profile.spec.redirect);
         for (name, value) in [
             ("profile", profile.name.as_str()),
             ("enrollment.mode", enrollment.mode.as_str()),

@@ -5,7 +5,7 @@
 mod assume;
 mod attachment;
 mod decide;
-mod enrolment;
+mod enrollment;
 #[cfg(test)]
 mod fixtures;
 mod governance;
@@ -45,7 +45,7 @@ pub use pod::{
     OtherProxy, Pod, PodIp, PodSpec, PodStatus, SecurityContext, Started, annotation, label,
 };
 pub use profile::{
-    AttachmentSpec, Enrolment, Profile, ProfileOrigin, ProfileSpec, Redirect, Tenants, Unreadable,
+    AttachmentSpec, Enrollment, Profile, ProfileOrigin, ProfileSpec, Redirect, Tenants, Unreadable,
 };
 #[cfg(feature = "schema")]
 pub use profile::{
@@ -53,7 +53,7 @@ pub use profile::{
     unknown_fields_policy, validate_cel,
 };
 pub use settings::{
-    AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrolmentMode, Interfaces,
+    AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrollmentMode, Interfaces,
     IpFamilies, MissingSidecar, NotAllowed, Placement, PreemptedPolicy, UnattachedPods,
     UnenrolledSidecar,
 };

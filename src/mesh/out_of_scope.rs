@@ -1,9 +1,9 @@
 //! Decisions that need no profile, so that a missing or broken one never stops a gateway, or a pod that opts out.
 
 use super::{
-    Enrolment, Namespace, Pod, Profile,
+    Enrollment, Namespace, Pod, Profile,
     decide::{Other, SoFar, not_enrolled},
-    enrolment::{enrolled, is_namespace_enrolled},
+    enrollment::{enrolled, is_namespace_enrolled},
     pod::{annotation::STATUS, env, label},
 };
 use crate::reason::{Explanation, Reason};
@@ -25,8 +25,8 @@ pub(super) fn out_of_scope(
     if pod.annotation(STATUS).is_some() {
         return Err(Other::Skip(Reason::NoSidecar.into()));
     }
-    let by_labels = enrolled(&Enrolment::default(), namespace, pod);
-    let by_profile = profile.is_some_and(|p| enrolled(&p.spec.enrolment, namespace, pod));
+    let by_labels = enrolled(&Enrollment::default(), namespace, pod);
+    let by_profile = profile.is_some_and(|p| enrolled(&p.spec.enrollment, namespace, pod));
     if !by_labels && !by_profile {
         return Err(Other::Skip(not_enrolled(&namespace.metadata.name)));
     }
@@ -86,7 +86,7 @@ impl SoFar {
             !spec.tenants.may_opt_out
                 && !spec.suspended
                 && !spec.excludes(&namespace.metadata.name)
-                && is_namespace_enrolled(&spec.enrolment, namespace)
+                && is_namespace_enrolled(&spec.enrollment, namespace)
                 && !pod.is_gateway()
         };
         match profile.filter(forbids) {

@@ -5,7 +5,7 @@ use crate::words::words;
 words! {
     /// What enrolls a namespace or a pod.
     #[derive(Default)]
-    pub enum EnrolmentMode("enrollment.mode") {
+    pub enum EnrollmentMode("enrollment.mode") {
         /// Istio's labels on the namespace. In each mode a pod can also enroll itself.
         Istio = "Istio",
         /// `maistra.io/member-of` on the namespace (OpenShift Service Mesh 2).

@@ -64,7 +64,7 @@ enum Outcome {
 
 #[test]
 fn each_reason_applies_in_its_order() {
-    use mesh_optin::mesh::{EnrolmentMode, MissingSidecar, UnenrolledSidecar};
+    use mesh_optin::mesh::{EnrollmentMode, MissingSidecar, UnenrolledSidecar};
     use {Outcome::*, Reason::*};
     type Change = fn(&mut Pod, &mut Namespace, &mut Profile);
     let cases: &[(&str, Change, Outcome, Reason, usize)] = &[
@@ -223,7 +223,7 @@ fn each_reason_applies_in_its_order() {
             |p, _, pr| {
                 without_proxy(p);
                 p.metadata.labels.insert("istio.io/rev".into(), "x".into());
-                pr.spec.enrolment.missing_sidecar = MissingSidecar::Warn;
+                pr.spec.enrollment.missing_sidecar = MissingSidecar::Warn;
             },
             Skip,
             SidecarMissing,
@@ -278,7 +278,7 @@ fn each_reason_applies_in_its_order() {
             "unenrolled, tolerated",
             |p, n, pr| {
                 unenrolled(p, n);
-                pr.spec.enrolment.unenrolled_sidecar = UnenrolledSidecar::Redirect;
+                pr.spec.enrollment.unenrolled_sidecar = UnenrolledSidecar::Redirect;
             },
             Redirect,
             Redirected,
@@ -313,7 +313,7 @@ fn each_reason_applies_in_its_order() {
         ),
         (
             "maistra only",
-            |_, _, pr| pr.spec.enrolment.mode = EnrolmentMode::Maistra,
+            |_, _, pr| pr.spec.enrollment.mode = EnrollmentMode::Maistra,
             Refuse,
             UnenrolledSidecar,
             0,

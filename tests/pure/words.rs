@@ -5,9 +5,9 @@ use std::{fmt::Display, str::FromStr};
 use mesh_optin::{
     cni::{Command, Version},
     mesh::{
-        AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrolmentMode, InterceptionMode,
-        Interfaces, IpFamilies, Key, MissingSidecar, NotAllowed, OtherProxy, Placement,
-        PreemptedPolicy, Source, UnattachedPods, UnenrolledSidecar,
+        AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrollmentMode,
+        InterceptionMode, Interfaces, IpFamilies, Key, MissingSidecar, NotAllowed, OtherProxy,
+        Placement, PreemptedPolicy, Source, UnattachedPods, UnenrolledSidecar,
     },
     node::{DefaultProfile, LogLevel, ProfileKind, SourceKind},
     plan::Form,
@@ -44,7 +44,7 @@ where
 
 #[test]
 fn words_are_read_as_they_are_written() {
-    round_trip(&EnrolmentMode::ALL, "Istio Maistra Either Selector");
+    round_trip(&EnrollmentMode::ALL, "Istio Maistra Either Selector");
     round_trip(&UnenrolledSidecar::ALL, "Refuse Redirect");
     round_trip(&MissingSidecar::ALL, "Refuse Warn");
     round_trip(&NotAllowed::ALL, "Refuse Ignore");

@@ -20,7 +20,7 @@ pub use self::{
     status::{MOST_SELECTORS, NamespaceCounts, SelectorText, Status},
 };
 use super::{
-    AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrolmentMode, Groups, Interfaces,
+    AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrollmentMode, Groups, Interfaces,
     IpFamilies, Key, MissingSidecar, NotAllowed, Pattern, Placement, PreemptedPolicy, ProxyPorts,
     Selection, TrafficSettings, UnattachedPods, UnenrolledSidecar, selector::Selector,
 };
@@ -96,8 +96,7 @@ pub struct ProfileSpec {
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_NAMES), inner(length(max = 63))))]
     pub revisions: Vec<String>,
     /// What enrolls a namespace or a pod in the mesh.
-    #[serde(rename = "enrollment")]
-    pub enrolment: Enrolment,
+    pub enrollment: Enrollment,
     /// Namespaces whose pods are always left alone, with a trailing * for all that begin so. Default: kube-system, kube-public,
     /// kube-node-lease and openshift-*.
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_NAMES), inner(length(max = 63))))]
@@ -124,10 +123,10 @@ pub struct ProfileSpec {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(Serialize, JsonSchema))]
-pub struct Enrolment {
+pub struct Enrollment {
     /// What enrolls a namespace. Istio: Istio's labels. Maistra: the label maistra.io/member-of. Either (default): one of the two. Selector:
     /// namespaceSelector. In each mode a pod can also enroll itself, with sidecar.istio.io/inject or the label istio.io/rev.
-    pub mode: EnrolmentMode,
+    pub mode: EnrollmentMode,
     /// The namespaces that are enrolled with mode Selector.
     pub namespace_selector: Selector,
     /// Whether namespaces are enrolled unless they say otherwise, as with Istio's enableNamespacesByDefault.
@@ -242,7 +241,7 @@ impl Default for ProfileSpec {
         Self {
             namespaces: None,
             revisions: Vec::new(),
-            enrolment: Enrolment::default(),
+            enrollment: Enrollment::default(),
             excluded_namespaces: [
                 "kube-system",
                 "kube-public",

@@ -1,7 +1,7 @@
 //! Whether a namespace is enrolled in the mesh, or a pod enrolls itself.
 
 use super::{
-    Enrolment, EnrolmentMode, Namespace, Pod,
+    Enrollment, EnrollmentMode, Namespace, Pod,
     pod::label::{ISTIO_ENV, ISTIO_INJECTION, MAISTRA_IGNORE, MAISTRA_MEMBER_OF, REVISION},
 };
 
@@ -15,16 +15,16 @@ pub(super) const SYSTEM_NAMESPACES: [&str; 4] = [
 
 /// Whether the namespace or the pod itself enrolls this pod, by the profile's rule. A pod without the label can enroll itself by the
 /// annotation: Istio's webhook does not read it, but manual injection leaves it.
-pub(super) fn enrolled(rule: &Enrolment, namespace: &Namespace, pod: &Pod) -> bool {
+pub(super) fn enrolled(rule: &Enrollment, namespace: &Namespace, pod: &Pod) -> bool {
     let inject = pod.inject();
     if inject == Some("false") {
         return false;
     }
     match rule.mode {
-        EnrolmentMode::Istio => istio(rule, namespace, pod, inject),
-        EnrolmentMode::Maistra => maistra(namespace) || by_its_own_word(namespace, pod),
-        EnrolmentMode::Either => istio(rule, namespace, pod, inject) || maistra(namespace),
-        EnrolmentMode::Selector => {
+        EnrollmentMode::Istio => istio(rule, namespace, pod, inject),
+        EnrollmentMode::Maistra => maistra(namespace) || by_its_own_word(namespace, pod),
+        EnrollmentMode::Either => istio(rule, namespace, pod, inject) || maistra(namespace),
+        EnrollmentMode::Selector => {
             rule.namespace_selector.matches(&namespace.metadata.labels)
                 || by_its_own_word(namespace, pod)
         }
@@ -32,7 +32,7 @@ pub(super) fn enrolled(rule: &Enrolment, namespace: &Namespace, pod: &Pod) -> bo
 }
 
 /// Whether the namespace is enrolled, whatever a pod in it says.
-pub(super) fn is_namespace_enrolled(rule: &Enrolment, namespace: &Namespace) -> bool {
+pub(super) fn is_namespace_enrolled(rule: &Enrollment, namespace: &Namespace) -> bool {
     enrolled(rule, namespace, &Pod::default())
 }
 
@@ -50,7 +50,7 @@ fn is_disabled(namespace: &Namespace) -> bool {
 
 /// The truth table of Istio's injection webhooks, for a pod with this value of `inject`.
 pub(super) fn istio(
-    rule: &Enrolment,
+    rule: &Enrollment,
     namespace: &Namespace,
     pod: &Pod,
     inject: Option<&str>,
@@ -124,10 +124,10 @@ mod tests {
             ("", "", true, true),
             ("maistra.io/member-of=m", "", false, false),
         ] {
-            let rule = Enrolment {
-                mode: EnrolmentMode::Istio,
+            let rule = Enrollment {
+                mode: EnrollmentMode::Istio,
                 namespaces_by_default: by_default,
-                ..Enrolment::default()
+                ..Enrollment::default()
             };
             let (mut n, mut p) = (Namespace::default(), Pod::default());
             n.metadata.labels = labels(ns);
@@ -154,11 +154,11 @@ mod tests {
         let mut annotated = Pod::default();
         annotated.metadata.annotations = labels("sidecar.istio.io/inject=true");
         saying.push(annotated.clone());
-        for mode in EnrolmentMode::ALL {
-            let rule = Enrolment {
+        for mode in EnrollmentMode::ALL {
+            let rule = Enrollment {
                 mode,
                 namespace_selector: serde_json::from_str(r#"{"matchLabels":{"a":"b"}}"#).unwrap(),
-                ..Enrolment::default()
+                ..Enrollment::default()
             };
             assert!(!enrolled(&rule, &plain, &Pod::default()), "{mode}");
             for pod in &saying {
