@@ -42,11 +42,11 @@ pub enum KernelError {
         /// What came back.
         errno: Errno,
     },
-    /// Somebody else was faster: there is such a table by now, or something changed since it was read.
-    #[error("somebody else changed the tables meanwhile")]
+    /// Another program was faster: there is such a table by now, or something changed since it was read.
+    #[error("another program changed the tables meanwhile")]
     Overtaken,
-    /// Somebody else changes it while it is read.
-    #[error("reading the table: somebody else keeps changing it")]
+    /// Another program changes it while it is read.
+    #[error("reading the table: another program keeps changing it")]
     Changing,
     /// No program can carry the iptables form of a family.
     #[error("no iptables for {family} works on this node: {why}")]

@@ -8,7 +8,7 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-/// So many files, never removed.
+/// The number of lock files; they are never removed.
 const LOCKS: u64 = 64;
 
 /// The right to change the redirection of the network namespace of this cookie, and its record: one at a time.

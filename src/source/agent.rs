@@ -205,7 +205,7 @@ fn exchange(question: &Question, deadline: Deadline) -> Result<(Answer, Conversa
             e.to_string()
         }
     };
-    is_root_s(Path::new(paths::RUN))?;
+    ensure_roots_own(Path::new(paths::RUN))?;
     let mut stream = connect().map_err(said)?;
     let within = Some(deadline.left().max(Duration::from_millis(1)));
     stream
@@ -245,7 +245,7 @@ pub(crate) fn connect() -> std::io::Result<UnixStream> {
 }
 
 /// Nobody but root can put a socket there.
-fn is_root_s(directory: &Path) -> Result<(), String> {
+fn ensure_roots_own(directory: &Path) -> Result<(), String> {
     match std::fs::symlink_metadata(directory) {
         Ok(_) if crate::node::state::is_private(directory) => Ok(()),
         Ok(_) => Err(format!(

@@ -231,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_incarnation_and_another_node_s_pod_are_refused() {
+    fn a_pod_of_another_uid_or_another_node_is_refused() {
         let mut pod = Pod::default();
         pod.metadata.uid = "new".into();
         pod.spec.node_name = "n1".into();

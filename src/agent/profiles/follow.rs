@@ -74,7 +74,7 @@ type Texts = BTreeMap<String, String>;
 #[derive(Default)]
 struct Departed(BTreeMap<String, (Instant, String)>);
 
-/// Those that were deleted within so long were deleted together.
+/// Profiles that were deleted within this time of each other were deleted together.
 const TOGETHER: Duration = Duration::from_secs(600);
 
 impl Departed {

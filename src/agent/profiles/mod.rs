@@ -31,7 +31,7 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(2);
 /// How long the first list after our own start may take.
 const FIRST_LIST: Duration = Duration::from_secs(3);
-/// For so long profiles that cannot be followed are not told of.
+/// How long profiles may be out of reach before that is reported.
 const LOST: Duration = Duration::from_secs(60);
 
 /// Profiles whose last generation cannot be read, by name, and why.
@@ -240,7 +240,7 @@ impl Profiles {
         }
     }
 
-    /// Takes what the cluster and the admin's files say into use, and keeps the copy of the cluster's, for ever.
+    /// Takes what the cluster and the admin's files say into use, and keeps the copy of the cluster's, until cancelled.
     /// The node's copy is that of the agent that owns it.
     pub(super) async fn keep(self: Arc<Self>, ownership: &Ownership) {
         let (mut heard, mut before, mut role) = (self.heard.subscribe(), None, ownership.changes());

@@ -78,7 +78,7 @@ impl Netns {
             return Err(invalid("is a namespace of another type".into()));
         }
         let netns = Self { file };
-        netns.is_not_the_host_s()?;
+        netns.ensure_not_the_hosts()?;
         Ok(netns)
     }
 
@@ -122,7 +122,7 @@ impl Netns {
     }
 
     /// By device and inode, which are unique among the namespaces that live at one time.
-    fn is_not_the_host_s(&self) -> Result<(), Explanation> {
+    fn ensure_not_the_hosts(&self) -> Result<(), Explanation> {
         let identity = |path: &str| std::fs::metadata(path).map(|m| (m.dev(), m.ino()));
         let ours = identity("/proc/thread-self/ns/net").map_err(|e| {
             Reason::NetnsInvalid.because(format!(

@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn the_main_table_s_best_routes_make_an_interface_primary_and_advertisements_do_not() {
+    fn the_best_routes_of_the_main_table_make_an_interface_primary_and_advertisements_do_not() {
         let eth0 = Nic {
             v4: true,
             v6: false,

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_driver_s_odd_attribute_is_passed_over_and_a_message_without_what_is_needed_is_none() {
+    fn an_odd_attribute_of_a_driver_is_skipped_and_an_incomplete_message_is_none() {
         let mut link = Header::link().to_vec();
         link[4] = 7;
         assert!(read(kind::NEW_LINK, &link, Link::of).is_none(), "no name");

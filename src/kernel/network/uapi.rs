@@ -1,4 +1,4 @@
-//! Numbers of linux/rtnetlink.h and its neighbours.
+//! Numbers of linux/rtnetlink.h and its neighbors.
 
 /// `RTM_*`
 pub(in crate::kernel) mod kind {

@@ -39,7 +39,7 @@ impl Nftables {
 
     /// Our table as the kernel has it, in the plan's own types; `None` if there is none.
     pub fn table(&mut self) -> Result<Option<Table>, KernelError> {
-        const ATTEMPTS: u32 = 3; // somebody else's change in between makes a dump inconsistent
+        const ATTEMPTS: u32 = 3; // another program's change in between makes a dump inconsistent
         for _ in 0..ATTEMPTS {
             match read::table(&mut self.socket) {
                 Err(KernelError::Changing) => {}

@@ -62,7 +62,7 @@ pub fn validate_cel(spec: &Value, before: Option<&Value>) -> Result<(), String> 
 const PRESERVE: &str = "x-kubernetes-preserve-unknown-fields";
 
 /// Lets fields that the schema does not have stay in objects: an API server would drop them, and tell only clients that ask it to. So a
-/// misspelt selector would select every namespace.
+/// misspelled selector would select every namespace.
 fn keep_unknown(schema: &mut Value) {
     if let Value::Object(fields) = schema {
         if fields.contains_key("properties") {

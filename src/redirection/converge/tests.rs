@@ -161,7 +161,7 @@ fn one_that_is_overtaken_each_time_gives_up_and_says_why() {
     let lab = Lab::new();
     let meanwhile = std::iter::repeat_n(None, 9);
     lab.namespace.borrow_mut().meanwhile.extend(meanwhile);
-    let changed = "somebody else changed the tables meanwhile".to_owned();
+    let changed = "another program changed the tables meanwhile".to_owned();
     assert_eq!(refused(lab.add()), (Reason::KernelRefused, changed));
     assert_eq!(lab.namespace.borrow().rules, None);
     assert_eq!(lab.on_record(), None);

@@ -95,12 +95,12 @@ enum Loaded {
     User,
     Group,
     CtState,
-    /// So many leading bytes of an address.
+    /// An address: its first bytes, this number of them.
     Address(Family, Side, u32),
     Port(Side),
     Mark,
     CtMark,
-    /// So many leading bytes of a value for a statement.
+    /// A value for a statement: its first bytes, this number of them.
     Value([u8; 4], usize),
 }
 
