@@ -1,5 +1,5 @@
-use super::{Exit, Failure};
 use crate::agent::{self, Args};
+use crate::terminal::{Exit, Failure};
 
 /// Runs the agent until it is terminated, or one of its subcommands.
 pub(super) fn run(args: Args) -> Result<Exit, Failure> {

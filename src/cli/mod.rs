@@ -2,17 +2,18 @@
 //! 5 `verify`: something was found; for several pods the worst, in the order 1, 4, 5, 3, 0.
 
 mod agent;
-mod case;
 mod demo;
 mod explain;
-mod output;
 mod root;
 mod rules;
+mod selection;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::terminal::{Exit, complain};
 
 /// CNI plugin for Multus that redirects a pod's traffic to its Istio sidecar if, and only if, the pod opted in.
 ///
@@ -38,71 +39,6 @@ enum Command {
     Verify(verify::Args),
 }
 
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
-    Done,
-    Failed,
-    Usage,
-    Skipped,
-    Refused,
-    Drifted,
-}
-
-impl Exit {
-    fn code(self) -> u8 {
-        match self {
-            Self::Done => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::Skipped => 3,
-            Self::Refused => 4,
-            Self::Drifted => 5,
-        }
-    }
-
-    /// The worst of several: failed, refused, drifted, skipped, done.
-    fn worst(all: impl IntoIterator<Item = Self>) -> Self {
-        let severity = |exit: &Self| {
-            [
-                Self::Done,
-                Self::Skipped,
-                Self::Drifted,
-                Self::Refused,
-                Self::Failed,
-                Self::Usage,
-            ]
-            .iter()
-            .position(|e| e == exit)
-        };
-        all.into_iter().max_by_key(severity).unwrap_or(Self::Done)
-    }
-}
-
-/// A command's failure: what to say, and whether the usage was wrong.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-struct Failure {
-    exit: Exit,
-    message: String,
-}
-
-impl Failure {
-    fn usage(message: impl Into<String>) -> Self {
-        Self {
-            exit: Exit::Usage,
-            message: message.into(),
-        }
-    }
-
-    fn failed(message: impl Into<String>) -> Self {
-        Self {
-            exit: Exit::Failed,
-            message: message.into(),
-        }
-    }
-}
-
 /// Runs the command that was typed.
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -125,7 +61,7 @@ pub fn run() -> ExitCode {
         Command::Verify(args) => verify::run(&args),
     };
     let exit = ended.unwrap_or_else(|failure| {
-        output::complain(&failure.message);
+        complain(&failure.message);
         failure.exit
     });
     ExitCode::from(exit.code())

@@ -1,7 +1,9 @@
 use std::path::{Path, PathBuf};
 
-use super::Failure;
-use crate::node::{self, paths};
+use crate::{
+    node::{self, paths},
+    terminal::Failure,
+};
 
 /// Where the agent's container has the node's root.
 const IN_CONTAINER: &str = "/host";

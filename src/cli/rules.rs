@@ -1,13 +1,11 @@
 use serde_json::{Value, json};
 
-use super::{
-    Exit, Failure,
-    case::{Case, Selection},
-    output::{complain, plain, say, say_json},
-};
+use super::selection::Selection;
 use crate::{
+    explain::Case,
     plan::{Plan, ipt, packet::Family, routing::TABLE},
     reason::Reason,
+    terminal::{Exit, Failure, complain, plain, say, say_json},
 };
 
 /// Arguments of `rules`.

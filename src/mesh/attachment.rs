@@ -3,6 +3,8 @@ use serde::Deserialize;
 use super::TrafficSettings;
 use crate::reason::{Explanation, Reason, quote};
 
+/// Most attachments of ours in a sandbox: each is an ADD and a DEL, which hold up others.
+pub const MOST_ATTACHMENTS: usize = 8;
 /// Largest `meshOptin`, in bytes.
 const LARGEST: usize = 64 << 10;
 /// Longest name of a Kubernetes object, in bytes.

@@ -32,7 +32,7 @@ pub(super) fn enrolled(rule: &Enrollment, namespace: &Namespace, pod: &Pod) -> b
 }
 
 /// Whether the namespace is enrolled, whatever a pod in it says.
-pub(super) fn is_namespace_enrolled(rule: &Enrollment, namespace: &Namespace) -> bool {
+pub(crate) fn is_namespace_enrolled(rule: &Enrollment, namespace: &Namespace) -> bool {
     enrolled(rule, namespace, &Pod::default())
 }
 

@@ -30,8 +30,10 @@ mod values;
 mod version;
 
 pub use assume::assume_injected;
-pub use attachment::Attachment;
+pub use attachment::{Attachment, MOST_ATTACHMENTS};
 pub use decide::{Decided, Decision, decide, explain};
+#[cfg(feature = "kubectl")]
+pub(crate) use enrollment::is_namespace_enrolled;
 pub use governance::{candidates, governing};
 pub use groups::Groups;
 pub use ifname::IfName;

@@ -5,10 +5,10 @@ use crate::{
     cni::{self, Attached, Config, Environment, PodRef, RequestError},
     deadline::Deadline,
     kernel::Netns,
-    mesh::{Attachment, Decision, decide},
+    mesh::{Attachment, Decision, MOST_ATTACHMENTS, decide},
     node::{NodeConfig, attachments, profiles},
     reason::{Explanation, Reason},
-    redirection::{MOST_ATTACHMENTS, Redirection, redirect},
+    redirection::{Redirection, redirect},
     source::{self, Found, Governing},
 };
 

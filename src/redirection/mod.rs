@@ -18,4 +18,4 @@ pub use lock::alone;
 pub use redirect::{Done, redirect};
 pub use self_test::self_test;
 pub use verify::{Findings, Verdict, repair, verify};
-pub use wanted::{MOST_ATTACHMENTS, Redirection};
+pub use wanted::Redirection;

@@ -6,9 +6,6 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-/// Most attachments of ours in a sandbox: each is an ADD and a DEL, which hold up others.
-pub const MOST_ATTACHMENTS: usize = 8;
-
 /// What is to be redirected, for whom.
 pub struct Redirection<'a> {
     /// The network namespace, as the runtime names it.

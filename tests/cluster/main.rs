@@ -12,6 +12,7 @@ mod agent;
 mod api;
 mod behind_tls;
 mod controller;
+mod doctor;
 mod helm;
 mod image;
 mod priorities;

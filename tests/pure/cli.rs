@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 /// Exit code, stdout, stderr.
-fn run(command: &mut Command) -> (i32, String, String) {
+pub(crate) fn run(command: &mut Command) -> (i32, String, String) {
     let output = command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stdin(Stdio::null())
@@ -254,19 +254,23 @@ fn explain_warns_of_a_live_pod_for_which_multus_does_not_call_the_plugin() {
 
 /// `--help` of every command.
 pub(crate) fn help() -> String {
-    help_of(&[])
+    help_of("mesh-optin", mesh_optin, &[])
 }
 
 /// `--help` of a command and of those below it.
-fn help_of(command: &[&str]) -> String {
-    let (code, out, _) = mesh_optin(&[command, &["--help"]].concat());
+pub(crate) fn help_of(
+    program_name: &str,
+    program: fn(&[&str]) -> (i32, String, String),
+    command: &[&str],
+) -> String {
+    let (code, out, _) = program(&[command, &["--help"]].concat());
     assert_eq!(code, 0, "{command:?}");
-    let mut all = format!("== mesh-optin {}\n{out}\n", command.join(" "));
+    let mut all = format!("== {program_name} {}\n{out}\n", command.join(" "));
     let below = out.split_once("Commands:\n").unwrap_or_default().1;
     let rows = below.lines().take_while(|line| !line.is_empty());
     for name in rows.filter_map(|line| line.split_whitespace().next()) {
         if name != "help" {
-            all += &help_of(&[command, &[name]].concat());
+            all += &help_of(program_name, program, &[command, &[name]].concat());
         }
     }
     all

@@ -20,6 +20,8 @@ mod english;
 mod imports;
 mod in_the_field;
 mod kept;
+#[cfg(feature = "kubectl")]
+mod kubectl;
 mod lowered;
 mod reason_compared;
 mod reasons;

@@ -53,14 +53,7 @@ impl<'a> Controller<'a> {
     #[allow(clippy::disallowed_methods, reason = "a controller is a process")]
     pub fn start(cluster: &'a Cluster, name: &str, port: u16, args: &[&str]) -> Self {
         let token = cluster.token("mesh-optin", "controller");
-        let kubeconfig = cluster.directory.join(format!("{name}.kubeconfig"));
-        let config = json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "x",
-            "clusters": [{"name": "c", "cluster": {"server": SERVER, "certificate-authority": cluster.directory.join("ca.crt")}}],
-            "users": [{"name": "u", "user": {"token": &token}}],
-            "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
-        });
-        std::fs::write(&kubeconfig, config.to_string()).unwrap();
+        let kubeconfig = cluster.kubeconfig(name, &json!({"token": token}));
         let mut command = Command::new("setpriv");
         command
             .args(["--pdeathsig", "KILL"])
@@ -189,6 +182,22 @@ fn is_write(request: &str) -> bool {
 }
 
 impl Cluster {
+    /// A kubeconfig of this name for this user.
+    pub fn kubeconfig(&self, name: &str, user: &Value) -> PathBuf {
+        let path = self.directory.join(format!("{name}.kubeconfig"));
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "x",
+            "clusters": [{"name": "c", "cluster": {"server": SERVER, "certificate-authority": self.directory.join("ca.crt")}}],
+            "users": [{"name": "u", "user": user}],
+            "contexts": [
+                {"name": "x", "context": {"cluster": "c", "user": "u"}},
+                {"name": "in-team-a", "context": {"cluster": "c", "user": "u", "namespace": "team-a"}},
+            ],
+        });
+        std::fs::write(&path, config.to_string()).unwrap();
+        path
+    }
+
     /// Waits until a MeshProfile is Ready, as an admin does.
     pub fn wait_for_profile(&self, name: &str) {
         let profile = format!("meshprofile/{name}");

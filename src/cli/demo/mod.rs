@@ -14,7 +14,7 @@ mod workload;
 
 use std::process::Command;
 
-use super::{Exit, Failure};
+use crate::terminal::{Exit, Failure};
 
 /// Arguments of `demo`.
 #[derive(clap::Args)]

@@ -53,8 +53,8 @@ impl Node {
         let start = |uid, number| {
             let process = PodProcess::start(uid)?;
             let address = wire(&self.interfaces, number, &process)?;
-            let told = call(workload, &format!("{number}-{uid}"), &process.netns_path())?;
-            Ok::<_, Failure>((process, address, told))
+            let outcome = call(workload, &format!("{number}-{uid}"), &process.netns_path())?;
+            Ok::<_, Failure>((process, address, outcome))
         };
         let (application, address, (reason, message)) = start(APPLICATION_UID, number * 2)?;
         let (sidecar, _, _) = start(SIDECAR_UID, number * 2 + 1)?;

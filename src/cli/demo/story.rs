@@ -1,11 +1,10 @@
 //! What the demo shows: the workloads of the examples, what the plugin does to each, and where connections land.
 
 use super::{
-    Exit, Failure,
     node::{Landings, Node, WORLD},
     workload::workloads,
 };
-use crate::cli::output::{Colour, coloured, say, table};
+use crate::terminal::{Color, Exit, Failure, colored, say, table};
 
 /// On a node of its own: creates each workload's pod, calls the plugin, opens connections and prints the results.
 pub(super) fn play() -> Result<Exit, Failure> {
@@ -18,21 +17,21 @@ pub(super) fn play() -> Result<Exit, Failure> {
         let landings = pod.connect()?;
         let redirected = pod.reason == "Redirected";
         all_right &= landings.are_right(redirected);
-        let (colour, metadata) = (
+        let (color, metadata) = (
             if redirected {
-                Colour::Green
+                Color::Green
             } else {
-                Colour::Yellow
+                Color::Yellow
             },
             &workload.pod.metadata,
         );
-        let name = coloured(
+        let name = colored(
             &format!("{}/{}", metadata.namespace, metadata.name),
-            Colour::Bold,
+            Color::Bold,
         );
         say(&format!(
             "Pod {name}: {} ({})\n{}\n",
-            coloured(&pod.reason, colour),
+            colored(&pod.reason, color),
             pod.message,
             table(&landings.rows())
         ));

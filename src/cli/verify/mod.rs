@@ -2,12 +2,8 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use self::report::{Outcome, Told, text};
-use super::{
-    Exit, Failure,
-    output::{Format, say, say_json},
-    root::Root,
-};
+use self::report::{Outcome, PodReport, text};
+use super::root::Root;
 use crate::{
     deadline::Deadline,
     kernel::Netns,
@@ -19,6 +15,7 @@ use crate::{
     reason::{Explanation, Reason},
     redirection::{Findings, Located, Verdict, locate, verify},
     source::{bypassing, wire::Bypassing},
+    terminal::{Exit, Failure, Format, say, say_json},
 };
 
 /// Arguments of `verify`.
@@ -54,26 +51,28 @@ struct Which {
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     args.root.enter()?;
     let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
-    let mut told: Vec<_> = args
+    let mut reports: Vec<_> = args
         .records()?
         .iter()
-        .map(|record| tell(record, args.which.netns.as_ref(), deadline()))
+        .map(|record| report_of(record, args.which.netns.as_ref(), deadline()))
         .collect();
     if args.which.all {
         let bypassing = bypassing(deadline()).map_err(|e| Failure::failed(e.to_string()))?;
-        told.extend(bypassing.unwrap_or_default().into_iter().map(bypasses));
+        reports.extend(bypassing.unwrap_or_default().into_iter().map(bypasses));
     }
     match args.output {
-        Format::Json => say_json(&told)?,
-        Format::Text if told.is_empty() => say("No pod of this node is redirected.\n"),
-        Format::Text => told.iter().for_each(|t| say(&text(t))),
+        Format::Json => say_json(&reports)?,
+        Format::Text if reports.is_empty() => say("No pod of this node is redirected.\n"),
+        Format::Text => reports.iter().for_each(|report| say(&text(report))),
     }
     match attachments::unreadable() {
         unreadable if unreadable > 0 && args.which.all => Err(Failure::failed(format!(
             "{unreadable} of the records in {} cannot be read",
             paths::ATTACHMENTS
         ))),
-        _ => Ok(Exit::worst(told.iter().map(|t| t.outcome.exit()))),
+        _ => Ok(Exit::worst(
+            reports.iter().map(|report| report.outcome.exit()),
+        )),
     }
 }
 
@@ -133,8 +132,8 @@ fn ensure_something_to_look_at() -> Result<(), Failure> {
     attachments::ensure_listable().map_err(|e| Failure::failed(e.to_string()))
 }
 
-fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
-    let told = |outcome, explanation: Option<&Explanation>, findings: Findings| Told {
+fn report_of(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> PodReport {
+    let report = |outcome, explanation: Option<&Explanation>, findings: Findings| PodReport {
         namespace: record.namespace.clone(),
         name: record.pod.clone(),
         netns: netns.unwrap_or(&record.netns).clone(),
@@ -157,8 +156,8 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
         Located::Alive(netns) => verify(record, &netns, deadline).map(Some),
     };
     match looked {
-        Err(failure) => told(Outcome::Failed, Some(&failure), nothing()),
-        Ok(None) => told(Outcome::Gone, None, nothing()),
+        Err(failure) => report(Outcome::Failed, Some(&failure), nothing()),
+        Ok(None) => report(Outcome::Gone, None, nothing()),
         Ok(Some(found)) => {
             let verdict = found.verdict();
             let why = match verdict {
@@ -168,14 +167,14 @@ fn tell(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Told {
                     verdict.reason().map(Into::into)
                 }
             };
-            told(Outcome::Found(verdict), why.as_ref(), found)
+            report(Outcome::Found(verdict), why.as_ref(), found)
         }
     }
 }
 
-fn bypasses(pod: Bypassing) -> Told {
+fn bypasses(pod: Bypassing) -> PodReport {
     let explanation = Explanation::from(Reason::Bypassing);
-    Told {
+    PodReport {
         namespace: pod.namespace,
         name: pod.name,
         netns: pod.netns,

@@ -4,19 +4,16 @@ use std::path::PathBuf;
 
 use serde::{Serialize, Serializer};
 
-use super::super::{
-    Exit,
-    output::{Colour, coloured, plain},
-};
 use crate::{
     plan::{Difference, Form, Preempting},
     redirection::Verdict,
+    terminal::{Color, Exit, colored, plain},
 };
 
 /// A redirection as it is reported, the same for people and machines.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Told {
+pub(super) struct PodReport {
     pub(super) namespace: String,
     pub(super) name: String,
     pub(super) netns: PathBuf,
@@ -49,45 +46,45 @@ impl Serialize for Outcome {
     }
 }
 
-pub(super) fn text(told: &Told) -> String {
-    let (word, colour) = match told.outcome {
-        Outcome::Found(Verdict::Consistent) => ("is redirected as it should be", Colour::Green),
-        Outcome::Found(Verdict::Drifted) => ("is not redirected as it should be", Colour::Red),
+pub(super) fn text(report: &PodReport) -> String {
+    let (word, color) = match report.outcome {
+        Outcome::Found(Verdict::Consistent) => ("is redirected as it should be", Color::Green),
+        Outcome::Found(Verdict::Drifted) => ("is not redirected as it should be", Color::Red),
         Outcome::Found(Verdict::Preempted) => (
             "has its redirection, but foreign rules come first",
-            Colour::Red,
+            Color::Red,
         ),
         Outcome::Found(Verdict::Outdated) => {
-            ("is redirected as another version does it", Colour::Yellow)
+            ("is redirected as another version does it", Color::Yellow)
         }
         Outcome::Found(Verdict::Bypassing) => {
-            ("should be redirected, and nothing does it", Colour::Red)
+            ("should be redirected, and nothing does it", Color::Red)
         }
-        Outcome::Gone => ("is gone: only its record is left", Colour::Yellow),
-        Outcome::Failed => ("could not be looked at", Colour::Red),
+        Outcome::Gone => ("is gone: only its record is left", Color::Yellow),
+        Outcome::Failed => ("could not be looked at", Color::Red),
     };
     let (namespace, name, netns) = (
-        plain(&told.namespace),
-        plain(&told.name),
-        plain(&told.netns.display().to_string()),
+        plain(&report.namespace),
+        plain(&report.name),
+        plain(&report.netns.display().to_string()),
     );
-    let backend = told
+    let backend = report
         .backend
         .map_or_else(String::new, |backend| format!("{backend}, "));
     let mut out = format!(
         "Pod {namespace}/{name} {} ({backend}{netns}).\n",
-        coloured(word, colour)
+        colored(word, color)
     );
-    if let Some(message) = &told.message {
+    if let Some(message) = &report.message {
         out += &format!("  {}\n", plain(message));
     }
-    for difference in &told.differences {
+    for difference in &report.differences {
         out += &format!("  - {}\n", plain(&difference.to_string()));
     }
-    for warning in &told.in_front {
+    for warning in &report.in_front {
         out += &format!(
             "  {}: {}\n",
-            coloured("Warning", Colour::Yellow),
+            colored("Warning", Color::Yellow),
             plain(&warning.to_string())
         );
     }
@@ -98,9 +95,7 @@ impl Outcome {
     pub(super) fn exit(self) -> Exit {
         match self {
             Self::Gone | Self::Found(Verdict::Consistent | Verdict::Outdated) => Exit::Done,
-            Self::Found(Verdict::Drifted | Verdict::Preempted | Verdict::Bypassing) => {
-                Exit::Drifted
-            }
+            Self::Found(Verdict::Drifted | Verdict::Preempted | Verdict::Bypassing) => Exit::Found,
             Self::Failed => Exit::Failed,
         }
     }

@@ -26,6 +26,7 @@ const REMOVAL: Shown = By(
     "nothing_is_stuck_where_the_controller_is_gone_and_nothing_of_ours_is_left",
     "shown()",
 );
+const DOCTOR: &str = "a_healthy_cluster_is_healthy_and_whatever_breaks_is_named_with_its_remedy";
 const UP_AND_DOWN: &str = "tests/node/up_and_down.rs";
 const DOWN: &str = "down_takes_down_a_stack_with_pods";
 
@@ -202,6 +203,43 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
             "tests/node/agent/mod.rs",
             "the agent tells on the pod that it was redirected and that it drifted, and repairs it",
             r#"in_container(&["verify", "--all"])"#,
+        ),
+    ),
+    // kubectl mesh-optin
+    (
+        "cargo build --locked --release --features kubectl --bin kubectl-mesh_optin",
+        Not("tests/run builds it without optimization"),
+    ),
+    (
+        "kubectl mesh-optin status",
+        By(
+            "tests/cluster/doctor/shown.rs",
+            "the_cluster_and_its_pods_are_shown_as_they_are",
+            r#"&["status"]"#,
+        ),
+    ),
+    (
+        "kubectl mesh-optin doctor",
+        By(
+            "tests/cluster/doctor/broken.rs",
+            DOCTOR,
+            "doctor_says(admin",
+        ),
+    ),
+    (
+        "kubectl mesh-optin doctor --pre -o short",
+        By(
+            "tests/cluster/doctor/broken.rs",
+            DOCTOR,
+            r#""doctor", "--pre", "-o", "short""#,
+        ),
+    ),
+    (
+        "kubectl mesh-optin explain web -n team-a",
+        By(
+            "tests/cluster/doctor/shown.rs",
+            "the_cluster_and_its_pods_are_shown_as_they_are",
+            r#""explain", "web""#,
         ),
     ),
     // a node without the agent

@@ -1,0 +1,217 @@
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Facts, Looked, names, numbers};
+use crate::doctor::{
+    facts::AGENT,
+    objects::{MeshNode, tag},
+};
+
+const INSTALL: &str = "helm install mesh-optin deploy/helm/mesh-optin --namespace mesh-optin --create-namespace --set platform=kubernetes";
+/// The version of this program.
+const OURS: &str = env!("CARGO_PKG_VERSION");
+/// The oldest kernel with network namespace cookies.
+const OLDEST_KERNEL: (u64, u64) = (5, 14);
+/// An agent reports at least every 12 minutes.
+const SILENT: SignedDuration = SignedDuration::from_mins(15);
+
+pub(super) fn kernels(facts: &Facts, looked: &mut Looked) {
+    if let Some(nodes) = looked.list(&facts.nodes) {
+        for node in nodes {
+            let os = node.metadata.labels.get("kubernetes.io/os");
+            if os.is_some_and(|os| os != "linux") {
+                continue;
+            }
+            let at = format!("node {}", node.metadata.name);
+            let kernel = &node.status.node_info.kernel_version;
+            match numbers(kernel) {
+                Some(version) if version < OLDEST_KERNEL => looked.error(
+                    at,
+                    format!("the kernel is {kernel}, which is older than 5.14"),
+                    "upgrade the node, or keep pods of the mesh off it",
+                ),
+                Some(_) => {}
+                None => looked.not_said(format!("{at} does not say its kernel")),
+            }
+        }
+    }
+    let by_iptables = |node: &&MeshNode| node.status.backend == "Iptables";
+    let nodes = facts.mesh_nodes.iter().flatten().flatten();
+    let nodes: Vec<_> = nodes
+        .filter(by_iptables)
+        .map(|n| n.metadata.name.as_str())
+        .collect();
+    if !nodes.is_empty() {
+        looked.advice(
+            format!("nodes {}", names(&nodes)),
+            "they have no nf_tables: pods are redirected by iptables, which distributions drop",
+            "load the kernel module nf_tables",
+        );
+    }
+}
+
+pub(super) fn ready(facts: &Facts, looked: &mut Looked) {
+    if let Some(daemon_sets) = looked.list(&facts.daemon_sets) {
+        match Facts::agents(daemon_sets) {
+            None => looked.error(
+                AGENT,
+                "the DaemonSet of the agents is not installed",
+                INSTALL,
+            ),
+            Some(agents) => {
+                let (ready, desired) = (
+                    agents.status.number_ready,
+                    agents.status.desired_number_scheduled,
+                );
+                if ready < desired || desired == 0 {
+                    looked.error(
+                        format!("DaemonSet {}", agents.at()),
+                        format!("agents are ready on {ready} of {desired} nodes"),
+                        format!(
+                            "kubectl -n {} describe daemonset {}",
+                            agents.metadata.namespace, agents.metadata.name
+                        ),
+                    );
+                }
+            }
+        }
+    }
+    let Some(mesh_nodes) = looked.list(&facts.mesh_nodes) else {
+        return;
+    };
+    for node in mesh_nodes {
+        of_node(facts.now, looked, node);
+    }
+    let Some(nodes) = looked.list(&facts.nodes) else {
+        return;
+    };
+    let reporting: BTreeSet<_> = mesh_nodes.iter().map(|n| &n.metadata.name).collect();
+    let is_linux = |os: Option<&String>| os.is_none_or(|os| os == "linux");
+    let without: Vec<_> = nodes
+        .iter()
+        .filter(|n| is_linux(n.metadata.labels.get("kubernetes.io/os")))
+        .map(|n| &n.metadata.name)
+        .filter(|name| !reporting.contains(name))
+        .collect();
+    if !without.is_empty() {
+        looked.error(
+            format!("nodes {}", names(&without)),
+            "no agent has reported from there: pods that name the attachment do not start",
+            "tolerate the nodes' taints by the chart's value tolerations, or see the DaemonSet's Events",
+        );
+    }
+}
+
+fn of_node(now: Timestamp, looked: &mut Looked, node: &MeshNode) {
+    let at = format!("node {}", node.metadata.name);
+    let see = format!("kubectl get meshnode {} -o yaml", node.metadata.name);
+    match node.condition("Ready") {
+        ("True", _) => {}
+        ("False", why) => looked.error(&at, format!("the agent is not ready: {why}"), &see),
+        (_, why) => looked.error(
+            &at,
+            format!("whether the agent is ready is not known: {why}"),
+            &see,
+        ),
+    }
+    for kind in ["SelfTestPassed", "ProfilesKnown"] {
+        if let ("False", why) = node.condition(kind) {
+            looked.error(&at, format!("{kind} is False: {why}"), &see);
+        }
+    }
+    let reported = node.status.last_report.as_ref();
+    let reported = reported.and_then(|at| at.parse::<Timestamp>().ok());
+    let is_silent = reported.is_none_or(|at| now.duration_since(at) > SILENT);
+    if is_silent && node.condition("Reporting").0 != "False" {
+        let since = node.status.last_report.as_deref().unwrap_or("it was made");
+        looked.warning(
+            &at,
+            format!("the agent has not reported since {since}"),
+            &see,
+        );
+    }
+}
+
+pub(super) fn credentials(facts: &Facts, looked: &mut Looked) {
+    for node in looked.list(&facts.mesh_nodes).unwrap_or_default() {
+        if let ("False", why) = node.condition("HostCredential") {
+            looked.error(
+                format!("node {}", node.metadata.name),
+                why,
+                "see the log of the node's agent",
+            );
+        }
+    }
+}
+
+pub(super) fn versions(facts: &Facts, looked: &mut Looked) {
+    let Some(nodes) = looked.list(&facts.mesh_nodes) else {
+        return;
+    };
+    let mut of_agents = BTreeSet::new();
+    let mut namespace = "mesh-optin";
+    for node in nodes {
+        let (agent, program) = (&node.status.version, &node.status.program_version);
+        of_agents.insert(agent.as_str());
+        if agent != program {
+            looked.error(
+                format!("node {}", node.metadata.name),
+                format!("the agent is {agent}, and the program that Multus calls is {program:?}"),
+                "see the condition ProgramInstalled of the MeshNode",
+            );
+        }
+    }
+    if let Some(agents) = looked.list(&facts.daemon_sets).and_then(Facts::agents) {
+        namespace = &agents.metadata.namespace;
+        let (updated, desired) = (
+            agents.status.updated_number_scheduled,
+            agents.status.desired_number_scheduled,
+        );
+        if updated < desired {
+            looked.warning(
+                format!("DaemonSet {}", agents.at()),
+                format!("{updated} of {desired} agents are of its present version"),
+                format!(
+                    "kubectl -n {namespace} rollout status daemonset/{}",
+                    agents.metadata.name
+                ),
+            );
+        }
+    }
+    if of_agents.len() > 1 {
+        let all: Vec<_> = of_agents.iter().collect();
+        looked.warning(
+            "agents",
+            format!("their versions differ: {}", names(&all)),
+            format!("kubectl -n {namespace} rollout status daemonset/{AGENT}"),
+        );
+    }
+    for controller in looked.list(&facts.controllers).unwrap_or_default() {
+        let images = controller.containers().iter().filter_map(|c| tag(&c.image));
+        for version in images {
+            for agent in of_agents.iter().filter(|agent| !fit(agent, version)) {
+                looked.warning(
+                    format!("Deployment {}", controller.at()),
+                    format!("the controller is {version}, and agents are {agent}"),
+                    "install both from one release",
+                );
+            }
+        }
+    }
+    for agent in of_agents.iter().filter(|agent| !fit(agent, OURS)) {
+        looked.advice(
+            "this program",
+            format!("it is {OURS}, and agents are {agent}"),
+            "use the kubectl-mesh_optin of the agents' release",
+        );
+    }
+}
+
+/// Whether versions are the same or next to each other.
+fn fit(one: &str, other: &str) -> bool {
+    match (numbers(one), numbers(other)) {
+        (Some((major, minor)), Some(other)) => major == other.0 && minor.abs_diff(other.1) <= 1,
+        _ => false,
+    }
+}

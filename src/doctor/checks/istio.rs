@@ -1,0 +1,126 @@
+use serde_json::Value;
+
+use super::{Facts, Looked, names};
+use crate::doctor::{facts::Injector, objects::Workload};
+
+pub(super) fn other_cni(facts: &Facts, looked: &mut Looked) {
+    let Some(daemon_sets) = looked.list(&facts.daemon_sets) else {
+        return;
+    };
+    if ztunnel(daemon_sets).is_some() {
+        return; // ambient mode needs it
+    }
+    if let Some(cni) = istio_cni(daemon_sets) {
+        looked.warning(
+            format!("DaemonSet {}", cni.at()),
+            "Istio's own CNI plugin puts its configuration back on each node",
+            "remove it, in the order that deploy/README.md gives under \"Coming from istio-cni\"",
+        );
+    }
+}
+
+pub(super) fn ambient(facts: &Facts, looked: &mut Looked) {
+    let Some(daemon_sets) = looked.list(&facts.daemon_sets) else {
+        return;
+    };
+    let Some(namespaces) = looked.list(&facts.namespaces) else {
+        return;
+    };
+    let is_ambient = |labels: &std::collections::BTreeMap<String, String>| {
+        labels
+            .get("istio.io/dataplane-mode")
+            .is_some_and(|mode| mode == "ambient")
+    };
+    let in_use: Vec<_> = namespaces
+        .iter()
+        .filter(|n| is_ambient(&n.metadata.labels))
+        .map(|n| n.metadata.name.as_str())
+        .collect();
+    let ztunnel = ztunnel(daemon_sets);
+    if in_use.is_empty() && ztunnel.is_none() {
+        return;
+    }
+    let what = match (in_use.as_slice(), ztunnel) {
+        ([], Some(ztunnel)) => format!("DaemonSet {}", ztunnel.at()),
+        (namespaces, _) => format!("namespaces {}", names(namespaces)),
+    };
+    match istio_cni(daemon_sets) {
+        Some(cni) => looked.advice(
+            what,
+            format!("ambient mode is in use, and needs DaemonSet {}", cni.at()),
+            "do not remove Istio's CNI plugin",
+        ),
+        None => looked.warning(
+            what,
+            "ambient mode is in use without Istio's CNI plugin: its pods are not in the mesh",
+            "install Istio's CNI plugin again, or take the label istio.io/dataplane-mode from the namespaces",
+        ),
+    }
+}
+
+pub(super) fn provider(facts: &Facts, looked: &mut Looked) {
+    let Some(injectors) = looked.list(&facts.injectors) else {
+        return;
+    };
+    if injectors.is_empty() {
+        looked.warning(
+            "MutatingWebhookConfigurations",
+            "there is no sidecar injector of Istio: pods get no sidecar",
+            "install Istio's control plane",
+        );
+    }
+    for injector in injectors {
+        of_injector(facts, looked, injector);
+    }
+}
+
+fn of_injector(facts: &Facts, looked: &mut Looked, injector: &Injector) {
+    let at = format!(
+        "injector of revision {} in {}",
+        injector.revision, injector.namespace
+    );
+    let Some(config) = looked.see(&injector.config) else {
+        return;
+    };
+    let values = config.and_then(|map| map.data.get("values"));
+    let values = values.and_then(|text| serde_json::from_str::<Value>(text).ok());
+    let Some(values) = values else {
+        looked.not_said(format!("the {at} does not show its settings"));
+        return;
+    };
+    // older versions have istio_cni
+    let cni = [&values["pilot"]["cni"], &values["istio_cni"]];
+    let cni = cni
+        .into_iter()
+        .find(|v| v.is_object())
+        .unwrap_or(&Value::Null);
+    let remedy = || {
+        let (istio, namespace) = ("helm upgrade istiod istio/istiod", &injector.namespace);
+        format!(
+            "{istio} -n {namespace} --reuse-values --set pilot.cni.enabled=true --set pilot.cni.provider=multus"
+        )
+    };
+    if cni["enabled"] != true {
+        let message = "pilot.cni.enabled is not set: pods get the init container istio-init, which redirects itself";
+        looked.error(at, message, remedy());
+    } else if cni["provider"] != "multus" {
+        let Some(policy) = looked.see(&facts.networks_policy) else {
+            return;
+        };
+        if policy.is_none() {
+            let message =
+                "pilot.cni.provider is not multus: pods get no attachment, and are not redirected";
+            looked.error(at, message, remedy());
+        }
+    }
+}
+
+fn istio_cni(daemon_sets: &[Workload]) -> Option<&Workload> {
+    daemon_sets
+        .iter()
+        .find(|d| d.metadata.name == "istio-cni-node")
+}
+
+fn ztunnel(daemon_sets: &[Workload]) -> Option<&Workload> {
+    daemon_sets.iter().find(|d| d.metadata.name == "ztunnel")
+}

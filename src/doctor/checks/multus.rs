@@ -1,0 +1,204 @@
+use serde_json::Value;
+
+use super::{Facts, Looked, names, numbers};
+use crate::doctor::objects::{Container, MeshNode, Workload, tag};
+
+const INSTALL: &str =
+    "install Multus 4 and its CRD: https://github.com/k8snetworkplumbingwg/multus-cni";
+const PATHS: &str = "set the chart's values platform or paths to the directories that Multus uses";
+/// Where Multus and agents look, unless configured otherwise.
+const BIN_DIR: &str = "/opt/cni/bin";
+const CONF_DIR: &str = "/etc/cni/multus/net.d";
+
+pub(super) fn installed(facts: &Facts, looked: &mut Looked) {
+    if let Some(None) = looked.see(&facts.attachments) {
+        let message = "the kind NetworkAttachmentDefinition is not served";
+        looked.error("k8s.cni.cncf.io/v1", message, INSTALL);
+    }
+    let Some(daemon_sets) = looked.list(&facts.daemon_sets) else {
+        return;
+    };
+    let Some(multus) = Facts::multus(daemon_sets) else {
+        let mut nodes = facts.mesh_nodes.iter().flatten().flatten();
+        // a distribution may run it otherwise
+        if !nodes.any(|node| !node.status.multus.mode.is_empty()) {
+            looked.error("DaemonSets", "none of them runs Multus", INSTALL);
+        }
+        return;
+    };
+    let (ready, desired) = (
+        multus.status.number_ready,
+        multus.status.desired_number_scheduled,
+    );
+    if ready < desired {
+        let (namespace, name) = (&multus.metadata.namespace, &multus.metadata.name);
+        looked.warning(
+            format!("DaemonSet {}", multus.at()),
+            format!("Multus is ready on {ready} of {desired} nodes; on the others no pod starts"),
+            format!("kubectl -n {namespace} rollout status daemonset/{name}"),
+        );
+    }
+}
+
+pub(super) fn version(facts: &Facts, looked: &mut Looked) {
+    let Some((_, container)) = container(facts, looked) else {
+        return;
+    };
+    let at = format!("image {}", container.image);
+    let version = tag(&container.image).and_then(numbers);
+    match version {
+        None => looked.not_said(format!("the tag of {at} names no version")),
+        Some((..4, _)) => looked.error(
+            at,
+            "Multus is older than 4.0",
+            "upgrade Multus to 4.3 or later",
+        ),
+        Some((4, ..3)) => looked.warning(
+            at,
+            "Multus is older than 4.3",
+            "upgrade Multus to 4.3 or later",
+        ),
+        Some(_) => {}
+    }
+}
+
+pub(super) fn bin_dir(facts: &Facts, looked: &mut Looked) {
+    directory(facts, looked, "binDir", "--cni-bin-dir", BIN_DIR);
+    condition(facts, looked, "ProgramInstalled");
+}
+
+pub(super) fn conf_dir(facts: &Facts, looked: &mut Looked) {
+    if !facts.is_before {
+        condition(facts, looked, "PathsVerified");
+        directory(facts, looked, "confDir", "--multus-conf-dir", CONF_DIR);
+    }
+    let Some((multus, container)) = container(facts, looked) else {
+        return;
+    };
+    let Some(daemon_sets) = looked.list(&facts.daemon_sets) else {
+        return;
+    };
+    let directory = Facts::agent_flag(daemon_sets, "--multus-conf-dir").unwrap_or(CONF_DIR);
+    let mut mounts = container.volume_mounts.iter();
+    if is_thick(container)
+        && !mounts.any(|m| directory.starts_with(m.mount_path.trim_end_matches('/')))
+    {
+        looked.warning(
+            format!("DaemonSet {}", multus.at()),
+            format!("Multus does not mount {directory}: attachments without a configuration are not found"),
+            format!("mount {directory} of the node there, as Multus's own manifest does"),
+        );
+    }
+}
+
+pub(super) fn isolation(facts: &Facts, looked: &mut Looked) {
+    let Some((multus, container)) = container(facts, looked) else {
+        return;
+    };
+    let Some(config) = config(facts, looked) else {
+        return;
+    };
+    let flag = |flag| container.flag(flag).map(str::to_owned);
+    let is_isolated = config["namespaceIsolation"] == true
+        || flag("--namespace-isolation").is_some_and(|v| v == "true");
+    let global = config["globalNamespaces"].as_str().map(str::to_owned);
+    let global = global.or(flag("--global-namespaces"));
+    let is_shared = |namespaces: &str| namespaces.split(',').any(|n| n.trim() == "default");
+    if is_isolated && global.as_deref().is_some_and(|n| !is_shared(n)) {
+        looked.error(
+            format!("DaemonSet {}", multus.at()),
+            "namespaceIsolation is on and default is not among globalNamespaces: pods may not name the shared attachment",
+            "add default to Multus's globalNamespaces, or set attachment.placement: PerNamespace in the MeshProfiles",
+        );
+    }
+}
+
+/// The DaemonSet of Multus and its container, where they were seen.
+fn container<'a>(facts: &'a Facts, looked: &mut Looked) -> Option<(&'a Workload, &'a Container)> {
+    let multus = Facts::multus(looked.list(&facts.daemon_sets)?)?;
+    let mut containers = multus.containers().iter();
+    let container = containers.find(|c| c.name.ends_with("multus") || c.image.contains("multus"));
+    Some((multus, container?))
+}
+
+fn is_thick(container: &Container) -> bool {
+    let mut words = container.command.iter().chain(&container.args);
+    words.any(|word| word.contains("multus-daemon")) || container.image.contains("thick")
+}
+
+/// What Multus's daemon is configured with; null where it has arguments alone.
+fn config(facts: &Facts, looked: &mut Looked) -> Option<Value> {
+    let Some(map) = looked.see(&facts.multus)? else {
+        return Some(Value::Null);
+    };
+    let Some(text) = map
+        .data
+        .get("daemon-config.json")
+        .or(map.data.get("cni-conf.json"))
+    else {
+        return Some(Value::Null);
+    };
+    match serde_json::from_str(text) {
+        Ok(config) => Some(config),
+        Err(error) => {
+            looked.error(
+                "Multus's ConfigMap",
+                format!("its configuration cannot be read: {error}"),
+                "correct it",
+            );
+            None
+        }
+    }
+}
+
+/// A directory that Multus's configuration names, and the agents' flag for the same.
+fn directory(facts: &Facts, looked: &mut Looked, key: &str, flag: &str, usual: &str) {
+    let Some((multus, _)) = container(facts, looked) else {
+        return;
+    };
+    let Some(config) = config(facts, looked) else {
+        return;
+    };
+    let Some(daemon_sets) = looked.list(&facts.daemon_sets) else {
+        return;
+    };
+    if Facts::agents(daemon_sets).is_none() {
+        return;
+    }
+    let trimmed = |path: &str| path.trim_end_matches('/').to_owned();
+    let theirs = config[key].as_str().map(trimmed);
+    let theirs = theirs.unwrap_or_else(|| usual.to_owned());
+    let ours = trimmed(Facts::agent_flag(daemon_sets, flag).unwrap_or(usual));
+    if theirs != ours {
+        looked.error(
+            format!("DaemonSet {}", multus.at()),
+            format!("Multus looks in {theirs}, and agents use {ours}"),
+            PATHS,
+        );
+    }
+}
+
+/// A condition of all nodes.
+fn condition(facts: &Facts, looked: &mut Looked, kind: &str) {
+    let Some(nodes) = looked.list(&facts.mesh_nodes) else {
+        return;
+    };
+    for node in nodes {
+        if let ("False", why) = node.condition(kind) {
+            looked.error(format!("node {}", node.metadata.name), why, PATHS);
+        }
+    }
+    let is_unknown =
+        |node: &&MeshNode| node.condition(kind).0 != "True" && node.condition(kind).0 != "False";
+    let unknown: Vec<_> = nodes
+        .iter()
+        .filter(is_unknown)
+        .map(|n| n.metadata.name.as_str())
+        .collect();
+    if !unknown.is_empty() {
+        looked.not_said(format!(
+            "{kind} is not known yet on nodes {}",
+            names(&unknown)
+        ));
+    }
+}

@@ -1,0 +1,202 @@
+use super::{Facts, Looked, names};
+use crate::{
+    doctor::{facts::AGENT, objects::ProfileObject},
+    mesh::{Enrollment, Namespace, Placement, Profile, candidates, is_namespace_enrolled},
+    multus::{AttachmentDefinition, our_attachment},
+};
+
+/// Whose attachments every namespace may name.
+const SHARED: &str = "default";
+
+pub(super) fn accepted(facts: &Facts, looked: &mut Looked) {
+    let Some(profiles) = looked.see(&facts.profiles) else {
+        return;
+    };
+    let Some(profiles) = profiles else {
+        let object = "meshprofiles.meshoptin.dev";
+        let message =
+            "the kind MeshProfile is not served: nodes have the built-in profile, or files";
+        looked.advice(object, message, "install the chart, which has the CRDs");
+        return;
+    };
+    let has_controller = match looked.list(&facts.controllers) {
+        Some(controllers) => !controllers.is_empty(),
+        None => false,
+    };
+    for object in profiles {
+        of_profile(looked, object, has_controller);
+    }
+    if profiles.is_empty() {
+        return; // what governs then is another check's
+    }
+    let Some(namespaces) = looked.list(&facts.namespaces) else {
+        return;
+    };
+    let all: Vec<_> = profiles.iter().map(|p| &p.profile).collect();
+    let (mut ungoverned, mut ambiguous) = (Vec::new(), Vec::new());
+    for namespace in namespaces {
+        let name = namespace.metadata.name.as_str();
+        match candidates(&all, &namespace.metadata.labels).as_slice() {
+            [] if is_namespace_enrolled(&Enrollment::default(), namespace) => ungoverned.push(name),
+            [] | [_] => {}
+            several => {
+                let by: Vec<_> = several.iter().map(|p| p.name.as_str()).collect();
+                ambiguous.push(format!("{name} ({})", names(&by)));
+            }
+        }
+    }
+    if !ambiguous.is_empty() {
+        looked.error(
+            format!("namespaces {}", names(&ambiguous)),
+            "several MeshProfiles govern them: their pods are refused",
+            "make the profiles' selectors (spec.namespaces) disjoint",
+        );
+    }
+    if !ungoverned.is_empty() {
+        looked.error(
+            format!("namespaces {}", names(&ungoverned)),
+            "they are in the mesh, and no MeshProfile governs them: their pods are refused",
+            "create a MeshProfile without spec.namespaces, which governs all the rest",
+        );
+    }
+}
+
+fn of_profile(looked: &mut Looked, object: &ProfileObject, has_controller: bool) {
+    let at = format!("MeshProfile {}", object.profile.name);
+    let see = format!("kubectl get meshprofile {} -o yaml", object.profile.name);
+    if let Some(unreadable) = &object.profile.unreadable {
+        looked.error(
+            &at,
+            format!("it cannot be read: {}", unreadable.why),
+            "correct it, or use the programs of the version that it is for",
+        );
+    }
+    let conditions = &object.status.conditions;
+    let is_stale = object.status.observed_generation != object.generation;
+    match conditions.iter().find(|c| c.type_ == "Ready") {
+        Some(ready) if ready.status != "True" => {
+            let message = format!("it is not ready: {}: {}", ready.reason, ready.message);
+            match ready.reason.as_str() {
+                "Suspended" => looked.warning(&at, message, "set spec.suspended to false"),
+                _ => looked.error(&at, message, see),
+            }
+        }
+        Some(_) if !is_stale => {}
+        Some(_) | None if has_controller => looked.warning(
+            &at,
+            "its status is not about its present generation: the controller is away",
+            "see the log of Deployment mesh-optin-controller",
+        ),
+        Some(_) | None => {} // nobody writes one
+    }
+}
+
+pub(super) fn default_profile(facts: &Facts, looked: &mut Looked) {
+    let Some(profiles) = looked.see(&facts.profiles) else {
+        return;
+    };
+    let Some(daemon_sets) = looked.list(&facts.daemon_sets) else {
+        return;
+    };
+    if Facts::agents(daemon_sets).is_none() {
+        return;
+    }
+    let default = Facts::agent_flag(daemon_sets, "--default-profile").unwrap_or("BuiltIn");
+    let at = format!("DaemonSet {AGENT}");
+    match (profiles.map(|p| p.is_empty()), default) {
+        (Some(false), "BuiltIn") => looked.advice(
+            at,
+            "if the last MeshProfile is deleted by mistake, the built-in one governs all namespaces",
+            "set the chart's value defaultProfile: Required",
+        ),
+        (Some(true), "BuiltIn") => looked.advice(
+            "MeshProfiles",
+            "there is none: the built-in profile governs all namespaces",
+            "create one: crds/README.md has an example with every default",
+        ),
+        (Some(true), "Auto" | "Required") | (None, "Required") => looked.error(
+            "MeshProfiles",
+            format!("there is none, and agents have --default-profile={default}: new pods of the mesh are refused"),
+            "create one: crds/README.md has an example with every default",
+        ),
+        (Some(_) | None, _) => {}
+    }
+}
+
+pub(super) fn attachments(facts: &Facts, looked: &mut Looked) {
+    let seen = looked
+        .list(&facts.profiles)
+        .zip(looked.list(&facts.namespaces));
+    let Some((profiles, namespaces)) = seen else {
+        return;
+    };
+    let Some(attachments) = looked.list(&facts.attachments) else {
+        return;
+    };
+    let profiles = Facts::deciding(profiles);
+    let all: Vec<_> = profiles.iter().collect();
+    for profile in &profiles {
+        let attachment = &profile.spec.attachment;
+        let others = profiles.iter().take_while(|p| p.name != profile.name);
+        let is_first = !others
+            .into_iter()
+            .any(|p| p.spec.attachment.name == attachment.name);
+        if is_first && attachment.placement != Placement::None {
+            let remedy = "let the chart make it (attachment.create), or install the controller (controller.enabled)";
+            one(looked, attachments, SHARED, &attachment.name, remedy);
+        }
+    }
+    for namespace in namespaces {
+        if let Some(profile) = governs(&all, namespace)
+            && profile.spec.attachment.placement == Placement::PerNamespace
+            && namespace.metadata.name != SHARED
+        {
+            let remedy = "see why the controller has not made it: kubectl get meshprofiles -o yaml";
+            let name = &profile.spec.attachment.name;
+            one(looked, attachments, &namespace.metadata.name, name, remedy);
+        }
+    }
+}
+
+/// The profile that governs a namespace, and does not exclude it.
+fn governs<'a>(profiles: &[&'a Profile], namespace: &Namespace) -> Option<&'a Profile> {
+    match candidates(profiles, &namespace.metadata.labels).as_slice() {
+        [one] if one.unreadable.is_none() && !one.spec.excludes(&namespace.metadata.name) => {
+            Some(one)
+        }
+        _ => None,
+    }
+}
+
+/// An attachment that pods name.
+fn one(
+    looked: &mut Looked,
+    all: &[AttachmentDefinition],
+    namespace: &str,
+    name: &str,
+    remedy: &str,
+) {
+    let at = format!("NetworkAttachmentDefinition {namespace}/{name}");
+    let found = all
+        .iter()
+        .find(|a| a.namespace == namespace && a.name == name);
+    let Some(found) = found else {
+        looked.error(
+            at,
+            "it is not there: pods that name it do not start",
+            remedy,
+        );
+        return;
+    };
+    let delete = format!("kubectl -n {namespace} delete network-attachment-definition {name}");
+    // without a configuration the node's file of that name counts, which agents keep
+    match found.config.as_deref().map(our_attachment) {
+        None | Some(Ok(Some(_))) => {}
+        Some(Ok(None)) => looked.error(
+            at,
+            "it calls another plugin: pods that name it are not in the mesh",
+            delete,
+        ),
+        Some(Err(why)) => looked.error(at, format!("pods that name it are refused: {why}"), delete),
+    }
+}

@@ -1,0 +1,112 @@
+//! What is known of a cluster. Everything that checks conclude, they conclude from this.
+
+use jiff::Timestamp;
+
+use super::{
+    cluster::{Seen, Trial, Unseen},
+    objects::{Binding, ConfigMap, MeshNode, Node, Policy, ProfileObject, Workload},
+};
+use crate::{
+    mesh::{Namespace, Pod, Profile},
+    multus::AttachmentDefinition,
+};
+
+/// The label of the agents' DaemonSet, and its name.
+pub(super) const AGENT: &str = "mesh-optin-agent";
+
+/// What is known of a cluster, each with why it is not known.
+#[derive(Debug, Clone)]
+pub(super) struct Facts {
+    /// Nothing of mesh-optin is installed yet.
+    pub(super) is_before: bool,
+    /// The only namespace that is looked at.
+    pub(super) scope: Option<String>,
+    pub(super) version: String,
+    /// The API server's clock, and ours.
+    pub(super) now: Timestamp,
+    pub(super) here: Timestamp,
+    pub(super) nodes: Seen<Vec<Node>>,
+    pub(super) namespaces: Seen<Vec<Namespace>>,
+    /// Those that have not ended.
+    pub(super) pods: Seen<Vec<Pod>>,
+    pub(super) daemon_sets: Seen<Vec<Workload>>,
+    pub(super) controllers: Seen<Vec<Workload>>,
+    pub(super) attachments: Seen<Vec<AttachmentDefinition>>,
+    pub(super) profiles: Seen<Vec<ProfileObject>>,
+    pub(super) mesh_nodes: Seen<Vec<MeshNode>>,
+    /// The ConfigMap of Multus's daemon.
+    pub(super) multus: Seen<ConfigMap>,
+    pub(super) injectors: Seen<Vec<Injector>>,
+    /// Whether the policy is installed that adds the attachment to pods.
+    pub(super) networks_policy: Seen<Policy>,
+    pub(super) policies: Seen<Vec<Policy>>,
+    pub(super) bindings: Seen<Vec<Binding>>,
+    /// What becomes of an attachment that the policies forbid.
+    pub(super) forbidden: Result<Trial, Unseen>,
+    /// Whether policies let pass whoever asks.
+    pub(super) bypasses: Result<bool, Unseen>,
+}
+
+/// One of Istio's injectors.
+#[derive(Debug, Clone)]
+pub(super) struct Injector {
+    pub(super) revision: String,
+    /// Where its control plane runs; empty where that is outside of the cluster.
+    pub(super) namespace: String,
+    /// Its configuration.
+    pub(super) config: Seen<ConfigMap>,
+}
+
+// === impl Facts ===
+
+impl Facts {
+    /// Why anything is not known.
+    pub(super) fn unseen(&self) -> Vec<&Unseen> {
+        let all = [
+            self.nodes.as_ref().err(),
+            self.namespaces.as_ref().err(),
+            self.pods.as_ref().err(),
+            self.daemon_sets.as_ref().err(),
+            self.controllers.as_ref().err(),
+            self.attachments.as_ref().err(),
+            self.profiles.as_ref().err(),
+            self.mesh_nodes.as_ref().err(),
+            self.multus.as_ref().err(),
+            self.injectors.as_ref().err(),
+            self.policies.as_ref().err(),
+            self.bindings.as_ref().err(),
+        ];
+        let injectors = self.injectors.iter().flatten().flatten();
+        let configs = injectors.filter_map(|i| i.config.as_ref().err());
+        all.into_iter().flatten().chain(configs).collect()
+    }
+
+    /// The DaemonSet of the agents.
+    pub(super) fn agents(daemon_sets: &[Workload]) -> Option<&Workload> {
+        daemon_sets.iter().find(|d| d.is_ours(AGENT))
+    }
+
+    /// A flag of the agents; `None` where it is not given.
+    pub(super) fn agent_flag<'a>(daemon_sets: &'a [Workload], flag: &str) -> Option<&'a str> {
+        let containers = Self::agents(daemon_sets)?.containers();
+        containers.iter().find_map(|c| c.flag(flag))
+    }
+
+    /// The DaemonSet of Multus.
+    pub(super) fn multus(daemon_sets: &[Workload]) -> Option<&Workload> {
+        daemon_sets.iter().find(|d| {
+            d.containers().iter().any(|c| {
+                let is_named = c.name.starts_with("kube-") && c.name.ends_with("multus");
+                is_named || c.image.contains("multus-cni")
+            })
+        })
+    }
+
+    /// The profiles that decide: the built-in one where there is none.
+    pub(super) fn deciding(profiles: &[ProfileObject]) -> Vec<Profile> {
+        if profiles.is_empty() {
+            return vec![Profile::built_in()];
+        }
+        profiles.iter().map(|p| p.profile.clone()).collect()
+    }
+}

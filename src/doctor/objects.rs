@@ -1,0 +1,273 @@
+//! Objects of a cluster, reduced to what is concluded from them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::mesh::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Metadata {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) generation: Option<i64>,
+}
+
+/// A DaemonSet or Deployment.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Workload {
+    pub(super) metadata: Metadata,
+    pub(super) spec: WorkloadSpec,
+    pub(super) status: WorkloadStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WorkloadSpec {
+    pub(super) template: Template,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Template {
+    pub(super) spec: TemplateSpec,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TemplateSpec {
+    pub(super) containers: Vec<Container>,
+    pub(super) volumes: Vec<Volume>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Container {
+    pub(super) name: String,
+    pub(super) image: String,
+    pub(super) command: Vec<String>,
+    pub(super) args: Vec<String>,
+    pub(super) volume_mounts: Vec<Mount>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Mount {
+    pub(super) mount_path: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Volume {
+    pub(super) config_map: Option<Named>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Named {
+    pub(super) name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct WorkloadStatus {
+    pub(super) desired_number_scheduled: usize,
+    pub(super) number_ready: usize,
+    pub(super) updated_number_scheduled: usize,
+}
+
+/// A Node.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Node {
+    pub(super) metadata: Metadata,
+    pub(super) status: NodeOf,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NodeOf {
+    pub(super) node_info: NodeInfo,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct NodeInfo {
+    pub(super) kernel_version: String,
+}
+
+/// A MeshNode.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct MeshNode {
+    pub(super) metadata: Metadata,
+    pub(super) status: NodeStatus,
+}
+
+/// A MeshProfile and what the controller says of it.
+#[derive(Debug, Clone)]
+pub(super) struct ProfileObject {
+    pub(super) profile: Profile,
+    pub(super) generation: Option<i64>,
+    pub(super) status: Status,
+}
+
+/// A ConfigMap.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ConfigMap {
+    pub(super) data: BTreeMap<String, String>,
+}
+
+/// A MutatingWebhookConfiguration of Istio.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct WebhookConfiguration {
+    pub(super) metadata: Metadata,
+    pub(super) webhooks: Vec<Webhook>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Webhook {
+    pub(super) client_config: ClientConfig,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ClientConfig {
+    pub(super) service: Option<Service>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Service {
+    pub(super) namespace: String,
+}
+
+/// A ValidatingAdmissionPolicy.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Policy {
+    pub(super) metadata: Metadata,
+    pub(super) status: PolicyStatus,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct PolicyStatus {
+    pub(super) type_checking: TypeChecking,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct TypeChecking {
+    pub(super) expression_warnings: Vec<ExpressionWarning>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ExpressionWarning {
+    pub(super) warning: String,
+}
+
+/// A binding of one.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Binding {
+    pub(super) spec: BindingSpec,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct BindingSpec {
+    pub(super) policy_name: String,
+}
+
+// === impl ProfileObject ===
+
+impl ProfileObject {
+    /// Reads one, whatever it says.
+    pub(super) fn of(text: &RawValue) -> Self {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Outline {
+            metadata: Metadata,
+            status: Option<Box<RawValue>>,
+        }
+        let outline: Outline = serde_json::from_str(text.get()).unwrap_or_default();
+        let status = outline
+            .status
+            .map(|s| serde_json::from_str(s.get()).unwrap_or_default());
+        let name = &outline.metadata.name;
+        let origin = ProfileOrigin::File(format!("meshprofiles/{name}").into()); // as far as it is shown
+        Self {
+            profile: Profile::of_cluster(name, text.get(), origin),
+            generation: outline.metadata.generation,
+            status: status.unwrap_or_default(),
+        }
+    }
+}
+
+// === impl MeshNode ===
+
+impl MeshNode {
+    /// The status and message of a condition; both empty where it is not there.
+    pub(super) fn condition(&self, kind: &str) -> (&str, &str) {
+        let condition = self.status.conditions.iter().find(|c| c.kind == kind);
+        condition.map_or(("", ""), |c| (c.status.as_str(), c.message.as_str()))
+    }
+}
+
+// === impl Container ===
+
+impl Container {
+    /// The value of a flag, written `--flag=value` or `--flag value`.
+    pub(super) fn flag(&self, flag: &str) -> Option<&str> {
+        let words = || self.command.iter().chain(&self.args).map(String::as_str);
+        let joined = |word: &'_ str| word.len() > flag.len() && word.starts_with(flag);
+        for (at, word) in words().enumerate() {
+            if joined(word) && word.as_bytes().get(flag.len()) == Some(&b'=') {
+                return word.get(flag.len() + 1..);
+            }
+            if word == flag {
+                return words().nth(at + 1);
+            }
+        }
+        None
+    }
+}
+
+// === impl Workload ===
+
+impl Workload {
+    /// `namespace/name`
+    pub(super) fn at(&self) -> String {
+        format!("{}/{}", self.metadata.namespace, self.metadata.name)
+    }
+
+    pub(super) fn containers(&self) -> &[Container] {
+        &self.spec.template.spec.containers
+    }
+
+    /// Whether it is the one of our manifests with this name.
+    pub(super) fn is_ours(&self, name: &str) -> bool {
+        let label = self.metadata.labels.get("app.kubernetes.io/name");
+        self.metadata.name == name || label.is_some_and(|label| label == name)
+    }
+}
+
+/// The version that an image's tag names, if it names one.
+pub(super) fn tag(image: &str) -> Option<&str> {
+    let without_digest = image.split('@').next()?;
+    let last = without_digest.rsplit('/').next()?;
+    let (_, tag) = last.split_once(':')?;
+    let version = tag.strip_prefix('v').unwrap_or(tag);
+    version
+        .starts_with(|c: char| c.is_ascii_digit())
+        .then_some(version)
+}

@@ -1,0 +1,147 @@
+//! The facts of a healthy cluster.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json, value::RawValue};
+
+use crate::doctor::{
+    cluster::Trial,
+    facts::{Facts, Injector},
+    objects::ProfileObject,
+};
+
+const NOW: &str = "2026-01-01T12:00:00Z";
+/// The version of what is installed.
+pub(super) const OURS: &str = env!("CARGO_PKG_VERSION");
+
+pub(super) fn of<T: DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+pub(super) fn profile(name: &str, spec: &Value, ready: &Value) -> ProfileObject {
+    let text = json!({
+        "apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": name, "generation": 1}, "spec": spec,
+        "status": {"observedGeneration": 1, "conditions": [with_time(ready)], "namespaces": {"governed": 1, "attached": 1, "conflicting": 0}},
+    });
+    ProfileObject::of(&RawValue::from_string(text.to_string()).unwrap())
+}
+
+fn with_time(condition: &Value) -> Value {
+    let mut condition = condition.clone();
+    condition["lastTransitionTime"] = json!(NOW);
+    condition
+}
+
+fn condition(kind: &str) -> Value {
+    with_time(&json!({"type": kind, "status": "True", "reason": "AsExpected", "message": ""}))
+}
+
+/// An injected pod that names the attachment, as far as it counts.
+fn pod() -> Value {
+    json!({
+        "metadata": {"name": "web", "namespace": "team-a", "uid": "u", "annotations": {
+            "sidecar.istio.io/status": "{}", "k8s.v1.cni.cncf.io/networks": "default/istio-cni"}},
+        "spec": {"nodeName": "n1", "containers": [{"name": "app"}, {"name": "istio-proxy", "args": ["proxy", "sidecar"]}]},
+        "status": {"podIPs": [{"ip": "10.0.0.1"}]},
+    })
+}
+
+pub(super) fn healthy() -> Facts {
+    let conditions = [
+        "Ready",
+        "ProgramInstalled",
+        "PathsVerified",
+        "SelfTestPassed",
+        "ProfilesKnown",
+        "HostCredential",
+    ]
+    .map(condition);
+    let policies = [
+        "mesh-optin-agent-events",
+        "mesh-optin-agent-node",
+        "mesh-optin-agent-token",
+        "mesh-optin-attachments",
+        "mesh-optin-crds",
+        "mesh-optin-default-network",
+        "mesh-optin-enforced",
+        "mesh-optin-overrides",
+        "mesh-optin-pod-status",
+        "mesh-optin-pods",
+        "mesh-optin-profile-fields",
+        "mesh-optin-reserved-names",
+    ];
+    let values = json!({"pilot": {"cni": {"enabled": true, "provider": "multus"}}}).to_string();
+    Facts {
+        is_before: false,
+        scope: None,
+        version: "v1.34.2".into(),
+        now: NOW.parse().unwrap(),
+        here: NOW.parse().unwrap(),
+        nodes: Ok(Some(of(
+            json!([{"metadata": {"name": "n1", "labels": {"kubernetes.io/os": "linux"}}, "status": {"nodeInfo": {"kernelVersion": "5.14.0-570.el9"}}}]),
+        ))),
+        namespaces: Ok(Some(of(json!([
+            {"metadata": {"name": "default"}},
+            {"metadata": {"name": "kube-system"}},
+            {"metadata": {"name": "team-a", "labels": {"istio-injection": "enabled"}}},
+        ])))),
+        pods: Ok(Some(of(json!([pod()])))),
+        daemon_sets: Ok(Some(of(json!([
+            {
+                "metadata": {"name": "kube-multus-ds", "namespace": "kube-system"},
+                "spec": {"template": {"spec": {
+                    "containers": [{
+                        "name": "kube-multus", "image": "ghcr.io/k8snetworkplumbingwg/multus-cni:v4.3.0-thick", "command": ["/usr/src/multus-cni/bin/multus-daemon"],
+                        "volumeMounts": [{"mountPath": "/etc/cni/multus/net.d"}],
+                    }],
+                    "volumes": [{"configMap": {"name": "multus-daemon-config"}}],
+                }}},
+                "status": {"desiredNumberScheduled": 1, "numberReady": 1, "updatedNumberScheduled": 1},
+            },
+            {
+                "metadata": {"name": "mesh-optin-agent", "namespace": "mesh-optin"},
+                "spec": {"template": {"spec": {"containers": [{"name": "agent", "image": format!("x/mesh-optin:{OURS}"), "args": ["agent", "--default-profile=Required"]}]}}},
+                "status": {"desiredNumberScheduled": 1, "numberReady": 1, "updatedNumberScheduled": 1},
+            },
+        ])))),
+        controllers: Ok(Some(of(json!([{
+            "metadata": {"name": "mesh-optin-controller", "namespace": "mesh-optin"},
+            "spec": {"template": {"spec": {"containers": [{"name": "controller", "image": format!("x/mesh-optin:{OURS}")}]}}},
+        }])))),
+        attachments: Ok(Some(vec![crate::multus::AttachmentDefinition {
+            namespace: "default".into(),
+            name: "istio-cni".into(),
+            config: Some(r#"{"cniVersion":"1.1.0","name":"istio-cni","type":"mesh-optin"}"#.into()),
+        }])),
+        profiles: Ok(Some(vec![profile(
+            "default",
+            &json!({}),
+            &condition("Ready"),
+        )])),
+        mesh_nodes: Ok(Some(of(json!([{
+            "metadata": {"name": "n1"},
+            "status": {
+                "version": OURS, "programVersion": OURS, "kernel": "5.14.0", "backend": "Nftables", "multus": {"mode": "thick"},
+                "conditions": conditions, "pods": {"redirected": 1}, "lastAudit": NOW, "lastReport": NOW, "problemsTotal": 0,
+            },
+        }])))),
+        multus: Ok(Some(of(
+            json!({"data": {"daemon-config.json": "{\"cniVersion\":\"0.3.1\"}"}}),
+        ))),
+        injectors: Ok(Some(vec![Injector {
+            revision: "default".into(),
+            namespace: "istio-system".into(),
+            config: Ok(Some(of(json!({"data": {"values": values}})))),
+        }])),
+        networks_policy: Ok(None),
+        policies: Ok(Some(of(policies
+            .iter()
+            .map(|name| json!({"metadata": {"name": name}}))
+            .collect()))),
+        bindings: Ok(Some(of(policies
+            .iter()
+            .map(|name| json!({"spec": {"policyName": name}}))
+            .collect()))),
+        forbidden: Ok(Trial::Refused("no".into())),
+        bypasses: Ok(false),
+    }
+}

@@ -1,0 +1,85 @@
+use serde_json::json;
+
+use super::{healthy::of, *};
+
+#[test]
+fn what_is_wrong_with_istio_is_named_with_its_remedy() {
+    fn with_cni(facts: &mut Facts) {
+        let cni = of(json!({"metadata": {"name": "istio-cni-node", "namespace": "istio-system"}}));
+        facts
+            .daemon_sets
+            .as_mut()
+            .unwrap()
+            .as_mut()
+            .unwrap()
+            .push(cni);
+    }
+    fn ambient(facts: &mut Facts) {
+        let namespaces = facts.namespaces.as_mut().unwrap().as_mut().unwrap();
+        namespaces.push(of(
+            json!({"metadata": {"name": "amb", "labels": {"istio.io/dataplane-mode": "ambient"}}}),
+        ));
+    }
+    each_is_named(&[
+        (
+            with_cni,
+            Check::OtherCniInstalled,
+            Outcome::Warning,
+            "istio-system/istio-cni-node",
+            "Coming from istio-cni",
+        ),
+        (
+            ambient,
+            Check::AmbientInUse,
+            Outcome::Warning,
+            "namespaces amb: ambient mode is in use without",
+            "install Istio's CNI plugin again",
+        ),
+        (
+            |f| {
+                ambient(f);
+                let ztunnel =
+                    of(json!({"metadata": {"name": "ztunnel", "namespace": "istio-system"}}));
+                f.daemon_sets
+                    .as_mut()
+                    .unwrap()
+                    .as_mut()
+                    .unwrap()
+                    .push(ztunnel);
+                with_cni(f);
+            },
+            Check::AmbientInUse,
+            Outcome::Advice,
+            "needs DaemonSet istio-system/istio-cni-node",
+            "do not remove",
+        ),
+        (
+            |f| f.injectors = Ok(Some(vec![])),
+            Check::InjectorProvider,
+            Outcome::Warning,
+            "no sidecar injector",
+            "install Istio",
+        ),
+        (
+            |f| injector(f, &json!({"enabled": false, "provider": "multus"})),
+            Check::InjectorProvider,
+            Outcome::Error,
+            "pilot.cni.enabled is not set",
+            "-n istio-system --reuse-values --set pilot.cni.enabled=true --set pilot.cni.provider=multus",
+        ),
+        (
+            |f| injector(f, &json!({"enabled": true, "provider": "default"})),
+            Check::InjectorProvider,
+            Outcome::Error,
+            "pilot.cni.provider is not multus",
+            "pilot.cni.provider=multus",
+        ),
+    ]);
+    let mut facts = healthy();
+    injector(&mut facts, &json!({"enabled": true}));
+    facts.networks_policy = Ok(Some(of(json!({}))));
+    assert!(
+        Check::InjectorProvider.look(&facts).findings.is_empty(),
+        "our policy adds the attachment"
+    );
+}

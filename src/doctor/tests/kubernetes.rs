@@ -1,0 +1,149 @@
+use serde_json::json;
+
+use super::*;
+
+#[test]
+fn what_is_wrong_with_kubernetes_and_multus_is_named_with_its_remedy() {
+    let agent_flag = |f: &mut Facts| {
+        let agent = daemon_set(f, "mesh-optin-agent");
+        let flag = "--cni-bin-dir=/var/lib/cni/bin".to_owned();
+        agent.spec.template.spec.containers[0].args.push(flag);
+    };
+    each_is_named(&[
+        (
+            |f| f.version = "v1.30.9".into(),
+            Check::KubernetesVersion,
+            Outcome::Error,
+            "v1.30.9",
+            "upgrade Kubernetes",
+        ),
+        (
+            |f| f.here = f.now + jiff::SignedDuration::from_mins(5),
+            Check::ClockSkew,
+            Outcome::Warning,
+            "300 s ahead",
+            "NTP",
+        ),
+        (
+            |f| {
+                f.daemon_sets
+                    .as_mut()
+                    .unwrap()
+                    .as_mut()
+                    .unwrap()
+                    .retain(|d| d.metadata.name != "kube-multus-ds");
+                node(f).status.multus.mode.clear();
+            },
+            Check::MultusInstalled,
+            Outcome::Error,
+            "none of them runs Multus",
+            "install Multus 4",
+        ),
+        (
+            |f| daemon_set(f, "kube-multus-ds").status.number_ready = 0,
+            Check::MultusInstalled,
+            Outcome::Warning,
+            "0 of 1 nodes",
+            "rollout status daemonset/kube-multus-ds",
+        ),
+        (
+            |f| {
+                daemon_set(f, "kube-multus-ds")
+                    .spec
+                    .template
+                    .spec
+                    .containers[0]
+                    .image = "x/multus-cni:v3.9.3".into()
+            },
+            Check::MultusVersion,
+            Outcome::Error,
+            "older than 4.0",
+            "upgrade Multus",
+        ),
+        (
+            |f| {
+                daemon_set(f, "kube-multus-ds")
+                    .spec
+                    .template
+                    .spec
+                    .containers[0]
+                    .image = "x/multus-cni:v4.2.1-thick".into()
+            },
+            Check::MultusVersion,
+            Outcome::Warning,
+            "older than 4.3",
+            "upgrade Multus",
+        ),
+        (
+            agent_flag,
+            Check::MultusBinDir,
+            Outcome::Error,
+            "agents use /var/lib/cni/bin",
+            "platform or paths",
+        ),
+        (
+            |f| multus_config(f, &json!({"binDir": "/usr/libexec/cni/"})),
+            Check::MultusBinDir,
+            Outcome::Error,
+            "Multus looks in /usr/libexec/cni,",
+            "platform or paths",
+        ),
+        (
+            |f| condition(f, "ProgramInstalled", "False", "it is another program"),
+            Check::MultusBinDir,
+            Outcome::Error,
+            "node n1: it is another program",
+            "paths",
+        ),
+        (
+            |f| condition(f, "PathsVerified", "False", "Multus looks elsewhere"),
+            Check::MultusConfDir,
+            Outcome::Error,
+            "node n1: Multus looks elsewhere",
+            "paths",
+        ),
+        (
+            |f| {
+                daemon_set(f, "kube-multus-ds")
+                    .spec
+                    .template
+                    .spec
+                    .containers[0]
+                    .volume_mounts
+                    .clear()
+            },
+            Check::MultusConfDir,
+            Outcome::Warning,
+            "does not mount /etc/cni/multus/net.d",
+            "mount /etc/cni/multus/net.d",
+        ),
+        (
+            |f| {
+                multus_config(
+                    f,
+                    &json!({"namespaceIsolation": true, "globalNamespaces": "kube-system, infra"}),
+                )
+            },
+            Check::NamespaceIsolation,
+            Outcome::Error,
+            "may not name the shared attachment",
+            "globalNamespaces",
+        ),
+    ]);
+}
+
+#[test]
+fn isolation_that_lets_default_through_is_no_finding() {
+    for config in [
+        json!({"namespaceIsolation": true}),
+        json!({"namespaceIsolation": true, "globalNamespaces": "x, default"}),
+        json!({"globalNamespaces": "x"}),
+    ] {
+        let mut facts = healthy();
+        multus_config(&mut facts, &config);
+        assert!(
+            Check::NamespaceIsolation.look(&facts).findings.is_empty(),
+            "{config}"
+        );
+    }
+}

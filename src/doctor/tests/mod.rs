@@ -1,0 +1,257 @@
+//! Each check over facts of a healthy cluster, and of one in which a single thing is broken.
+
+mod agents;
+mod healthy;
+mod istio;
+mod kubernetes;
+mod pods;
+mod profiles;
+mod rendered;
+
+use serde_json::json;
+
+use self::healthy::{healthy, of};
+use super::{
+    checks::Check,
+    cluster::{Trial, Unseen},
+    facts::Facts,
+    finding::{Finding, Outcome},
+    report::{exit, look},
+};
+use crate::terminal::Exit;
+
+/// What is broken, the check that says so, how bad it is, and parts of what it says and of the remedy.
+type Broken = (fn(&mut Facts), Check, Outcome, &'static str, &'static str);
+
+#[test]
+fn a_healthy_cluster_has_nothing_to_say() {
+    let checks = look(&healthy());
+    assert_eq!(checks.len(), Check::ALL.len());
+    for (check, looked) in &checks {
+        assert_eq!(
+            (&looked.findings, &looked.unseen),
+            (&vec![], &vec![]),
+            "{check}"
+        );
+    }
+    assert_eq!(exit(&checks), Exit::Done);
+}
+
+/// Breaks each, and sees that this check alone says so.
+fn each_is_named(broken: &[Broken]) {
+    for (breaks, check, severity, message, remedy) in broken {
+        let mut facts = healthy();
+        breaks(&mut facts);
+        let checks = look(&facts);
+        let found = |(which, looked): &(Check, super::finding::Looked)| -> Vec<(Check, Finding)> {
+            looked
+                .findings
+                .iter()
+                .map(|f| (*which, f.clone()))
+                .collect()
+        };
+        let findings: Vec<_> = checks.iter().flat_map(found).collect();
+        let (others, of_check): (Vec<_>, Vec<_>) =
+            findings.into_iter().partition(|(c, _)| c != check);
+        assert!(others.is_empty(), "{check}: {message}: {others:?}");
+        let [(_, finding)] = of_check.as_slice() else {
+            panic!("{check}: {message}: {of_check:?}");
+        };
+        let said = format!("{}: {}", finding.object, finding.message);
+        assert!(said.contains(message), "{said}");
+        assert!(finding.remedy.contains(remedy), "{finding:?}");
+        assert_eq!(finding.severity, *severity, "{said}");
+        let is_advice = *severity == Outcome::Advice;
+        let expected = if is_advice { Exit::Done } else { Exit::Found };
+        assert_eq!(exit(&checks), expected, "{said}");
+    }
+}
+
+fn daemon_set<'a>(facts: &'a mut Facts, name: &str) -> &'a mut super::objects::Workload {
+    let all = facts.daemon_sets.as_mut().unwrap().as_mut().unwrap();
+    all.iter_mut().find(|d| d.metadata.name == name).unwrap()
+}
+
+fn node(facts: &mut Facts) -> &mut super::objects::MeshNode {
+    &mut facts.mesh_nodes.as_mut().unwrap().as_mut().unwrap()[0]
+}
+
+fn condition(facts: &mut Facts, kind: &str, status: &str, message: &str) {
+    let conditions = &mut node(facts).status.conditions;
+    let condition = conditions.iter_mut().find(|c| c.kind == kind).unwrap();
+    (condition.status, condition.message) = (status.into(), message.into());
+}
+
+fn multus_config(facts: &mut Facts, config: &serde_json::Value) {
+    facts.multus = Ok(Some(of(
+        json!({"data": {"daemon-config.json": config.to_string()}}),
+    )));
+}
+
+fn injector(facts: &mut Facts, cni: &serde_json::Value) {
+    let values = json!({"pilot": {"cni": cni}}).to_string();
+    let injectors = facts.injectors.as_mut().unwrap().as_mut().unwrap();
+    injectors[0].config = Ok(Some(of(json!({"data": {"values": values}}))));
+}
+
+/// A change of a fact to one that was not seen.
+type Hide = fn(&mut Facts, Unseen);
+
+#[test]
+fn what_was_not_seen_is_never_ok() {
+    let lists: [(Hide, &str, &[Check]); 8] = [
+        (
+            |f, u| f.nodes = Err(u),
+            "list nodes",
+            &[Check::NodeKernel, Check::AgentsReady],
+        ),
+        (
+            |f, u| f.namespaces = Err(u),
+            "list namespaces",
+            &[
+                Check::AmbientInUse,
+                Check::ProfilesAccepted,
+                Check::Attachments,
+                Check::InjectedWithoutAttachment,
+            ],
+        ),
+        (
+            |f, u| f.pods = Err(u),
+            "list pods",
+            &[Check::InjectedWithoutAttachment],
+        ),
+        (
+            |f, u| f.daemon_sets = Err(u),
+            "list daemonsets",
+            &[
+                Check::MultusInstalled,
+                Check::MultusVersion,
+                Check::MultusBinDir,
+                Check::MultusConfDir,
+                Check::NamespaceIsolation,
+                Check::OtherCniInstalled,
+                Check::AmbientInUse,
+                Check::AgentsReady,
+                Check::VersionSkew,
+                Check::DefaultProfile,
+            ],
+        ),
+        (
+            |f, u| f.attachments = Err(u),
+            "list nads",
+            &[
+                Check::MultusInstalled,
+                Check::Attachments,
+                Check::InjectedWithoutAttachment,
+            ],
+        ),
+        (
+            |f, u| f.profiles = Err(u),
+            "list meshprofiles",
+            &[
+                Check::ProfilesAccepted,
+                Check::DefaultProfile,
+                Check::Attachments,
+                Check::InjectedWithoutAttachment,
+            ],
+        ),
+        (
+            |f, u| f.mesh_nodes = Err(u),
+            "list meshnodes",
+            &[
+                Check::MultusBinDir,
+                Check::MultusConfDir,
+                Check::AgentsReady,
+                Check::VersionSkew,
+                Check::HostCredential,
+                Check::PodsRedirected,
+            ],
+        ),
+        (
+            |f, u| f.policies = Err(u),
+            "list policies",
+            &[Check::AdmissionInForce],
+        ),
+    ];
+    for (hide, right, blind) in lists {
+        let mut facts = healthy();
+        hide(&mut facts, Unseen::Right(right.into()));
+        let checks = look(&facts);
+        for (check, looked) in &checks {
+            let is_blind = blind.contains(check) || *check == Check::Permissions;
+            let expected = if is_blind {
+                Outcome::Skipped
+            } else {
+                Outcome::Ok
+            };
+            assert_eq!(looked.outcome(), expected, "{check} without {right}");
+        }
+        assert_eq!(exit(&checks), Exit::Failed, "{right}");
+    }
+}
+
+#[test]
+fn what_was_found_counts_more_than_what_was_not_seen() {
+    let mut facts = healthy();
+    facts.nodes = Err(Unseen::Failed("no answer".into()));
+    condition(&mut facts, "Ready", "False", "");
+    let checks = look(&facts);
+    assert_eq!(exit(&checks), Exit::Found);
+    let of_agents = checks
+        .iter()
+        .find(|(c, _)| *c == Check::AgentsReady)
+        .unwrap();
+    assert_eq!(of_agents.1.unseen, [Unseen::Failed("no answer".into())]);
+}
+
+#[test]
+fn what_the_cluster_does_not_say_is_unknown_and_no_failure() {
+    let mut facts = healthy();
+    daemon_set(&mut facts, "kube-multus-ds")
+        .spec
+        .template
+        .spec
+        .containers[0]
+        .image = "x/multus-cni:snapshot-thick".into();
+    facts.forbidden = Ok(Trial::Admitted);
+    facts.bypasses = Ok(true);
+    node(&mut facts).status.pods = None;
+    let checks = look(&facts);
+    let unknown = checks
+        .iter()
+        .filter(|(_, looked)| looked.outcome() == Outcome::Unknown);
+    let unknown: Vec<_> = unknown.map(|(check, _)| *check).collect();
+    assert_eq!(
+        unknown,
+        [
+            Check::MultusVersion,
+            Check::AdmissionInForce,
+            Check::PodsRedirected
+        ]
+    );
+    assert_eq!(exit(&checks), Exit::Done);
+}
+
+#[test]
+fn before_an_installation_nothing_of_it_is_missed() {
+    let mut facts = healthy();
+    facts.is_before = true;
+    facts
+        .daemon_sets
+        .as_mut()
+        .unwrap()
+        .as_mut()
+        .unwrap()
+        .retain(|d| d.metadata.name == "kube-multus-ds");
+    (facts.profiles, facts.mesh_nodes) = (Ok(None), Ok(None));
+    (facts.policies, facts.bindings, facts.controllers) =
+        (Ok(Some(vec![])), Ok(Some(vec![])), Ok(Some(vec![])));
+    let checks = look(&facts);
+    assert!(checks.len() < Check::ALL.len());
+    assert_eq!(exit(&checks), Exit::Done);
+    multus_config(
+        &mut facts,
+        &json!({"namespaceIsolation": true, "globalNamespaces": "x"}),
+    );
+    assert_eq!(exit(&look(&facts)), Exit::Found);
+}
