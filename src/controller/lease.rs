@@ -83,7 +83,8 @@ impl Lease {
     /// Takes in the answer to a request that was sent at this time. After a gap the time of leading starts again.
     fn heard(&self, sent: Instant, is_ours: bool) {
         let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_gap = renewed.is_none_or(|before| before + HELD < sent);
+        // until the answer came nothing was written, and what waits must be woken
+        let is_gap = renewed.is_none_or(|before| before + HELD <= Instant::now());
         *renewed = is_ours.then_some(sent);
         drop(renewed);
         self.since.send_if_modified(|since| {

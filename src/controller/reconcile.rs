@@ -166,6 +166,10 @@ impl Reconciler<'_> {
             .collect();
         is_done &= marked.len() <= MOST;
         for (key, seen) in marked.iter().take(MOST) {
+            if started.elapsed() > LONGEST {
+                is_done = false;
+                break;
+            }
             self.writes.unmark(view, key, seen).await?;
         }
         if !marked.is_empty() {

@@ -1,7 +1,7 @@
 //! Writes the status of MeshProfiles, and what is wrong with MeshNodes.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -50,6 +50,9 @@ impl Reconciler<'_> {
             now.as_ref() == Some(generation)
         });
         let changed = self.changed(profiles, wanted, found);
+        // what became right by itself is not tried again
+        let open: BTreeSet<_> = changed.iter().map(|(key, ..)| *key).collect();
+        self.refused_profiles.retain(|key, _| open.contains(key));
         let mut pause = IDLE;
         for (key, object, status) in changed {
             let since = self.written.get(&key.name).map(Instant::elapsed);
@@ -133,10 +136,12 @@ impl Reconciler<'_> {
             for (key, node) in &heard.objects {
                 let next = nodes::silent_in(node, now, led_for, after);
                 pause = pause.min(next.unwrap_or(IDLE));
-                if self.refused_nodes.may_try(key)
-                    && let Some(conditions) = nodes::judged(node, now, led_for, after)
-                {
-                    due.push((key.clone(), conditions));
+                match nodes::judged(node, now, led_for, after) {
+                    Some(conditions) if self.refused_nodes.may_try(key) => {
+                        due.push((key.clone(), conditions));
+                    }
+                    Some(_) => {}
+                    None => self.refused_nodes.forget(key),
                 }
             }
         }

@@ -84,9 +84,10 @@ pub(super) fn named<'a>(
 fn networks(text: &str, own: &str) -> Option<Vec<Key>> {
     if !text.contains(['[', '{', '"']) {
         let networks = text.split(',').map(|network| {
-            let network = network.split('@').next().unwrap_or_default().trim();
-            let (namespace, name) = network.split_once('/').unwrap_or((own, network));
-            Key::new(namespace, name)
+            let network = network.split('@').next().unwrap_or_default();
+            let (namespace, name) = network.split_once('/').unwrap_or(("", network));
+            let namespace = Some(namespace.trim()).filter(|namespace| !namespace.is_empty());
+            Key::new(namespace.unwrap_or(own), name.trim())
         });
         return Some(networks.collect());
     }
@@ -157,6 +158,7 @@ mod tests {
         for (text, expected) in [
             ("mesh", "b/mesh"),
             ("other, a/mesh@net1", "a/mesh"),
+            ("a /mesh, /old", "a/mesh b/old"),
             (r#"[{"name":"mesh","namespace":""},{"name":"x"}]"#, "b/mesh"),
             (r#"[{"NAME":"m\u0065sh","Namespace":"a"}]"#, "a/mesh"),
             (r#"[{"name":"mesh""#, "b/mesh b/old"),

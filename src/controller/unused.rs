@@ -81,7 +81,8 @@ impl Looks {
         }
         let untried = unused.iter().filter(|(key, _)| writes.refused.may_try(key));
         let next = untried.map(|(key, present)| self.due_in(key, present, after));
-        Ok(next.min().max(self.refused.next_try()))
+        let refused = self.refused.next_try().unwrap_or_default();
+        Ok(next.min().map(|next| next.max(refused)))
     }
 
     fn due_in(&self, key: &Key, present: &Present, after: Duration) -> Duration {
