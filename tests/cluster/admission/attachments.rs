@@ -49,6 +49,7 @@ fn a_nad_of_ours_holds_what_the_plugin_reads_and_nothing_else() {
         ("an escaped -", r#"{"type":"mesh\u002doptin","prevResult":{}}"#.into(), Some("its type cannot be told")),
         ("an escaped letter of the key", r#"{"\u0074ype":"mesh-optin","x":1}"#.into(), Some("its type cannot be told")),
         ("an escaped letter in capitals", r#"{"type":"mes\U0068-optin","t":"\u0068"}"#.into(), Some("its type cannot be told")),
+        ("an escaped digit", r#"{"type":"v\u0032-6-istio-cni","x":1}"#.into(), Some("its type cannot be told")),
         ("the key in capitals", r#"{"TYPE":"mesh-optin","x":1}"#.into(), Some(SHAPE)),
         ("the key in capitals alone", r#"{"Type":"mesh-optin"}"#.into(), Some(SHAPE)),
         ("meshOptin in capitals", r#"{"type":"mesh-optin","MeshOptin":{}}"#.into(), Some(SHAPE)),
