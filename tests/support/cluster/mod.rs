@@ -1,6 +1,5 @@
 //! A real kube-apiserver of its own, or a whole node, in namespaces that end with the test program.
 
-mod injector;
 mod objects;
 
 use std::{
