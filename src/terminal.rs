@@ -1,6 +1,9 @@
 //! What commands print and how they end: exit codes, tables, sentences, and color only on a terminal.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    io::{IsTerminal, Write},
+    process::ExitCode,
+};
 
 use serde::Serialize;
 
@@ -70,6 +73,15 @@ impl Failure {
             message: message.into(),
         }
     }
+}
+
+/// The exit code of a program whose command has ended; why it failed goes to stderr.
+pub(crate) fn end(ended: Result<Exit, Failure>) -> ExitCode {
+    let exit = ended.unwrap_or_else(|failure| {
+        complain(&failure.message);
+        failure.exit
+    });
+    ExitCode::from(exit.code())
 }
 
 /// Writes to stdout; a reader that has closed its end is no failure.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::terminal::{Exit, complain};
+use crate::terminal::end;
 
 /// CNI plugin for Multus that redirects a pod's traffic to its Istio sidecar if, and only if, the pod opted in.
 ///
@@ -39,30 +39,13 @@ enum Command {
     Verify(verify::Args),
 }
 
-/// Runs the command that was typed.
+/// Runs the command that was typed; wrong usage ends the program with 2.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Done
-            };
-            error.print().ok();
-            return ExitCode::from(exit.code());
-        }
-    };
-    let ended = match cli.command {
+    end(match Cli::parse().command {
         Command::Agent(args) => agent::run(*args),
         Command::Demo(args) => demo::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Rules(args) => rules::run(&args),
         Command::Verify(args) => verify::run(&args),
-    };
-    let exit = ended.unwrap_or_else(|failure| {
-        complain(&failure.message);
-        failure.exit
-    });
-    ExitCode::from(exit.code())
+    })
 }

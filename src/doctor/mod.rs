@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::connect::Target;
-use crate::terminal::{Exit, Failure, complain};
+use crate::terminal::{Exit, Failure, end};
 
 /// Shows how a cluster with mesh-optin is, and what is wrong with it. Changes nothing.
 #[derive(Parser)]
@@ -47,25 +47,9 @@ enum Command {
     Status(status::Args),
 }
 
-/// Runs the command that was typed.
+/// Runs the command that was typed; wrong usage ends the program with 2.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            let exit = if error.use_stderr() {
-                Exit::Usage
-            } else {
-                Exit::Done
-            };
-            error.print().ok();
-            return ExitCode::from(exit.code());
-        }
-    };
-    let exit = ended(cli).unwrap_or_else(|failure| {
-        complain(&failure.message);
-        failure.exit
-    });
-    ExitCode::from(exit.code())
+    end(ended(Cli::parse()))
 }
 
 fn ended(cli: Cli) -> Result<Exit, Failure> {
