@@ -154,10 +154,11 @@ pub(crate) fn is_same(a: &Path, b: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn found(files: &[(&str, &str)]) -> Option<Multus> {
+    /// What is found in a directory with these files: names and texts.
+    pub(crate) fn found(files: &[(&str, &str)]) -> Option<Multus> {
         let directory = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(directory.path().join(name), text).unwrap();

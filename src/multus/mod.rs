@@ -10,6 +10,8 @@ pub(crate) mod net_d;
 mod networks;
 
 #[cfg(target_os = "linux")]
+#[cfg(test)]
+pub(crate) use self::configured::tests::found;
 pub(crate) use self::configured::{Mode, Multus, RUNTIME_DIRECTORIES, is_same};
 pub use self::definition::AttachmentDefinition;
 pub(crate) use self::{definition::our_attachment, networks::named_networks};

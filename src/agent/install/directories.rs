@@ -67,14 +67,7 @@ pub(in crate::agent) fn verify(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn found(files: &[(&str, &str)]) -> Option<Multus> {
-        let directory = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            std::fs::write(directory.path().join(name), text).unwrap();
-        }
-        Multus::find_in(directory.path())
-    }
+    use crate::multus::found;
 
     #[test]
     fn a_directory_that_multus_does_not_use_is_reported_with_the_flag_to_set() {
@@ -90,7 +83,7 @@ mod tests {
         assert_eq!(verify(thin("/opt/cni/bin"), false), Finding::Right);
         assert_eq!(verify(thin("/var/lib/rancher/bin"), true), Finding::Right);
         let Finding::Wrong(wrong) = verify(thin("/var/lib/rancher/bin"), false) else {
-            panic!("it is not told");
+            panic!("it is not reported");
         };
         assert_eq!(
             wrong.remedy.as_deref(),
