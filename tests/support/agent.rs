@@ -1,20 +1,16 @@
 //! The node agent on a node of the lab, in the network of a control plane.
 
 use std::{
-    process::{Command, Stdio},
-    sync::mpsc,
-    thread::JoinHandle,
+    process::Command,
     time::{Duration, Instant},
 };
 
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 
 use super::{
     cluster::{Cluster, SERVER},
+    held::{Held, metric_in},
     lab::{Call, Node, inside},
 };
 
@@ -33,7 +29,7 @@ pub struct Agent<'a> {
     cluster: &'a Cluster,
     pub pid: Pid,
     pub listen_port: String,
-    held: Option<JoinHandle<String>>,
+    process: Held,
 }
 
 impl<'a> Agent<'a> {
@@ -117,26 +113,12 @@ impl<'a> Agent<'a> {
         if !args.contains(&"--probe-port") {
             command.args(["--probe-port", &listen_port]);
         }
-        let mut command = by(command);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let (send, receive) = mpsc::channel();
-        let netns = cluster.another_handle();
-        let held = std::thread::spawn(move || {
-            inside(&netns, || {
-                let child = command.spawn().unwrap();
-                send.send(child.id()).unwrap();
-                String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned()
-            })
-        });
-        let pid = Pid::from_raw(receive.recv().unwrap().cast_signed());
+        let process = Held::start(cluster, by(command));
         Self {
             cluster,
-            pid,
+            pid: process.pid,
             listen_port,
-            held: Some(held),
+            process,
         }
     }
 
@@ -156,19 +138,12 @@ impl<'a> Agent<'a> {
 
     /// What one of its paths answers; empty where nothing does.
     pub fn get(&self, path: &str) -> String {
-        let url = format!("http://127.0.0.1:{}{path}", self.listen_port);
-        inside(&self.cluster.netns, || {
-            super::try_run("curl", &["-s", "-m", "5", &url], "").unwrap_or_default()
-        })
+        self.cluster.answer_at(&self.listen_port, path)
     }
 
     /// The value of a metric, 0 where it is not there yet.
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.get("/metrics");
-        let line = text
-            .lines()
-            .find_map(|l| l.strip_prefix(name).and_then(|rest| rest.strip_prefix(' ')));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        metric_in(&self.get("/metrics"), name).unwrap_or_default()
     }
 
     /// Waits until a metric has at least this value.
@@ -185,29 +160,12 @@ impl<'a> Agent<'a> {
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(self.pid, signal).unwrap();
+        self.process.signal(signal);
     }
 
     /// Ends it by this signal; its log.
-    pub fn end(mut self, signal: Signal) -> String {
-        self.signal(signal);
-        self.held.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Agent<'_> {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            kill(self.pid, Signal::SIGKILL).ok();
-            let log = held.join();
-            if std::thread::panicking() {
-                std::io::Write::write_all(
-                    &mut std::io::stderr(),
-                    log.unwrap_or_default().as_bytes(),
-                )
-                .ok();
-            }
-        }
+    pub fn end(self, signal: Signal) -> String {
+        self.process.end(signal)
     }
 }
 

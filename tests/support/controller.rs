@@ -2,22 +2,17 @@
 
 use std::{
     path::PathBuf,
-    process::{Command, Stdio},
-    sync::mpsc,
-    thread::JoinHandle,
+    process::Command,
     time::{Duration, Instant},
 };
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use nix::{
-    sys::signal::{Signal, kill},
-    unistd::Pid,
-};
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::{Value, json};
 
 use super::{
     cluster::{Cluster, SERVER},
-    lab::inside,
+    held::{Held, metric_in},
 };
 
 /// Its user, as the audit log has it.
@@ -45,7 +40,7 @@ pub struct Controller<'a> {
     /// The id of its token, by which the audit log tells replicas apart.
     credential: String,
     port: u16,
-    held: Option<JoinHandle<String>>,
+    process: Held,
 }
 
 impl<'a> Controller<'a> {
@@ -61,43 +56,25 @@ impl<'a> Controller<'a> {
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(["--identity", name, "--listen", &format!("127.0.0.1:{port}")])
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let (send, receive) = mpsc::channel();
-        let netns = cluster.another_handle();
-        let held = std::thread::spawn(move || {
-            inside(&netns, || {
-                let child = command.spawn().unwrap();
-                send.send(child.id()).unwrap();
-                String::from_utf8_lossy(&child.wait_with_output().unwrap().stderr).into_owned()
-            })
-        });
+            .args(args);
+        let process = Held::start(cluster, command);
         Self {
             cluster,
             credential: id_of(&token),
-            pid: Pid::from_raw(receive.recv().unwrap().cast_signed()),
+            pid: process.pid,
             port,
-            held: Some(held),
+            process,
         }
     }
 
     /// What one of its paths answers; empty where nothing does.
     pub fn get(&self, path: &str) -> String {
-        let url = format!("http://127.0.0.1:{}{path}", self.port);
-        inside(&self.cluster.netns, || {
-            super::try_run("curl", &["-s", "-m", "5", &url], "").unwrap_or_default()
-        })
+        self.cluster.answer_at(&self.port.to_string(), path)
     }
 
     /// The value of a metric, if there is one.
     pub fn metric(&self, name: &str) -> Option<f64> {
-        let text = self.get("/metrics");
-        let line = text
-            .lines()
-            .find_map(|l| l.strip_prefix(name)?.strip_prefix(' '));
-        line.map(|value| value.parse().unwrap())
+        metric_in(&self.get("/metrics"), name)
     }
 
     pub fn leads(&self) -> bool {
@@ -140,29 +117,16 @@ impl<'a> Controller<'a> {
 
     /// Whether it still runs.
     pub fn is_running(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| !held.is_finished())
+        self.process.is_running()
     }
 
     pub fn signal(&self, signal: Signal) {
-        kill(self.pid, signal).unwrap();
+        self.process.signal(signal);
     }
 
     /// Ends it by this signal; its log.
-    pub fn end(mut self, signal: Signal) -> String {
-        self.signal(signal);
-        self.held.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Controller<'_> {
-    fn drop(&mut self) {
-        if let Some(held) = self.held.take() {
-            kill(self.pid, Signal::SIGKILL).ok();
-            let log = held.join().unwrap_or_default();
-            if std::thread::panicking() {
-                std::io::Write::write_all(&mut std::io::stderr(), log.as_bytes()).ok();
-            }
-        }
+    pub fn end(self, signal: Signal) -> String {
+        self.process.end(signal)
     }
 }
 

@@ -12,6 +12,7 @@ pub mod connections;
 pub mod controller;
 pub mod counted;
 pub mod data;
+pub mod held;
 pub mod kubectl;
 pub mod lab;
 pub mod landings;
