@@ -27,7 +27,7 @@ pub struct Args {
     /// The least severe level that is logged: error, warn, info or debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub(super) log_level: Level,
-    /// After how many seconds without a reference from any pod an attachment is removed that no profile wants
+    /// After how many seconds without a reference from any pod an attachment that no profile wants is removed
     #[arg(long, value_name = "SECONDS", default_value = "86400", value_parser = seconds)]
     pub(super) unused_after: Duration,
     /// After how many seconds without a report an agent is silent.

@@ -165,7 +165,7 @@ impl Known<'_> {
         let (_, omitted) = self.other_selectors(object);
         if omitted > 0 {
             let message = format!(
-                "{omitted} selectors of other profiles are not in status.otherSelectors, which holds {MOST_SELECTORS} and {MOST_SELECTED} bytes: admission policies judge their namespaces by this profile, too"
+                "{omitted} selectors of other profiles are not in status.otherSelectors, which holds at most {MOST_SELECTORS} selectors and {MOST_SELECTED} bytes: admission policies judge their namespaces by this profile, too"
             );
             return found(ACCEPTED, true, SELECTORS_OMITTED, message);
         }
@@ -266,7 +266,7 @@ impl Known<'_> {
         found(READY, true, accepted.reason, &accepted.message)
     }
 
-    /// Whose agents cannot decide by what the profile says.
+    /// Which nodes have agents that cannot decide by what the profile says, as a message.
     fn unknown_to_agents(&self, object: &ProfileObject) -> Option<String> {
         let (profile, requires) = (&object.profile.name, &object.profile.spec.requires);
         let is_unknown = |node: &Node| {

@@ -29,14 +29,14 @@ words! {
 pub(super) struct Difference {
     /// To apply, the cluster's first.
     pub(super) apply: Vec<(Key, Owner)>,
-    /// Ours that are used again, and say that they are not.
+    /// Ours that are used again, but are still marked as unused.
     pub(super) unmark: Vec<Key>,
     /// Ours that nobody wants.
     pub(super) unused: Vec<Key>,
     pub(super) states: BTreeMap<Key, State>,
 }
 
-/// What is between what is wanted and what is there. `conflicts`: what others have taken from us.
+/// How what is there differs from what is wanted. `conflicts`: whether others now hold fields of an attachment of ours.
 pub(super) fn difference(
     wanted: &Wanted,
     present: &BTreeMap<Key, Present>,

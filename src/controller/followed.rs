@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::wanted::Key;
 
-/// After how long a kind that is not served has no objects: an API server that starts does not serve all kinds at once.
+/// How long a kind may be unserved before its objects are forgotten: an API server that starts does not serve all kinds at once.
 const GONE: Duration = Duration::from_secs(60);
 
 /// After an error: the first pause, and the longest. Only a complete list or an event starts again with the first.
@@ -162,7 +162,7 @@ impl<T> Heard<T> {
         false
     }
 
-    /// Takes in that the kind is not served: as an empty list where there was none, else what is known stays for a while.
+    /// Records that the kind is not served. Before the first list that counts as an empty one; later what is known stays for a while.
     /// Whether that is a change.
     fn miss(&mut self, now: Instant) -> bool {
         let is_news = self.unserved.is_none();

@@ -69,7 +69,7 @@ pub fn run(args: Args) -> ExitCode {
     }
 }
 
-/// How long a connection may take; and be silent, where a watch that is alive says something every minute.
+/// How long connecting may take, and how long a connection may be silent: a live watch receives something every minute.
 const CONNECT: Duration = Duration::from_secs(5);
 const SILENT: Duration = Duration::from_secs(300);
 

@@ -94,7 +94,7 @@ pub(super) async fn reconcile(controller: &Arc<Controller>, client: Client, args
 }
 
 impl Reconciler<'_> {
-    /// Looks at everything once; how long nothing more is to be done, if nothing changes.
+    /// Looks at everything once. Returns for how long there is nothing more to do, if nothing changes.
     async fn look(&mut self) -> Result<Duration, Failure> {
         let view = &self.controller.view;
         let profiles = view.profiles.heard().objects.clone();

@@ -76,7 +76,7 @@ impl<A> Refusals<A> {
         self.0.remove(key);
     }
 
-    /// Forgets those of which it is not true that they are to be kept.
+    /// Forgets all refusals but those for which `is_kept` holds.
     pub(super) fn retain(&mut self, is_kept: impl Fn(&Key, &A) -> bool) {
         self.0.retain(|key, refusal| is_kept(key, &refusal.about));
     }

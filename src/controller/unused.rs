@@ -20,7 +20,7 @@ use super::{
     writes::Writes,
 };
 
-/// How often it is looked whether a pod names one.
+/// How often to check whether a pod names one.
 const LOOK: Duration = Duration::from_secs(3600);
 /// For how long what a look has found is acted upon.
 const FRESH: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Writing: at a pace that a cluster does not feel, and not again at once what was refused.
+//! Writes, at a pace that puts no load on the cluster. What was refused is not tried again at once.
 
 use std::{
     collections::BTreeMap,
@@ -26,7 +26,7 @@ use super::{
 
 /// Between two writes: 20 a second.
 const APART: Duration = Duration::from_millis(50);
-/// All writes go through it, and what is asked before one.
+/// All writes go through it, and so do the reads that precede one.
 pub(super) struct Writes {
     pub(super) client: Client,
     lease: Arc<Lease>,

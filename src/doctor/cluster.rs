@@ -1,4 +1,4 @@
-//! Requests with the rights of whoever asks: each with a deadline and a bound, and each that is refused names the right.
+//! Requests with the rights of whoever asks. Each has a deadline and a size limit; one that is refused names the right that is missing.
 
 use std::time::Duration;
 

@@ -43,7 +43,7 @@ pub(super) struct Facts {
     pub(super) bindings: Seen<Vec<Binding>>,
     /// What becomes of an attachment that the policies forbid.
     pub(super) forbidden: Result<Trial, Unseen>,
-    /// Whether policies let pass whoever asks.
+    /// Whether whoever asks is exempt from the policies.
     pub(super) bypasses: Result<bool, Unseen>,
 }
 

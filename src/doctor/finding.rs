@@ -9,7 +9,7 @@ words! {
         Ok = "ok",
         /// It could be better.
         Advice = "advice",
-        /// Something that holds was not said by the cluster.
+        /// The cluster does not say.
         Unknown = "unknown",
         /// A right is missing, or there was no answer.
         Skipped = "skipped",
@@ -39,7 +39,7 @@ pub(super) struct Looked {
 const MOST: usize = 20;
 
 impl Looked {
-    /// What was seen, or nothing: then why it was not is kept.
+    /// What was seen; `None` if it was not, and then the reason is kept.
     pub(super) fn see<'a, T>(&mut self, seen: &'a Seen<T>) -> Option<Option<&'a T>> {
         match seen {
             Ok(seen) => Some(seen.as_ref()),
@@ -132,7 +132,7 @@ impl Looked {
     }
 }
 
-/// Whether anything was not seen that could have been.
+/// Whether something that the cluster would say was not seen: a right is missing, or there was no answer.
 pub(super) fn is_blind(looked: &Looked) -> bool {
     let is_said = |unseen: &Unseen| matches!(unseen, Unseen::NotSaid(_));
     !looked.unseen.iter().all(is_said)

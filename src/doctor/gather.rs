@@ -222,7 +222,7 @@ async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
     Ok(Some(injectors))
 }
 
-/// Tries to create an attachment that no policy of ours lets through.
+/// Tries, as a dry run, to create an attachment that our policies must refuse.
 async fn forbidden(cluster: &Cluster) -> Result<super::cluster::Trial, Unseen> {
     let kind = "network-attachment-definitions";
     let config =

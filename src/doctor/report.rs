@@ -138,7 +138,7 @@ fn summary(facts: &Facts, checks: &[(Check, Looked)]) -> String {
         n => format!(" {n} of {} checks could not see everything.", checks.len()),
     };
     let found = match (errors, warnings) {
-        (0, 0) if blind > 0 => "Nothing was found where it could be looked.".to_owned(),
+        (0, 0) if blind > 0 => "Nothing was found in what could be seen.".to_owned(),
         (0, 0) => "Nothing is wrong.".to_owned(),
         (errors, warnings) => {
             format!("Something is wrong: errors in {errors} checks, warnings in {warnings}.")

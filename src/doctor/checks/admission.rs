@@ -85,7 +85,7 @@ fn tried(facts: &Facts, looked: &mut Looked) {
     match (&facts.forbidden, &facts.bypasses) {
         (Ok(Trial::Refused(_)), _) => {}
         (Ok(Trial::Admitted), Ok(true)) => looked.not_said(
-            "whether they refuse cannot be tried: the verb bypass on meshprofiles lets you pass",
+            "whether they refuse cannot be tried: you have the verb bypass on meshprofiles, which exempts you",
         ),
         (Ok(Trial::Admitted), Ok(false)) => looked.error(
             at,

@@ -124,7 +124,11 @@ fn of_node(now: Timestamp, looked: &mut Looked, node: &MeshNode) {
     let reported = reported.and_then(|at| at.parse::<Timestamp>().ok());
     let is_silent = reported.is_none_or(|at| now.duration_since(at) > SILENT);
     if is_silent && node.condition("Reporting").0 != "False" {
-        let since = node.status.last_report.as_deref().unwrap_or("it was made");
+        let since = node
+            .status
+            .last_report
+            .as_deref()
+            .unwrap_or("its MeshNode was made");
         looked.warning(
             &at,
             format!("the agent has not reported since {since}"),
@@ -171,7 +175,7 @@ pub(super) fn versions(facts: &Facts, looked: &mut Looked) {
         if updated < desired {
             looked.warning(
                 format!("DaemonSet {}", agents.at()),
-                format!("{updated} of {desired} agents are of its present version"),
+                format!("{updated} of {desired} agents run its current version"),
                 format!(
                     "kubectl -n {namespace} rollout status daemonset/{}",
                     agents.metadata.name

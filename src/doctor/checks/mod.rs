@@ -60,7 +60,7 @@ impl Check {
             Self::VersionSkew => "versions fit together",
             Self::HostCredential => "credentials on nodes are valid, where they are asked for",
             Self::ProfilesAccepted => "MeshProfiles govern the mesh's namespaces",
-            Self::DefaultProfile => "it is said what governs without a MeshProfile",
+            Self::DefaultProfile => "what governs without a MeshProfile is defined",
             Self::Attachments => "attachments are where pods look for them",
             Self::AdmissionInForce => "admission policies are in force",
             Self::InjectedWithoutAttachment => "pods with a sidecar name the attachment",

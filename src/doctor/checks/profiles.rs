@@ -84,7 +84,7 @@ fn of_profile(looked: &mut Looked, object: &ProfileObject, has_controller: bool)
         Some(_) if !is_stale => {}
         Some(_) | None if has_controller => looked.warning(
             &at,
-            "its status is not about its present generation: the controller is away",
+            "its status does not describe its current generation: the controller is away",
             "see the log of Deployment mesh-optin-controller",
         ),
         Some(_) | None => {} // nobody writes one

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_attribute_ends_them_as_one_that_nobody_knows() {
+    fn bytes_that_are_not_an_attribute_end_the_list_with_a_broken_one() {
         for bytes in [&[1, 2][..], &[3, 0, 1, 0], &[12, 0, 1, 0, 1, 2, 3, 4]] {
             let kinds: Vec<_> = Attributes(bytes).map(|a| a.kind).collect();
             assert_eq!(kinds, [BROKEN], "{bytes:?}");

@@ -156,7 +156,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_interface_more_never_takes_a_family_or_eth0_out_of_what_is_captured(
+        fn an_additional_interface_never_takes_a_family_or_eth0_out_of_what_is_captured(
             nics in proptest::collection::vec(any_nic(), 1..5),
             more in any_nic(),
             order in Just((0..6).collect::<Vec<usize>>()).prop_shuffle(),

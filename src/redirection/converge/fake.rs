@@ -28,7 +28,7 @@ pub(super) struct Namespace {
     /// What the next change of rules, or of routing, fails with.
     pub(super) refuses_rules: Option<KernelError>,
     pub(super) refuses_routing: Option<KernelError>,
-    /// It keeps a rule less than it was given.
+    /// It drops the last rule that it is given.
     pub(super) forgets: bool,
     pub(super) preempting: Vec<Preempting>,
     /// How often a plan was lowered, and how often rules were to be changed.

@@ -57,7 +57,7 @@ impl From<Failed> for Explanation {
 }
 
 impl<B: Backend> Converging<'_, B> {
-    /// Where something else was faster, an agent that repairs perhaps, it looks again.
+    /// If something else, such as a repairing agent, changed the rules meanwhile, it starts over.
     pub(super) fn converge(mut self) -> Result<Done, Failed> {
         const ATTEMPTS: u32 = 5;
         for _ in 0..ATTEMPTS {
@@ -96,7 +96,7 @@ impl<B: Backend> Converging<'_, B> {
         Ok(Done { reason, warnings })
     }
 
-    /// Notes that what is there is right, as what made it.
+    /// Puts on record that what is there is right, with the format and version that made it.
     fn keep(&self) -> Result<(), Explanation> {
         let mut done = Record {
             done: true,
@@ -134,7 +134,7 @@ impl<B: Backend> Converging<'_, B> {
         applied
     }
 
-    /// A warning where foreign rules come before ours, or cannot be told. Where they decide nothing of the pod runs yet, and it must not:
+    /// A warning if foreign rules come before ours, or if that is unknown. If they decide, the pod must not start:
     /// unless the profile says so, or it has run before.
     fn preempting(&mut self, found: &Found<B::Found>) -> Result<Option<Explanation>, Explanation> {
         const ATTEMPTS: usize = 3;
@@ -177,7 +177,7 @@ impl<B: Backend> Converging<'_, B> {
     }
 }
 
-/// Applies, and believes the kernel's own word that it is right.
+/// Applies, and reads back: it is right only if the kernel then reports what was planned.
 fn apply<B: Backend>(
     live: &mut Live<'_, B>,
     found: &Found<B::Found>,

@@ -47,7 +47,7 @@ fn what_may_not_be_seen_is_skipped_and_what_is_asked_for_suffices() {
     let (_, out, _) = mesh_optin(cluster, &nobody, &["doctor", "-o", "short"]);
     assert!(
         out.contains("skipped: needs list nodes")
-            && out.contains("Nothing was found where it could be looked."),
+            && out.contains("Nothing was found in what could be seen."),
         "{out}"
     );
     let (code, _, error) = mesh_optin(cluster, &nobody, &["status"]);
@@ -118,7 +118,7 @@ fn what_may_not_be_seen_is_skipped_and_what_is_asked_for_suffices() {
 }
 
 #[test]
-fn a_cluster_that_does_not_answer_is_no_healthy_one() {
+fn a_cluster_that_does_not_answer_is_not_reported_as_healthy() {
     let cluster = crate::cluster();
     let config = cluster.kubeconfig("elsewhere", &json!({"token": "admin"}));
     let text = std::fs::read_to_string(&config).unwrap();
