@@ -32,9 +32,9 @@ mod texts;
 mod words;
 mod worked_examples;
 
-/// The rest needs the schema, which the node's program does not have.
-#[cfg(not(feature = "schema"))]
+/// The rest needs the schema and the other programs, which the node's program does not have.
+#[cfg(not(all(feature = "schema", feature = "kubectl")))]
 #[test]
-fn the_tests_of_the_crd_ran() {
-    panic!("run it as tests/run fast does, with --features controller");
+fn the_tests_of_all_programs_ran() {
+    panic!("run it as tests/run fast does, with --features controller,kubectl");
 }

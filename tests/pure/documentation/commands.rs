@@ -45,7 +45,7 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         Not("a part of tests/run all"),
     ),
     (
-        "cargo test --locked --features controller --lib --test pure reasons",
+        "cargo test --locked --features controller,kubectl --lib --test pure reasons",
         Not("it runs this test"),
     ),
     (
