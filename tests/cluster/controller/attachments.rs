@@ -103,24 +103,15 @@ fn foreign_attachments_are_not_touched_and_a_conflict_is_reported() {
             "{namespace}"
         );
     }
-    let events = cluster
-        .request(
-            "GET",
-            "/apis/events.k8s.io/v1/namespaces/other/events",
-            &Value::Null,
-        )
-        .unwrap();
+    let events = || {
+        let path = "/apis/events.k8s.io/v1/namespaces/other/events";
+        let mut list = cluster.request("GET", path, &Value::Null).unwrap();
+        list["items"].take()
+    };
     until("an Event on the attachment in the way", || {
-        let events = cluster
-            .request(
-                "GET",
-                "/apis/events.k8s.io/v1/namespaces/other/events",
-                &Value::Null,
-            )
-            .unwrap();
-        events["items"][0]["reason"] == "ConflictingAttachment"
+        events()[0]["reason"] == "ConflictingAttachment"
     });
-    assert!(events["items"].as_array().unwrap().len() <= 1);
+    assert_eq!(events().as_array().unwrap().len(), 1);
     // ours that somebody edits is not taken back
     cluster.patch(
         &attachment_path("plain", "istio-cni"),
