@@ -57,14 +57,18 @@ pub(super) struct Condition {
     pub(super) message: String,
 }
 
+/// Most further profiles that the condition names.
+const MOST_NAMED: usize = 64;
+
 /// The state of something that is checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Finding {
     /// It was not checked yet.
     #[default]
     Unknown,
-    Right,
     /// It is as it should be.
+    Right,
+    /// It is as it should be, but for this.
     Limited(String),
     /// It was not asked for.
     NotRequested,
@@ -157,13 +161,18 @@ impl Agent {
         if let Some(wrong) = self.profiles.wrong() {
             return Finding::Wrong(wrong);
         }
-        let unreadable = self.profiles.unreadable();
-        let first = unreadable.into_iter().next();
-        Finding::of(first.map(|(name, why)| {
-            Reason::NodeConfigInvalid.because(format!(
-                "the last generation of MeshProfile {name} cannot be read: {why}"
-            ))
-        }))
+        let mut unreadable = self.profiles.unreadable().into_iter();
+        let Some((first, why)) = unreadable.next() else {
+            return Finding::Right;
+        };
+        let mut cause = format!("the last generation of MeshProfile {first} cannot be read: {why}");
+        // the controller reads the names
+        for (name, _) in unreadable.take(MOST_NAMED) {
+            cause.push_str(&format!(
+                "; that of MeshProfile {name} cannot be read either"
+            ));
+        }
+        Finding::Wrong(Reason::NodeConfigInvalid.because(cause))
     }
 
     /// Tests whether this node can redirect. Repeats the test while it cannot, until it is cancelled: a kernel module may be loaded later.

@@ -273,7 +273,7 @@ impl Known<'_> {
             let is_older = !requires.is_empty()
                 && !node.version.is_empty()
                 && is_newer(requires, &node.version);
-            is_older || node.cannot_read.as_deref() == Some(profile)
+            is_older || node.cannot_read.iter().any(|name| **name == **profile)
         };
         let nodes = self.nodes.iter();
         let unknown: Vec<_> = nodes.filter(|(_, node)| is_unknown(node)).collect();

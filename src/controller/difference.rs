@@ -114,29 +114,13 @@ mod tests {
         let of_a = || Some(Owner::Profile("a".into()));
         let mut wanted = Wanted::default();
         let mut present = BTreeMap::new();
-        for (name, there, _) in [
-            ("missing", None, State::Missing),
-            (
-                "same",
-                Some(there(None, Content::Equivalent)),
-                State::Satisfied,
-            ),
-            (
-                "other",
-                Some(there(None, Content::Other)),
-                State::Conflicting,
-            ),
-            ("ours", Some(there(of_a(), Content::Ours)), State::Attached),
-            (
-                "edited",
-                Some(there(of_a(), Content::Other)),
-                State::Missing,
-            ),
-            (
-                "taken",
-                Some(there(of_a(), Content::Other)),
-                State::Conflicting,
-            ),
+        for (name, there) in [
+            ("missing", None),
+            ("same", Some(there(None, Content::Equivalent))),
+            ("other", Some(there(None, Content::Other))),
+            ("ours", Some(there(of_a(), Content::Ours))),
+            ("edited", Some(there(of_a(), Content::Other))),
+            ("taken", Some(there(of_a(), Content::Other))),
         ]
         .iter()
         {

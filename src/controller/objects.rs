@@ -75,8 +75,8 @@ pub(super) struct Node {
     pub(super) reported: Option<Timestamp>,
     /// It says that its agent is silent.
     pub(super) is_marked: bool,
-    /// The profile of which its agent says that it cannot read it.
-    pub(super) cannot_read: Option<Box<str>>,
+    /// The profiles of which its agent says that it cannot read them.
+    pub(super) cannot_read: Vec<Box<str>>,
 }
 
 impl Node {
@@ -97,10 +97,9 @@ pub(super) fn node(object: NodeObject) -> (Key, Node) {
         let mut all = said.conditions.iter();
         all.find(|c| c.kind == kind && c.status == "False")
     };
-    let unread = is_false("ProfilesKnown").and_then(|known| {
-        let (_, named) = known.message.split_once("MeshProfile ")?;
-        Some(named.split_once(" cannot be read")?.0.into())
-    });
+    let message = is_false("ProfilesKnown").map_or("", |known| &known.message);
+    let named = message.split("MeshProfile ").skip(1);
+    let unread = named.filter_map(|named| Some(named.split_once(" cannot be read")?.0.into()));
     let is_version = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
     let is_version = said.version.len() <= LONGEST_VERSION && said.version.chars().all(is_version);
     let node = Node {
@@ -112,7 +111,7 @@ pub(super) fn node(object: NodeObject) -> (Key, Node) {
         .into(),
         reported: said.last_report.and_then(|at| at.parse().ok()),
         is_marked: is_false(REPORTING).is_some(),
-        cannot_read: unread,
+        cannot_read: unread.collect(),
     };
     (cluster_key(object.metadata.name), node)
 }
@@ -127,15 +126,15 @@ mod tests {
             let object = json!({"metadata": {"name": "n"}, "status": {"version": version, "lastReport": "2026-01-01T00:00:00Z", "kernel": "6",
                 "problems": [{"pod": "p"}], "conditions": [
                     {"type": "Reporting", "status": "False", "reason": "Silent", "message": "", "lastTransitionTime": ""},
-                    {"type": "ProfilesKnown", "status": unread, "reason": "x", "message": "x: the last generation of MeshProfile a-b cannot be read: no",
+                    {"type": "ProfilesKnown", "status": unread, "reason": "x", "message": "x: the last generation of MeshProfile a-b cannot be read: no; that of MeshProfile c cannot be read either",
                      "lastTransitionTime": ""}]}});
             node(serde_json::from_value(object).unwrap()).1
         };
         let known = read("0.3.0-rc.1", "False");
         assert_eq!(&*known.version, "0.3.0-rc.1");
-        assert_eq!(known.cannot_read.as_deref(), Some("a-b"));
+        assert_eq!(known.cannot_read, ["a-b".into(), "c".into()]);
         assert!(known.is_marked && known.reported.is_some());
-        assert_eq!(read("0.3.0", "True").cannot_read, None);
+        assert!(read("0.3.0", "True").cannot_read.is_empty());
         for hostile in ["0.3.0\n", "<b>", &"9".repeat(33)] {
             assert_eq!(&*read(hostile, "True").version, "", "{hostile}");
         }
