@@ -188,8 +188,8 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
         }
         let of_agent = agent.clone();
         let judge = move || {
-            let bypassing = bypass::look(&of_agent, &alive, &mut known, &mut counts);
             counts.unreadable_records = attachments::unreadable();
+            let bypassing = bypass::look(&of_agent, &alive, &mut known, &mut counts);
             (bypassing, counts, known)
         };
         let (bypassing, mut counts);

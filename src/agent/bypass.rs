@@ -19,7 +19,7 @@ use crate::{
     deadline::Deadline,
     kernel::{KernelError, Netns, Network, Redirects, redirects},
     mesh::{Attachment, Decided, Decision, Metadata, Pod, annotation, decide},
-    node::paths,
+    node::{attachments, paths},
     reason::{Explanation, Reason},
     redirection::Verdict,
     source::{Found, wire::Bypassing},
@@ -84,16 +84,21 @@ pub(super) fn look(
     if suspects.is_empty() {
         return Vec::new();
     }
+    let are_records_read = counts.unreadable_records == 0 && attachments::ensure_listable().is_ok();
     let (netns, mut bypassing) = (by_address(&paths::NETNS.map(Path::new)), Vec::new());
     for (found, suspect) in suspects {
         let ips = found.pod.status.pod_ips.iter();
         let ips = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
         match ips.filter_map(|ip| netns.get(&ip)).next() {
             None => counts.add(State::Unaudited, about(&found.pod)),
-            // something else redirects it: istio-init, or an earlier plugin
+            // something else redirects it: istio-init, or an earlier plugin; or it is ours, on a record that cannot be read
             Some(InNetns {
                 redirects: true, ..
-            }) => {}
+            }) => {
+                if !are_records_read && matches!(suspect, Suspect::Bypasses(_)) {
+                    counts.add(State::Unaudited, about(&found.pod));
+                }
+            }
             Some(InNetns { path, .. }) => match suspect {
                 Suspect::OptedOut => counts.add(State::OptedOut, about(&found.pod)),
                 Suspect::Bypasses(why) => {
