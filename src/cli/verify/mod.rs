@@ -15,7 +15,7 @@ use crate::{
     reason::{Explanation, Reason},
     redirection::{Findings, Located, Verdict, locate, verify},
     source::{bypassing, wire::Bypassing},
-    terminal::{Exit, Failure, Format, say, say_json},
+    terminal::{Exit, Failure, Format, complain, say, say_json},
 };
 
 /// Arguments of `verify`.
@@ -58,6 +58,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         .collect();
     if args.which.all {
         let bypassing = bypassing(deadline()).map_err(|e| Failure::failed(e.to_string()))?;
+        if bypassing.is_none() {
+            complain("the agent is not running: pods that bypass the mesh were not looked for");
+        }
         reports.extend(bypassing.unwrap_or_default().into_iter().map(bypasses));
     }
     match args.output {
