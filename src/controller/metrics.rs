@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::EncodeLabelSet,
     metrics::{family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
 use super::difference::State;
+use crate::telemetry::{TextFormat, of_program};
 
 /// All of it.
 pub(super) struct Metrics {
@@ -81,12 +82,8 @@ impl Metrics {
         }
     }
 
-    /// As OpenMetrics.
-    pub(super) fn text(&self) -> String {
-        let mut text = String::new();
-        if encode(&mut text, &self.registry).is_err() {
-            text.clear(); // a String takes all that is written
-        }
-        text
+    /// Renders all metrics.
+    pub(super) fn text(&self, form: TextFormat) -> String {
+        of_program(&self.registry, form)
     }
 }

@@ -10,7 +10,6 @@ mod difference;
 mod events;
 mod failure;
 mod followed;
-mod http;
 mod leader;
 mod lease;
 mod metrics;
@@ -39,7 +38,10 @@ use tracing::{error, info};
 
 pub use self::args::Args;
 use self::{lease::Lease, metrics::Metrics, view::View};
-use crate::log;
+use crate::{
+    log,
+    telemetry::{Observed, Paths, TextFormat, serve},
+};
 
 /// In whose name objects are applied.
 const MANAGER: &str = "mesh-optin-controller";
@@ -49,6 +51,19 @@ struct Controller {
     view: View,
     metrics: Metrics,
     lease: Arc<Lease>,
+}
+
+impl Observed for Controller {
+    fn not_ready(&self) -> Option<String> {
+        let unknown = self.view.unknown();
+        unknown.map(|what| format!("the cluster's {what} are not known yet"))
+    }
+
+    fn metrics(&self, form: TextFormat) -> String {
+        let leads = !self.lease.left().is_zero();
+        self.metrics.leader.set(leads.into());
+        self.metrics.text(form)
+    }
 }
 
 /// Runs until SIGTERM or SIGINT.
@@ -63,7 +78,7 @@ pub fn run(args: Args) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            error!("the controller cannot start: {why}");
+            error!("the controller ends: {why}");
             ExitCode::FAILURE
         }
     }
@@ -113,16 +128,22 @@ async fn work(args: Args) -> Result<(), String> {
         version = env!("CARGO_PKG_VERSION"),
         "the controller starts"
     );
-    tokio::select! {
-        () = controller.view.follow() => {}
-        () = reconcile::reconcile(&controller, client, &args) => {}
-        () = http::serve(controller.clone(), args.listen) => {}
-        () = &mut elect => {}
-        _ = end.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    // each works until the program ends: one that does not is an error
+    let stopped = tokio::select! {
+        () = controller.view.follow() => Some("following the cluster"),
+        () = reconcile::reconcile(&controller, client, &args) => Some("writing"),
+        () = serve(controller.clone(), Some(args.listen), Paths::All) => Some("serving probes and metrics"),
+        () = &mut elect => return Err("electing a leader has stopped".into()),
+        _ = end.recv() => None,
+        _ = interrupt.recv() => None,
+    };
     ending.notify_one();
     elect.await;
-    info!("the controller ends");
-    Ok(())
+    match stopped {
+        Some(what) => Err(format!("{what} has stopped")),
+        None => {
+            info!("the controller ends");
+            Ok(())
+        }
+    }
 }
