@@ -25,6 +25,15 @@ pub(super) enum Unseen {
     NotSaid(String),
 }
 
+impl std::fmt::Display for Unseen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Right(right) => write!(f, "the right to {right} is missing"),
+            Self::Failed(why) | Self::NotSaid(why) => f.write_str(why),
+        }
+    }
+}
+
 /// What was seen. `None`: the API server does not have the kind, or the object.
 pub(super) type Seen<T> = Result<Option<T>, Unseen>;
 

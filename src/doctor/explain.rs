@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    cluster::{Cluster, Seen, Unseen, is_name},
+    cluster::{Cluster, Seen, is_name},
     connect::Target,
     facts::Facts,
     gather,
@@ -93,12 +93,7 @@ async fn case(cluster: &Cluster, namespace: &str, name: &str) -> Result<Case, Fa
 }
 
 fn seen<T>(seen: Seen<T>) -> Result<Option<T>, Failure> {
-    seen.map_err(|unseen| {
-        Failure::failed(match unseen {
-            Unseen::Right(right) => format!("the right to {right} is missing"),
-            Unseen::Failed(why) | Unseen::NotSaid(why) => why,
-        })
-    })
+    seen.map_err(|unseen| Failure::failed(unseen.to_string()))
 }
 
 fn needed<T>(object: Seen<T>, or: &str) -> Result<T, Failure> {
@@ -162,8 +157,7 @@ async fn on_node(cluster: &Cluster, pod: &Pod) -> String {
     }
     let path = format!("/apis/meshoptin.dev/v1alpha1/meshnodes/{node}");
     match cluster.get::<MeshNode>("get meshnodes", &path).await {
-        Err(Unseen::Right(right)) => format!("not seen, which needs the right to {right}"),
-        Err(Unseen::Failed(why) | Unseen::NotSaid(why)) => format!("not seen: {why}"),
+        Err(unseen) => format!("not seen: {unseen}"),
         Ok(None) => format!("no agent has reported from {node}"),
         Ok(Some(report)) => reported(&report, pod),
     }

@@ -22,8 +22,8 @@ pub(super) struct Facts {
     /// The only namespace that is looked at.
     pub(super) scope: Option<String>,
     pub(super) version: String,
-    /// The API server's clock, and ours.
-    pub(super) now: Timestamp,
+    /// The API server's clock, if it said it, and ours.
+    pub(super) date: Option<Timestamp>,
     pub(super) here: Timestamp,
     pub(super) nodes: Seen<Vec<Node>>,
     pub(super) namespaces: Seen<Vec<Namespace>>,
@@ -60,6 +60,11 @@ pub(super) struct Injector {
 // === impl Facts ===
 
 impl Facts {
+    /// The time of the cluster.
+    pub(super) fn now(&self) -> Timestamp {
+        self.date.unwrap_or(self.here)
+    }
+
     /// Why anything is not known.
     pub(super) fn unseen(&self) -> Vec<&Unseen> {
         let all = [

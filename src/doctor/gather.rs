@@ -33,10 +33,10 @@ pub(super) async fn gather(
     let (version, date) = cluster.version().await?;
     let here = Timestamp::now();
     let (nodes, namespaces, pods, daemon_sets, controllers, attachments) = tokio::join!(
-        cluster.list("list nodes", "/api/v1/nodes"),
+        nodes(cluster),
         namespaces(cluster, scope),
         pods(cluster, scope),
-        cluster.list::<Workload>("list daemonsets", "/apis/apps/v1/daemonsets"),
+        daemon_sets(cluster),
         cluster.list(
             "list deployments",
             "/apis/apps/v1/deployments?labelSelector=app.kubernetes.io/name%3Dmesh-optin-controller",
@@ -60,7 +60,7 @@ pub(super) async fn gather(
         is_before,
         scope: scope.map(str::to_owned),
         version,
-        now: date.unwrap_or(here),
+        date,
         here,
         nodes,
         namespaces,
@@ -115,7 +115,10 @@ async fn namespaces(cluster: &Cluster, scope: Option<&str>) -> Seen<Vec<Namespac
             let one = cluster
                 .get(&right, &format!("/api/v1/namespaces/{name}"))
                 .await?;
-            Ok(Some(one.into_iter().collect()))
+            match one {
+                Some(one) => Ok(Some(vec![one])),
+                None => Err(Unseen::Failed(format!("there is no namespace {name}"))),
+            }
         }
     }
 }
@@ -202,8 +205,11 @@ async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
         ));
     }
     let mut injectors = Vec::new();
-    for (revision, namespace) in known.into_iter().take(MOST_INJECTORS) {
+    for (at, (revision, namespace)) in known.into_iter().enumerate() {
         let config = match (namespace.as_str(), revision.as_str()) {
+            _ if at >= MOST_INJECTORS => Err(Unseen::NotSaid(format!(
+                "only {MOST_INJECTORS} injectors are looked at"
+            ))),
             ("", _) => Ok(None),
             (namespace, "default") => {
                 config_map(cluster, namespace, "istio-sidecar-injector").await

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -213,13 +214,41 @@ impl ProfileObject {
     }
 }
 
+// === impl Node ===
+
+impl Node {
+    pub(super) fn is_linux(&self) -> bool {
+        let os = self.metadata.labels.get("kubernetes.io/os");
+        os.is_none_or(|os| os == "linux")
+    }
+}
+
 // === impl MeshNode ===
+
+/// An agent reports at least every 12 minutes.
+const SILENT: SignedDuration = SignedDuration::from_mins(15);
+
+/// Whether the agent would have written a later time by now, or there is none.
+fn is_stale(time: Option<&str>, now: Timestamp) -> bool {
+    let time = time.and_then(|time| time.parse::<Timestamp>().ok());
+    time.is_none_or(|time| now.duration_since(time) > SILENT)
+}
 
 impl MeshNode {
     /// The status and message of a condition; both empty where it is not there.
     pub(super) fn condition(&self, kind: &str) -> (&str, &str) {
         let condition = self.status.conditions.iter().find(|c| c.kind == kind);
         condition.map_or(("", ""), |c| (c.status.as_str(), c.message.as_str()))
+    }
+
+    /// Whether its agent has not reported for too long.
+    pub(super) fn is_silent(&self, now: Timestamp) -> bool {
+        is_stale(self.status.last_report.as_deref(), now)
+    }
+
+    /// Whether its pods have not been audited, or not for too long.
+    pub(super) fn is_unaudited(&self, now: Timestamp) -> bool {
+        self.status.pods.is_none() || is_stale(self.status.last_audit.as_deref(), now)
     }
 }
 

@@ -139,7 +139,13 @@ fn summary(facts: &Facts, checks: &[(Check, Looked)]) -> String {
     };
     let found = match (errors, warnings) {
         (0, 0) if blind > 0 => "Nothing was found in what could be seen.".to_owned(),
-        (0, 0) => "Nothing is wrong.".to_owned(),
+        (0, 0) => match count(Outcome::Unknown) {
+            0 => "Nothing is wrong.".to_owned(),
+            n => format!(
+                "Nothing was found; {n} of {} checks could not tell.",
+                checks.len()
+            ),
+        },
         (errors, warnings) => {
             format!("Something is wrong: errors in {errors} checks, warnings in {warnings}.")
         }

@@ -1,9 +1,10 @@
 //! `status`: how much of the cluster is as it should be, by MeshNodes and MeshProfiles.
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    cluster::{Cluster, Seen, Unseen},
+    cluster::{Cluster, Seen},
     gather,
     objects::{MeshNode, Node, ProfileObject},
 };
@@ -88,9 +89,9 @@ pub(super) async fn run(
                 "the kind MeshNode is not served: mesh-optin is not installed, or without its CRDs",
             ));
         }
-        Err(unseen) => return Err(Failure::failed(why(&unseen))),
+        Err(unseen) => return Err(Failure::failed(unseen.to_string())),
     };
-    let report = report(&nodes, &mesh_nodes, &profiles, scope);
+    let report = report(&nodes, &mesh_nodes, &profiles, scope, Timestamp::now());
     match args.output {
         Format::Text => say(&text(&report)),
         Format::Json => {
@@ -101,29 +102,21 @@ pub(super) async fn run(
     Ok(Exit::Done)
 }
 
-fn why(unseen: &Unseen) -> String {
-    match unseen {
-        Unseen::Right(right) => format!("the right to {right} is missing"),
-        Unseen::Failed(why) | Unseen::NotSaid(why) => why.clone(),
-    }
-}
-
 /// What is concluded from these objects.
 pub(super) fn report(
     nodes: &Seen<Vec<Node>>,
     mesh_nodes: &[MeshNode],
     profiles: &Seen<Vec<ProfileObject>>,
     scope: Option<&str>,
+    now: Timestamp,
 ) -> Report {
-    let mut unseen: Vec<_> = nodes.as_ref().err().map(why).into_iter().collect();
-    unseen.extend(profiles.as_ref().err().map(why));
-    let nodes = nodes.iter().flatten().flatten().filter(|node| {
-        let os = node.metadata.labels.get("kubernetes.io/os");
-        os.is_none_or(|os| os == "linux")
-    });
-    let ready = mesh_nodes
-        .iter()
-        .filter(|n| n.condition("Ready").0 == "True");
+    let unseen = [nodes.as_ref().err(), profiles.as_ref().err()];
+    let unseen = unseen.into_iter().flatten().map(ToString::to_string);
+    let nodes = nodes.iter().flatten().flatten();
+    let nodes = nodes.filter(|node| node.is_linux());
+    // an agent that died left its last word
+    let is_ready_now = |n: &&MeshNode| n.condition("Ready").0 == "True" && !n.is_silent(now);
+    let ready = mesh_nodes.iter().filter(is_ready_now);
     let mut versions: Vec<_> = mesh_nodes
         .iter()
         .map(|n| n.status.version.clone())
@@ -181,7 +174,7 @@ pub(super) fn report(
             .iter()
             .filter_map(|n| n.status.problems_total)
             .sum(),
-        unseen,
+        unseen: unseen.collect(),
     }
 }
 
@@ -231,7 +224,7 @@ fn problems(nodes: &[MeshNode], scope: Option<&str>) -> Vec<ProblemRow> {
 pub(super) fn text(report: &Report) -> String {
     let share = |share: &Share, what: &str| {
         let text = format!("{} of {} {what}", share.good, share.of);
-        let is_all = share.good == share.of;
+        let is_all = share.good == share.of && share.of > 0;
         colored(&text, if is_all { Color::Green } else { Color::Yellow })
     };
     let mut out = format!(

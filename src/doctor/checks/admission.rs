@@ -83,7 +83,10 @@ fn typed(looked: &mut Looked, policy: &Policy) {
 fn tried(facts: &Facts, looked: &mut Looked) {
     let at = "policy mesh-optin-attachments";
     match (&facts.forbidden, &facts.bypasses) {
-        (Ok(Trial::Refused(_)), _) => {}
+        (Ok(Trial::Refused(why)), _) if why.contains("mesh-optin-attachments") => {}
+        (Ok(Trial::Refused(why)), _) => looked.not_said(format!(
+            "whether they refuse cannot be tried: another policy does first: {why}"
+        )),
         (Ok(Trial::Admitted), Ok(true)) => looked.not_said(
             "whether they refuse cannot be tried: you have the verb bypass on meshprofiles, which exempts you",
         ),

@@ -1,8 +1,8 @@
 use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::{Facts, Looked, names, numbers};
+use super::{Facts, Looked, names, numbers, unknown_conditions};
 use crate::doctor::{
     facts::AGENT,
     objects::{MeshNode, tag},
@@ -13,16 +13,10 @@ const INSTALL: &str = "helm install mesh-optin deploy/helm/mesh-optin --namespac
 const OURS: &str = env!("CARGO_PKG_VERSION");
 /// The oldest kernel with network namespace cookies.
 const OLDEST_KERNEL: (u64, u64) = (5, 14);
-/// An agent reports at least every 12 minutes.
-const SILENT: SignedDuration = SignedDuration::from_mins(15);
 
 pub(super) fn kernels(facts: &Facts, looked: &mut Looked) {
     if let Some(nodes) = looked.list(&facts.nodes) {
-        for node in nodes {
-            let os = node.metadata.labels.get("kubernetes.io/os");
-            if os.is_some_and(|os| os != "linux") {
-                continue;
-            }
+        for node in nodes.iter().filter(|node| node.is_linux()) {
             let at = format!("node {}", node.metadata.name);
             let kernel = &node.status.node_info.kernel_version;
             match numbers(kernel) {
@@ -37,8 +31,9 @@ pub(super) fn kernels(facts: &Facts, looked: &mut Looked) {
         }
     }
     let by_iptables = |node: &&MeshNode| node.status.backend == "Iptables";
-    let nodes = facts.mesh_nodes.iter().flatten().flatten();
+    let nodes = looked.list(&facts.mesh_nodes).unwrap_or_default();
     let nodes: Vec<_> = nodes
+        .iter()
         .filter(by_iptables)
         .map(|n| n.metadata.name.as_str())
         .collect();
@@ -81,16 +76,18 @@ pub(super) fn ready(facts: &Facts, looked: &mut Looked) {
         return;
     };
     for node in mesh_nodes {
-        of_node(facts.now, looked, node);
+        of_node(facts.now(), looked, node);
+    }
+    for kind in OTHERS {
+        unknown_conditions(looked, mesh_nodes, kind);
     }
     let Some(nodes) = looked.list(&facts.nodes) else {
         return;
     };
     let reporting: BTreeSet<_> = mesh_nodes.iter().map(|n| &n.metadata.name).collect();
-    let is_linux = |os: Option<&String>| os.is_none_or(|os| os == "linux");
     let without: Vec<_> = nodes
         .iter()
-        .filter(|n| is_linux(n.metadata.labels.get("kubernetes.io/os")))
+        .filter(|node| node.is_linux())
         .map(|n| &n.metadata.name)
         .filter(|name| !reporting.contains(name))
         .collect();
@@ -102,6 +99,9 @@ pub(super) fn ready(facts: &Facts, looked: &mut Looked) {
         );
     }
 }
+
+/// Conditions that say why an agent may soon not be ready.
+const OTHERS: [&str; 2] = ["SelfTestPassed", "ProfilesKnown"];
 
 fn of_node(now: Timestamp, looked: &mut Looked, node: &MeshNode) {
     let at = format!("node {}", node.metadata.name);
@@ -115,15 +115,12 @@ fn of_node(now: Timestamp, looked: &mut Looked, node: &MeshNode) {
             &see,
         ),
     }
-    for kind in ["SelfTestPassed", "ProfilesKnown"] {
+    for kind in OTHERS {
         if let ("False", why) = node.condition(kind) {
             looked.error(&at, format!("{kind} is False: {why}"), &see);
         }
     }
-    let reported = node.status.last_report.as_ref();
-    let reported = reported.and_then(|at| at.parse::<Timestamp>().ok());
-    let is_silent = reported.is_none_or(|at| now.duration_since(at) > SILENT);
-    if is_silent && node.condition("Reporting").0 != "False" {
+    if node.is_silent(now) && node.condition("Reporting").0 != "False" {
         let since = node
             .status
             .last_report
@@ -138,7 +135,9 @@ fn of_node(now: Timestamp, looked: &mut Looked, node: &MeshNode) {
 }
 
 pub(super) fn credentials(facts: &Facts, looked: &mut Looked) {
-    for node in looked.list(&facts.mesh_nodes).unwrap_or_default() {
+    let nodes = looked.list(&facts.mesh_nodes).unwrap_or_default();
+    unknown_conditions(looked, nodes, "HostCredential");
+    for node in nodes {
         if let ("False", why) = node.condition("HostCredential") {
             looked.error(
                 format!("node {}", node.metadata.name),
@@ -192,8 +191,14 @@ pub(super) fn versions(facts: &Facts, looked: &mut Looked) {
         );
     }
     for controller in looked.list(&facts.controllers).unwrap_or_default() {
-        let images = controller.containers().iter().filter_map(|c| tag(&c.image));
-        for version in images {
+        for container in controller.containers() {
+            let Some(version) = tag(&container.image) else {
+                looked.not_said(format!(
+                    "the tag of image {} names no version",
+                    container.image
+                ));
+                continue;
+            };
             for agent in of_agents.iter().filter(|agent| !fit(agent, version)) {
                 looked.warning(
                     format!("Deployment {}", controller.at()),

@@ -8,7 +8,7 @@ mod multus;
 mod pods;
 mod profiles;
 
-use super::{facts::Facts, finding::Looked};
+use super::{facts::Facts, finding::Looked, objects::MeshNode};
 use crate::words::words;
 
 words! {
@@ -125,6 +125,19 @@ impl Check {
         };
         look(facts, &mut looked);
         looked
+    }
+}
+
+/// Says of which nodes a condition is neither True nor False.
+fn unknown_conditions(looked: &mut Looked, nodes: &[MeshNode], kind: &str) {
+    let is_unknown = |node: &&MeshNode| !["True", "False"].contains(&node.condition(kind).0);
+    let unknown = nodes.iter().filter(is_unknown);
+    let unknown: Vec<_> = unknown.map(|node| &node.metadata.name).collect();
+    if !unknown.is_empty() {
+        looked.not_said(format!(
+            "{kind} is not known yet on nodes {}",
+            names(&unknown)
+        ));
     }
 }
 

@@ -1,7 +1,7 @@
 use serde_json::Value;
 
-use super::{Facts, Looked, names, numbers};
-use crate::doctor::objects::{Container, MeshNode, Workload, tag};
+use super::{Facts, Looked, numbers, unknown_conditions};
+use crate::doctor::objects::{Container, Workload, tag};
 
 const INSTALL: &str =
     "install Multus 4 and its CRD: https://github.com/k8snetworkplumbingwg/multus-cni";
@@ -115,10 +115,15 @@ pub(super) fn isolation(facts: &Facts, looked: &mut Looked) {
 
 /// The DaemonSet of Multus and its container, where they were seen.
 fn container<'a>(facts: &'a Facts, looked: &mut Looked) -> Option<(&'a Workload, &'a Container)> {
-    let multus = Facts::multus(looked.list(&facts.daemon_sets)?)?;
-    let mut containers = multus.containers().iter();
-    let container = containers.find(|c| c.name.ends_with("multus") || c.image.contains("multus"));
-    Some((multus, container?))
+    let multus = Facts::multus(looked.list(&facts.daemon_sets)?);
+    let found = multus.and_then(|multus| {
+        let is_multus = |c: &&Container| c.name.ends_with("multus") || c.image.contains("multus");
+        Some((multus, multus.containers().iter().find(is_multus)?))
+    });
+    if found.is_none() {
+        looked.not_said("Multus's DaemonSet was not found");
+    }
+    found
 }
 
 fn is_thick(container: &Container) -> bool {
@@ -188,17 +193,5 @@ fn condition(facts: &Facts, looked: &mut Looked, kind: &str) {
             looked.error(format!("node {}", node.metadata.name), why, PATHS);
         }
     }
-    let is_unknown =
-        |node: &&MeshNode| node.condition(kind).0 != "True" && node.condition(kind).0 != "False";
-    let unknown: Vec<_> = nodes
-        .iter()
-        .filter(is_unknown)
-        .map(|n| n.metadata.name.as_str())
-        .collect();
-    if !unknown.is_empty() {
-        looked.not_said(format!(
-            "{kind} is not known yet on nodes {}",
-            names(&unknown)
-        ));
-    }
+    unknown_conditions(looked, nodes, kind);
 }

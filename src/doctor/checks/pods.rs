@@ -51,14 +51,17 @@ pub(super) fn redirected(facts: &Facts, looked: &mut Looked) {
     for node in nodes {
         of_node(facts, looked, node);
     }
-    let unaudited: Vec<_> = nodes
-        .iter()
-        .filter(|node| node.status.pods.is_none())
-        .map(|node| node.metadata.name.as_str())
-        .collect();
+    let now = facts.now();
+    let unaudited = nodes.iter().filter(|node| node.is_unaudited(now));
+    let mut unaudited: Vec<_> = unaudited.map(|node| &node.metadata.name).collect();
+    // that nodes cannot be listed is AgentsReady's to say
+    let all = facts.nodes.iter().flatten().flatten();
+    let all = all.filter(|node| node.is_linux());
+    let silent = all.map(|node| &node.metadata.name);
+    unaudited.extend(silent.filter(|name| nodes.iter().all(|node| node.metadata.name != **name)));
     if !unaudited.is_empty() {
         looked.not_said(format!(
-            "pods have not been audited yet on nodes {}",
+            "pods have not been audited lately on nodes {}",
             names(&unaudited)
         ));
     }

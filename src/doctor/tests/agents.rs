@@ -13,11 +13,11 @@ fn what_is_wrong_with_agents_is_named_with_its_remedy() {
                 f.nodes.as_mut().unwrap().as_mut().unwrap()[0]
                     .status
                     .node_info
-                    .kernel_version = "4.18.0-553.el8".into()
+                    .kernel_version = "5.13.19".into()
             },
             Check::NodeKernel,
             Outcome::Error,
-            "node n1: the kernel is 4.18.0-553.el8",
+            "node n1: the kernel is 5.13.19",
             "upgrade the node",
         ),
         (
@@ -56,7 +56,7 @@ fn what_is_wrong_with_agents_is_named_with_its_remedy() {
             "kubectl get meshnode n1",
         ),
         (
-            |f| node(f).status.last_report = Some("2026-01-01T11:00:00Z".into()),
+            |f| node(f).status.last_report = Some("2026-01-01T11:44:59Z".into()),
             Check::AgentsReady,
             Outcome::Warning,
             "not reported since 2026-01-01T11",

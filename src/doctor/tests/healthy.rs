@@ -74,7 +74,7 @@ pub(super) fn healthy() -> Facts {
         is_before: false,
         scope: None,
         version: "v1.34.2".into(),
-        now: NOW.parse().unwrap(),
+        date: Some(NOW.parse().unwrap()),
         here: NOW.parse().unwrap(),
         nodes: Ok(Some(of(
             json!([{"metadata": {"name": "n1", "labels": {"kubernetes.io/os": "linux"}}, "status": {"nodeInfo": {"kernelVersion": "5.14.0-570.el9"}}}]),
@@ -141,7 +141,9 @@ pub(super) fn healthy() -> Facts {
             .iter()
             .map(|name| json!({"spec": {"policyName": name}}))
             .collect()))),
-        forbidden: Ok(Trial::Refused("no".into())),
+        forbidden: Ok(Trial::Refused(
+            "ValidatingAdmissionPolicy 'mesh-optin-attachments' denied request: no".into(),
+        )),
         bypasses: Ok(false),
     }
 }

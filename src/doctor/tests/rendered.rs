@@ -83,13 +83,14 @@ fn many_findings_are_counted_and_the_worst_are_listed() {
 #[test]
 fn the_status_counts_what_is_as_it_should_be() {
     let facts = broken();
+    let now = facts.now();
     let mut nodes = facts.mesh_nodes.unwrap().unwrap();
     nodes[0].status.version = "0.3.0".into();
-    let report = status::report(&facts.nodes, &nodes, &facts.profiles, None);
+    let report = status::report(&facts.nodes, &nodes, &facts.profiles, None, now);
     let out = status::text(&report);
     assert!(!out.contains('\u{1b}'), "{out}");
     insta::assert_snapshot!("status", out);
-    let elsewhere = status::report(&facts.nodes, &nodes, &facts.profiles, Some("team-b"));
+    let elsewhere = status::report(&facts.nodes, &nodes, &facts.profiles, Some("team-b"), now);
     assert!(status::text(&elsewhere).contains("and 2 more, in other namespaces"));
 }
 

@@ -33,7 +33,13 @@ fn documented() -> Value {
 #[test]
 fn what_may_not_be_seen_is_skipped_and_what_is_asked_for_suffices() {
     let guard = healthy();
-    let (cluster, _) = &*guard;
+    let (cluster, admin) = &*guard;
+    let (code, json) = doctor(cluster, admin, &["-n", "nowhere"]);
+    let text = json.to_string();
+    assert!(
+        code == 1 && text.contains("there is no namespace nowhere"),
+        "{json:#}"
+    );
     let nobody = account(cluster, "nobody", &json!([]));
     let (code, json) = doctor(cluster, &nobody, &[]);
     assert_eq!(code, 1, "{json:#}");
