@@ -1,6 +1,8 @@
-//! One deadline for everything that a call does.
+//! One deadline for everything that a call does, and the pauses between attempts until then.
 
 use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 
 /// The moment by which a call must be answered.
 #[derive(Debug, Clone, Copy)]
@@ -48,5 +50,109 @@ impl Deadline {
     /// The whole duration.
     pub fn whole(&self) -> Duration {
         self.end - self.start
+    }
+}
+
+/// Attempts at something until a deadline.
+#[derive(Debug)]
+pub(crate) struct Attempts {
+    pauses: ExponentialBackoff,
+    deadline: Deadline,
+}
+
+impl Attempts {
+    /// Attempts whose pauses grow from the first to the longest, and are not the same for everybody.
+    pub(crate) fn until(deadline: Deadline, first: Duration, longest: Duration) -> Self {
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(first)
+            .with_max_delay(longest)
+            .with_jitter()
+            .without_max_times()
+            .build();
+        Self { pauses, deadline }
+    }
+
+    /// The pause before the next attempt; `None` where the deadline comes first.
+    pub(crate) fn pause(&mut self, at_least: Duration) -> Option<Duration> {
+        let pause = self.pauses.next().unwrap_or_default().max(at_least);
+        (pause < self.deadline.left()).then_some(pause)
+    }
+
+    /// Asks until there is an answer. `again` returns how long to wait before asking again about a failure after so much time, or `None`
+    /// where that cannot help. The last failure counts where there is no time left; `None` where there was none.
+    pub(crate) async fn make<T, E, Asking: Future<Output = Result<T, E>>>(
+        mut self,
+        ask: impl Fn() -> Asking,
+        again: impl Fn(&E, Duration) -> Option<Duration>,
+    ) -> Result<T, Option<E>> {
+        let mut last = None;
+        loop {
+            let waited = self.deadline.passed();
+            let failure = match tokio::time::timeout(self.deadline.left(), ask()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(failure)) => failure,
+                Err(_elapsed) => return Err(last),
+            };
+            let Some(at_least) = again(&failure, waited) else {
+                return Err(Some(failure));
+            };
+            let Some(pause) = self.pause(at_least) else {
+                return Err(Some(failure));
+            };
+            last = Some(failure);
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn attempts() -> Attempts {
+        let (first, longest) = (Duration::from_millis(10), Duration::from_millis(40));
+        Attempts::until(Deadline::after(Duration::from_millis(300)), first, longest)
+    }
+
+    /// What comes of attempts that answer these in turn, then nothing, and how many there were.
+    async fn made(answers: &[Result<(), u8>]) -> (Result<(), Option<u8>>, usize) {
+        let count = Cell::new(0);
+        let ask = async || {
+            let answer = answers.get(count.replace(count.get() + 1)).copied();
+            match answer {
+                Some(answer) => answer,
+                None => std::future::pending().await,
+            }
+        };
+        let can_pass = |failure: &u8, _| (*failure < 9).then_some(Duration::ZERO);
+        let result = attempts().make(ask, can_pass).await;
+        (result, count.get())
+    }
+
+    #[tokio::test]
+    async fn attempts_end_with_an_answer_a_lasting_failure_or_the_deadline() {
+        assert_eq!(made(&[Err(1), Err(2), Ok(())]).await, (Ok(()), 3));
+        assert_eq!(made(&[Err(1), Err(9), Ok(())]).await, (Err(Some(9)), 2));
+        assert_eq!(made(&[Err(1), Err(2)]).await, (Err(Some(2)), 3));
+        assert_eq!(made(&[]).await, (Err(None), 1));
+    }
+
+    #[test]
+    fn a_pause_grows_up_to_the_longest_and_ends_before_the_deadline() {
+        let mut attempts = attempts();
+        let pauses: Vec<_> = (0..50)
+            .filter_map(|_| attempts.pause(Duration::ZERO))
+            .collect();
+        assert_eq!(pauses.len(), 50);
+        // up to as much again is added at random
+        assert!(
+            pauses
+                .iter()
+                .all(|p| *p >= Duration::from_millis(10) && *p <= Duration::from_millis(80))
+        );
+        assert!(pauses[10..].iter().all(|p| *p >= Duration::from_millis(40)));
+        assert_eq!(attempts.pause(Duration::from_secs(1)), None);
     }
 }

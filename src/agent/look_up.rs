@@ -11,10 +11,10 @@ use super::{
 use crate::{
     cluster::{Concern, Failure},
     cni::PodRef,
-    deadline::Deadline,
+    deadline::{Attempts, Deadline},
     mesh::Metadata,
     reason::{Explanation, Reason},
-    source::{Found, delays, get_both},
+    source::{Found, get_both},
     words::words,
 };
 
@@ -156,41 +156,25 @@ impl LookUps<'_> {
         asked: &PodRef,
         deadline: Deadline,
     ) -> Result<T, Explanation> {
-        let pod = format!("{}/{}", asked.namespace, asked.name);
-        let explain = |failure: Failure| {
-            let concern = failure.concern();
-            let explanation = self.cluster.explain(failure, &pod, deadline.whole());
+        let (first, longest) = (Duration::from_millis(50), Duration::from_secs(1));
+        let attempts = Attempts::until(deadline, first, longest);
+        let made = attempts.make(ask, Failure::again).await;
+        made.map_err(|failure| {
+            let failure = failure.unwrap_or(Failure::Timeout);
+            let (concern, pod) = (
+                failure.concern(),
+                format!("{}/{}", asked.namespace, asked.name),
+            );
+            let why = self.cluster.explain(failure, &pod, deadline.whole());
             match concern {
                 // that is between the API server and us: who asks may know better
                 Concern::Credential => Explanation {
                     reason: Reason::AgentUnavailable,
-                    ..explanation
+                    ..why
                 },
-                Concern::Server | Concern::Object => explanation,
+                Concern::Server | Concern::Object => why,
             }
-        };
-        let mut delays = delays(Duration::from_millis(50), Duration::from_secs(1));
-        let mut last = None;
-        loop {
-            let timeout =
-                |last: Option<Explanation>| last.unwrap_or_else(|| explain(Failure::Timeout));
-            let failure = match tokio::time::timeout(deadline.left(), ask()).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(failure)) => failure,
-                Err(_elapsed) => return Err(timeout(last)),
-            };
-            let asked = failure.retry_after().unwrap_or_default();
-            let (can_pass, explanation) = (failure.can_pass(deadline.passed()), explain(failure));
-            if !can_pass {
-                return Err(explanation);
-            }
-            let delay = delays.next().unwrap_or_default().max(asked);
-            if delay >= deadline.left() {
-                return Err(timeout(last.or(Some(explanation))));
-            }
-            last = Some(explanation);
-            tokio::time::sleep(delay).await;
-        }
+        })
     }
 
     /// Without a UID a pod of the same name on another node could be taken for it.

@@ -52,14 +52,16 @@ impl Failure {
         }
     }
 
-    /// Whether it can pass by itself. A pod that is not found may be too new for this API server.
-    pub(crate) fn can_pass(&self, waited: Duration) -> bool {
-        match self {
+    /// How long to wait before asking again, after so much time; `None` where it does not pass by itself. A pod that is not found may be too
+    /// new for this API server.
+    pub(crate) fn again(&self, waited: Duration) -> Option<Duration> {
+        let can_pass = match self {
             Self::Status { code: 404, .. } => waited < MAY_BE_NEW,
             Self::Status { code, .. } => *code == 429 || *code >= 500,
             Self::Connection(_) => true,
             Self::Certificate(_) | Self::Answer(_) | Self::Timeout => false,
-        }
+        };
+        can_pass.then(|| self.retry_after().unwrap_or_default())
     }
 
     /// How long the API server asks to wait.

@@ -109,6 +109,24 @@ impl Reason {
         matches!(self, Self::Redirected | Self::AlreadyRedirected)
     }
 
+    /// Whether an ADD that ends with it has changed something.
+    pub const fn is_news(self) -> bool {
+        matches!(self, Self::Redirected)
+    }
+
+    /// Whether an ADD can end with it.
+    pub fn ends_an_add(self) -> bool {
+        self < Self::Drifted || matches!(self, Self::Preempted)
+    }
+
+    /// Whether it says that who was asked could not tell, so that another source may.
+    pub const fn is_no_answer(self) -> bool {
+        matches!(
+            self,
+            Self::AgentUnavailable | Self::ApiUnreachable | Self::DeadlineExceeded
+        )
+    }
+
     /// This reason with what was found in the case at hand.
     pub fn because(self, cause: impl Into<String>) -> Explanation {
         Explanation {

@@ -11,7 +11,7 @@ use std::{
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::{
-    Found, Governing, delays,
+    Found, Governing, NoAnswer,
     wire::{
         self, Answer, Ask, BEFORE, Bypassing, LONGEST_ANSWER, LookUp, Outcome, Question, Reply,
         Report, VERSION, WHOLE_PODS,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     cni::PodRef,
-    deadline::Deadline,
+    deadline::{Attempts, Deadline},
     node::{Installed, outcomes, paths},
     reason::{Explanation, Reason},
 };
@@ -45,26 +45,31 @@ pub(super) fn look_up(
     profile: Option<&str>,
     deadline: Deadline,
     is_last: bool,
-) -> Result<Heard, Explanation> {
+) -> Result<Heard, NoAnswer> {
     let patience = if is_last { deadline } else { deadline.half() };
-    let mut delays = delays(Duration::from_millis(5), Duration::from_millis(250));
+    let (first, longest) = (Duration::from_millis(5), Duration::from_millis(250));
+    let mut attempts = Attempts::until(patience, first, longest);
     loop {
         let away = match attempt(pod, profile, patience) {
-            Err(Silent::Away(why)) => why,
-            Err(Silent::Refused(explanation)) => return Err(explanation),
             Ok(heard) => return Ok(heard),
+            Err(Silent::Refused(why)) if why.reason.is_no_answer() => {
+                return Err(NoAnswer::Away(why));
+            }
+            Err(Silent::Refused(why)) => return Err(NoAnswer::Refused(why)),
+            Err(Silent::Away(why)) => why,
         };
         match Installed::load()? {
-            Some(installed) if installed.uninstalled => return Err(Reason::Uninstalled.into()),
+            Some(Installed {
+                uninstalled: true, ..
+            }) => return Err(NoAnswer::Refused(Reason::Uninstalled.into())),
             Some(_) => {}
-            None => return Err(Reason::NoSource.because(super::NOBODY)),
+            None => return Err(NoAnswer::Absent(Reason::NoSource.because(super::NOBODY))),
         }
-        let waited = deadline.passed();
-        let delay = delays.next().unwrap_or_default();
-        if delay >= patience.left() || (!is_last && waited > RESTART) {
-            return Err(unavailable(&away));
+        let is_over = !is_last && deadline.passed() > RESTART;
+        match attempts.pause(Duration::ZERO).filter(|_| !is_over) {
+            Some(pause) => std::thread::sleep(pause),
+            None => return Err(NoAnswer::Away(unavailable(&away))),
         }
-        std::thread::sleep(delay);
     }
 }
 

@@ -5,9 +5,7 @@ mod api;
 pub mod manifests;
 pub mod wire;
 
-use std::{path::Path, time::Duration};
-
-use backon::{BackoffBuilder, ExponentialBuilder};
+use std::path::Path;
 
 use crate::{
     cni::PodRef,
@@ -31,10 +29,21 @@ pub struct Found {
     pub namespace: Namespace,
 }
 
-/// What can be asked for a pod.
-pub trait PodSource {
-    /// The pod and its namespace, or the reason why not, by the deadline.
-    fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation>;
+/// Why a source does not tell of a pod.
+#[derive(Debug)]
+enum NoAnswer {
+    /// This node has no such source.
+    Absent(Explanation),
+    /// It cannot be asked, or does not know: another source may.
+    Away(Explanation),
+    /// It knows why not.
+    Refused(Explanation),
+}
+
+impl From<Explanation> for NoAnswer {
+    fn from(why: Explanation) -> Self {
+        Self::Refused(why)
+    }
 }
 
 /// What governs a pod.
@@ -99,9 +108,9 @@ pub fn look_up(
                 return is_the_one(&answered.found, pod, config).map(|()| answered);
             }
             // that a source does not exist says less than that one failed
-            Err(error) if error.reason == Reason::NoSource => away = away.or(Some(error)),
-            Err(error) if has_failed(error.reason) => away = Some(error),
-            Err(error) => return Err(error),
+            Err(NoAnswer::Absent(why)) => away = away.or(Some(why)),
+            Err(NoAnswer::Away(why)) => away = Some(why),
+            Err(NoAnswer::Refused(why)) => return Err(why),
         }
     }
     Err(away.unwrap_or_else(|| Reason::NoSource.into()))
@@ -134,7 +143,7 @@ fn ask(
     profile: Option<&str>,
     deadline: Deadline,
     is_last: bool,
-) -> Result<Answered, Explanation> {
+) -> Result<Answered, NoAnswer> {
     let within = if is_last { deadline } else { deadline.half() };
     let found = match kind {
         SourceKind::Agent => {
@@ -152,11 +161,11 @@ fn ask(
         }
         SourceKind::Api => match api::Api::credential()? {
             Some(credential) => api::Api::new(credential).look_up(pod, within)?,
-            None => return Err(Reason::NoSource.because(NOBODY)),
+            None => return Err(NoAnswer::Absent(Reason::NoSource.because(NOBODY))),
         },
         SourceKind::Manifests => match &config.manifests {
-            Some(directory) => manifests::Directory::new(directory).look_up(pod, within)?,
-            None => return Err(Reason::NoSource.into()),
+            Some(directory) => manifests::Directory::new(directory).look_up(pod)?,
+            None => return Err(NoAnswer::Absent(Reason::NoSource.into())),
         },
     };
     Ok(Answered {
@@ -177,27 +186,9 @@ impl SourceKind {
     }
 }
 
-/// How long to wait before each further attempt, without end: growing, and not the same for everybody.
-pub(crate) fn delays(first: Duration, longest: Duration) -> impl Iterator<Item = Duration> {
-    ExponentialBuilder::default()
-        .with_min_delay(first)
-        .with_max_delay(longest)
-        .with_jitter()
-        .without_max_times()
-        .build()
-}
-
 /// Neither of the usual sources was ever installed.
 const NOBODY: &str =
     "there is neither a node agent nor an API credential in /var/lib/mesh-optin/api";
-
-/// Whether another source may know more.
-fn has_failed(reason: Reason) -> bool {
-    matches!(
-        reason,
-        Reason::AgentUnavailable | Reason::ApiUnreachable | Reason::DeadlineExceeded
-    )
-}
 
 /// The runtime's UID must be the pod's: names are used again. So must be the node, where ours is known.
 fn is_the_one(found: &Found, asked: &PodRef, config: &NodeConfig) -> Result<(), Explanation> {

@@ -6,12 +6,13 @@ use std::{path::Path, time::Duration};
 
 use kube::Client;
 use serde::Deserialize;
+use tokio::sync::OnceCell;
 
-use super::{Found, PodSource, delays};
+use super::{Found, NoAnswer};
 use crate::{
-    cluster::{self, Bearer, Credential, Failure, get},
+    cluster::{self, Bearer, Concern, Credential, Failure, get},
     cni::PodRef,
-    deadline::Deadline,
+    deadline::{Attempts, Deadline},
     node::paths,
     reason::{Explanation, Reason},
 };
@@ -32,8 +33,9 @@ impl Api {
     }
 }
 
-impl PodSource for Api {
-    fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
+impl Api {
+    /// A pod and its namespace.
+    pub(super) fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, NoAnswer> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -41,43 +43,42 @@ impl PodSource for Api {
             .map_err(|e| Reason::Internal.because(format!("starting the API client: {e}")))?;
         runtime.block_on(self.attempts(pod, deadline))
     }
-}
 
-impl Api {
     /// A slot is held for an attempt, not while waiting for the next: an outage, or pods that are gone, must not hold up the others.
-    async fn attempts(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
-        let explain = |failure| self.explain(failure, pod, deadline);
-        let mut client = None;
-        let mut delays = delays(Duration::from_millis(50), Duration::from_secs(1));
-        let mut last: Option<Explanation> = None;
-        loop {
-            let Some(slot) = slots::take(deadline).await? else {
-                return Err(last.unwrap_or_else(|| slots::all_taken(deadline)));
-            };
-            let client: &Client = match &mut client {
-                Some(client) => client,
-                none => none.insert(
-                    cluster::client(&self.credential, &Bearer::new(&self.credential.token), None)
-                        .map_err(explain)?,
-                ),
-            };
-            let waited = deadline.passed();
-            let asked = match tokio::time::timeout(deadline.left(), get_all(client, pod)).await {
-                Ok(Ok(found)) => return Ok(found),
-                Ok(Err(failure)) if failure.can_pass(waited) => {
-                    let asked = failure.retry_after();
-                    last = Some(explain(failure));
-                    asked.unwrap_or_default()
-                }
-                Ok(Err(failure)) => return Err(explain(failure)),
-                Err(_elapsed) => return Err(last.unwrap_or_else(|| explain(Failure::Timeout))),
-            };
+    async fn attempts(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, NoAnswer> {
+        let client = OnceCell::new();
+        let ask = async || {
+            let slot = slots::take(deadline).await.map_err(Failed::Here)?;
+            let slot = slot.ok_or(Failed::NoSlot)?;
+            let bearer = || Bearer::new(&self.credential.token);
+            let connect = async || cluster::client(&self.credential, &bearer(), None);
+            let client = client.get_or_try_init(connect).await?;
+            let found = get_all(client, pod).await?;
             drop(slot);
-            let delay = delays.next().unwrap_or_default().max(asked);
-            if delay >= deadline.left() {
-                return Err(last.unwrap_or_else(|| explain(Failure::Timeout)));
-            }
-            tokio::time::sleep(delay).await;
+            Ok(found)
+        };
+        let again = |failed: &Failed, waited| match failed {
+            Failed::There(failure) => failure.again(waited),
+            Failed::NoSlot => Some(Duration::ZERO),
+            Failed::Here(_) => None,
+        };
+        let (first, longest) = (Duration::from_millis(50), Duration::from_secs(1));
+        let attempts = Attempts::until(deadline, first, longest);
+        let made = attempts.make(ask, again).await;
+        made.map_err(|failed| match failed {
+            Some(Failed::Here(why)) => NoAnswer::Refused(why),
+            Some(Failed::NoSlot) => NoAnswer::Away(slots::all_taken(deadline)),
+            Some(Failed::There(failure)) => self.no_answer(failure, pod, deadline),
+            None => self.no_answer(Failure::Timeout, pod, deadline),
+        })
+    }
+
+    fn no_answer(&self, failure: Failure, pod: &PodRef, deadline: Deadline) -> NoAnswer {
+        let concern = failure.concern();
+        let why = self.explain(failure, pod, deadline);
+        match concern {
+            Concern::Server => NoAnswer::Away(why),
+            Concern::Credential | Concern::Object => NoAnswer::Refused(why),
         }
     }
 
@@ -105,6 +106,22 @@ impl Api {
             &format!("{}/{}", pod.namespace, pod.name),
             deadline.whole(),
         )
+    }
+}
+
+/// Why an attempt failed.
+enum Failed {
+    /// On this node.
+    Here(Explanation),
+    /// Other look-ups kept all slots.
+    NoSlot,
+    /// At the API server.
+    There(Failure),
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self::There(failure)
     }
 }
 

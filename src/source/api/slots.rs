@@ -4,9 +4,8 @@ use std::{fs::File, time::Duration};
 
 use nix::fcntl::Flock;
 
-use super::super::delays;
 use crate::{
-    deadline::Deadline,
+    deadline::{Attempts, Deadline},
     node::{paths, state},
     reason::{Explanation, Reason},
 };
@@ -18,18 +17,18 @@ pub(super) struct Slot(#[expect(dead_code, reason = "holds the lock")] Flock<Fil
 
 /// Waits for a slot; `None` where others keep them all until the deadline.
 pub(super) async fn take(deadline: Deadline) -> Result<Option<Slot>, Explanation> {
-    let mut delays = delays(Duration::from_millis(2), Duration::from_millis(50));
+    let (first, longest) = (Duration::from_millis(2), Duration::from_millis(50));
+    let mut attempts = Attempts::until(deadline, first, longest);
     loop {
         for slot in 0..SLOTS {
             if let Some(lock) = state::try_lock(paths::SLOTS, &slot.to_string())? {
                 return Ok(Some(Slot(lock)));
             }
         }
-        let delay = delays.next().unwrap_or_default();
-        if delay >= deadline.left() {
+        let Some(pause) = attempts.pause(Duration::ZERO) else {
             return Ok(None);
-        }
-        tokio::time::sleep(delay).await;
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 

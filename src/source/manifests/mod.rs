@@ -4,10 +4,9 @@ mod objects;
 
 use std::path::Path;
 
-use super::{Found, PodSource};
+use super::Found;
 use crate::{
     cni::PodRef,
-    deadline::Deadline,
     mesh::Pod,
     node::{Privacy, list, read},
     reason::{Explanation, Reason},
@@ -28,10 +27,9 @@ impl<'a> Directory<'a> {
     pub fn new(path: &'a Path) -> Self {
         Self { path }
     }
-}
 
-impl PodSource for Directory<'_> {
-    fn look_up(&self, asked: &PodRef, _deadline: Deadline) -> Result<Found, Explanation> {
+    /// A pod and its namespace.
+    pub fn look_up(&self, asked: &PodRef) -> Result<Found, Explanation> {
         let (mut pod, mut namespace, mut classes) = (None, None, Vec::new());
         for path in list(self.path, &EXTENSIONS)? {
             let Some(text) = read(&path, Privacy::Public)? else {
