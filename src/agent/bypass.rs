@@ -14,6 +14,7 @@ use tracing::warn;
 use super::{
     Agent,
     audit::{Counts, State, What},
+    profiles::{Profiles, Ungoverned},
 };
 use crate::{
     deadline::Deadline,
@@ -55,7 +56,12 @@ pub(super) fn look(
     for mut found in agent.cache.running() {
         let spec = &mut found.pod.spec;
         spec.runtime_handler = agent.cluster.known_handler(&spec.runtime_class_name);
-        let (decided, profile) = decide_now(agent, &found);
+        let Judged {
+            decided,
+            profile,
+            is_undecidable,
+            is_known,
+        } = decide_now(&agent.profiles, &found);
         let uid = &found.pod.metadata.uid;
         counts.profiles.extend(profile);
         let is_on_record = on_record.contains(uid);
@@ -65,18 +71,22 @@ pub(super) fn look(
             }
             reported.insert(uid.clone());
         };
-        if let Some(why) = policy_changed(&decided, is_on_record) {
+        let changed = policy_changed(&decided).filter(|_| is_on_record && is_known);
+        if let Some(why) = changed {
             counts.policy_changed += 1;
             counts.is_wrong(What::PolicyChanged, about(&found.pod));
             let cause = format!("recreated, the pod would be refused: {why}");
             once(Reason::PolicyChanged.because(cause));
         }
-        if let Some(why) = sidecar_missing(&decided).filter(|_| !is_on_record) {
+        if is_on_record {
+            continue;
+        }
+        if let Some(why) = decided.missing_sidecar {
             counts.add(State::SidecarMissing, about(&found.pod));
             once(why);
-        } else if !is_on_record && is_undecidable(&found, &decided) {
+        } else if is_undecidable && found.pod.proxy().is_some() {
             counts.add(State::Unaudited, about(&found.pod));
-        } else if !is_on_record {
+        } else {
             suspects.extend(suspect(&found, &decided).map(|suspect| (found, suspect)));
         }
     }
@@ -120,55 +130,47 @@ pub(super) fn look(
     bypassing
 }
 
-/// Whether a pod has a sidecar, but no profile says whether it should be redirected.
-fn is_undecidable(found: &Found, decided: &Decided) -> bool {
-    let Decision::Refuse(why) = &decided.decision else {
-        return false;
-    };
-    let is_of_profile = matches!(
-        why.reason,
-        Reason::UnknownProfile
-            | Reason::AmbiguousProfile
-            | Reason::NodeConfigInvalid
-            | Reason::AgentUnavailable
-    );
-    is_of_profile && found.pod.proxy().is_some()
+/// What an ADD of a pod would do now.
+struct Judged {
+    decided: Decided,
+    /// Of a pod with a sidecar, the name and version of the profile that decides.
+    profile: Option<(String, String)>,
+    /// It is refused for want of a profile.
+    is_undecidable: bool,
+    /// The profiles are known.
+    is_known: bool,
 }
 
-/// Why a running pod of the mesh has no sidecar, as an ADD would report it. There was no ADD if it references no attachment.
-fn sidecar_missing(decided: &Decided) -> Option<Explanation> {
-    let of_decision = match &decided.decision {
-        Decision::Skip(why) | Decision::Refuse(why) => Some(why),
-        Decision::Redirect(_) => None,
-    };
-    let mut why = of_decision.into_iter().chain(&decided.tolerated);
-    why.find(|why| why.reason == Reason::SidecarMissing)
-        .cloned()
-}
-
-/// What an ADD would do now and, for a pod with a sidecar, the name and version of the profile that decides.
-fn decide_now(agent: &Agent, found: &Found) -> (Decided, Option<(String, String)>) {
+fn decide_now(profiles: &Profiles, found: &Found) -> Judged {
     let Found { pod, namespace } = found;
-    let chosen = agent.profiles.governing_now(found, None);
+    let chosen = profiles.governing_now(found, None);
+    let is_known = !matches!(chosen, Err(Ungoverned::NotYet));
+    let chosen = chosen.map_err(Explanation::from);
     let profile = chosen.as_ref().map(|chosen| &chosen.profile);
     let decided = decide(pod, namespace, profile, &Attachment::default());
+    let refused = match &decided.decision {
+        Decision::Refuse(why) => Some(why),
+        Decision::Redirect(_) | Decision::Skip(_) => None,
+    };
+    let is_undecidable = profile.err().is_some_and(|why| refused == Some(why));
     let in_use = profile.ok().filter(|_| pod.proxy().is_some());
-    let in_use = in_use.map(|p| (p.name.clone(), p.resource_version.clone()));
-    (decided, in_use)
+    let profile = in_use.map(|p| (p.name.clone(), p.resource_version.clone()));
+    Judged {
+        decided,
+        profile,
+        is_undecidable,
+        is_known,
+    }
 }
 
 /// Why a pod that runs would be refused if it were recreated as a new one, or could not be redirected again.
-fn policy_changed(decided: &Decided, is_on_record: bool) -> Option<String> {
+fn policy_changed(decided: &Decided) -> Option<String> {
     let stranded = match &decided.decision {
-        Decision::Refuse(why) if is_on_record && why.reason != Reason::AgentUnavailable => {
-            Some(why)
-        }
-        Decision::Refuse(_) | Decision::Redirect(_) | Decision::Skip(_) => None,
+        Decision::Refuse(why) => Some(why),
+        Decision::Redirect(_) | Decision::Skip(_) => None,
     };
-    let tolerated = decided.tolerated.as_ref().filter(|_| is_on_record);
-    stranded
-        .or(tolerated)
-        .map(|why| format!("{}: {}", why.reason, why.cause))
+    let why = stranded.or(decided.tolerated.as_ref())?;
+    Some(format!("{}: {}", why.reason, why.cause))
 }
 
 /// Judges a pod that has no record.
@@ -183,17 +185,10 @@ fn suspect(found: &Found, decided: &Decided) -> Option<Suspect> {
         Decision::Redirect(_) => bypasses(
             "the pod should be redirected, but the plugin was not called for it and nothing redirects it",
         ),
-        Decision::Skip(skip)
-            if decided
-                .tolerated
-                .as_ref()
-                .is_some_and(|t| t.reason == Reason::OptOutNotAllowed) =>
-        {
-            bypasses(&format!(
-                "the pod must not stay out of the mesh, but nothing redirects it: {}",
-                skip.cause
-            ))
-        }
+        Decision::Skip(skip) if decided.stays_out => bypasses(&format!(
+            "the pod must not stay out of the mesh, but nothing redirects it: {}",
+            skip.cause
+        )),
         Decision::Skip(_) => {
             let is_sidecar = found
                 .pod

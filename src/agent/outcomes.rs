@@ -2,7 +2,7 @@
 //! running are read from files.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::Agent;
 use crate::{
     node::{SourceKind, outcomes},
-    reason::{Explanation, Reason},
+    reason::Explanation,
     source::wire::{self, Ask, Outcome, Question},
     telemetry::About,
     words::words,
@@ -131,10 +131,16 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
         name,
         uid,
     };
-    let is_reported = end == End::Refused || explanation.reason == Reason::Redirected;
-    let is_repeated = warnings.iter().any(|w| w.reason == explanation.reason);
-    let explanation = (is_reported && !is_repeated).then_some(explanation);
+    let is_reported = match end {
+        End::Refused => true,
+        End::Redirected => explanation.reason.is_news(),
+        End::Skipped => false,
+    };
+    let mut told = BTreeSet::new();
+    let explanation = is_reported.then_some(explanation);
     for explanation in warnings.into_iter().chain(explanation) {
-        agent.events.tell(about.clone(), explanation, at, agent);
+        if told.insert(explanation.reason) {
+            agent.events.tell(about.clone(), explanation, at, agent);
+        }
     }
 }

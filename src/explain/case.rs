@@ -52,6 +52,8 @@ impl Case {
             inputs: vec![],
             warnings: vec![],
             tolerated: None,
+            missing_sidecar: None,
+            stays_out: false,
         };
         Self {
             pod: pod.clone(),

@@ -47,6 +47,10 @@ pub struct Decided {
     pub warnings: Vec<Explanation>,
     /// The first of these that would refuse the pod if it had not run before.
     pub tolerated: Option<Explanation>,
+    /// Why a pod of the mesh should have a sidecar, if it has none.
+    pub missing_sidecar: Option<Explanation>,
+    /// It stays out of the mesh, which its profile does not allow.
+    pub stays_out: bool,
 }
 
 /// Decides from the namespace's enrollment and the pod's own labels, annotations and containers. The first reason that applies counts. The
@@ -85,6 +89,8 @@ fn decided(
         inputs,
         warnings: vec![],
         tolerated: None,
+        missing_sidecar: None,
+        stays_out: false,
     };
     let intent = out_of_scope(pod, namespace, profile.ok(), &mut so_far).and_then(|()| {
         let profile = profile.map_err(|why| Other::Refuse(why.clone()))?;
@@ -110,6 +116,8 @@ fn decided(
         inputs: so_far.inputs.unwrap_or_default(),
         warnings: so_far.warnings,
         tolerated: so_far.tolerated,
+        missing_sidecar: so_far.missing_sidecar,
+        stays_out: so_far.stays_out,
     }
 }
 
@@ -128,6 +136,8 @@ pub(super) struct SoFar {
     inputs: Option<Vec<Input>>,
     warnings: Vec<Explanation>,
     tolerated: Option<Explanation>,
+    missing_sidecar: Option<Explanation>,
+    stays_out: bool,
 }
 
 impl SoFar {
@@ -143,6 +153,7 @@ impl SoFar {
 
     /// Refuses a pod that must not stay out of the mesh, unless it has run: then it stays out, with a warning.
     pub(super) fn refuse_to_skip(&mut self, why: Explanation, skip: Explanation) -> Other {
+        self.stays_out = true;
         match self.refuse(why) {
             Err(refused) => refused,
             Ok(()) => Other::Skip(skip),
@@ -236,22 +247,25 @@ impl<'a> Case<'a> {
         if !self.is_enrolled() {
             return Other::Skip(not_enrolled(name));
         }
-        if !self.pod.asks_for_sidecar() {
-            return Other::Warn(Reason::SidecarMissing.because(format!(
-                "namespace {name} is enrolled but the pod has no container istio-proxy"
-            )));
-        }
-        let mut missing = Reason::SidecarMissing
-            .because("the pod asks for a sidecar but has no container istio-proxy");
-        if self.pod.label(label::INJECT).is_none() && self.pod.label(label::REVISION).is_none() {
+        let is_asked_for = self.pod.asks_for_sidecar();
+        let mut missing = Reason::SidecarMissing.because(if is_asked_for {
+            "the pod asks for a sidecar but has no container istio-proxy".to_owned()
+        } else {
+            format!("namespace {name} is enrolled but the pod has no container istio-proxy")
+        });
+        if is_asked_for
+            && self.pod.label(label::INJECT).is_none()
+            && self.pod.label(label::REVISION).is_none()
+        {
             missing = missing.remedy("use the label sidecar.istio.io/inject: Istio's injector does not read the annotation");
         }
+        so_far.missing_sidecar = Some(missing.clone());
         match self.profile.spec.enrollment.missing_sidecar {
-            MissingSidecar::Refuse => match so_far.refuse(missing.clone()) {
+            MissingSidecar::Refuse if is_asked_for => match so_far.refuse(missing.clone()) {
                 Err(refused) => refused,
                 Ok(()) => Other::Skip(missing),
             },
-            MissingSidecar::Warn => Other::Warn(missing),
+            MissingSidecar::Refuse | MissingSidecar::Warn => Other::Warn(missing),
         }
     }
 

@@ -5,38 +5,40 @@ use crate::reason::{Explanation, Reason, quote};
 
 /// The readable profile that governs a pod, for an attachment that may name one. A pod that has run is not refused because the named profile
 /// no longer governs: it gets a warning, and the profile that does govern is used.
-pub fn governing<'a>(
-    profiles: &'a [Profile],
+pub fn governing<'a, P: AsRef<Profile>>(
+    profiles: &'a [P],
     namespace: &Namespace,
     pod: &Pod,
     named: Option<&str>,
-) -> Result<(&'a Profile, Option<Explanation>), Explanation> {
+) -> Result<(&'a P, Option<Explanation>), Explanation> {
     // a profile that was deleted governs only pods that have run, and only where no other profile does
-    let (gone, living): (Vec<_>, Vec<_>) = profiles.iter().partition(|profile| profile.is_gone);
-    let may_be_gone = pod.has_run() && !gone.is_empty();
-    let profile = match chosen(&living, namespace) {
-        Err(why) if why.reason == Reason::UnknownProfile && may_be_gone => {
-            chosen(&gone, namespace)?
-        }
-        Err(why)
-            if why.reason == Reason::UnknownProfile && living.is_empty() && !gone.is_empty() =>
-        {
-            return Err(Reason::UnknownProfile
+    let (gone, living): (Vec<_>, Vec<_>) = profiles.iter().partition(|p| (**p).as_ref().is_gone);
+    let mut chosen = the_one(&living, namespace)?;
+    if chosen.is_none() && pod.has_run() {
+        chosen = the_one(&gone, namespace)?;
+    }
+    let Some(found) = chosen else {
+        return Err(if living.is_empty() && !gone.is_empty() && !pod.has_run() {
+            Reason::UnknownProfile
                 .because("the cluster no longer has any MeshProfile: those that it had govern pods that have run, no new ones")
-                .remedy("ask the platform admin to create a MeshProfile, or to set defaultProfile: BuiltIn"));
-        }
-        other => other?,
+                .remedy("ask the platform admin to create a MeshProfile, or to set defaultProfile: BuiltIn")
+        } else {
+            let name = &namespace.metadata.name;
+            Reason::UnknownProfile.because(format!("no MeshProfile governs namespace {name}"))
+        });
     };
+    let profile = found.as_ref();
     let Some(asked) = named.filter(|name| *name != profile.name) else {
-        return Ok((profile, None));
+        return Ok((found, None));
     };
-    let (is_there, asked) = (profiles.iter().any(|p| p.name == asked), quote(asked));
+    let is_there = profiles.iter().any(|p| p.as_ref().name == asked);
+    let asked = quote(asked);
     if pod.has_run() {
         let cause = format!(
             "the attachment names MeshProfile {asked}, which does not govern namespace {}; {} does",
             namespace.metadata.name, profile.name
         );
-        return Ok((profile, Some(Reason::ProfileNotAllowed.because(cause))));
+        return Ok((found, Some(Reason::ProfileNotAllowed.because(cause))));
     }
     Err(if is_there {
         let name = &namespace.metadata.name;
@@ -50,60 +52,59 @@ pub fn governing<'a>(
     })
 }
 
-/// The readable one of these that governs a namespace.
-fn chosen<'a>(profiles: &[&'a Profile], namespace: &Namespace) -> Result<&'a Profile, Explanation> {
-    let unreadable = |profile: &Profile, unreadable: &Unreadable, governs: &str| {
-        let (profile, namespace, why) = (&profile.name, &namespace.metadata.name, &unreadable.why);
-        Err(unreadable.reason.because(format!(
-            "MeshProfile {profile}, which {governs} namespace {namespace}, cannot be read: {why}"
-        )))
-    };
-    for profile in profiles {
-        if let Some(why) = profile.unreadable.as_ref().filter(|u| u.governs_unknown) {
-            return unreadable(profile, why, "may govern");
-        }
-    }
-    let profile = the_one(profiles, namespace)?;
-    match &profile.unreadable {
-        Some(why) => unreadable(profile, why, "governs"),
-        None => Ok(profile),
-    }
-}
-
-/// The profile that governs a namespace: one whose selector matches beats one without a selector.
-fn the_one<'a>(
-    profiles: &[&'a Profile],
+/// The readable one of these that governs a namespace; `None` where none does.
+fn the_one<'a, P: AsRef<Profile>>(
+    profiles: &[&'a P],
     namespace: &Namespace,
-) -> Result<&'a Profile, Explanation> {
+) -> Result<Option<&'a P>, Explanation> {
     let name = &namespace.metadata.name;
-    match candidates(profiles, &namespace.metadata.labels).as_slice() {
-        [one] => Ok(one),
-        [] => {
-            Err(Reason::UnknownProfile.because(format!("no MeshProfile governs namespace {name}")))
-        }
-        several => {
-            let names: Vec<_> = several.iter().map(|p| p.name.as_str()).collect();
-            Err(Reason::AmbiguousProfile.because(format!(
-                "namespace {name} is governed by MeshProfiles {}",
-                names.join(", ")
-            )))
+    let unreadable = |profile: &Profile, unreadable: &Unreadable, governs: &str| {
+        let (profile, why) = (&profile.name, &unreadable.why);
+        unreadable.reason.because(format!(
+            "MeshProfile {profile}, which {governs} namespace {name}, cannot be read: {why}"
+        ))
+    };
+    for profile in profiles.iter().map(|p| (**p).as_ref()) {
+        if let Some(why) = profile.unreadable.as_ref().filter(|u| u.governs_unknown) {
+            return Err(unreadable(profile, why, "may govern"));
         }
     }
+    let several = match candidates(profiles, &namespace.metadata.labels).as_slice() {
+        [] => return Ok(None),
+        [one] => {
+            let profile = (**one).as_ref();
+            let why = profile.unreadable.as_ref();
+            return why.map_or(Ok(Some(*one)), |why| {
+                Err(unreadable(profile, why, "governs"))
+            });
+        }
+        several => several
+            .iter()
+            .map(|p| (**p).as_ref().name.as_str())
+            .collect::<Vec<_>>(),
+    };
+    Err(Reason::AmbiguousProfile.because(format!(
+        "namespace {name} is governed by MeshProfiles {}",
+        several.join(", ")
+    )))
 }
 
 /// The profiles that govern a namespace with these labels: those whose selector matches, else those without a selector. More than one: no
 /// pod of it can be decided.
-pub fn candidates<'a>(
-    profiles: &[&'a Profile],
+pub fn candidates<'a, P: AsRef<Profile>>(
+    profiles: &[&'a P],
     labels: &BTreeMap<String, String>,
-) -> Vec<&'a Profile> {
-    let selected = |p: &&&Profile| p.spec.selector().is_some_and(|s| s.matches(labels));
-    let with_selector: Vec<_> = profiles.iter().filter(selected).copied().collect();
-    if !with_selector.is_empty() {
-        return with_selector;
+) -> Vec<&'a P> {
+    let selector = |p: &P| p.as_ref().spec.selector().map(|s| s.matches(labels));
+    let with = |matches| {
+        let those = profiles.iter().filter(move |p| selector(p) == matches);
+        those.copied().collect::<Vec<_>>()
+    };
+    let selected = with(Some(true));
+    if selected.is_empty() {
+        return with(None);
     }
-    let without_selector = profiles.iter().filter(|p| p.spec.selector().is_none());
-    without_selector.copied().collect()
+    selected
 }
 
 #[cfg(test)]
@@ -194,7 +195,7 @@ mod tests {
             "{error}"
         );
         assert_eq!(
-            governing(&[], &Namespace::default(), &Pod::default(), None)
+            governing::<Profile>(&[], &Namespace::default(), &Pod::default(), None)
                 .unwrap_err()
                 .reason,
             Reason::UnknownProfile

@@ -7,7 +7,12 @@ use std::{
 
 use tracing::{debug, info};
 
-use super::super::{VERSION, args::Install, metrics::Metrics, profiles::Profiles};
+use super::super::{
+    VERSION,
+    args::Install,
+    metrics::Metrics,
+    profiles::{Profiles, Ungoverned},
+};
 use super::{Known, program, remove_programs, write};
 use crate::{
     multus::{Multus, cache, net_d},
@@ -43,9 +48,14 @@ impl Pass<'_> {
         let conf_path = |name: &String| net_d::path(&args.multus_conf_dir, name);
         let main = bin.join(program::NAME);
         // while the profiles are not known, nothing is known of the configurations that are no longer needed
-        let of_profiles = profiles.attachment_names();
-        self.wrong.extend(of_profiles.as_ref().err().cloned());
-        let (of_profiles, are_all_known) = of_profiles.unwrap_or_default();
+        let (of_profiles, are_all_known) = match profiles.attachment_names() {
+            Ok(names) => names,
+            Err(Ungoverned::NotYet) => Default::default(),
+            Err(Ungoverned::Refused(why)) => {
+                self.wrong.push(why);
+                Default::default()
+            }
+        };
         let names: BTreeSet<_> = of_profiles
             .into_iter()
             .chain(self.args.attachments.iter().cloned())

@@ -38,8 +38,8 @@ impl Metrics {
                 self.warnings
                     .get_or_create(&ReasonLabel { reason: warning }),
             );
-            if *reason >= Reason::Drifted && *reason != Reason::Preempted {
-                continue; // no ADD ends with it
+            if !reason.ends_an_add() {
+                continue;
             }
             let by_agent = Some(SourceKind::Agent);
             let ends: &[(End, Option<SourceKind>)] = if reason.is_redirected() {

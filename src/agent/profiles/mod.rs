@@ -52,10 +52,50 @@ pub(super) struct Profiles {
 struct Known {
     /// What of the cluster's is in use.
     cluster: Option<Arc<OfCluster>>,
-    loaded: Arc<Result<Loaded, Explanation>>,
+    loaded: Loaded,
     unread: Unread,
     /// Why the copy on the node is not what it should be.
     copy: Option<Explanation>,
+}
+
+/// The profiles in use, or why none can be used.
+type Loaded = Arc<Result<Vec<Ready>, Ungoverned>>;
+
+/// A profile as it is decided by, and as it goes to the plugin.
+struct Ready {
+    profile: Profile,
+    wire: WireProfile,
+}
+
+impl AsRef<Profile> for Ready {
+    fn as_ref(&self) -> &Profile {
+        &self.profile
+    }
+}
+
+/// Why no profile governs a pod.
+#[derive(Debug, Clone)]
+pub(super) enum Ungoverned {
+    /// What the cluster has is not known yet.
+    NotYet,
+    /// None can, for this reason.
+    Refused(Explanation),
+}
+
+impl From<Explanation> for Ungoverned {
+    fn from(why: Explanation) -> Self {
+        Self::Refused(why)
+    }
+}
+
+impl From<Ungoverned> for Explanation {
+    fn from(why: Ungoverned) -> Self {
+        match why {
+            Ungoverned::NotYet => Reason::AgentUnavailable
+                .because("the agent does not know the cluster's MeshProfiles yet"),
+            Ungoverned::Refused(why) => why,
+        }
+    }
 }
 
 /// The profile that governs a pod.
@@ -67,18 +107,11 @@ pub(super) struct Chosen {
     pub(super) warning: Option<Explanation>,
 }
 
-#[derive(Default)]
-struct Loaded {
-    profiles: Vec<Profile>,
-    /// Of each, as it goes to the plugin.
-    wire: Vec<WireProfile>,
-}
-
 impl Profiles {
     /// What is known before the API server has said anything: what it said last.
     pub(super) fn load() -> Self {
         let kept = kept_profiles().unwrap_or_default().map(Arc::new);
-        let loaded = Arc::new(Loaded::of(kept.as_deref()));
+        let loaded = Arc::new(load(kept.as_deref()));
         Self {
             heard: watch::Sender::new(kept.clone()),
             lost: watch::Sender::new(Some(Instant::now())),
@@ -104,7 +137,7 @@ impl Profiles {
         found: &Found,
         named: Option<&str>,
         by: Deadline,
-    ) -> Result<Chosen, Explanation> {
+    ) -> Result<Chosen, Ungoverned> {
         let mut changes = self.changes();
         // what was kept may be days old: the API server is given a moment to say what it is now
         let first = FIRST_LIST
@@ -115,14 +148,14 @@ impl Profiles {
         }
         loop {
             match self.governing_now(found, named) {
-                Err(error) if error.reason == Reason::AgentUnavailable => {
-                    tokio::time::timeout(by.left(), changes.changed())
-                        .await
+                Err(Ungoverned::NotYet) => {
+                    let changed = tokio::time::timeout(by.left(), changes.changed()).await;
+                    changed
                         .ok()
                         .and_then(Result::ok)
-                        .ok_or(error)?;
+                        .ok_or(Ungoverned::NotYet)?;
                 }
-                found => return found,
+                known => return known,
             }
         }
     }
@@ -132,19 +165,13 @@ impl Profiles {
         &self,
         found: &Found,
         named: Option<&str>,
-    ) -> Result<Chosen, Explanation> {
+    ) -> Result<Chosen, Ungoverned> {
         let loaded = self.loaded();
-        let Loaded { profiles, wire } = Result::as_ref(&loaded).map_err(Clone::clone)?;
-        let (profile, warning) = governing(profiles, &found.namespace, &found.pod, named)?;
-        let mut pairs = profiles.iter().zip(wire);
-        let chosen = pairs.find(|(p, _)| std::ptr::eq(*p, profile));
-        let (profile, wire) = chosen.ok_or_else(|| {
-            let cause = format!("MeshProfile {} is not among those kept", profile.name);
-            Reason::Internal.because(cause)
-        })?;
+        let all = Result::as_ref(&loaded).map_err(Clone::clone)?;
+        let (ready, warning) = governing(all, &found.namespace, &found.pod, named)?;
         Ok(Chosen {
-            profile: profile.clone(),
-            wire: wire.clone(),
+            profile: ready.profile.clone(),
+            wire: ready.wire.clone(),
             warning,
         })
     }
@@ -174,26 +201,21 @@ impl Profiles {
 
     /// By name.
     pub(super) fn named(&self, name: &str) -> Option<Profile> {
-        Result::as_ref(&self.loaded())
-            .ok()?
-            .profiles
-            .iter()
-            .find(|p| p.name == name)
-            .cloned()
+        let loaded = self.loaded();
+        let mut all = Result::as_ref(&loaded).ok()?.iter().map(|r| &r.profile);
+        all.find(|p| p.name == name).cloned()
     }
 
     /// The names that attachments without a configuration have, and whether that is all of them; why they are not known.
-    pub(super) fn attachment_names(&self) -> Result<(Vec<String>, bool), Explanation> {
+    pub(super) fn attachment_names(&self) -> Result<(Vec<String>, bool), Ungoverned> {
         let loaded = self.loaded();
-        let profiles = &Result::as_ref(&loaded).map_err(Clone::clone)?.profiles;
+        let all = Result::as_ref(&loaded).map_err(Clone::clone)?;
+        let profiles = all.iter().map(|ready| &ready.profile);
         let has_one =
             |p: &&Profile| p.spec.attachment.placement != Placement::None && p.unreadable.is_none();
-        let names = profiles
-            .iter()
-            .filter(has_one)
-            .map(|p| p.spec.attachment.name.clone())
-            .collect();
-        Ok((names, profiles.iter().all(|p| p.unreadable.is_none())))
+        let names = profiles.clone().filter(has_one);
+        let names = names.map(|p| p.spec.attachment.name.clone()).collect();
+        Ok((names, profiles.clone().all(|p| p.unreadable.is_none())))
     }
 
     /// Why not every pod can be decided on, or could not be without us.
@@ -209,19 +231,20 @@ impl Profiles {
                 .because(format!("the cluster's MeshProfiles cannot be followed for {since:.0?}: the last that were known govern"))
         });
         let gone = || {
-            let profiles = &Result::as_ref(&loaded).ok()?.profiles;
+            let profiles = Result::as_ref(&loaded).ok()?;
             let has = if profiles.is_empty() {
                 "has no MeshProfile"
             } else {
                 "no longer has any MeshProfile"
             };
             let cause = format!("the cluster {has}: new pods of the mesh are refused");
-            let govern_none = profiles.iter().all(|p| p.is_gone);
+            let govern_none = profiles.iter().all(|ready| ready.profile.is_gone);
             govern_none.then(|| Reason::UnknownProfile.because(cause))
         };
         Result::as_ref(&loaded)
             .err()
             .cloned()
+            .map(Explanation::from)
             .or_else(gone)
             .or(copy)
             .or(lost.map(|e| {
@@ -270,11 +293,12 @@ impl Profiles {
     }
 
     fn take(&self, cluster: Option<Arc<OfCluster>>) {
-        let loaded = Loaded::of(cluster.as_deref());
+        let loaded = load(cluster.as_deref());
         match &loaded {
-            Err(error) => warn!(reason = error.reason.as_str(), "{error}"),
-            Ok(loaded) => {
-                for profile in &loaded.profiles {
+            Err(Ungoverned::NotYet) => {}
+            Err(Ungoverned::Refused(why)) => warn!(reason = why.reason.as_str(), "{why}"),
+            Ok(all) => {
+                for Ready { profile, .. } in all {
                     if let Some(unreadable) = &profile.unreadable {
                         warn!(
                             profile = profile.name,
@@ -307,7 +331,7 @@ impl Profiles {
         }
     }
 
-    fn loaded(&self) -> Arc<Result<Loaded, Explanation>> {
+    fn loaded(&self) -> Loaded {
         self.known().loaded.clone()
     }
 
@@ -316,31 +340,20 @@ impl Profiles {
     }
 }
 
-fn not_known() -> Explanation {
-    Reason::AgentUnavailable.because("the agent does not know the cluster's MeshProfiles yet")
-}
-
-impl Loaded {
-    fn of(cluster: Option<&OfCluster>) -> Result<Self, Explanation> {
-        let cluster = cluster.ok_or_else(not_known)?;
-        let mut loaded = Self::default();
-        for Written { profile, text } in united(
-            admin_profiles()?,
-            cluster,
-            NodeConfig::load()?.default_profile,
-        ) {
-            let object = text
-                .filter(|_| profile.unreadable.is_none())
-                .map(|text| json_of(&text, &profile.origin))
-                .transpose()?;
-            loaded.wire.push(WireProfile {
-                origin: profile.origin.clone(),
-                object,
-            });
-            loaded.profiles.push(profile);
-        }
-        Ok(loaded)
-    }
+fn load(cluster: Option<&OfCluster>) -> Result<Vec<Ready>, Ungoverned> {
+    let cluster = cluster.ok_or(Ungoverned::NotYet)?;
+    let default = NodeConfig::load()?.default_profile;
+    let each = united(admin_profiles()?, cluster, default).into_iter();
+    let ready = each.map(|Written { profile, text }| {
+        let text = text.filter(|_| profile.unreadable.is_none());
+        let object = text.map(|text| json_of(&text, &profile.origin));
+        let wire = WireProfile {
+            origin: profile.origin.clone(),
+            object: object.transpose()?,
+        };
+        Ok(Ready { profile, wire })
+    });
+    ready.collect()
 }
 
 fn json_of(yaml: &str, origin: &ProfileOrigin) -> Result<Box<RawValue>, Explanation> {

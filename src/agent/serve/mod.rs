@@ -20,6 +20,7 @@ use super::{
     look_up::{From, LookUps},
     outcomes,
     ownership::{Before, Role, stand_by},
+    profiles::Ungoverned,
 };
 use crate::{
     deadline::Deadline,
@@ -200,10 +201,8 @@ async fn governed(
     let (profile, trouble) = match chosen {
         Ok(chosen) => (Some(chosen.wire), chosen.warning),
         // what needs no profile is decided all the same
-        Err(why) if version >= WHOLE_PODS && why.reason != Reason::AgentUnavailable => {
-            (None, Some(why))
-        }
-        Err(why) => return Err(why),
+        Err(Ungoverned::Refused(why)) if version >= WHOLE_PODS => (None, Some(why)),
+        Err(why) => return Err(why.into()),
     };
     let governed = Governed {
         pod: found.pod,

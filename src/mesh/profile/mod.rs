@@ -43,6 +43,12 @@ pub struct Profile {
     pub unreadable: Option<Unreadable>,
 }
 
+impl AsRef<Self> for Profile {
+    fn as_ref(&self) -> &Self {
+        self
+    }
+}
+
 /// A MeshProfile that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
