@@ -50,7 +50,7 @@ pub(super) fn look_up(
     let (first, longest) = (Duration::from_millis(5), Duration::from_millis(250));
     let mut attempts = Attempts::until(patience, first, longest);
     loop {
-        let away = match attempt(pod, profile, patience) {
+        let away = match attempt(&trusted, pod, profile, patience) {
             Ok(heard) => return Ok(heard),
             Err(Silent::Refused(why)) if why.reason.is_no_answer() => {
                 return Err(NoAnswer::Away(why));
@@ -75,7 +75,7 @@ pub(super) fn look_up(
 
 /// The pods of this node that should be redirected and are not; `None` where there is no agent.
 pub fn bypassing(deadline: Deadline) -> Result<Option<Vec<Bypassing>>, Explanation> {
-    match converse(Ask::Bypassing {}, deadline).map(|(answer, _)| answer.reply) {
+    match converse(&trusted, Ask::Bypassing {}, deadline).map(|(answer, _)| answer.reply) {
         Ok(Reply::Bypassing(pods)) => Ok(Some(pods)),
         Ok(Reply::Found(_) | Reply::Owner(_) | Reply::Heard {} | Reply::Decided(_)) => {
             Err(unavailable("it answers something else"))
@@ -89,7 +89,7 @@ pub fn bypassing(deadline: Deadline) -> Result<Option<Vec<Bypassing>>, Explanati
 /// How the last ADD of a pod ended, where the agent is there and remembers it.
 pub fn decided(uid: &str, deadline: Deadline) -> Option<Outcome> {
     let ask = Ask::Decided { uid: uid.into() };
-    match converse(ask, deadline).ok()?.0.reply {
+    match converse(&trusted, ask, deadline).ok()?.0.reply {
         Reply::Decided(mut outcomes) => outcomes.pop(),
         Reply::Found(_)
         | Reply::Refused(_)
@@ -105,7 +105,7 @@ pub fn tell(outcome: Outcome) {
     /// The agent has nothing to look up for it.
     const AT_ONCE: Duration = Duration::from_millis(500);
     let question = Question::new(Ask::Report(Box::new(outcome)));
-    let heard = exchange(&question, Deadline::after(AT_ONCE));
+    let heard = exchange(&trusted, &question, Deadline::after(AT_ONCE));
     if matches!(
         &heard,
         Ok((
@@ -152,7 +152,12 @@ enum Silent {
     Refused(Explanation),
 }
 
-fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<Heard, Silent> {
+fn attempt(
+    connect: Connect<'_>,
+    pod: &PodRef,
+    profile: Option<&str>,
+    deadline: Deadline,
+) -> Result<Heard, Silent> {
     let PodRef {
         namespace,
         name,
@@ -167,7 +172,7 @@ fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<He
         millis,
     });
     let (Answer { version, reply }, conversation) =
-        converse(ask, deadline).map_err(Silent::Away)?;
+        converse(connect, ask, deadline).map_err(Silent::Away)?;
     match reply {
         Reply::Found(_) if version < WHOLE_PODS => {
             conversation.report(None);
@@ -191,17 +196,25 @@ fn attempt(pod: &PodRef, profile: Option<&str>, deadline: Deadline) -> Result<He
 }
 
 /// One question, one answer; why not, in words. An agent that is not upgraded yet is asked again in its version.
-fn converse(ask: Ask, deadline: Deadline) -> Result<(Answer, Conversation), String> {
+fn converse(
+    connect: Connect<'_>,
+    ask: Ask,
+    deadline: Deadline,
+) -> Result<(Answer, Conversation), String> {
     let mut question = Question::new(ask);
-    let answered = exchange(&question, deadline)?;
+    let answered = exchange(connect, &question, deadline)?;
     if answered.0.version != BEFORE {
         return Ok(answered);
     }
     question.version = BEFORE;
-    exchange(&question, deadline)
+    exchange(connect, &question, deadline)
 }
 
-fn exchange(question: &Question, deadline: Deadline) -> Result<(Answer, Conversation), String> {
+fn exchange(
+    connect: Connect<'_>,
+    question: &Question,
+    deadline: Deadline,
+) -> Result<(Answer, Conversation), String> {
     let said = |e: std::io::Error| {
         let is_late = matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
         if is_late {
@@ -210,8 +223,7 @@ fn exchange(question: &Question, deadline: Deadline) -> Result<(Answer, Conversa
             e.to_string()
         }
     };
-    ensure_roots_own(Path::new(paths::RUN))?;
-    let mut stream = connect().map_err(said)?;
+    let mut stream = connect()?;
     let within = Some(deadline.left().max(Duration::from_millis(1)));
     stream
         .set_read_timeout(within)
@@ -237,6 +249,15 @@ fn exchange(question: &Question, deadline: Deadline) -> Result<(Answer, Conversa
         ));
     }
     Ok((answer, Conversation(stream)))
+}
+
+/// How the agent is reached.
+type Connect<'a> = &'a dyn Fn() -> Result<UnixStream, String>;
+
+/// Connects where nobody but root can have put a socket.
+fn trusted() -> Result<UnixStream, String> {
+    ensure_roots_own(Path::new(paths::RUN))?;
+    connect().map_err(|e| e.to_string())
 }
 
 /// Connects, or fails at once: one that has no place for us hangs.
@@ -269,4 +290,110 @@ fn unavailable(why: &str) -> Explanation {
     Reason::AgentUnavailable.because(cause).remedy(
         "check the mesh-optin agent on this node; where it was removed for good, run mesh-optin agent uninstall on the node",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixListener, thread};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What comes of an attempt at an agent that gives these answers to connection after connection, and what it was asked.
+    fn attempted(answers: &[Value]) -> (Result<Heard, Silent>, Vec<Value>) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let pod = PodRef {
+            namespace: "team".into(),
+            name: "web".into(),
+            uid: Some("1".into()),
+        };
+        thread::scope(|scope| {
+            let agent = scope.spawn(move || {
+                let mut asked = Vec::new();
+                for answer in answers {
+                    let (mut stream, _) = listener.accept().unwrap();
+                    let mut line = String::new();
+                    BufReader::new(&stream).read_line(&mut line).unwrap();
+                    asked.push(serde_json::from_str(&line).unwrap());
+                    if !answer.is_null() {
+                        stream.write_all(format!("{answer}\n").as_bytes()).unwrap();
+                    }
+                }
+                asked
+            });
+            let connect = || UnixStream::connect(&path).map_err(|e| e.to_string());
+            let deadline = Deadline::after(Duration::from_secs(5));
+            let heard = attempt(&connect, &pod, Some("p"), deadline);
+            (heard, agent.join().unwrap())
+        })
+    }
+
+    fn answer(version: u32, reply: Value) -> Value {
+        json!({"version": version, "reply": reply})
+    }
+
+    fn found() -> Value {
+        let (pod, namespace) = (
+            json!({"metadata": {"uid": "1"}}),
+            json!({"metadata": {"name": "team"}}),
+        );
+        let profile = json!({"origin": "builtIn", "object": null});
+        json!({"found": {"pod": pod, "namespace": namespace, "profile": profile}})
+    }
+
+    #[test]
+    fn an_answer_has_the_pod_its_namespace_and_its_profile() {
+        let (heard, asked) = attempted(&[answer(VERSION, found())]);
+        let Ok(heard) = heard else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(heard.found.pod.metadata.uid, "1");
+        assert_eq!(heard.found.namespace.metadata.name, "team");
+        assert!(heard.governing.profile.is_ok());
+        let look_up = &asked[0]["ask"]["lookUp"];
+        assert_eq!(asked[0]["version"], VERSION);
+        assert_eq!(
+            (&look_up["name"], &look_up["profile"]),
+            (&json!("web"), &json!("p"))
+        );
+    }
+
+    #[test]
+    fn an_older_agent_is_asked_in_its_version_but_does_not_tell_enough() {
+        let (heard, asked) = attempted(&[answer(BEFORE, found()), answer(BEFORE, found())]);
+        let versions: Vec<_> = asked.iter().map(|asked| asked["version"].clone()).collect();
+        assert_eq!(versions, [json!(VERSION), json!(BEFORE)]);
+        let Err(Silent::Away(why)) = heard else {
+            panic!("{asked:?}")
+        };
+        assert!(why.contains("older version"), "{why}");
+    }
+
+    #[test]
+    fn a_refusal_is_the_agents_word_and_anything_else_is_no_answer() {
+        let refused = json!({"refused": {"reason": "PodNotFound", "cause": "c"}});
+        let (heard, _) = attempted(&[answer(VERSION, refused)]);
+        let Err(Silent::Refused(why)) = heard else {
+            panic!("it was not refused")
+        };
+        assert_eq!(why.reason, Reason::PodNotFound);
+        for (answer, cause) in [
+            (
+                answer(VERSION, json!({"heard": {}})),
+                "it answers something else",
+            ),
+            (answer(99, found()), "it speaks version 99"),
+            (json!({"version": VERSION}), "its answer cannot be read"),
+            (Value::Null, "it hung up"),
+        ] {
+            let (heard, _) = attempted(std::slice::from_ref(&answer));
+            let Err(Silent::Away(why)) = heard else {
+                panic!("{answer}")
+            };
+            assert!(why.contains(cause), "{answer}: {why}");
+        }
+    }
 }
