@@ -21,49 +21,88 @@ impl Profiles {
     /// Follows the cluster's MeshProfiles until it is cancelled. Where it has none of that kind, what it had before counts.
     pub(in crate::agent) async fn follow(&self, cluster: &Cluster) {
         let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
-        let (mut now, mut listed) = (Texts::new(), Texts::new());
-        let (mut unread, mut departed) = (Unread::new(), Departed::default());
+        let mut store = Store::default();
         follow(cluster.client(), &kind, &[], &mut |heard| {
-            let before = self.heard.borrow().clone();
-            let is_served = !matches!(heard, Heard::Unknown);
-            match heard {
-                Heard::Trouble => {
-                    return self
-                        .lost
-                        .send_modify(|lost| *lost = lost.or_else(|| Some(Instant::now())));
-                }
-                Heard::Unknown => now.clear(),
-                Heard::Event(Event::Init) => return listed.clear(),
-                Heard::Event(Event::InitApply(object)) => {
-                    return drop(listed.insert(object.name(), text(&object)));
-                }
-                Heard::Event(Event::InitDone) => {
-                    now.clear();
-                    unread.clear();
-                    for (name, text) in std::mem::take(&mut listed) {
-                        let before = before.as_ref().and_then(|b| b.texts.get(&name));
-                        let text = newest_readable(&name, text, before, &mut unread);
-                        now.insert(name, text);
-                    }
-                }
-                Heard::Event(Event::Apply(object)) => {
-                    let (name, text) = (object.name(), text(&object));
-                    let text = newest_readable(&name, text, now.get(&name), &mut unread);
-                    now.insert(name, text);
-                }
-                Heard::Event(Event::Delete(object)) => {
-                    unread.remove(&object.name());
-                    now.remove(&object.name());
-                }
-            }
-            self.unread(&unread);
-            let had = before.as_deref().map(|before| &before.texts);
-            let had = departed.with(had.into_iter().flatten(), &now);
-            let taken = after(had, now.clone(), is_served);
-            self.heard.send_replace(Some(Arc::new(taken)));
-            self.lost.send_replace(None);
+            self.heard(&mut store, heard);
         })
         .await;
+    }
+
+    fn heard(&self, store: &mut Store, heard: Heard) {
+        let before = self.heard.borrow().clone();
+        match store.take(heard, before.as_deref()) {
+            Change::Nothing => {}
+            Change::Lost => {
+                let since =
+                    |lost: &mut Option<Instant>| *lost = lost.or_else(|| Some(Instant::now()));
+                self.lost.send_modify(since);
+            }
+            Change::Known(of_cluster) => {
+                self.unread(&store.unread);
+                self.heard.send_replace(Some(Arc::new(of_cluster)));
+                self.lost.send_replace(None);
+            }
+        }
+    }
+}
+
+/// The MeshProfiles of the cluster as its watch tells them.
+#[derive(Default)]
+struct Store {
+    now: Texts,
+    /// Of a list that is not complete yet.
+    listed: Texts,
+    unread: Unread,
+    departed: Departed,
+}
+
+/// What an event changes.
+#[derive(Debug, PartialEq, Eq)]
+enum Change {
+    Nothing,
+    /// The watch broke.
+    Lost,
+    Known(OfCluster),
+}
+
+impl Store {
+    /// Takes an event in. `before`: what the cluster had, which a restart of the agent outlives.
+    fn take(&mut self, heard: Heard, before: Option<&OfCluster>) -> Change {
+        let Self { now, unread, .. } = self;
+        let is_served = !matches!(heard, Heard::Unknown);
+        match heard {
+            Heard::Trouble => return Change::Lost,
+            Heard::Unknown => now.clear(),
+            Heard::Event(Event::Init) => {
+                self.listed.clear();
+                return Change::Nothing;
+            }
+            Heard::Event(Event::InitApply(object)) => {
+                self.listed.insert(object.name(), text(&object));
+                return Change::Nothing;
+            }
+            Heard::Event(Event::InitDone) => {
+                now.clear();
+                unread.clear();
+                for (name, text) in std::mem::take(&mut self.listed) {
+                    let before = before.and_then(|b| b.texts.get(&name));
+                    let text = newest_readable(&name, text, before, unread);
+                    now.insert(name, text);
+                }
+            }
+            Heard::Event(Event::Apply(object)) => {
+                let (name, text) = (object.name(), text(&object));
+                let text = newest_readable(&name, text, now.get(&name), unread);
+                now.insert(name, text);
+            }
+            Heard::Event(Event::Delete(object)) => {
+                unread.remove(&object.name());
+                now.remove(&object.name());
+            }
+        }
+        let had = before.map(|before| &before.texts);
+        let had = self.departed.with(had.into_iter().flatten(), &self.now);
+        Change::Known(after(had, self.now.clone(), is_served))
     }
 }
 
@@ -157,6 +196,58 @@ mod tests {
         format!(
             r#"{{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{{"name":"p","resourceVersion":"{version}"{SPEC}{spec}}}"#
         )
+    }
+
+    #[test]
+    fn what_the_cluster_has_is_known_when_a_list_is_complete() {
+        let object = |name: &str, version: &str, spec: serde_json::Value| {
+            let metadata = json!({"name": name, "resourceVersion": version});
+            let object = json!({"metadata": metadata, "spec": spec});
+            serde_json::from_value::<Object>(object).unwrap()
+        };
+        let mut store = Store::default();
+        let mut before = None::<OfCluster>;
+        let mut take = |event| {
+            let change = store.take(event, before.as_ref());
+            if let Change::Known(now) = &change {
+                before = Some(now.clone());
+            }
+            let unread: Vec<_> = store.unread.keys().cloned().collect();
+            (change, unread)
+        };
+        let known = |change: &Change| match change {
+            Change::Known(now) => (now.texts.keys().cloned().collect::<Vec<_>>(), now.kind),
+            Change::Nothing | Change::Lost => panic!("{change:?}"),
+        };
+        let listed = |name| Heard::Event(Event::InitApply(object(name, "1", json!({}))));
+        for event in [Heard::Event(Event::Init), listed("a"), listed("b")] {
+            assert_eq!(take(event).0, Change::Nothing);
+        }
+        let (change, _) = take(Heard::Event(Event::InitDone));
+        assert_eq!(known(&change), (vec!["a".into(), "b".into()], Kind::Served));
+        assert_eq!(take(Heard::Trouble).0, Change::Lost);
+        let newer = object("a", "2", json!({"newerField": 1}));
+        let (change, unread) = take(Heard::Event(Event::Apply(newer)));
+        let Change::Known(now) = &change else {
+            panic!("{change:?}");
+        };
+        assert!(
+            now.texts["a"].contains(r#""resourceVersion":"1""#),
+            "{now:?}"
+        );
+        assert_eq!(unread, ["a"]);
+        // a list that is not complete changes nothing, and one that is forgets the others
+        assert_eq!(take(Heard::Event(Event::Init)).0, Change::Nothing);
+        assert_eq!(take(listed("b")).0, Change::Nothing);
+        let (change, unread) = take(Heard::Event(Event::InitDone));
+        assert_eq!(known(&change), (vec!["b".into()], Kind::Served));
+        assert_eq!(unread, [""; 0]);
+        // without the kind the last ones are kept, as gone
+        let (change, _) = take(Heard::Unknown);
+        assert_eq!(known(&change), (vec!["a".into(), "b".into()], Kind::Gone));
+        let deleted = object("b", "3", json!({}));
+        let (change, _) = take(Heard::Event(Event::Delete(deleted)));
+        assert_eq!(known(&change).1, Kind::Gone);
     }
 
     #[test]
