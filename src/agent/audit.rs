@@ -200,9 +200,9 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
                 return;
             }
         }
-        counts.since(&agent.last_audit().counts);
+        counts.since(&agent.health.last_audit().counts);
         agent.metrics.audited(&counts);
-        agent.audited(bypassing, counts);
+        agent.health.audited(bypassing, counts);
         tokio::time::sleep(period.saturating_sub(started.elapsed()).max(LONGEST_PAUSE)).await;
     }
 }

@@ -270,3 +270,90 @@ fn by_address(directories: &[&Path]) -> HashMap<IpAddr, InNetns> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::agent::fixtures;
+
+    fn judged(profiles: Option<Value>, pod: Value) -> (Judged, Found) {
+        let profiles = profiles.map(|spec| fixtures::profiles(&[("p", spec)]));
+        let profiles = Profiles::of(profiles.flatten());
+        let found = Found {
+            pod: serde_json::from_value(pod).unwrap(),
+            namespace: serde_json::from_value(fixtures::namespace()).unwrap(),
+        };
+        (decide_now(&profiles, &found), found)
+    }
+
+    fn reason_of(suspect: Option<Suspect>) -> &'static str {
+        match suspect {
+            None => "none",
+            Some(Suspect::OptedOut) => "opted out",
+            Some(Suspect::Bypasses(why)) => why.reason.as_str(),
+        }
+    }
+
+    #[test]
+    fn a_running_pod_without_a_record_is_suspected_where_an_add_would_redirect_it() {
+        let (injected, plain) = (
+            fixtures::pod("a", "1", true),
+            fixtures::pod("b", "2", false),
+        );
+        let mut opted_out = injected.clone();
+        opted_out["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "false"});
+        opted_out["spec"]["containers"][1]["env"] =
+            json!([{"name": "DISABLE_ENVOY", "value": "true"}]);
+        let mut ran = opted_out.clone();
+        ran["status"]["containerStatuses"] =
+            json!([{"name": "app", "containerID": "containerd://1"}]);
+        let selector = json!({"matchLabels": {"istio-injection": "enabled"}});
+        let must_stay = json!({"namespaces": selector, "tenants": {"mayOptOut": false}});
+        for (what, spec, pod, suspected) in [
+            ("injected", json!({}), &injected, "Bypassing"),
+            ("opted out", json!({}), &opted_out, "opted out"),
+            (
+                "opted out, never allowed",
+                must_stay.clone(),
+                &opted_out,
+                "none",
+            ),
+            ("opted out, no longer allowed", must_stay, &ran, "Bypassing"),
+        ] {
+            let (judged, found) = judged(Some(spec), pod.clone());
+            let suspect = suspect(&found, &judged.decided);
+            assert_eq!(
+                reason_of(suspect),
+                suspected,
+                "{what}: {:?}",
+                judged.decided
+            );
+            assert!(
+                judged.decided.missing_sidecar.is_none() && !judged.is_undecidable,
+                "{what}"
+            );
+        }
+        let (judged, _) = judged(Some(json!({})), plain);
+        assert!(judged.decided.missing_sidecar.is_some());
+    }
+
+    #[test]
+    fn a_pod_for_which_no_profile_is_known_is_undecidable() {
+        let pod = fixtures::pod("a", "1", true);
+        let (unknown, _) = judged(None, pod.clone());
+        assert!(unknown.is_undecidable && !unknown.is_known);
+        let selected = json!({"namespaces": {"matchLabels": {"other": "yes"}}});
+        let (ungoverned, _) = judged(Some(selected), pod.clone());
+        assert!(ungoverned.is_undecidable && ungoverned.is_known && ungoverned.profile.is_none());
+        assert!(
+            policy_changed(&ungoverned.decided)
+                .unwrap()
+                .starts_with("UnknownProfile: ")
+        );
+        let (governed, _) = judged(Some(json!({})), pod);
+        assert!(!governed.is_undecidable && policy_changed(&governed.decided).is_none());
+        assert_eq!(governed.profile.unwrap().0, "p");
+    }
+}

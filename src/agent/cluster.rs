@@ -213,6 +213,34 @@ impl Cluster {
     }
 }
 
+#[cfg(test)]
+impl Cluster {
+    /// A cluster whose API server is a function from a path to a status and an object.
+    pub(super) fn played_by(api: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static) -> Self {
+        use kube::client::Body;
+        let api = Arc::new(api);
+        let server = tower::service_fn(move |request: http::Request<Body>| {
+            let (code, object) = api(&request.uri().to_string());
+            let response = http::Response::builder().status(code);
+            let response = response.body(Body::from(object.to_string().into_bytes()));
+            std::future::ready(response.map_err(std::io::Error::other))
+        });
+        let credential = Credential {
+            server: SocketAddr::from(([127, 0, 0, 1], 6443)),
+            ca: Vec::new(),
+            token: String::new(),
+        };
+        Self {
+            account: Account::open(Path::new("/")).unwrap(),
+            server: credential.server,
+            bearer: Bearer::new(""),
+            client: Client::new(server, ""),
+            credential,
+            handlers: Mutex::default(),
+        }
+    }
+}
+
 impl Reads for Cluster {
     async fn read(&self, name: &str, from_memory: bool) -> Result<Namespace, Failure> {
         let memory = if from_memory {

@@ -201,3 +201,113 @@ fn is_asked(found: &Found, asked: &PodRef) -> bool {
     let uid = asked.uid.as_deref();
     uid.is_none_or(|uid| found.pod.is_incarnation(uid))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::{Value, json};
+
+    use super::{
+        super::fixtures::{self, asked, namespace, pod},
+        *,
+    };
+
+    /// An API server with one pod, `web` of UID 1; what it is asked for first fails this often.
+    fn api(times: usize, code: u16) -> impl Fn(&str) -> (u16, Value) + Send + Sync {
+        let left = AtomicUsize::new(times);
+        move |path| {
+            let failing =
+                left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+            match path {
+                _ if failing.is_ok() => (
+                    code,
+                    json!({"kind": "Status", "code": code, "message": "m"}),
+                ),
+                "/api/v1/namespaces/team/pods/web" => (200, pod("web", "1", true)),
+                "/api/v1/namespaces/team" => (200, namespace()),
+                _ => (
+                    404,
+                    json!({"kind": "Status", "code": 404, "message": "not found"}),
+                ),
+            }
+        }
+    }
+
+    async fn look_up(
+        api: impl Fn(&str) -> (u16, Value) + Send + Sync + 'static,
+        node: &str,
+        asked: &PodRef,
+        prepare: impl FnOnce(&Cache),
+    ) -> Result<From, (Reason, String)> {
+        let agent = fixtures::agent(api, None);
+        prepare(&agent.cache);
+        let look_ups = LookUps {
+            cache: &agent.cache,
+            namespaces: &agent.namespaces,
+            cluster: &agent.cluster,
+            node,
+        };
+        let found = look_ups.look_up(asked, Deadline::after(Duration::from_millis(300)));
+        let found = found.await;
+        found
+            .map(|(found, from)| {
+                assert_eq!(found.namespace.metadata.name, "team");
+                from
+            })
+            .map_err(|why| (why.reason, why.cause))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pod_that_the_watch_does_not_tell_of_is_asked_for() {
+        let (web, nothing) = (asked("web", Some("1")), |_: &Cache| {});
+        let n1 = fixtures::NODE;
+        assert_eq!(look_up(api(0, 0), n1, &web, nothing).await, Ok(From::Api));
+        let known = |cache: &Cache| fixtures::put(cache, pod("web", "1", true));
+        assert_eq!(look_up(api(9, 500), n1, &web, known).await, Ok(From::Cache));
+        // an outage that passes
+        assert_eq!(look_up(api(2, 503), n1, &web, nothing).await, Ok(From::Api));
+        let reason =
+            async |api, node, asked| look_up(api, node, asked, nothing).await.unwrap_err().0;
+        let earlier = asked("web", Some("0"));
+        assert_eq!(
+            reason(api(0, 0), n1, &earlier).await,
+            Reason::PodUidMismatch
+        );
+        assert_eq!(reason(api(0, 0), "n2", &web).await, Reason::WrongNode);
+        let gone = asked("gone", None);
+        assert_eq!(reason(api(0, 0), n1, &gone).await, Reason::PodNotFound);
+        assert_eq!(
+            reason(api(usize::MAX, 500), n1, &web).await,
+            Reason::ApiUnreachable
+        );
+        // the agent's own rights are no reason to refuse a pod that another source may know
+        for code in [401, 403] {
+            assert_eq!(
+                reason(api(1, code), n1, &web).await,
+                Reason::AgentUnavailable
+            );
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_earlier_pod_of_the_name_in_the_cache_is_not_taken_for_it() {
+        let before = |cache: &Cache| fixtures::put(cache, pod("web", "0", true));
+        let found = look_up(api(0, 0), fixtures::NODE, &asked("web", Some("1")), before).await;
+        assert_eq!(found, Ok(From::Api));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_is_confirmed_while_a_watch_is_broken() {
+        let in_doubt = |cache: &Cache| {
+            fixtures::put(cache, pod("web", "1", true));
+            cache.doubt();
+        };
+        let (web, n1) = (asked("web", Some("1")), fixtures::NODE);
+        assert_eq!(look_up(api(0, 0), n1, &web, in_doubt).await, Ok(From::Api));
+        assert_eq!(
+            look_up(api(usize::MAX, 500), n1, &web, in_doubt).await,
+            Ok(From::Cache)
+        );
+    }
+}

@@ -6,6 +6,9 @@ mod bypass;
 mod cache;
 mod cluster;
 mod conditions;
+#[cfg(test)]
+mod fixtures;
+mod health;
 mod install;
 mod look_up;
 mod mesh_node;
@@ -21,10 +24,7 @@ mod watch;
 use std::{
     os::unix::net::UnixListener as StdUnixListener,
     path::Path,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -40,15 +40,14 @@ use tracing::{error, info};
 pub use self::args::Args;
 use self::{
     args::Verb,
-    audit::Counts,
     cache::Cache,
     cluster::{Account, Cluster},
-    conditions::Findings,
+    health::Health,
     install::{Installer, uninstall, verify, wait_for_removal},
     metrics::Metrics,
     namespaces::Namespaces,
     outcomes::Outcomes,
-    ownership::{Ownership, Role, newer_agent_owns_node},
+    ownership::newer_agent_owns_node,
     profiles::Profiles,
     tasks::Tasks,
 };
@@ -59,7 +58,6 @@ use crate::{
     multus::Multus,
     node::{self, NodeConfig, state},
     reason::{Explanation, Reason},
-    source::wire::{Bypassing, Owner},
     telemetry::{self, About, Alive, Delivered, Events, Journal, Observed, Paths, TextFormat},
 };
 
@@ -76,22 +74,9 @@ struct Agent {
     profiles: Arc<Profiles>,
     metrics: Arc<Metrics>,
     events: Events,
-    ownership: Ownership,
+    health: Health,
     installer: Installer,
-    /// A plugin has reported an ADD, so Multus finds the program.
-    was_called: AtomicBool,
     outcomes: Outcomes,
-    findings: Mutex<Findings>,
-    audited: Mutex<Audited>,
-}
-
-/// The results of the last audit.
-#[derive(Debug, Clone, Default)]
-struct Audited {
-    bypassing: Vec<Bypassing>,
-    counts: Counts,
-    /// When it ended.
-    at: Option<Timestamp>,
 }
 
 /// Runs until SIGTERM or SIGINT, or runs one of the subcommands.
@@ -191,21 +176,18 @@ async fn work(
     let (events, queue) = Events::new(args.events);
     let metrics = Arc::new(Metrics::new());
     let cluster = Arc::new(Cluster::connect(account, server, metrics.clone())?);
-    let cache = Arc::new(Cache::new());
+    let (cache, profiles) = (Arc::new(Cache::new()), Arc::new(Profiles::load()));
     let agent = Arc::new(Agent {
         node: node.clone(),
         namespaces: Arc::new(Namespaces::new(cluster.clone(), cache.clone())),
+        health: Health::new(cache.clone(), profiles.clone()),
         cache,
         cluster,
-        profiles: Arc::new(Profiles::load()),
+        profiles,
         metrics,
         events,
-        ownership: Ownership::new(),
         installer: Installer::new(args.install.clone()),
-        was_called: AtomicBool::default(),
         outcomes: Outcomes::default(),
-        findings: Mutex::default(),
-        audited: Mutex::default(),
     });
     info!(node, %server, version = VERSION, "the agent starts");
     let Agent {
@@ -217,12 +199,12 @@ async fn work(
         ..
     } = &*agent;
     let prefetch = |namespace, arrived| namespaces.prefetch(namespace, arrived);
-    let ownership = &agent.ownership;
+    let ownership = &agent.health.ownership;
     let mut tasks = Tasks::default();
     tasks.add("answering plugins", serve::serve(agent.clone()));
     let pods = watch::pods(cluster, &node, cache, &prefetch);
     tasks.add("watching pods", pods);
-    tasks.add("the self-test", agent.test_itself());
+    tasks.add("the self-test", agent.health.test_itself());
     tasks.add("reading namespaces", namespaces.refresh());
     tasks.add("keeping profiles", profiles.clone().keep(ownership));
     tasks.add("watching profiles", profiles.follow(cluster));
@@ -277,15 +259,16 @@ async fn install(agent: &Arc<Agent>) {
             installer, metrics, ..
         } = &*of_pass;
         let found = Multus::find(installer.args().runtime_conf_dir.as_deref());
-        let was_called = of_pass.was_called.load(Ordering::Relaxed);
+        let health = &of_pass.health;
+        let was_called = health.was_called.load(Ordering::Relaxed);
         let paths = verify(found.as_ref(), installer.args(), was_called);
-        of_pass.findings().paths = paths;
-        of_pass.findings().multus = found;
+        health.findings().paths = paths;
+        health.findings().multus = found;
         installer.pass(&of_pass.profiles, metrics)
     };
     match tokio::task::spawn_blocking(pass).await {
         Ok(Some(wrong)) => {
-            agent.findings().installed = Some(wrong);
+            agent.health.findings().installed = Some(wrong);
         }
         Ok(None) => {} // another installer runs: the earlier findings count
         Err(error) => error!("installing: {error}"),
@@ -293,57 +276,6 @@ async fn install(agent: &Arc<Agent>) {
 }
 
 impl Agent {
-    /// Why plugins cannot be answered, or would not find what they need; `None` if the agent is ready.
-    fn not_ready(&self) -> Option<String> {
-        let installed = self.findings().installed.clone();
-        let wrong = match (self.ownership.role(), installed) {
-            // what the owner has done to the node is its own concern
-            (Role::StandingBy, _) => Vec::new(),
-            (Role::Owner, Some(mut found)) => {
-                found.extend(self.findings().paths.clone().wrong());
-                found
-            }
-            (Role::Owner, None) => {
-                return Some("the node's files are not installed yet".into());
-            }
-            (Role::Starting, _) => {
-                let unable = self.unable();
-                return unable.or_else(|| Some("plugins cannot ask this agent yet".into()));
-            }
-        };
-        let mut all: Vec<_> = wrong.iter().map(ToString::to_string).collect();
-        all.extend(self.unable());
-        (!all.is_empty()).then(|| all.join("\n"))
-    }
-
-    /// Describes itself to an agent that may take over.
-    fn owner(&self) -> Owner {
-        Owner {
-            version: VERSION.into(),
-            is_ready: self.not_ready().is_none(),
-        }
-    }
-
-    fn bypassing(&self) -> Vec<Bypassing> {
-        self.last_audit().bypassing.clone()
-    }
-
-    fn last_audit(&self) -> MutexGuard<'_, Audited> {
-        self.audited.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn audited(&self, bypassing: Vec<Bypassing>, counts: Counts) {
-        *self.last_audit() = Audited {
-            bypassing,
-            counts,
-            at: Some(Timestamp::now()),
-        };
-    }
-
-    fn findings(&self) -> MutexGuard<'_, Findings> {
-        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Creates an Event about the current state of a pod.
     fn tell(&self, about: About, explanation: Explanation) {
         self.events.tell(about, explanation, Timestamp::now(), self);
@@ -352,12 +284,12 @@ impl Agent {
 
 impl Observed for Agent {
     fn not_ready(&self) -> Option<String> {
-        self.not_ready()
+        self.health.not_ready()
     }
 
     fn metrics(&self, form: TextFormat) -> String {
         self.metrics.cached(self.cache.size());
-        self.metrics.conditions(&self.conditions());
+        self.metrics.conditions(&self.health.conditions());
         self.metrics.text(form)
     }
 }

@@ -94,7 +94,7 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
         source,
         report,
     } = outcome;
-    agent.was_called.store(true, Ordering::Relaxed);
+    agent.health.was_called.store(true, Ordering::Relaxed);
     let explanation = Explanation::from(report.outcome);
     let end = match (report.refused, explanation.reason.is_redirected()) {
         (true, _) => End::Refused,

@@ -7,7 +7,6 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,7 +14,7 @@ use serde::Deserialize;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::{Agent, VERSION};
+use super::{VERSION, health::Health};
 use crate::{
     mesh::is_newer,
     source::{
@@ -108,7 +107,7 @@ pub(super) enum Before {
 }
 
 /// Waits until this agent may take over. `had_it`: it owned the node, and another agent took over.
-pub(super) async fn stand_by(agent: &Arc<Agent>, had_it: bool) -> Before {
+pub(super) async fn stand_by(health: &Health, had_it: bool) -> Before {
     let (mut not_ready, mut before) = (None::<Instant>, None);
     loop {
         let found = tokio::task::spawn_blocking(owner)
@@ -125,13 +124,13 @@ pub(super) async fn stand_by(agent: &Arc<Agent>, had_it: bool) -> Before {
             }
         }
         // an agent is not ready before it has taken over: its readiness ends the other one
-        agent.ownership.set(if had_it || found.is_newer() {
+        health.ownership.set(if had_it || found.is_newer() {
             Role::StandingBy
         } else {
             Role::Starting
         });
         let waited = not_ready.is_some_and(|since| since.elapsed() >= NOT_READY);
-        let is_ready = agent.unable().is_none();
+        let is_ready = health.unable().is_none();
         if may_take(&found, had_it, waited, is_ready) {
             return if found == OwnerState::Nobody {
                 Before::Nobody

@@ -40,7 +40,7 @@ impl Agent {
     /// condition, and affects nothing else.
     pub(in crate::agent) async fn keep_token(&self) {
         let Some(account) = &self.installer.args().host_account else {
-            self.findings().host_credential = Finding::NotRequested;
+            self.health.findings().host_credential = Finding::NotRequested;
             tokio::task::spawn_blocking(remove_ours).await.ok();
             return std::future::pending().await;
         };
@@ -75,7 +75,8 @@ impl Agent {
                     Finding::Wrong(error)
                 }
             };
-            let before = std::mem::replace(&mut self.findings().host_credential, finding.clone());
+            let before =
+                std::mem::replace(&mut self.health.findings().host_credential, finding.clone());
             if let Finding::Wrong(error) = &finding
                 && before != finding
             {

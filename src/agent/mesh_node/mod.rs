@@ -11,9 +11,10 @@ use tracing::{info, warn};
 
 use self::pace::{LEAST, Pace};
 use super::{
-    Agent, Audited, VERSION,
+    Agent, VERSION,
     audit::{State, Wrong},
     conditions::Since,
+    health::Audited,
 };
 use crate::{
     cluster::{Cause, Failure, Pauses},
@@ -142,7 +143,7 @@ async fn write(agent: &Agent, status: &NodeStatus) -> Result<(), Failure> {
 async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
     let installed = tokio::task::spawn_blocking(Installed::load).await;
     let installed = installed.ok().and_then(|i| i.ok().flatten());
-    let multus = agent.findings().multus.clone();
+    let multus = agent.health.findings().multus.clone();
     let path = |path: Option<std::path::PathBuf>| {
         path.map(|p| p.display().to_string()).unwrap_or_default()
     };
@@ -152,7 +153,7 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
         bin_dir: path(multus.bin_dir),
         conf_dir: path(multus.conf_dir),
     });
-    let conditions = agent.conditions().into_iter().map(|condition| {
+    let conditions = agent.health.conditions().into_iter().map(|condition| {
         let since = since.of(&condition);
         NodeCondition {
             kind: condition.kind.to_string(),
@@ -162,7 +163,7 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
             last_transition_time: time(since),
         }
     });
-    let Audited { counts, at, .. } = agent.last_audit().clone();
+    let Audited { counts, at, .. } = agent.health.last_audit().clone();
     let of = |state| counts.of(state);
     NodeStatus {
         version: VERSION.into(),
@@ -171,6 +172,7 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
             .map(|name| name.release().to_string_lossy().into_owned())
             .unwrap_or_default(),
         backend: agent
+            .health
             .findings()
             .backend
             .map(BackendPolicy::as_str)

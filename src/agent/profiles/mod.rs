@@ -110,7 +110,12 @@ pub(super) struct Chosen {
 impl Profiles {
     /// What is known before the API server has said anything: what it said last.
     pub(super) fn load() -> Self {
-        let kept = kept_profiles().unwrap_or_default().map(Arc::new);
+        Self::of(kept_profiles().unwrap_or_default())
+    }
+
+    /// With what the API server has said before.
+    pub(super) fn of(kept: Option<OfCluster>) -> Self {
+        let kept = kept.map(Arc::new);
         let loaded = Arc::new(load(kept.as_deref()));
         Self {
             heard: watch::Sender::new(kept.clone()),

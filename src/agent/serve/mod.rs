@@ -1,6 +1,8 @@
 //! Serves the socket on which plugins ask. Each conversation is a task with its own deadlines, so a slow or dead peer delays nobody
 //! else.
 mod socket;
+#[cfg(test)]
+mod tests;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -49,19 +51,19 @@ pub(super) async fn serve(agent: Arc<Agent>) {
     let places = Arc::new(Semaphore::new(MOST));
     let mut had_it = false;
     loop {
-        if stand_by(&agent, had_it).await == Before::Another {
+        if stand_by(&agent.health, had_it).await == Before::Another {
             install(&agent).await; // the program first: it asks a newer agent in its version, too
         }
         match Socket::bind() {
             Ok(socket) => {
                 had_it = true;
-                agent.ownership.set(Role::Owner);
+                agent.health.ownership.set(Role::Owner);
                 answer(&agent, &socket, &places).await;
-                agent.ownership.set(Role::StandingBy);
+                agent.health.ownership.set(Role::StandingBy);
                 warn!("another process has taken the socket: standing by");
             }
             Err(error) => {
-                agent.ownership.set(Role::Starting);
+                agent.health.ownership.set(Role::Starting);
                 warn!(reason = error.reason.as_str(), "{error}");
                 tokio::time::sleep(LOOK).await;
             }
@@ -127,9 +129,10 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
     let version = question.version; // who asks may not be upgraded yet, and understands no other
     let look_up = match question.ask {
         Ask::Bypassing {} => {
-            return say(&mut write, version, Reply::Bypassing(agent.bypassing())).await;
+            let bypassing = agent.health.last_audit().bypassing.clone();
+            return say(&mut write, version, Reply::Bypassing(bypassing)).await;
         }
-        Ask::Owner {} => return say(&mut write, version, Reply::Owner(agent.owner())).await,
+        Ask::Owner {} => return say(&mut write, version, Reply::Owner(agent.health.owner())).await,
         Ask::Decided { uid } => {
             let decided = agent.outcomes.of(&uid);
             return say(&mut write, version, Reply::Decided(decided)).await;

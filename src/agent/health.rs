@@ -1,0 +1,264 @@
+//! Whether this agent can answer plugins, and what was found about it and its node.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tracing::{info, warn};
+
+use super::{
+    VERSION,
+    audit::Counts,
+    cache::Cache,
+    conditions::{Condition, Finding, Findings, Kind},
+    ownership::{Ownership, Role},
+    profiles::Profiles,
+};
+use crate::{
+    deadline::Deadline,
+    reason::{Explanation, Reason},
+    redirection::self_test,
+    source::wire::{Bypassing, Owner},
+};
+
+/// How long the self-test may take.
+const TESTING: Duration = Duration::from_secs(20);
+/// The pause before it is repeated.
+const TEST_AGAIN: Duration = Duration::from_secs(15);
+/// Most further profiles that a condition names.
+const MOST_NAMED: usize = 64;
+
+/// The state of the agent and its node.
+pub(super) struct Health {
+    pub(super) ownership: Ownership,
+    /// A plugin has reported an ADD, so Multus finds the program.
+    pub(super) was_called: AtomicBool,
+    cache: Arc<Cache>,
+    profiles: Arc<Profiles>,
+    findings: Mutex<Findings>,
+    audited: Mutex<Audited>,
+}
+
+/// The results of an audit.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Audited {
+    pub(super) bypassing: Vec<Bypassing>,
+    pub(super) counts: Counts,
+    /// When it ended.
+    pub(super) at: Option<Timestamp>,
+}
+
+impl Health {
+    pub(super) fn new(cache: Arc<Cache>, profiles: Arc<Profiles>) -> Self {
+        Self {
+            ownership: Ownership::new(),
+            was_called: AtomicBool::default(),
+            cache,
+            profiles,
+            findings: Mutex::default(),
+            audited: Mutex::default(),
+        }
+    }
+
+    /// Why plugins cannot be answered, or would not find what they need; `None` if the agent is ready.
+    pub(super) fn not_ready(&self) -> Option<String> {
+        let installed = self.findings().installed.clone();
+        let wrong = match (self.ownership.role(), installed) {
+            // what the owner has done to the node is its own concern
+            (Role::StandingBy, _) => Vec::new(),
+            (Role::Owner, Some(mut found)) => {
+                found.extend(self.findings().paths.clone().wrong());
+                found
+            }
+            (Role::Owner, None) => {
+                return Some("the node's files are not installed yet".into());
+            }
+            (Role::Starting, _) => {
+                let unable = self.unable();
+                return unable.or_else(|| Some("plugins cannot ask this agent yet".into()));
+            }
+        };
+        let mut all: Vec<_> = wrong.iter().map(ToString::to_string).collect();
+        all.extend(self.unable());
+        (!all.is_empty()).then(|| all.join("\n"))
+    }
+
+    /// Describes the agent to one that may take over.
+    pub(super) fn owner(&self) -> Owner {
+        Owner {
+            version: VERSION.into(),
+            is_ready: self.not_ready().is_none(),
+        }
+    }
+
+    pub(super) fn findings(&self) -> MutexGuard<'_, Findings> {
+        self.findings.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The results of the last audit.
+    pub(super) fn last_audit(&self) -> MutexGuard<'_, Audited> {
+        self.audited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn audited(&self, bypassing: Vec<Bypassing>, counts: Counts) {
+        *self.last_audit() = Audited {
+            bypassing,
+            counts,
+            at: Some(Timestamp::now()),
+        };
+    }
+
+    /// All current conditions.
+    pub(super) fn conditions(&self) -> Vec<Condition> {
+        let Findings {
+            installed,
+            paths,
+            self_test,
+            host_credential,
+            ..
+        } = self.findings().clone();
+        let ready = self.not_ready();
+        let ready = ready.map(|why| Reason::AgentUnavailable.because(why));
+        let ready = ready.map(|why| Explanation {
+            remedy: None,
+            ..why
+        });
+        let program = installed.map_or(Finding::Unknown, |wrong| {
+            Finding::of(wrong.into_iter().next())
+        });
+        [
+            (Kind::Ready, Finding::of(ready)),
+            (Kind::ProgramInstalled, program),
+            (Kind::PathsVerified, paths),
+            (Kind::SelfTestPassed, self_test),
+            (Kind::ProfilesKnown, self.profiles_known()),
+            (Kind::HostCredential, host_credential),
+        ]
+        .map(|(kind, finding)| finding.condition(kind))
+        .into()
+    }
+
+    fn profiles_known(&self) -> Finding {
+        if let Some(wrong) = self.profiles.wrong() {
+            return Finding::Wrong(wrong);
+        }
+        let mut unreadable = self.profiles.unreadable().into_iter();
+        let Some((first, why)) = unreadable.next() else {
+            return Finding::Right;
+        };
+        let mut cause = format!("the last generation of MeshProfile {first} cannot be read: {why}");
+        // the controller reads the names
+        for (name, _) in unreadable.take(MOST_NAMED) {
+            cause.push_str(&format!(
+                "; that of MeshProfile {name} cannot be read either"
+            ));
+        }
+        Finding::Wrong(Reason::NodeConfigInvalid.because(cause))
+    }
+
+    /// Tests whether this node can redirect. Repeats the test while it cannot, until it is cancelled: a kernel module may be loaded later.
+    pub(super) async fn test_itself(&self) {
+        loop {
+            let tested = tokio::task::spawn_blocking(|| self_test(Deadline::after(TESTING))).await;
+            if let Ok(Ok(lacking)) = &tested {
+                self.findings().backend = lacking.automatic();
+            }
+            let tested = tested.unwrap_or_else(|e| Err(Reason::Internal.because(e.to_string())));
+            let finding = match tested {
+                Ok(lacking) => match (lacking.everything(), lacking.something()) {
+                    (Some(why), _) => Finding::Wrong(why.clone()),
+                    (None, Some(what)) => Finding::Limited(what),
+                    (None, None) => Finding::Right,
+                },
+                Err(why) => Finding::Wrong(why),
+            };
+            let before = std::mem::replace(&mut self.findings().self_test, finding.clone());
+            if let Finding::Wrong(why) = &finding {
+                if before != finding {
+                    let reason = why.reason.as_str();
+                    warn!(reason, "this node cannot redirect: {why}");
+                }
+            } else {
+                if let Finding::Limited(what) = &finding {
+                    info!("this node can redirect, but for this: {what}");
+                }
+                return std::future::pending().await;
+            }
+            tokio::time::sleep(TEST_AGAIN).await;
+        }
+    }
+
+    /// Why pods could not be decided on, or redirected.
+    pub(super) fn unable(&self) -> Option<String> {
+        if !self.cache.is_listed() {
+            return Some("the node's pods are not listed yet".into());
+        }
+        let self_test = self.findings().self_test.clone();
+        if self_test == Finding::Unknown {
+            return Some("whether this node can redirect is being tried".into());
+        }
+        let wrong = self.profiles.wrong().or(self_test.wrong());
+        wrong.map(|wrong| wrong.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::agent::fixtures;
+
+    #[test]
+    fn an_agent_is_ready_once_it_can_decide_redirect_and_be_asked() {
+        let (cache, profiles) = (
+            Arc::new(Cache::new()),
+            fixtures::profiles(&[("p", json!({}))]),
+        );
+        let health = Health::new(cache.clone(), Arc::new(Profiles::of(profiles)));
+        let not_ready = |why: &str| {
+            let found = health.not_ready().unwrap_or_default();
+            assert!(
+                found.contains(why) && !health.owner().is_ready,
+                "{found}, not {why}"
+            );
+        };
+        not_ready("the node's pods are not listed yet");
+        cache.list(Vec::new());
+        not_ready("whether this node can redirect is being tried");
+        health.findings().self_test = Finding::Wrong(Reason::KernelUnsupported.into());
+        not_ready("kernel lacks a required feature");
+        health.findings().self_test = Finding::Right;
+        not_ready("plugins cannot ask this agent yet");
+        health.ownership.set(Role::Owner);
+        not_ready("the node's files are not installed yet");
+        let wrong = Reason::NodeConfigInvalid.because("the directory is missing");
+        health.findings().installed = Some(vec![wrong]);
+        not_ready("the directory is missing");
+        // the node's files are the owner's concern
+        health.ownership.set(Role::StandingBy);
+        assert_eq!(health.not_ready(), None);
+        health.ownership.set(Role::Owner);
+        health.findings().installed = Some(Vec::new());
+        assert_eq!(health.not_ready(), None);
+        assert!(health.owner().is_ready);
+        let conditions = health.conditions();
+        let ready = conditions.iter().find(|c| c.kind == Kind::Ready);
+        assert_eq!(ready.unwrap().reason, "AsExpected");
+    }
+
+    #[test]
+    fn an_agent_that_does_not_know_the_profiles_is_not_ready() {
+        let cache = Arc::new(Cache::new());
+        cache.list(Vec::new());
+        let health = Health::new(cache, Arc::new(Profiles::of(None)));
+        health.findings().self_test = Finding::Right;
+        let why = health.not_ready().unwrap();
+        assert!(
+            why.contains("does not know the cluster's MeshProfiles yet"),
+            "{why}"
+        );
+    }
+}
