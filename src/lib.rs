@@ -25,6 +25,7 @@ pub mod node;
 pub mod plan;
 #[cfg(target_os = "linux")]
 pub mod plugin;
+pub mod profile;
 pub mod reason;
 #[cfg(target_os = "linux")]
 pub mod redirection;

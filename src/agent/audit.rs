@@ -13,8 +13,8 @@ use tracing::warn;
 use super::{Agent, bypass};
 use crate::{
     deadline::Deadline,
-    mesh::DriftPolicy,
     node::attachments::{self, Processes, Record},
+    profile::DriftPolicy,
     reason::{Explanation, Reason},
     redirection::{Located, Verdict, locate, repair, verify},
     telemetry::About,

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::{mesh::BackendPolicy, multus::Multus, reason::Explanation, words::words};
+use crate::{multus::Multus, profile::BackendPolicy, reason::Explanation, words::words};
 
 words! {
     /// What a condition is about.

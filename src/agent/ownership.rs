@@ -16,7 +16,7 @@ use tracing::info;
 
 use super::{VERSION, health::Health};
 use crate::{
-    mesh::is_newer,
+    profile::is_newer,
     source::{
         connect,
         wire::{self, Answer, Ask, Owner, Question, Reply},

@@ -10,13 +10,14 @@ use crate::{
     cni::PodRef,
     deadline::Deadline,
     explain::{Case, Objects, OnNode, network},
-    mesh::{Attachment, Pod, Profile, annotation},
+    mesh::{Attachment, Pod, annotation},
     node::{
         NodeConfig,
         attachments::{self, Record},
         paths, profiles,
     },
     plan::{PodNetwork, packet::Family},
+    profile::Profile,
     reason::{Explanation, Reason},
     source::{
         Answered, Governing, decided, look_up,

@@ -13,7 +13,7 @@ use super::{
     wanted::{Key, SHARED_NAMESPACE, Wanted},
 };
 use crate::{
-    mesh::{MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer},
+    profile::{MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer},
     reason::Reason,
 };
 

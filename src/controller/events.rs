@@ -17,7 +17,7 @@ use super::{
     wanted::Key,
     writes::Writes,
 };
-use crate::{mesh::Status, reason::Reason};
+use crate::{profile::Status, reason::Reason};
 
 /// Most bytes of a note: an Event has 1024.
 const LONGEST: usize = 1000;

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::objects::Node;
-use crate::mesh::mesh_node::NodeCondition;
+use crate::profile::mesh_node::NodeCondition;
 
 pub(super) const REPORTING: &str = "Reporting";
 

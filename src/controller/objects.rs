@@ -12,7 +12,7 @@ use super::{
     nodes::REPORTING,
     wanted::{Key, Namespace},
 };
-use crate::mesh::{Profile, ProfileOrigin, Status, mesh_node::NodeCondition, validate_cel};
+use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeCondition, validate_cel};
 
 /// A MeshProfile and what its status says.
 #[derive(Debug, Clone)]

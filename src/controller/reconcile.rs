@@ -21,7 +21,7 @@ use super::{
     wanted::{Key, Wanted, wanted},
     writes::Writes,
 };
-use crate::mesh::{Placement, Profile};
+use crate::profile::{Placement, Profile};
 
 /// Changes that come together are looked at together.
 pub(super) const TOGETHER: Duration = Duration::from_millis(200);

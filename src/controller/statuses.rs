@@ -19,7 +19,7 @@ use super::{
     reconcile::{IDLE, MOST, Reconciler, TOGETHER},
     wanted::{Key, Wanted},
 };
-use crate::mesh::{MeshProfile, Status, mesh_node::MeshNode};
+use crate::profile::{MeshProfile, Status, mesh_node::MeshNode};
 
 /// How often a status is written at most where only numbers have changed.
 const NUMBERS: Duration = Duration::from_secs(5);

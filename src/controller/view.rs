@@ -22,7 +22,7 @@ use super::{
     objects::{Node, NodeObject, ProfileObject, namespace, node, profile},
     wanted::{Key, Namespace, Owner},
 };
-use crate::mesh::{MeshProfile, mesh_node::MeshNode};
+use crate::profile::{MeshProfile, mesh_node::MeshNode};
 
 /// All that is followed.
 pub(super) struct View {

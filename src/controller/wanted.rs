@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::mesh::{Placement, Profile, candidates};
+use crate::{
+    mesh::candidates,
+    profile::{Placement, Profile},
+};
 
 /// The namespace of the attachments that belong to the whole cluster.
 pub(super) const SHARED_NAMESPACE: &str = "default";
@@ -124,7 +127,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mesh::ProfileOrigin;
+    use crate::profile::ProfileOrigin;
 
     fn profile(name: &str, spec: &str) -> Profile {
         let json = format!(

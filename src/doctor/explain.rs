@@ -169,7 +169,7 @@ pub(super) fn reported(report: &MeshNode, pod: &Pod) -> String {
     let Some(audit) = &status.last_audit else {
         return format!("the agent of {node} has not audited its pods yet");
     };
-    let of_pod = |p: &&crate::mesh::mesh_node::Problem| {
+    let of_pod = |p: &&crate::profile::mesh_node::Problem| {
         p.namespace == pod.metadata.namespace && p.pod == pod.metadata.name
     };
     if let Some(problem) = status.problems.iter().find(of_pod) {

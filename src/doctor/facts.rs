@@ -7,8 +7,9 @@ use super::{
     objects::{Binding, ConfigMap, MeshNode, Node, Policy, ProfileObject, Workload},
 };
 use crate::{
-    mesh::{Namespace, Pod, Profile},
+    mesh::{Namespace, Pod},
     multus::AttachmentDefinition,
+    profile::Profile,
 };
 
 /// The label of the agents' DaemonSet, and its name.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::mesh::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
+use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]

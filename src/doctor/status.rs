@@ -123,7 +123,7 @@ pub(super) fn report(
         .collect();
     versions.sort();
     versions.dedup();
-    let sum = |of: fn(&crate::mesh::mesh_node::PodCounts) -> usize| -> usize {
+    let sum = |of: fn(&crate::profile::mesh_node::PodCounts) -> usize| -> usize {
         mesh_nodes
             .iter()
             .filter_map(|n| n.status.pods.as_ref())

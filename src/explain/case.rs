@@ -3,10 +3,11 @@
 use super::{Objects, network};
 use crate::{
     mesh::{
-        Attachment, Decided, Decision, MOST_ATTACHMENTS, Namespace, Pod, Profile, annotation,
+        Attachment, Decided, Decision, MOST_ATTACHMENTS, Namespace, Pod, annotation,
         assume_injected, explain, governing,
     },
     plan::{Plan, PodNetwork},
+    profile::Profile,
     reason::{Explanation, Reason},
 };
 

@@ -1,8 +1,9 @@
 //! Objects, and which of their attachments a pod references.
 
 use crate::{
-    mesh::{Attachment, Namespace, Pod, Profile, annotation},
+    mesh::{Attachment, Namespace, Pod, annotation},
     multus::{AttachmentDefinition, named_networks, our_attachment},
+    profile::Profile,
     reason::{Explanation, Reason},
 };
 

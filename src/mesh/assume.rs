@@ -1,8 +1,9 @@
 use super::{
-    Container, EnrollmentMode, Namespace, Pod, Profile,
+    Container, Namespace, Pod,
     enrollment::{SYSTEM_NAMESPACES, enrolled, istio, maistra},
     pod::{EnvVar, annotation, label},
 };
+use crate::profile::{EnrollmentMode, Profile};
 
 /// A pod that has not been through admission (from a manifest, without a UID), as Istio's injector with its defaults would change it.
 /// `None` if the injector would leave it alone, or has already changed it.

@@ -1,7 +1,9 @@
 use serde::Deserialize;
 
-use super::TrafficSettings;
-use crate::reason::{Explanation, Reason, quote};
+use crate::{
+    profile::TrafficSettings,
+    reason::{Explanation, Reason, quote},
+};
 
 /// Most attachments of ours in a sandbox: each is an ADD and a DEL, which hold up others.
 pub const MOST_ATTACHMENTS: usize = 8;

@@ -1,6 +1,5 @@
 use super::{
-    Attachment, Container, Input, Intent, InterceptionMode, MissingSidecar, Namespace, NotAllowed,
-    Pod, Profile, ProxyIdentity, UnenrolledSidecar,
+    Attachment, Container, Input, Intent, InterceptionMode, Namespace, Pod, ProxyIdentity,
     enrollment::enrolled,
     identity::{identity, sharing},
     inputs::inputs,
@@ -13,7 +12,10 @@ use super::{
         env, label,
     },
 };
-use crate::reason::{Explanation, Reason, quote};
+use crate::{
+    profile::{MissingSidecar, NotAllowed, Profile, UnenrolledSidecar},
+    reason::{Explanation, Reason, quote},
+};
 
 /// What to do with a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -253,10 +255,8 @@ impl<'a> Case<'a> {
         } else {
             format!("namespace {name} is enrolled but the pod has no container istio-proxy")
         });
-        if is_asked_for
-            && self.pod.label(label::INJECT).is_none()
-            && self.pod.label(label::REVISION).is_none()
-        {
+        let labels = [label::INJECT, label::REVISION];
+        if is_asked_for && labels.iter().all(|name| self.pod.label(name).is_none()) {
             missing = missing.remedy("use the label sidecar.istio.io/inject: Istio's injector does not read the annotation");
         }
         so_far.missing_sidecar = Some(missing.clone());

@@ -1,9 +1,10 @@
 //! Whether a namespace is enrolled in the mesh, or a pod enrolls itself.
 
 use super::{
-    Enrollment, EnrollmentMode, Namespace, Pod,
+    Namespace, Pod,
     pod::label::{ISTIO_ENV, ISTIO_INJECTION, MAISTRA_IGNORE, MAISTRA_MEMBER_OF, REVISION},
 };
+use crate::profile::{Enrollment, EnrollmentMode};
 
 /// Namespaces that Istio never injects.
 pub(super) const SYSTEM_NAMESPACES: [&str; 4] = [

@@ -1,6 +1,7 @@
 //! Pods and profiles for unit tests.
 
-use super::{Namespace, Pod, Profile, ProfileOrigin, ProfileSpec};
+use super::{Namespace, Pod};
+use crate::profile::{Profile, ProfileOrigin, ProfileSpec};
 
 /// What Istio's injector writes on every pod.
 pub(super) const INJECTED: &[(&str, &str)] = &[

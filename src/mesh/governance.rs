@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
-use super::{Namespace, Pod, Profile, Unreadable};
-use crate::reason::{Explanation, Reason, quote};
+use super::{Namespace, Pod};
+use crate::{
+    profile::{Profile, Unreadable},
+    reason::{Explanation, Reason, quote},
+};
 
 /// The readable profile that governs a pod, for an attachment that may name one. A pod that has run is not refused because the named profile
 /// no longer governs: it gets a warning, and the profile that does govern is used.
@@ -110,7 +113,7 @@ pub fn candidates<'a, P: AsRef<Profile>>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::{ProfileOrigin, fixtures};
+    use crate::{mesh::fixtures, profile::ProfileOrigin};
 
     fn profile(name: &str, namespaces: &str) -> Profile {
         fixtures::profile(name, &format!("{{namespaces: {namespaces}}}"))

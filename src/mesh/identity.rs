@@ -1,7 +1,10 @@
 //! The user and group of the sidecar, whose connections are not redirected.
 
-use super::{Container, Pod, ProxyIdentity, Redirect, SecurityContext};
-use crate::reason::{Explanation, Reason};
+use super::{Container, Pod, ProxyIdentity, SecurityContext};
+use crate::{
+    profile::Redirect,
+    reason::{Explanation, Reason},
+};
 
 /// What Istio's injector adds beside the sidecar: it runs as the same user, and ends before any other container starts.
 const VALIDATION: &str = "istio-validation";

@@ -3,13 +3,16 @@
 use serde::Serialize;
 
 use super::{
-    Namespace, OtherProxy, Pod, Profile, ProfileOrigin,
+    Namespace, OtherProxy, Pod,
     pod::{
         annotation::{INTERCEPTION_MODE, NETWORKS, REVISION, STATUS},
         env, label,
     },
 };
-use crate::words::words;
+use crate::{
+    profile::{Profile, ProfileOrigin},
+    words::words,
+};
 
 words! {
     /// Where an input comes from.

@@ -1,8 +1,10 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{BackendPolicy, IfName, Interfaces, IpFamilies, Selection};
-use crate::words::words;
+use crate::{
+    profile::{BackendPolicy, IfName, Interfaces, IpFamilies, OwnerGroups, ProxyPorts, Selection},
+    words::words,
+};
 
 /// What is to be redirected, fully resolved and parsed. Together with the pod's interfaces it determines the rules.
 ///
@@ -50,36 +52,6 @@ pub struct ProxyIdentity {
     pub gid: u32,
 }
 
-/// The sidecar's ports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-pub struct ProxyPorts {
-    /// Takes outbound connections. Default: 15001.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
-    pub outbound: u16,
-    /// Takes inbound connections. Default: 15006.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
-    pub inbound: u16,
-    /// Takes HBONE connections, and is never redirected inbound. Default: 15008.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
-    pub tunnel: u16,
-    /// Answers DNS queries, if DNS is captured. Default: 15053.
-    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
-    pub dns: u16,
-}
-
-impl Default for ProxyPorts {
-    fn default() -> Self {
-        Self {
-            outbound: 15001,
-            inbound: 15006,
-            tunnel: 15008,
-            dns: 15053,
-        }
-    }
-}
-
 /// Which inbound ports are captured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inbound {
@@ -103,13 +75,4 @@ pub struct Outbound {
     pub exclude_ports: Vec<u16>,
     /// The groups whose connections are captured.
     pub owner_groups: OwnerGroups,
-}
-
-/// `ISTIO_OUTBOUND_OWNER_GROUPS` and `..._EXCLUDE`, as gids.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OwnerGroups {
-    /// Captured groups.
-    pub include: Selection<u32>,
-    /// Groups left alone; used only if `include` is all.
-    pub exclude: Vec<u32>,
 }

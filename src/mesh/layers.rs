@@ -2,13 +2,14 @@
 //! ones.
 
 use super::{
-    Attachment, IfName, Inbound, Input, Outbound, Pod, ProfileSpec, Redirect, Source,
+    Attachment, Inbound, Input, Outbound, Pod, Source,
     merge::Layers,
     overrides::{settings_of_attachment, settings_of_pod},
-    traffic::Resolved,
-    values::{comma, unite},
 };
-use crate::reason::{Explanation, Reason};
+use crate::{
+    profile::{IfName, ProfileSpec, Redirect, Resolved, comma, unite},
+    reason::{Explanation, Reason},
+};
 
 /// The layers, resolved.
 pub(super) struct Traffic {

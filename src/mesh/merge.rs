@@ -1,10 +1,10 @@
 //! Merges the values that the layers have for a traffic setting.
 
-use super::{
-    Input, Key, Source, TrafficSettings,
-    values::{Entry, Value, unite},
+use super::{Input, Source};
+use crate::{
+    profile::{Entry, Key, Merge, TrafficSettings, Value, unite},
+    reason::{Explanation, Reason},
 };
-use crate::reason::{Explanation, Reason};
 
 /// The settings of each layer, and the inputs that counted.
 pub(super) struct Layers<'a> {
@@ -14,9 +14,8 @@ pub(super) struct Layers<'a> {
     pub(super) inputs: Option<Vec<Input>>,
 }
 
-impl<'a> Layers<'a> {
-    /// The value of the highest layer that has one.
-    pub(super) fn replaced<T: Value + 'a>(
+impl<'a> Merge<'a> for Layers<'a> {
+    fn replaced<T: Value + 'a>(
         &mut self,
         key: Key,
         get: impl Fn(&'a TrafficSettings) -> Option<&'a T>,
@@ -32,8 +31,7 @@ impl<'a> Layers<'a> {
         Ok(built_in)
     }
 
-    /// The values of all layers together; the built-in default only if no layer has one.
-    pub(super) fn united<T: Entry + 'a>(
+    fn united<T: Entry + 'a>(
         &mut self,
         key: Key,
         get: impl Fn(&'a TrafficSettings) -> Option<&'a Vec<T>>,
@@ -59,7 +57,9 @@ impl<'a> Layers<'a> {
         }
         Ok(all)
     }
+}
 
+impl Layers<'_> {
     fn built_in(&mut self, key: Key, value: &impl Value) {
         if self.inputs.is_some() && !value.text().is_empty() {
             self.input(key, value, Source::BuiltIn);
@@ -78,22 +78,5 @@ impl<'a> Layers<'a> {
                 source,
             });
         }
-    }
-}
-
-/// Whether a tenant's value has an effect besides the profile's or, without one, the built-in default. Named like the merges.
-pub(super) mod effect {
-    use super::{Entry, Value};
-
-    pub(in crate::mesh) fn replaced<T: Value>(said: &T, profile: Option<&T>, built_in: T) -> bool {
-        !said.is_same(profile.unwrap_or(&built_in))
-    }
-
-    pub(in crate::mesh) fn united<T: Entry>(
-        said: &[T],
-        profile: Option<&Vec<T>>,
-        built_in: Vec<T>,
-    ) -> bool {
-        !T::are_in(said, profile.unwrap_or(&built_in))
     }
 }

@@ -1,11 +1,12 @@
 //! Decisions that need no profile, so that a missing or broken one never stops a gateway, or a pod that opts out.
 
 use super::{
-    Enrollment, Namespace, Pod, Profile,
+    Namespace, Pod,
     decide::{Other, SoFar, not_enrolled},
     enrollment::{enrolled, is_namespace_enrolled},
     pod::{annotation::STATUS, env, label},
 };
+use crate::profile::{Enrollment, Profile};
 use crate::reason::{Explanation, Reason};
 
 /// Whether the pod is one that may have to be redirected. Where the profile forbids its namespace's pods to stay out of the mesh, those that

@@ -1,10 +1,10 @@
 //! The traffic settings of tenants, and whether the profile allows them.
 
-use super::{
-    Attachment, Key, Pod, ProfileSpec, TrafficSettings, pod::annotation::STATUS_PORT,
-    traffic::Injected, values::unite,
+use super::{Attachment, Pod, pod::annotation::STATUS_PORT};
+use crate::{
+    profile::{Injected, Key, ProfileSpec, TrafficSettings, unite},
+    reason::{Explanation, Reason},
 };
-use crate::reason::{Explanation, Reason};
 
 /// The annotation that sets `key` on this pod, with its text.
 fn annotation_of(pod: &Pod, key: Key) -> Option<(&'static str, &str)> {

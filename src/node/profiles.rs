@@ -9,7 +9,7 @@ use super::{
     trusted::{Privacy, list, read},
 };
 use crate::{
-    mesh::{Profile, ProfileOrigin},
+    profile::{Profile, ProfileOrigin},
     reason::{Explanation, Reason},
     words::words,
 };

@@ -1,7 +1,10 @@
 //! What a plan captures, in sentences for people.
 
 use super::{Plan, packet::DNS};
-use crate::mesh::{IfName, InterceptionMode, Selection};
+use crate::{
+    mesh::InterceptionMode,
+    profile::{IfName, Selection},
+};
 
 pub(super) fn sentences(plan: &Plan) -> Vec<String> {
     let (intent, mut out) = (&plan.intent, Vec::new());

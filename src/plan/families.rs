@@ -2,7 +2,8 @@ use std::collections::BTreeSet;
 
 use super::{PodNetwork, packet::Family};
 use crate::{
-    mesh::{IfName, Intent, Interfaces, IpFamilies, comma},
+    mesh::Intent,
+    profile::{IfName, Interfaces, IpFamilies, comma},
     reason::{Explanation, Reason},
 };
 

@@ -24,7 +24,8 @@ pub use self::{
     routing::Routing,
 };
 use crate::{
-    mesh::{IfName, Intent, Interfaces, Selection},
+    mesh::Intent,
+    profile::{IfName, Interfaces, Selection},
     reason::Explanation,
 };
 
@@ -171,9 +172,11 @@ impl Plan {
 #[cfg(test)]
 pub(crate) mod fixtures {
     use super::*;
-    use crate::mesh::{
-        Attachment, Container, Decision, Metadata, Namespace, Pod, PodSpec, Profile, annotation,
-        decide,
+    use crate::{
+        mesh::{
+            Attachment, Container, Decision, Metadata, Namespace, Pod, PodSpec, annotation, decide,
+        },
+        profile::Profile,
     };
 
     /// The Intent of a pod that Istio injected with these annotations and proxy environment.

@@ -10,9 +10,9 @@ use super::{
 };
 use crate::{
     kernel::{Backend, Iptables, KernelError, Live, Netns, Network, Nftables},
-    mesh::{BackendPolicy, PreemptedPolicy},
     node::attachments::{OnNode, Record},
     plan::{FORMAT, Form, Plan, PodNetwork},
+    profile::{BackendPolicy, PreemptedPolicy},
     reason::{Explanation, Reason},
 };
 

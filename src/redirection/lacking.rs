@@ -1,9 +1,6 @@
 //! What a node cannot do.
 
-use crate::{
-    mesh::{BackendPolicy, InterceptionMode},
-    reason::Explanation,
-};
+use crate::{mesh::InterceptionMode, profile::BackendPolicy, reason::Explanation};
 
 /// What a pod may get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,10 +11,11 @@ use crate::{
         netns::in_scratch,
     },
     mesh::{
-        Attachment, BackendPolicy, Decision, InterceptionMode, IpFamilies, Namespace, Pod, Profile,
-        annotation, assume_injected, decide, label,
+        Attachment, Decision, InterceptionMode, Namespace, Pod, annotation, assume_injected,
+        decide, label,
     },
     plan::{Plan, PodNetwork, summary},
+    profile::{BackendPolicy, IpFamilies, Profile},
     reason::{Explanation, Reason},
 };
 

@@ -2,9 +2,9 @@ use super::{lock::lock, tools::tools};
 use crate::{
     deadline::Deadline,
     kernel::{Backend, Bypass, Iptables, Live, Netns, Network, Nftables, netns::cookie},
-    mesh::IfName,
     node::attachments::{self, Record},
     plan::{Difference, Plan, Preempting, may_be_right, summary},
+    profile::IfName,
     reason::{Explanation, Reason},
     words::words,
 };

@@ -1,8 +1,9 @@
 use crate::{
     cni::Attached,
     deadline::Deadline,
-    mesh::{Intent, Pod, Profile},
+    mesh::{Intent, Pod},
     node::attachments::Record,
+    profile::Profile,
     reason::{Explanation, Reason},
 };
 

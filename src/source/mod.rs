@@ -10,8 +10,9 @@ use std::path::Path;
 use crate::{
     cni::PodRef,
     deadline::Deadline,
-    mesh::{Namespace, Pod, Profile, governing},
+    mesh::{Namespace, Pod, governing},
     node::{NodeConfig, SourceKind, list, paths},
+    profile::Profile,
     reason::{Explanation, Reason},
 };
 

@@ -12,8 +12,9 @@ use serde_json::value::RawValue;
 use super::{Found, Governing};
 use crate::{
     cni::PodRef,
-    mesh::{Namespace, Pod, Profile, ProfileOrigin},
+    mesh::{Namespace, Pod},
     node::SourceKind,
+    profile::{Profile, ProfileOrigin},
     reason::{Explanation, Reason},
 };
 

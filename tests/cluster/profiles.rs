@@ -1,6 +1,6 @@
 //! What a real API server with our CRD takes as a MeshProfile.
 
-use mesh_optin::mesh::{Profile, ProfileOrigin};
+use mesh_optin::profile::{Profile, ProfileOrigin};
 use serde_json::{Value, json};
 
 use crate::support::cluster::Cluster;

@@ -9,8 +9,8 @@ use crate::support::{
 use mesh_optin::{
     deadline::Deadline,
     kernel::{KernelError, Nftables},
-    mesh::{Interfaces, Profile, Selection},
     plan::{Difference, Form, Plan, PodNetwork, nft::Table, summary},
+    profile::{Interfaces, Profile, Selection},
 };
 
 fn nftables() -> Nftables {

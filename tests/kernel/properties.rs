@@ -11,8 +11,9 @@ use crate::support::{
 use mesh_optin::{
     deadline::Deadline,
     kernel::{Backend, Iptables, KernelError, Live, Netns, Network, Nftables, Tools},
-    mesh::{Intent, Interfaces, Profile, Selection},
+    mesh::Intent,
     plan::{Plan, PodNetwork, summary},
+    profile::{Interfaces, Profile, Selection},
 };
 use proptest::prelude::*;
 

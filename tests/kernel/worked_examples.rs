@@ -1,8 +1,9 @@
 //! The iptables form is Istio's, also as a kernel dumps it.
 
 use mesh_optin::{
-    mesh::{Namespace, Pod, Profile},
+    mesh::{Namespace, Pod},
     plan::{Plan, PodNetwork, packet::Family},
+    profile::Profile,
 };
 
 use crate::support::{

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, path::Path};
 
 use mesh_optin::{
-    mesh::{Key, Profile},
     node::{DefaultProfile, LogLevel, SourceKind},
     plan::{Plan, PodNetwork},
+    profile::{Key, Profile},
     reason::Reason,
 };
 

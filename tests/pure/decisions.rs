@@ -1,8 +1,9 @@
 //! Pods injected by a real Istio: the decision on each, and that its plan is what the pod's interfaces ask for.
 
 use mesh_optin::{
-    mesh::{Attachment, Decided, Decision, Namespace, Pod, Profile, explain},
+    mesh::{Attachment, Decided, Decision, Namespace, Pod, explain},
     plan::{Plan, PodNetwork},
+    profile::Profile,
     reason::Reason,
 };
 use serde::Deserialize;

@@ -1,7 +1,8 @@
 //! One change to a pod that is redirected, and the reason that it gives.
 
 use mesh_optin::{
-    mesh::{Decision, Namespace, Pod, Profile},
+    mesh::{Decision, Namespace, Pod},
+    profile::Profile,
     reason::Reason,
 };
 
@@ -64,7 +65,7 @@ enum Outcome {
 
 #[test]
 fn each_reason_applies_in_its_order() {
-    use mesh_optin::mesh::{EnrollmentMode, MissingSidecar, UnenrolledSidecar};
+    use mesh_optin::profile::{EnrollmentMode, MissingSidecar, UnenrolledSidecar};
     use {Outcome::*, Reason::*};
     type Change = fn(&mut Pod, &mut Namespace, &mut Profile);
     let cases: &[(&str, Change, Outcome, Reason, usize)] = &[

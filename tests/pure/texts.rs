@@ -3,12 +3,13 @@
 use std::cell::Cell;
 
 use mesh_optin::{
-    mesh::{Attachment, Decision, Namespace, Profile, annotation, decide},
+    mesh::{Attachment, Decision, Namespace, annotation, decide},
     plan::{
         Plan, PodNetwork,
         ipt::{self, Match, Target},
         summary,
     },
+    profile::Profile,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
 

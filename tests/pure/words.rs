@@ -4,13 +4,14 @@ use std::{fmt::Display, str::FromStr};
 
 use mesh_optin::{
     cni::{Command, Version},
-    mesh::{
-        AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrollmentMode,
-        InterceptionMode, Interfaces, IpFamilies, Key, MissingSidecar, NotAllowed, OtherProxy,
-        Placement, PreemptedPolicy, Source, UnattachedPods, UnenrolledSidecar,
-    },
+    mesh::{InterceptionMode, OtherProxy, Source},
     node::{DefaultProfile, LogLevel, ProfileKind, SourceKind},
     plan::Form,
+    profile::{
+        AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrollmentMode, Interfaces,
+        IpFamilies, Key, MissingSidecar, NotAllowed, Placement, PreemptedPolicy, UnattachedPods,
+        UnenrolledSidecar,
+    },
     reason::Reason,
     redirection::Verdict,
 };

@@ -5,8 +5,9 @@
     reason = "each test program uses a part of it"
 )]
 
-use mesh_optin::mesh::{
-    Attachment, Container, Decision, EnvVar, Intent, Namespace, Pod, Profile, annotation, decide,
+use mesh_optin::{
+    mesh::{Attachment, Container, Decision, EnvVar, Intent, Namespace, Pod, annotation, decide},
+    profile::Profile,
 };
 use serde_json::Value;
 

@@ -18,14 +18,14 @@ use super::{
 };
 use crate::{
     cluster::{Cause, Failure, Pauses},
-    mesh::{
+    node::Installed,
+    profile::{
         BackendPolicy,
         mesh_node::{
             MOST_OF_NAMESPACE, MOST_PROBLEMS, MultusStatus, NodeCondition, NodeStatus, PodCounts,
             Problem, ProfileInUse,
         },
     },
-    node::Installed,
     redirection::Verdict,
 };
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::mesh::mesh_node::{NodeStatus, Problem};
+use crate::profile::mesh_node::{NodeStatus, Problem};
 
 /// The least time between two reports.
 pub(super) const LEAST: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ fn news(status: &NodeStatus) -> News<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::mesh_node::PodCounts;
+    use crate::profile::mesh_node::PodCounts;
 
     #[tokio::test(start_paused = true)]
     async fn changes_are_reported_soon_and_the_rest_periodically() {

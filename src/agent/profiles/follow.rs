@@ -13,8 +13,8 @@ use super::{Profiles, Unread};
 use crate::{
     agent::cluster::Cluster,
     cluster::{Heard, Object, follow, kind},
-    mesh::Profile,
     node::{OfCluster, ProfileKind as Kind, cluster_profile},
+    profile::Profile,
 };
 
 impl Profiles {

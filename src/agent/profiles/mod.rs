@@ -18,11 +18,12 @@ use super::ownership::{Ownership, Role};
 use crate::{
     deadline::Deadline,
     log,
-    mesh::{Placement, Profile, ProfileOrigin, governing},
+    mesh::governing,
     node::{
         NodeConfig, OfCluster, Written, admin_profiles, keep_profiles, kept_profiles, list, paths,
         united,
     },
+    profile::{Placement, Profile, ProfileOrigin},
     reason::{Explanation, Reason},
     source::{Found, wire::WireProfile},
 };

@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::Failure;
 use crate::{
-    mesh::{Namespace, Pod, Profile, assume_injected},
+    mesh::{Namespace, Pod, assume_injected},
+    profile::Profile,
     source::manifests::{Object, parse},
 };
 

@@ -1,8 +1,9 @@
 use super::{Facts, Looked, names};
 use crate::{
     doctor::{facts::AGENT, objects::ProfileObject},
-    mesh::{Enrollment, Namespace, Placement, Profile, candidates, is_namespace_enrolled},
+    mesh::{Namespace, candidates, is_namespace_enrolled},
     multus::{AttachmentDefinition, our_attachment},
+    profile::{Enrollment, Placement, Profile},
 };
 
 /// Whose attachments every namespace may name.

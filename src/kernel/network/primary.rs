@@ -87,8 +87,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        mesh::{IfName, Interfaces, IpFamilies},
         plan::{Plan, fixtures::intent},
+        profile::{IfName, Interfaces, IpFamilies},
     };
 
     /// An interface with its addresses, and the default routes that it holds: metric, and whether by router advertisement.

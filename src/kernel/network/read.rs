@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::uapi::{self, kind};
 use crate::{
     kernel::netlink::{self, nla::Attributes},
-    mesh::IfName,
     plan::packet::Family,
+    profile::IfName,
 };
 
 /// Headers of messages.

@@ -11,7 +11,7 @@
 //! `interfaces: Primary` is no correction: Istio has nothing like it. Its rules stand once for each interface that is not left alone.
 
 use super::{Match, Rule, Target};
-use crate::mesh::IfName;
+use crate::profile::IfName;
 
 /// mangle ISTIO_INBOUND: the tunnel's port is exempt, as it is in nat.
 pub(super) fn tunnel(exempt: Rule) -> impl Iterator<Item = Rule> {

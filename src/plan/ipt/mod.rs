@@ -18,7 +18,7 @@ pub use self::{
 pub(super) use lower::ruleset;
 
 use super::packet::{CtState, Direction, Family, Protocol, Side};
-use crate::mesh::IfName;
+use crate::profile::IfName;
 
 /// How the names of our chains begin.
 const OURS: &str = "ISTIO_";

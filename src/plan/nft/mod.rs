@@ -11,7 +11,7 @@ use ipnet::{Ipv4Net, Ipv6Net};
 
 pub(super) use self::lower::table;
 use super::packet::{CtState, Direction, Family, Protocol, Side};
-use crate::mesh::IfName;
+use crate::profile::IfName;
 
 /// The name of our one table, of family `inet`.
 pub const TABLE: &str = "mesh-optin";

@@ -7,7 +7,7 @@ use std::fmt;
 use ipnet::IpNet;
 
 use super::{Difference, Plan, packet::Family};
-use crate::mesh::{InterceptionMode, Selection};
+use crate::{mesh::InterceptionMode, profile::Selection};
 
 pub use self::entry::{Entry, LocalRoute, PolicyRule};
 

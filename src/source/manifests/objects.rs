@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    mesh::{Namespace, Pod, Profile, ProfileOrigin},
+    mesh::{Namespace, Pod},
     multus::AttachmentDefinition,
+    profile::{Profile, ProfileOrigin},
 };
 
 /// What a file may hold.

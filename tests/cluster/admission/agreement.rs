@@ -2,7 +2,8 @@
 
 use mesh_optin::{
     cni::Config,
-    mesh::{Attachment, Decision, Key, Namespace, Pod, Profile, ProfileOrigin, decide},
+    mesh::{Attachment, Decision, Namespace, Pod, decide},
+    profile::{Key, Profile, ProfileOrigin},
     reason::Reason,
 };
 use proptest::{

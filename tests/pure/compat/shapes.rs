@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use mesh_optin::{
     cni::PodRef,
-    mesh::{
-        Namespace, Pod, Profile, ProfileOrigin,
-        mesh_node::{MultusStatus, NodeCondition, NodeStatus, PodCounts, Problem, ProfileInUse},
-    },
+    mesh::{Namespace, Pod},
     node::{Installed, SourceKind, attachments::Record},
     plan::{FORMAT, Form, PodNetwork},
+    profile::{
+        Profile, ProfileOrigin,
+        mesh_node::{MultusStatus, NodeCondition, NodeStatus, PodCounts, Problem, ProfileInUse},
+    },
     reason::Reason,
     source::wire::{
         Answer, Ask, Bypassing, Governed, LookUp, Outcome, Owner, Question, Refusal, Reply, Report,

@@ -1,6 +1,6 @@
 //! Specs of MeshProfiles: many right, some wrong.
 
-use mesh_optin::mesh::Key;
+use mesh_optin::profile::Key;
 use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 

@@ -5,7 +5,7 @@ mod reference;
 
 use std::cell::Cell;
 
-use mesh_optin::mesh::{
+use mesh_optin::profile::{
     Profile, ProfileOrigin, crd, mesh_node_crd, unknown_fields_policy, validate_cel,
 };
 use proptest::{prelude::*, test_runner::TestRunner};
@@ -151,7 +151,7 @@ fn names(schema: &Value, into: &mut Vec<String>) {
 
 #[test]
 fn every_field_of_a_profile_is_read_by_the_program_or_by_a_policy() {
-    let is_type = |file: &str| file.starts_with("src/mesh/profile/");
+    let is_type = |file: &str| file.starts_with("src/profile/");
     let is_generated = |file: &str| file.ends_with("admission/profiles.yaml");
     let (source, policies) = (
         all("src", "rs", is_type),

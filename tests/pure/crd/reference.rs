@@ -1,6 +1,6 @@
 //! The reference of fields in `crds/README.md`, from the schemas.
 
-use mesh_optin::mesh::{crd, mesh_node_crd};
+use mesh_optin::profile::{crd, mesh_node_crd};
 use serde_json::Value;
 
 use crate::kept::{first_difference, is_update};

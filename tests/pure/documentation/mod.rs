@@ -5,7 +5,7 @@ mod commands;
 
 use std::path::{Path, PathBuf};
 
-use mesh_optin::mesh::{Profile, ProfileOrigin};
+use mesh_optin::profile::{Profile, ProfileOrigin};
 
 use self::commands::{COMMANDS, Shown};
 use crate::{

@@ -6,7 +6,8 @@ mod staying_out;
 mod tenants;
 
 use mesh_optin::{
-    mesh::{Attachment, Decision, Namespace, Pod, Profile, ProfileOrigin, assume_injected, decide},
+    mesh::{Attachment, Decision, Namespace, Pod, assume_injected, decide},
+    profile::{Profile, ProfileOrigin},
     reason::Reason::{self, *},
 };
 use serde_json::{Value, json};

@@ -1,10 +1,9 @@
 //! Plans of every kind.
 
 use mesh_optin::{
-    mesh::{
-        Attachment, Decision, Intent, Interfaces, Key, Namespace, Pod, Profile, Selection, decide,
-    },
+    mesh::{Attachment, Decision, Intent, Namespace, Pod, decide},
     plan::{Plan, PodNetwork},
+    profile::{Interfaces, Key, Profile, Selection},
 };
 use serde_json::Value;
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use mesh_optin::{
-    mesh::{IfName, Profile},
     plan::{Plan, PodNetwork, packet::Family},
+    profile::{IfName, Profile},
 };
 
 use super::{DNS, DROP, DUAL, Dump, TPROXY};

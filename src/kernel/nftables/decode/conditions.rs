@@ -5,23 +5,25 @@ use std::collections::BTreeSet;
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use super::{Loaded, Reader, is_r1, pad};
-use crate::kernel::netlink::nla::Attributes;
 use crate::{
-    kernel::nftables::{
-        encode::{
-            IPPROTO_TCP, IPPROTO_UDP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_LOOKUP_F_INV,
-            NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, address_field, ct_state_bits,
-            port_offset,
+    kernel::{
+        netlink::nla::Attributes,
+        nftables::{
+            encode::{
+                IPPROTO_TCP, IPPROTO_UDP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_LOOKUP_F_INV,
+                NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, address_field,
+                ct_state_bits, port_offset,
+            },
+            read::value,
+            sets::{Element, Key, Set, networks},
+            uapi::{bitwise, compare, lookup, meta_key, operator, payload},
         },
-        read::value,
-        sets::{Element, Key, Set, networks},
-        uapi::{bitwise, compare, lookup, meta_key, operator, payload},
     },
-    mesh::IfName,
     plan::{
         nft::{Match, Networks},
         packet::{CtState, Direction, Family, Protocol, Side},
     },
+    profile::IfName,
 };
 
 impl Reader<'_> {

@@ -5,13 +5,14 @@ use super::{
     mark, owned, port, tcp, with_rules,
 };
 use crate::{
-    mesh::{InterceptionMode, Selection},
+    mesh::InterceptionMode,
     plan::packet::{
         CtState, LOOP_MARK,
         Protocol::Tcp,
         Side::{Destination, Source},
         TPROXY_MARK,
     },
+    profile::Selection,
 };
 
 const DIVERT: &str = "ISTIO_DIVERT";

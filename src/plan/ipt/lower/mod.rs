@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{Chain, Match, Owner, Rule, Ruleset, Table, TableName, Target, corrections};
 use crate::{
-    mesh::{IfName, InterceptionMode, Selection},
+    mesh::InterceptionMode,
     plan::{
         Plan,
         packet::{
@@ -17,6 +17,7 @@ use crate::{
             Side::{self, Destination},
         },
     },
+    profile::{IfName, Selection},
 };
 
 const PREROUTING: &str = "PREROUTING";

@@ -5,13 +5,14 @@ use super::{
     jump, owned, port, tcp, with_rules,
 };
 use crate::{
-    mesh::{IfName, InterceptionMode, Selection},
+    mesh::InterceptionMode,
     plan::packet::{
         DNS,
         Direction::In,
         Protocol::{Tcp, Udp},
         Side::{Destination, Source},
     },
+    profile::{IfName, Selection},
 };
 
 const IN_REDIRECT: &str = "ISTIO_IN_REDIRECT";

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use super::super::{Match, Owner, Rule, Target};
 use super::words;
 use crate::{
-    mesh::IfName,
     plan::packet::{CtState, Direction, Family, Protocol, Side},
+    profile::IfName,
 };
 
 /// Modules whose matches say all that counts.

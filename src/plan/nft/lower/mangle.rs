@@ -6,11 +6,12 @@ use super::rules::{
     only_interfaces, owners, rule, uncaptured_family,
 };
 use crate::{
-    mesh::{IfName, InterceptionMode},
+    mesh::InterceptionMode,
     plan::{
         Plan,
         packet::{CtState, Direction, LOOP_MARK, Protocol::Tcp, Side, TPROXY_MARK},
     },
+    profile::IfName,
 };
 
 const MANGLE: i32 = -150;

@@ -8,7 +8,7 @@ use super::rules::{
     networks, not_inbound, only_interfaces, owners, rule, uncaptured_family,
 };
 use crate::{
-    mesh::{IfName, InterceptionMode, Selection},
+    mesh::InterceptionMode,
     plan::{
         Plan,
         packet::{
@@ -17,6 +17,7 @@ use crate::{
             Side,
         },
     },
+    profile::{IfName, Selection},
 };
 
 const DSTNAT: i32 = -100;

@@ -6,7 +6,6 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::super::{Chain, ChainType, Hook, HookPoint, Match, Networks, Rule, Statement};
 use crate::{
-    mesh::{IfName, Selection},
     plan::{
         Plan,
         packet::{
@@ -15,6 +14,7 @@ use crate::{
             Side,
         },
     },
+    profile::{IfName, Selection},
 };
 
 /// One table serves both families, so the one that is not captured leaves first. Its connections are tracked and its fragments put together

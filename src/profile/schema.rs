@@ -7,10 +7,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Map, Value, json};
 
-use super::{AttachmentSpec, MayOverride, MeshProfile};
-use crate::mesh::{
-    Groups, Key, ProxyPorts, Selection, TrafficSettings, groups::MOST_GROUPS, mesh_node::MeshNode,
-    selector::Selector,
+use super::{
+    AttachmentSpec, Groups, Key, MeshProfile, ProxyPorts, Selection, Selector, TrafficSettings,
+    groups::MOST_GROUPS, mesh_node::MeshNode, spec::MayOverride,
 };
 
 /// The CustomResourceDefinition, as an API server takes it. It has no defaults, which an API server would write into every object: they

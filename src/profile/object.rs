@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, de};
 
 use super::{
-    AttachmentSpec, MOST_NAMES, MOST_PORTS, Profile, ProfileOrigin, ProfileSpec, Unreadable,
+    AttachmentSpec, Pattern, Placement, Profile, ProfileOrigin, ProfileSpec, ProxyPorts, Selector,
+    Unreadable, is_newer,
+    spec::{MOST_NAMES, MOST_PORTS},
 };
-use crate::{
-    mesh::{Pattern, Placement, ProxyPorts, is_newer, selector::Selector},
-    reason::{Reason, quote},
-};
+use crate::reason::{Reason, quote};
 
 impl Profile {
     /// Reads a MeshProfile object from YAML.
@@ -238,7 +237,7 @@ fn is_dns_label(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mesh::{Key, Selection};
+    use crate::profile::{Key, Selection};
 
     fn spec(yaml: &str) -> Result<ProfileSpec, String> {
         let object = format!(
@@ -355,7 +354,7 @@ mod tests {
             .0;
         assert_eq!(
             groups,
-            crate::mesh::OwnerGroups {
+            crate::profile::OwnerGroups {
                 include: Selection::Only(vec![5, 6]),
                 exclude: vec![]
             }

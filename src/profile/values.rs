@@ -39,7 +39,7 @@ pub(crate) fn comma<T: fmt::Display>(list: &[T]) -> String {
 }
 
 /// The value of a traffic setting.
-pub(super) trait Value: Clone + Sized {
+pub(crate) trait Value: Clone + Sized {
     /// Reads it in the annotations' syntax.
     fn parse(text: &str) -> Result<Self, String>;
     /// Writes it in the annotations' syntax.
@@ -51,7 +51,7 @@ pub(super) trait Value: Clone + Sized {
 }
 
 /// An entry of a list.
-pub(super) trait Entry: Clone + Ord + fmt::Display {
+pub(crate) trait Entry: Clone + Ord + fmt::Display {
     /// Most entries of a list, and of all layers' lists together.
     const MOST: usize;
     /// Reads a list in the annotations' syntax.
@@ -163,7 +163,7 @@ impl Entry for IfName {
 }
 
 /// Appends what is missing, keeping the order.
-pub(super) fn unite<T: Entry>(into: &mut Vec<T>, more: &[T]) {
+pub(crate) fn unite<T: Entry>(into: &mut Vec<T>, more: &[T]) {
     if into.is_empty() {
         into.extend_from_slice(more); // a list has each entry once
         return;
@@ -204,6 +204,27 @@ fn split<T: Entry>(
         }
     }
     Ok(out)
+}
+
+/// Whether a tenant's value has an effect besides the profile's or, without one, the built-in default. Named like the merges.
+pub(super) mod effect {
+    use super::{Entry, Value};
+
+    pub(in crate::profile) fn replaced<T: Value>(
+        said: &T,
+        profile: Option<&T>,
+        built_in: T,
+    ) -> bool {
+        !said.is_same(profile.unwrap_or(&built_in))
+    }
+
+    pub(in crate::profile) fn united<T: Entry>(
+        said: &[T],
+        profile: Option<&Vec<T>>,
+        built_in: Vec<T>,
+    ) -> bool {
+        !T::are_in(said, profile.unwrap_or(&built_in))
+    }
 }
 
 #[cfg(test)]

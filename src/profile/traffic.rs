@@ -8,14 +8,32 @@ use serde::{Deserialize, Deserializer, de};
 
 use super::{
     IfName, Selection,
-    merge::{Layers, effect},
-    values::Value,
+    values::{Entry, Value, effect},
 };
 use crate::{reason::Explanation, words::words};
 
+/// Merges the values that several layers have for a setting.
+pub(crate) trait Merge<'a> {
+    /// The value of the highest layer that has one.
+    fn replaced<T: Value + 'a>(
+        &mut self,
+        key: Key,
+        get: impl Fn(&'a TrafficSettings) -> Option<&'a T>,
+        built_in: T,
+    ) -> Result<T, Explanation>;
+
+    /// The values of all layers together; the built-in default only if no layer has one.
+    fn united<T: Entry + 'a>(
+        &mut self,
+        key: Key,
+        get: impl Fn(&'a TrafficSettings) -> Option<&'a Vec<T>>,
+        built_in: Vec<T>,
+    ) -> Result<Vec<T>, Explanation>;
+}
+
 /// What Istio's injector writes on every pod for a setting: such a value does not count as the pod's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Injected {
+pub(crate) enum Injected {
     /// Nothing.
     Nothing,
     /// `*`
@@ -49,11 +67,11 @@ macro_rules! traffic_keys {
 
             /// What it sets, as a sentence.
             #[cfg(feature = "schema")]
-            pub(super) const fn description(self) -> &'static str {
+            pub(crate) const fn description(self) -> &'static str {
                 match self { $(Self::$key => concat!($($doc),+),)+ }
             }
 
-            pub(super) const fn injected(self) -> Injected {
+            pub(crate) const fn injected(self) -> Injected {
                 match self { $(Self::$key => Injected::$injected,)+ }
             }
         }
@@ -72,12 +90,12 @@ macro_rules! traffic_keys {
             }
 
             /// Removes the value of `key`.
-            pub(super) fn unset(&mut self, key: Key) {
+            pub(crate) fn unset(&mut self, key: Key) {
                 match key { $(Key::$key => self.$field = None,)+ }
             }
 
             /// Whether this layer's value of `key` has another effect than the profile's own settings.
-            pub(super) fn has_effect(&self, key: Key, profile: &Self) -> bool {
+            pub(crate) fn has_effect(&self, key: Key, profile: &Self) -> bool {
                 match key {
                     $(Key::$key => self.$field.as_ref().is_some_and(|said| {
                         effect::$merge(said, profile.$field.as_ref(), $built_in)
@@ -92,17 +110,17 @@ macro_rules! traffic_keys {
         }
 
         /// The settings of all layers together.
-        pub(super) struct Resolved {
-            $(pub(super) $field: $type,)+
+        pub(crate) struct Resolved {
+            $(pub(crate) $field: $type,)+
         }
 
         impl Resolved {
             /// How many entries all lists have together.
-            pub(super) fn entries(&self) -> usize {
+            pub(crate) fn entries(&self) -> usize {
                 0 $(+ self.$field.entries())+
             }
 
-            pub(super) fn of(layers: &mut Layers<'_>) -> Result<Self, Explanation> {
+            pub(crate) fn of<'a>(layers: &mut impl Merge<'a>) -> Result<Self, Explanation> {
                 Ok(Self {
                     $($field: layers.$merge(Key::$key, |said| said.$field.as_ref(), $built_in)?,)+
                 })

@@ -1,10 +1,19 @@
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::{OwnerGroups, Selection};
+use super::Selection;
 use crate::reason::quote;
 
 /// Most groups of a list, as in Istio.
 pub(super) const MOST_GROUPS: usize = 64;
+
+/// `ISTIO_OUTBOUND_OWNER_GROUPS` and `..._EXCLUDE`, as gids.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerGroups {
+    /// Captured groups.
+    pub include: Selection<u32>,
+    /// Groups left alone; used only if `include` is all.
+    pub exclude: Vec<u32>,
+}
 
 /// Owner groups in the syntax of a profile: gids, or `"*"`.
 #[derive(Debug, Clone)]

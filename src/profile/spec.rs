@@ -1,12 +1,4 @@
-//! MeshProfiles.
-
-mod object;
-#[cfg(feature = "schema")]
-mod schema;
-#[cfg(feature = "schema")]
-mod status;
-
-use std::path::PathBuf;
+//! The spec of a MeshProfile: its fields, their bounds and their defaults.
 
 #[cfg(feature = "schema")]
 use kube::CustomResource;
@@ -15,60 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 #[cfg(feature = "schema")]
-pub use self::{
-    schema::{crd, mesh_node_crd, unknown_fields_policy, validate_cel},
-    status::{MOST_SELECTORS, NamespaceCounts, SelectorText, Status},
-};
+use super::Status;
 use super::{
     AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrollmentMode, Groups, Interfaces,
-    IpFamilies, Key, MissingSidecar, NotAllowed, Pattern, Placement, PreemptedPolicy, ProxyPorts,
-    Selection, TrafficSettings, UnattachedPods, UnenrolledSidecar, selector::Selector,
+    IpFamilies, Key, MissingSidecar, NotAllowed, Pattern, Placement, PreemptedPolicy, Selection,
+    Selector, TrafficSettings, UnattachedPods, UnenrolledSidecar,
 };
-use crate::reason::Reason;
-
-/// A MeshProfile (`meshoptin.dev/v1alpha1`): what a platform admin decides for the namespaces that it governs.
-#[derive(Debug, Clone)]
-pub struct Profile {
-    /// `metadata.name`
-    pub name: String,
-    /// `metadata.resourceVersion` when this spec was first read; empty if the profile is not an object of a cluster.
-    pub resource_version: String,
-    /// Whether it was deleted from the cluster: it then governs only pods that have run.
-    pub is_gone: bool,
-    /// Where it was read.
-    pub origin: ProfileOrigin,
-    /// What it says.
-    pub spec: ProfileSpec,
-    /// Why it cannot be read. It still governs its namespaces, and nothing in them is decided.
-    pub unreadable: Option<Unreadable>,
-}
-
-impl AsRef<Self> for Profile {
-    fn as_ref(&self) -> &Self {
-        self
-    }
-}
-
-/// A MeshProfile that cannot be read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unreadable {
-    /// `NodeConfigInvalid`, or `UnknownProfile` where it says that this version may not decide by it.
-    pub reason: Reason,
-    /// What is wrong.
-    pub why: String,
-    /// Whether its selector cannot be read either, so that it may govern any namespace.
-    pub governs_unknown: bool,
-}
-
-/// Where a profile comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum ProfileOrigin {
-    /// No profile exists on the node and it does not require one.
-    BuiltIn,
-    /// This file.
-    File(PathBuf),
-}
 
 /// What a platform admin decides for the namespaces that this profile governs. Every field is optional.
 #[derive(Debug, Clone, Deserialize)]
@@ -233,12 +177,12 @@ pub struct Admission {
 }
 
 #[derive(Debug, Clone)]
-struct MayOverride(Selection<Key>);
+pub(super) struct MayOverride(pub(super) Selection<Key>);
 
 /// Most names of a list.
-const MOST_NAMES: usize = 256;
+pub(super) const MOST_NAMES: usize = 256;
 /// Most ports of a list.
-const MOST_PORTS: usize = 256;
+pub(super) const MOST_PORTS: usize = 256;
 
 // === impl ProfileSpec ===
 
@@ -285,22 +229,6 @@ impl ProfileSpec {
         match &self.tenants.may_override.0 {
             Selection::All => true,
             Selection::Only(keys) => keys.contains(&key),
-        }
-    }
-}
-
-// === impl Profile ===
-
-impl Profile {
-    /// The profile of a node that has none and requires none.
-    pub fn built_in() -> Self {
-        Self {
-            name: "default".into(),
-            resource_version: String::new(),
-            is_gone: false,
-            origin: ProfileOrigin::BuiltIn,
-            spec: ProfileSpec::default(),
-            unreadable: None,
         }
     }
 }
@@ -360,5 +288,35 @@ impl<'de> Deserialize<'de> for MayOverride {
         let keys: Result<_, String> = words.iter().map(|w| w.parse()).collect();
         keys.map(|k| Self(Selection::Only(k)))
             .map_err(|e| de::Error::custom(format!("tenants.mayOverride: {e}")))
+    }
+}
+
+/// The sidecar's ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub struct ProxyPorts {
+    /// Takes outbound connections. Default: 15001.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
+    pub outbound: u16,
+    /// Takes inbound connections. Default: 15006.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
+    pub inbound: u16,
+    /// Takes HBONE connections, and is never redirected inbound. Default: 15008.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
+    pub tunnel: u16,
+    /// Answers DNS queries, if DNS is captured. Default: 15053.
+    #[cfg_attr(feature = "schema", schemars(range(min = 1, max = 65535)))]
+    pub dns: u16,
+}
+
+impl Default for ProxyPorts {
+    fn default() -> Self {
+        Self {
+            outbound: 15001,
+            inbound: 15006,
+            tunnel: 15008,
+            dns: 15053,
+        }
     }
 }
