@@ -119,19 +119,27 @@ impl<B: Backend> Converging<'_, B> {
             && !self.live.redirects_nothing(found)
     }
 
-    /// Applies with the record written before and marked done after. Where it fails, what was on record before is again; of a change that
-    /// is not made as a whole a new record stays as not done, for what could not be undone.
+    /// Applies, and reads back: it is right only if the kernel then reports what was planned. The record is written before and marked done
+    /// after. Where nothing could be applied, what was on record before is again. What may have been left stays on record as not done: of a
+    /// change that is not made as a whole, and of one that reads back differently.
     fn apply_on_record(&mut self, found: &Found<B::Found>) -> Result<Found<B::Found>, Failed> {
         let begun = Begun::write(&self.record, self.store)?;
-        let applied = apply(&mut self.live, found);
-        match (&applied, self.earlier) {
-            (Ok(_), _) => begun.done(self.store)?,
-            // if this fails too, what is on record says that it was not done
-            (Err(_), Some(before)) => drop(before.write(self.store)),
-            (Err(_), None) if !B::IS_ATOMIC => {}
-            (Err(_), None) => self.store.remove(&self.record.container_id),
+        if let Err(error) = self.live.apply(found) {
+            match self.earlier {
+                // if this fails too, what is on record says that it was not done
+                Some(before) => drop(before.write(self.store)),
+                None if B::IS_ATOMIC => self.store.remove(&self.record.container_id),
+                None => {}
+            }
+            return Err(error.into());
         }
-        applied
+        let found = self.live.read()?;
+        if let Some(what) = summary(found.differences()) {
+            let cause = format!("the redirection reads back differently: {what}");
+            return Err(Reason::KernelRefused.because(cause).into());
+        }
+        begun.done(self.store)?;
+        Ok(found)
     }
 
     /// A warning if foreign rules come before ours, or if that is unknown. If they decide, the pod must not start:
@@ -174,20 +182,5 @@ impl<B: Backend> Converging<'_, B> {
             return Ok(());
         }
         summary(found.of_rules()).map_or(Ok(()), |what| conflict(&what))
-    }
-}
-
-/// Applies, and reads back: it is right only if the kernel then reports what was planned.
-fn apply<B: Backend>(
-    live: &mut Live<'_, B>,
-    found: &Found<B::Found>,
-) -> Result<Found<B::Found>, Failed> {
-    live.apply(found)?;
-    let found = live.read()?;
-    match summary(found.differences()) {
-        None => Ok(found),
-        Some(what) => Err(Reason::KernelRefused
-            .because(format!("the redirection reads back differently: {what}"))
-            .into()),
     }
 }

@@ -223,7 +223,7 @@ fn what_could_not_be_undone_stays_on_record_for_the_next_add_to_complete() {
 }
 
 #[test]
-fn rules_that_read_back_differently_are_no_success() {
+fn rules_that_read_back_differently_are_no_success_and_stay_on_record() {
     let lab = Lab::new();
     lab.namespace.borrow_mut().forgets = true;
     let (reason, cause) = refused(lab.add());
@@ -233,7 +233,11 @@ fn rules_that_read_back_differently_are_no_success() {
             && cause.contains("is missing"),
         "{cause}"
     );
-    assert_eq!(lab.on_record(), None);
+    assert_eq!(lab.on_record().map(|record| record.done), Some(false));
+    lab.namespace.borrow_mut().forgets = false;
+    assert_eq!(lab.add().unwrap().reason, Reason::Redirected);
+    lab.holds_the_plan();
+    assert!(lab.on_record().unwrap().done);
 }
 
 #[test]
