@@ -6,10 +6,9 @@ use std::{
 };
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
 
 use super::{attachment::Present, wanted::Key};
-use crate::mesh::annotation::NETWORKS;
+use crate::{mesh::annotation::NETWORKS, multus::named_networks};
 
 const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 
@@ -68,9 +67,13 @@ pub(super) fn named<'a>(
         let Some(text) = annotations.get(annotation) else {
             continue;
         };
-        match networks(text, own) {
-            Some(keys) => named.extend(keys.iter().filter_map(|key| asked.get(key))),
-            None => named.extend(
+        match named_networks(text, own) {
+            Ok(networks) => named.extend(
+                networks
+                    .iter()
+                    .filter_map(|(namespace, name)| asked.get(&Key::new(namespace, name))),
+            ),
+            Err(_) => named.extend(
                 asked
                     .range(Key::new(namespace, "")..)
                     .take_while(|key| key.namespace == namespace),
@@ -78,33 +81,6 @@ pub(super) fn named<'a>(
         }
     }
     named
-}
-
-/// The networks that an annotation names.
-fn networks(text: &str, own: &str) -> Option<Vec<Key>> {
-    if !text.contains(['[', '{', '"']) {
-        let networks = text.split(',').map(|network| {
-            let network = network.split('@').next().unwrap_or_default();
-            let (namespace, name) = network.split_once('/').unwrap_or(("", network));
-            let namespace = Some(namespace.trim()).filter(|namespace| !namespace.is_empty());
-            Key::new(namespace.unwrap_or(own), name.trim())
-        });
-        return Some(networks.collect());
-    }
-    let networks: Vec<Map<String, Value>> = serde_json::from_str(text).ok()?;
-    let network = |network: &Map<String, Value>| {
-        // as Go has it: whatever the case of the keys
-        let field = |name: &str| {
-            let mut fields = network.iter();
-            let (_, value) = fields.rfind(|(key, _)| key.eq_ignore_ascii_case(name))?;
-            value.as_str().filter(|text| !text.is_empty())
-        };
-        Key::new(
-            field("namespace").unwrap_or(own),
-            field("name").unwrap_or_default(),
-        )
-    };
-    Some(networks.iter().map(network).collect())
 }
 
 #[cfg(test)]
@@ -162,7 +138,7 @@ mod tests {
             (r#"[{"name":"mesh","namespace":""},{"name":"x"}]"#, "b/mesh"),
             (r#"[{"NAME":"m\u0065sh","Namespace":"a"}]"#, "a/mesh"),
             (r#"[{"name":"mesh""#, "b/mesh b/old"),
-            (r#"[{"name":7}]"#, ""),
+            (r#"[{"name":7}]"#, "b/mesh b/old"),
             ("mesh-2,old-mesh,bb/old", ""),
         ] {
             assert_eq!(shown(NETWORKS, text), expected, "{text}");
