@@ -12,8 +12,8 @@ use tracing_subscriber::{
 };
 
 /// Changes the level.
-type Change = Box<dyn Fn(Level) + Send + Sync>;
-static CHANGE: OnceLock<Change> = OnceLock::new();
+type SetLevel = Box<dyn Fn(Level) + Send + Sync>;
+static CHANGE: OnceLock<SetLevel> = OnceLock::new();
 
 /// Starts logging. error: someone must act; warn: someone should know; info: one line per ADD; debug: why.
 pub fn to_stderr(level: Level) {

@@ -54,12 +54,12 @@ impl Exit {
 /// A command's failure: what to say, and whether the usage was wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
-pub(crate) struct Failure {
+pub(crate) struct CommandFailure {
     pub(crate) exit: Exit,
     pub(crate) message: String,
 }
 
-impl Failure {
+impl CommandFailure {
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self {
             exit: Exit::Usage,
@@ -76,7 +76,7 @@ impl Failure {
 }
 
 /// The exit code of a program whose command has ended; why it failed goes to stderr.
-pub(crate) fn end(ended: Result<Exit, Failure>) -> ExitCode {
+pub(crate) fn end(ended: Result<Exit, CommandFailure>) -> ExitCode {
     let exit = ended.unwrap_or_else(|failure| {
         complain(&failure.message);
         failure.exit
@@ -97,9 +97,9 @@ pub(crate) enum Format {
 }
 
 /// Writes a report about pods as JSON.
-pub(crate) fn say_json(pods: &impl Serialize) -> Result<(), Failure> {
+pub(crate) fn say_json(pods: &impl Serialize) -> Result<(), CommandFailure> {
     let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": pods }))
-        .map_err(|e| Failure::failed(e.to_string()))?;
+        .map_err(|e| CommandFailure::failed(e.to_string()))?;
     say(&format!("{json}\n"));
     Ok(())
 }

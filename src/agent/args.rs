@@ -8,7 +8,7 @@ use super::cluster;
 use crate::{
     node::{DefaultProfile, LogLevel, NodeSettings, SourceKind},
     reason::{Explanation, Reason, quote},
-    telemetry::Wanted,
+    telemetry::WantedEvents,
 };
 
 /// Arguments of `agent`.
@@ -60,7 +60,7 @@ pub struct Args {
     pub(super) audit_period: Duration,
     /// Which Events are created on pods: all, warnings or none
     #[arg(long, value_name = "WHICH", default_value = "all")]
-    pub(super) events: Wanted,
+    pub(super) events: WantedEvents,
     #[command(flatten)]
     pub(super) install: Install,
 }

@@ -29,7 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What was found of a pod of the mesh. Each is in one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum State {
+pub(super) enum PodState {
     /// Of its redirection; also of one that has none where it should have one.
     Redirection(Verdict),
     /// It had drifted.
@@ -42,7 +42,7 @@ pub(super) enum State {
     Unaudited,
 }
 
-impl State {
+impl PodState {
     pub(super) fn all() -> impl Iterator<Item = Self> {
         let others = [
             Self::Repaired,
@@ -72,7 +72,7 @@ impl State {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     /// Pods in each state.
-    states: BTreeMap<State, usize>,
+    states: BTreeMap<PodState, usize>,
     /// Pods that run by policy that has changed: recreated, they would be refused. They are in a state as well.
     pub(super) policy_changed: usize,
     pub(super) unreadable_records: usize,
@@ -84,7 +84,7 @@ pub(super) struct Counts {
 
 /// What is wrong with a pod, the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum What {
+pub(super) enum ProblemKind {
     Bypassing,
     Drifted,
     Preempted,
@@ -93,7 +93,7 @@ pub(super) enum What {
     PolicyChanged,
 }
 
-impl What {
+impl ProblemKind {
     /// As an Event has it, where there is one.
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -106,16 +106,16 @@ impl What {
         }
     }
 
-    fn of(state: State) -> Option<Self> {
+    fn of(state: PodState) -> Option<Self> {
         match state {
-            State::Redirection(Verdict::Bypassing) => Some(Self::Bypassing),
-            State::Redirection(Verdict::Drifted) => Some(Self::Drifted),
-            State::Redirection(Verdict::Preempted) => Some(Self::Preempted),
-            State::Unaudited => Some(Self::Unaudited),
-            State::SidecarMissing => Some(Self::SidecarMissing),
-            State::Redirection(Verdict::Consistent | Verdict::Outdated)
-            | State::Repaired
-            | State::OptedOut => None,
+            PodState::Redirection(Verdict::Bypassing) => Some(Self::Bypassing),
+            PodState::Redirection(Verdict::Drifted) => Some(Self::Drifted),
+            PodState::Redirection(Verdict::Preempted) => Some(Self::Preempted),
+            PodState::Unaudited => Some(Self::Unaudited),
+            PodState::SidecarMissing => Some(Self::SidecarMissing),
+            PodState::Redirection(Verdict::Consistent | Verdict::Outdated)
+            | PodState::Repaired
+            | PodState::OptedOut => None,
         }
     }
 }
@@ -123,21 +123,21 @@ impl What {
 /// A pod that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
-    pub(super) what: What,
+    pub(super) what: ProblemKind,
     pub(super) about: About,
     /// The audit that saw it first.
     pub(super) since: Timestamp,
 }
 
 impl Counts {
-    pub(super) fn add(&mut self, state: State, about: About) {
+    pub(super) fn add(&mut self, state: PodState, about: About) {
         *self.states.entry(state).or_default() += 1;
-        if let Some(what) = What::of(state) {
+        if let Some(what) = ProblemKind::of(state) {
             self.is_wrong(what, about);
         }
     }
 
-    pub(super) fn is_wrong(&mut self, what: What, about: About) {
+    pub(super) fn is_wrong(&mut self, what: ProblemKind, about: About) {
         let since = Timestamp::now();
         self.wrong.push(Wrong { what, about, since });
     }
@@ -159,7 +159,7 @@ impl Counts {
         });
     }
 
-    pub(super) fn of(&self, state: State) -> usize {
+    pub(super) fn of(&self, state: PodState) -> usize {
         self.states.get(&state).copied().unwrap_or_default()
     }
 }
@@ -179,7 +179,7 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
             let (of_agent, about) = (agent.clone(), about(&record));
             let state = tokio::task::spawn_blocking(move || look(&of_agent, &record))
                 .await
-                .unwrap_or(Some(State::Unaudited));
+                .unwrap_or(Some(PodState::Unaudited));
             if let Some(state) = state {
                 alive.insert(about.uid.clone());
                 counts.add(state, about);
@@ -218,7 +218,7 @@ fn records() -> Vec<Record> {
 }
 
 /// Looks at one, tells what is wrong, and puts it right where the profile says so. `None`: it is gone.
-fn look(agent: &Agent, record: &Record) -> Option<State> {
+fn look(agent: &Agent, record: &Record) -> Option<PodState> {
     // it was read when the audit began
     let now = attachments::get(&record.container_id).ok().flatten();
     let now = now.filter(|now| now.done && now.netns_cookie == record.netns_cookie);
@@ -260,7 +260,7 @@ fn look(agent: &Agent, record: &Record) -> Option<State> {
     };
     if verdict != Verdict::Drifted || !repairs() {
         found.problem().into_iter().for_each(tell);
-        return Some(State::Redirection(verdict));
+        return Some(PodState::Redirection(verdict));
     }
     let repaired = repair(record, &netns, Deadline::after(LOOK));
     let is_right = repaired
@@ -276,9 +276,9 @@ fn look(agent: &Agent, record: &Record) -> Option<State> {
         }
     }));
     Some(if is_right {
-        State::Repaired
+        PodState::Repaired
     } else {
-        State::Redirection(verdict)
+        PodState::Redirection(verdict)
     })
 }
 
@@ -290,12 +290,12 @@ fn about(record: &Record) -> About {
     }
 }
 
-fn failed(record: &Record, error: &Explanation) -> State {
+fn failed(record: &Record, error: &Explanation) -> PodState {
     warn!(
         namespace = record.namespace,
         name = record.pod,
         reason = error.reason.as_str(),
         "the redirection could not be looked at: {error}"
     );
-    State::Unaudited
+    PodState::Unaudited
 }

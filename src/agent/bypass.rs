@@ -13,7 +13,7 @@ use tracing::warn;
 
 use super::{
     Agent,
-    audit::{Counts, State, What},
+    audit::{Counts, PodState, ProblemKind},
     profiles::{Profiles, Ungoverned},
 };
 use crate::{
@@ -50,7 +50,7 @@ pub(super) fn look(
     let (mut suspects, mut reported) = (Vec::new(), HashSet::new());
     for pod in agent.cache.unjudged() {
         if !on_record.contains(&pod.metadata.uid) {
-            counts.add(State::Unaudited, about(&pod));
+            counts.add(PodState::Unaudited, about(&pod));
         }
     }
     for mut found in agent.cache.running() {
@@ -74,7 +74,7 @@ pub(super) fn look(
         let changed = policy_changed(&decided).filter(|_| is_on_record && is_known);
         if let Some(why) = changed {
             counts.policy_changed += 1;
-            counts.is_wrong(What::PolicyChanged, about(&found.pod));
+            counts.is_wrong(ProblemKind::PolicyChanged, about(&found.pod));
             let cause = format!("recreated, the pod would be refused: {why}");
             once(Reason::PolicyChanged.because(cause));
         }
@@ -82,10 +82,10 @@ pub(super) fn look(
             continue;
         }
         if let Some(why) = decided.missing_sidecar {
-            counts.add(State::SidecarMissing, about(&found.pod));
+            counts.add(PodState::SidecarMissing, about(&found.pod));
             once(why);
         } else if is_undecidable && found.pod.proxy().is_some() {
-            counts.add(State::Unaudited, about(&found.pod));
+            counts.add(PodState::Unaudited, about(&found.pod));
         } else {
             suspects.extend(suspect(&found, &decided).map(|suspect| (found, suspect)));
         }
@@ -100,19 +100,19 @@ pub(super) fn look(
         let ips = found.pod.status.pod_ips.iter();
         let ips = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
         match ips.filter_map(|ip| netns.get(&ip)).next() {
-            None => counts.add(State::Unaudited, about(&found.pod)),
+            None => counts.add(PodState::Unaudited, about(&found.pod)),
             // something else redirects it: istio-init, or an earlier plugin; or it is ours, on a record that cannot be read
             Some(InNetns {
                 redirects: true, ..
             }) => {
                 if !are_records_read && matches!(suspect, Suspect::Bypasses(_)) {
-                    counts.add(State::Unaudited, about(&found.pod));
+                    counts.add(PodState::Unaudited, about(&found.pod));
                 }
             }
             Some(InNetns { path, .. }) => match suspect {
-                Suspect::OptedOut => counts.add(State::OptedOut, about(&found.pod)),
+                Suspect::OptedOut => counts.add(PodState::OptedOut, about(&found.pod)),
                 Suspect::Bypasses(why) => {
-                    counts.add(State::Redirection(Verdict::Bypassing), about(&found.pod));
+                    counts.add(PodState::Redirection(Verdict::Bypassing), about(&found.pod));
                     let Metadata {
                         namespace, name, ..
                     } = &found.pod.metadata;

@@ -6,7 +6,7 @@ use crate::{multus::Multus, profile::BackendPolicy, reason::Explanation, words::
 
 words! {
     /// What a condition is about.
-    pub(super) enum Kind("condition") {
+    pub(super) enum ConditionKind("condition") {
         /// A pod that opts in now would be redirected.
         Ready = "Ready",
         ProgramInstalled = "ProgramInstalled",
@@ -23,7 +23,7 @@ words! {
 
 words! {
     /// Whether it holds.
-    pub(super) enum Status("status of a condition") {
+    pub(super) enum ConditionStatus("status of a condition") {
         True = "True",
         False = "False",
         Unknown = "Unknown",
@@ -33,8 +33,8 @@ words! {
 /// A condition, as the API of Kubernetes knows them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Condition {
-    pub(super) kind: Kind,
-    pub(super) status: Status,
+    pub(super) kind: ConditionKind,
+    pub(super) status: ConditionStatus,
     /// A word for programs.
     pub(super) reason: &'static str,
     /// A sentence for people; empty where nothing is to be said.
@@ -64,14 +64,14 @@ impl Finding {
         wrong.map_or(Self::Right, Self::Wrong)
     }
 
-    pub(super) fn condition(self, kind: Kind) -> Condition {
+    pub(super) fn condition(self, kind: ConditionKind) -> Condition {
         let (status, reason, message) = match self {
-            Self::Unknown => (Status::Unknown, "NotCheckedYet", String::new()),
-            Self::Right => (Status::True, "AsExpected", String::new()),
-            Self::Limited(what) => (Status::True, "Limited", what),
-            Self::NotRequested => (Status::True, "NotRequested", String::new()),
-            Self::Unverified(why) => (Status::Unknown, "Unverified", why),
-            Self::Wrong(why) => (Status::False, why.reason.as_str(), why.to_string()),
+            Self::Unknown => (ConditionStatus::Unknown, "NotCheckedYet", String::new()),
+            Self::Right => (ConditionStatus::True, "AsExpected", String::new()),
+            Self::Limited(what) => (ConditionStatus::True, "Limited", what),
+            Self::NotRequested => (ConditionStatus::True, "NotRequested", String::new()),
+            Self::Unverified(why) => (ConditionStatus::Unknown, "Unverified", why),
+            Self::Wrong(why) => (ConditionStatus::False, why.reason.as_str(), why.to_string()),
         };
         Condition {
             kind,
@@ -96,7 +96,7 @@ impl Finding {
 
 /// The latest findings about the node.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Findings {
+pub(super) struct NodeFindings {
     /// The problems with what is installed; `None` before the first pass.
     pub(super) installed: Option<Vec<Explanation>>,
     pub(super) paths: Finding,
@@ -109,7 +109,7 @@ pub(super) struct Findings {
 
 /// When conditions last changed their status.
 #[derive(Debug, Default)]
-pub(super) struct Since(std::collections::BTreeMap<Kind, (Status, Timestamp)>);
+pub(super) struct Since(std::collections::BTreeMap<ConditionKind, (ConditionStatus, Timestamp)>);
 
 impl Since {
     /// Of this one.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     Agent, Args, Installer,
-    cache::{Cache, Seen},
+    cache::{Cache, WatchedPod},
     cluster::Cluster,
     health::Health,
     metrics::Metrics,
@@ -19,7 +19,7 @@ use crate::{
     cni::PodRef,
     mesh::{Namespace, Pod, annotation},
     node::{OfCluster, ProfileKind},
-    telemetry::{Events, Wanted},
+    telemetry::{Events, WantedEvents},
 };
 
 /// The node that the agent runs on.
@@ -37,7 +37,7 @@ pub(super) fn agent(
     }
     let line = ["agent", "--node", NODE, "--api-server", "127.0.0.1"];
     let args = Line::parse_from(line).args;
-    let (events, _queue) = Events::new(Wanted::All);
+    let (events, _queue) = Events::new(WantedEvents::All);
     let cluster = Arc::new(Cluster::played_by(api));
     let (cache, profiles) = (Arc::new(Cache::new()), Arc::new(Profiles::of(profiles)));
     let agent = Agent {
@@ -94,7 +94,7 @@ pub(super) fn namespace() -> Value {
 pub(super) fn put(cache: &Cache, pod: Value) {
     let pod: Pod = serde_json::from_value(pod).unwrap();
     let is_running = true;
-    cache.list(vec![Seen { pod, is_running }]);
+    cache.list(vec![WatchedPod { pod, is_running }]);
     let namespace: Namespace = serde_json::from_value(namespace()).unwrap();
     let keep = std::time::Duration::from_secs(3600);
     cache.put_namespace("team", Some(namespace), cache.sending(), false, keep);

@@ -12,7 +12,7 @@ use super::{
     VERSION,
     audit::Counts,
     cache::Cache,
-    conditions::{Condition, Finding, Findings, Kind},
+    conditions::{Condition, ConditionKind, Finding, NodeFindings},
     ownership::{Ownership, Role},
     profiles::Profiles,
 };
@@ -37,7 +37,7 @@ pub(super) struct Health {
     pub(super) was_called: AtomicBool,
     cache: Arc<Cache>,
     profiles: Arc<Profiles>,
-    findings: Mutex<Findings>,
+    findings: Mutex<NodeFindings>,
     audited: Mutex<Audited>,
 }
 
@@ -93,7 +93,7 @@ impl Health {
         }
     }
 
-    pub(super) fn findings(&self) -> MutexGuard<'_, Findings> {
+    pub(super) fn findings(&self) -> MutexGuard<'_, NodeFindings> {
         self.findings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -112,7 +112,7 @@ impl Health {
 
     /// All current conditions.
     pub(super) fn conditions(&self) -> Vec<Condition> {
-        let Findings {
+        let NodeFindings {
             installed,
             paths,
             self_test,
@@ -129,12 +129,12 @@ impl Health {
             Finding::of(wrong.into_iter().next())
         });
         [
-            (Kind::Ready, Finding::of(ready)),
-            (Kind::ProgramInstalled, program),
-            (Kind::PathsVerified, paths),
-            (Kind::SelfTestPassed, self_test),
-            (Kind::ProfilesKnown, self.profiles_known()),
-            (Kind::HostCredential, host_credential),
+            (ConditionKind::Ready, Finding::of(ready)),
+            (ConditionKind::ProgramInstalled, program),
+            (ConditionKind::PathsVerified, paths),
+            (ConditionKind::SelfTestPassed, self_test),
+            (ConditionKind::ProfilesKnown, self.profiles_known()),
+            (ConditionKind::HostCredential, host_credential),
         ]
         .map(|(kind, finding)| finding.condition(kind))
         .into()
@@ -245,7 +245,7 @@ mod tests {
         assert_eq!(health.not_ready(), None);
         assert!(health.owner().is_ready);
         let conditions = health.conditions();
-        let ready = conditions.iter().find(|c| c.kind == Kind::Ready);
+        let ready = conditions.iter().find(|c| c.kind == ConditionKind::Ready);
         assert_eq!(ready.unwrap().reason, "AsExpected");
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    cache::{Answer, Cache},
+    cache::{Cache, CachedPod},
     cluster::{AT_ONCE, Cluster},
     namespaces::Namespaces,
 };
@@ -63,11 +63,11 @@ impl LookUps<'_> {
                 let found = self.ask(asked, deadline).await?;
                 Ok((found, From::Api))
             }
-            Some((Answer::Found(found), From::Cache)) => {
+            Some((CachedPod::Found(found), From::Cache)) => {
                 Ok(self.confirmed(found, asked, deadline).await)
             }
-            Some((Answer::Found(found), from)) => Ok((found, from)),
-            Some((Answer::Unread { pod, since, older }, _)) => {
+            Some((CachedPod::Found(found), from)) => Ok((found, from)),
+            Some((CachedPod::Unread { pod, since, older }, _)) => {
                 let older = older.filter(|_| pod.has_run());
                 let name = &asked.namespace;
                 let read = || self.namespaces.read(name, since);
@@ -87,7 +87,7 @@ impl LookUps<'_> {
     }
 
     /// What the watch tells of the pod, at once or a moment later.
-    async fn known(&self, asked: &PodRef, deadline: Deadline) -> Option<(Answer, From)> {
+    async fn known(&self, asked: &PodRef, deadline: Deadline) -> Option<(CachedPod, From)> {
         let mut changes = self.cache.changes();
         if let Some(answer) = self.cache.get(asked) {
             return Some((answer, From::Cache));

@@ -42,11 +42,11 @@ pub(super) struct Namespaces<R> {
     reads: Arc<R>,
     cache: Arc<Cache>,
     /// The reads of each namespace, one after the other.
-    queues: Mutex<HashMap<String, Arc<Queue>>>,
+    queues: Mutex<HashMap<String, Arc<ReadQueue>>>,
 }
 
 /// When the last read that failed was sent, and why it failed.
-type Queue = tokio::sync::Mutex<Option<(Moment, Failure)>>;
+type ReadQueue = tokio::sync::Mutex<Option<(Moment, Failure)>>;
 
 impl<R: Reads> Namespaces<R> {
     pub(super) fn new(reads: Arc<R>, cache: Arc<Cache>) -> Self {
@@ -137,7 +137,7 @@ impl<R: Reads> Namespaces<R> {
         answer
     }
 
-    fn queue(&self, name: &str) -> Arc<Queue> {
+    fn queue(&self, name: &str) -> Arc<ReadQueue> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.entry(name.to_owned()).or_default().clone()
     }
@@ -157,7 +157,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        agent::cache::{Answer, Seen},
+        agent::cache::{CachedPod, WatchedPod},
         cni::PodRef,
         mesh::{Pod, annotation},
     };
@@ -202,13 +202,13 @@ mod tests {
         (server, cache, Arc::new(namespaces))
     }
 
-    fn seen(namespace: &str, name: &str) -> Seen {
+    fn seen(namespace: &str, name: &str) -> WatchedPod {
         let mut pod = Pod::default();
         (pod.metadata.namespace, pod.metadata.name, pod.metadata.uid) =
             (namespace.into(), name.into(), name.into());
         let annotations = &mut pod.metadata.annotations;
         annotations.insert(annotation::NETWORKS.into(), "mesh".into());
-        Seen {
+        WatchedPod {
             pod,
             is_running: true,
         }
@@ -273,7 +273,7 @@ mod tests {
             name: "p".into(),
             uid: Some("p".into()),
         };
-        let Some(Answer::Unread { since, .. }) = cache.get(&asked) else {
+        let Some(CachedPod::Unread { since, .. }) = cache.get(&asked) else {
             panic!("it was read already");
         };
         namespaces.read("n50", since).await.unwrap();

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use tracing::warn;
 
 use super::{
-    cache::{Cache, Moment, Seen},
+    cache::{Cache, Moment, WatchedPod},
     cluster::Cluster,
 };
 use crate::{
@@ -51,7 +51,7 @@ pub(super) async fn pods(
 }
 
 /// A pod that cannot be read is not kept: then the API server is asked, and the error says why. A partial pod would be decided wrongly.
-fn seen(object: Object) -> Result<Seen, Metadata> {
+fn seen(object: Object) -> Result<WatchedPod, Metadata> {
     #[derive(Deserialize)]
     struct Phase {
         #[serde(default)]
@@ -63,7 +63,7 @@ fn seen(object: Object) -> Result<Seen, Metadata> {
     match read(&object) {
         Ok((spec, status, Phase { phase })) => {
             let is_running = phase == "Running" && !object.is_deleted();
-            Ok(Seen {
+            Ok(WatchedPod {
                 pod: Pod {
                     metadata: object.metadata(),
                     spec,

@@ -1,21 +1,21 @@
-use super::selection::Selection;
+use super::selection::PodSelection;
 use crate::{
     explain::{report_of, text},
-    terminal::{Exit, Failure, Format, say, say_json},
+    terminal::{CommandFailure, Exit, Format, say, say_json},
 };
 
 /// Arguments of `explain`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    selection: Selection,
+    selection: PodSelection,
     /// The output format
     #[arg(short, long, value_enum, default_value_t = Format::Text)]
     output: Format,
 }
 
 /// Explains every selected pod.
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args) -> Result<Exit, CommandFailure> {
     let cases = args.selection.cases()?;
     let reports: Vec<_> = cases.iter().map(report_of).collect();
     match args.output {

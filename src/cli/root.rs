@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{
     node::{self, paths},
-    terminal::Failure,
+    terminal::CommandFailure,
 };
 
 /// Where the agent's container has the node's root.
@@ -18,7 +18,7 @@ pub(super) struct Root {
 
 impl Root {
     /// Makes it this process's own.
-    pub(super) fn enter(&self) -> Result<(), Failure> {
+    pub(super) fn enter(&self) -> Result<(), CommandFailure> {
         let is_node = |root: &Path| {
             let of = |path: &str| root.join(path.trim_start_matches('/')).exists();
             of(paths::INSTALLED) || of(paths::RUN)
@@ -29,6 +29,6 @@ impl Root {
             None if !is_node(own) && is_node(container) => container,
             None => own,
         };
-        node::enter(root).map_err(|e| Failure::failed(e.to_string()))
+        node::enter(root).map_err(|e| CommandFailure::failed(e.to_string()))
     }
 }

@@ -1,18 +1,18 @@
 use serde_json::{Value, json};
 
-use super::selection::Selection;
+use super::selection::PodSelection;
 use crate::{
     explain::Case,
     plan::{Plan, ipt, packet::Family, routing::TABLE},
     reason::Reason,
-    terminal::{Exit, Failure, complain, plain, say, say_json},
+    terminal::{CommandFailure, Exit, complain, plain, say, say_json},
 };
 
 /// Arguments of `rules`.
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    selection: Selection,
+    selection: PodSelection,
     /// text: sentences and rules; nft: for `nft -f`; iptables: for `iptables-restore`, or with `--family v6` for `ip6tables-restore`; json:
     /// for programs
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -28,10 +28,10 @@ enum Format {
 }
 
 /// Prints the rules of every selected pod that is redirected, and the reason for every other.
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args) -> Result<Exit, CommandFailure> {
     let cases = args.selection.cases()?;
     if matches!(args.format, Format::Nft | Format::Iptables) && cases.len() > 1 {
-        return Err(Failure::usage(
+        return Err(CommandFailure::usage(
             "the formats nft and iptables take one pod: the rules of several would be merged",
         ));
     }
@@ -69,11 +69,11 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-fn as_iptables(name: &str, plan: &Plan, family: Family) -> Result<String, Failure> {
+fn as_iptables(name: &str, plan: &Plan, family: Family) -> Result<String, CommandFailure> {
     if plan.families.captured().any(|f| f == family) {
         return Ok(plan.iptables(family).to_string());
     }
-    Err(Failure::failed(format!(
+    Err(CommandFailure::failed(format!(
         "{family} of pod {name} is not captured: it has no rules"
     )))
 }

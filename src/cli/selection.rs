@@ -23,7 +23,7 @@ use crate::{
         Answered, Governing, decided, look_up,
         manifests::{EXTENSIONS, Object, RuntimeClass, parse},
     },
-    terminal::Failure,
+    terminal::CommandFailure,
 };
 
 /// How long the agent may take to report a pod's last outcome.
@@ -31,7 +31,7 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// The pods, and the files that they are in.
 #[derive(clap::Args)]
-pub(super) struct Selection {
+pub(super) struct PodSelection {
     /// The name of a pod or workload [default: all that the files contain]. Without files, a pod of this node
     pod: Option<String>,
     /// The pod's namespace
@@ -53,9 +53,9 @@ enum Ip {
     V6,
 }
 
-impl Selection {
+impl PodSelection {
     /// Reads the files and decides on each pod.
-    pub(super) fn cases(&self) -> Result<Vec<Case>, Failure> {
+    pub(super) fn cases(&self) -> Result<Vec<Case>, CommandFailure> {
         if self.files.is_empty() {
             self.root.enter()?;
             return Ok(vec![self.live_case()?]);
@@ -81,11 +81,11 @@ impl Selection {
         };
         let pods: Vec<_> = all.pods.iter().filter(wanted).collect();
         if pods.is_empty() {
-            return Err(Failure::usage("the files hold no such pod"));
+            return Err(CommandFailure::usage("the files hold no such pod"));
         }
         let case = |pod: &Pod| {
             Case::of(pod, &all, self.network()).map_err(|_no_namespace| {
-                Failure::usage(format!(
+                CommandFailure::usage(format!(
                     "the files hold no Namespace {}, which pod {} is in",
                     pod.metadata.namespace, pod.metadata.name
                 ))
@@ -95,13 +95,13 @@ impl Selection {
     }
 
     /// A pod as the plugin would see it now, except for its attachment's settings, which are not known here.
-    fn live_case(&self) -> Result<Case, Failure> {
+    fn live_case(&self) -> Result<Case, CommandFailure> {
         let (Some(name), Some(namespace)) = (&self.pod, &self.namespace) else {
-            return Err(Failure::usage(
+            return Err(CommandFailure::usage(
                 "give manifests with --file or, on a node, a pod and its --namespace",
             ));
         };
-        let failed = |e: Explanation| Failure::failed(e.to_string());
+        let failed = |e: Explanation| CommandFailure::failed(e.to_string());
         let node = NodeConfig::load().map_err(failed)?;
         let asked = PodRef {
             namespace: namespace.clone(),
@@ -131,7 +131,7 @@ impl Selection {
         match attachments::unreadable() {
             0 => look_at_node(&mut case, &records),
             unreadable => {
-                return Err(Failure::failed(format!(
+                return Err(CommandFailure::failed(format!(
                     "what was made for the pod is unknown: {unreadable} of the records in {} cannot be read",
                     paths::ATTACHMENTS
                 )));
@@ -152,12 +152,12 @@ impl Selection {
     }
 
     /// The family, for formats that hold only one.
-    pub(super) fn one_family(&self, pod: &Pod) -> Result<Family, Failure> {
+    pub(super) fn one_family(&self, pod: &Pod) -> Result<Family, CommandFailure> {
         let network = self.network().unwrap_or_else(|| network(pod));
         match (network.ipv4, network.ipv6) {
             (true, false) => Ok(Family::Ipv4),
             (false, true) => Ok(Family::Ipv6),
-            _ => Err(Failure::usage(
+            _ => Err(CommandFailure::usage(
                 "--format iptables takes one family: give --family v4 or --family v6",
             )),
         }
@@ -203,8 +203,12 @@ fn look_at_node(case: &mut Case, records: &[Record]) {
 }
 
 /// Reads what a file, or each file of a directory, holds.
-fn read(path: &Path, into: &mut Objects, classes: &mut Vec<RuntimeClass>) -> Result<(), Failure> {
-    let failed = |e: std::io::Error| Failure::failed(format!("{}: {e}", path.display()));
+fn read(
+    path: &Path,
+    into: &mut Objects,
+    classes: &mut Vec<RuntimeClass>,
+) -> Result<(), CommandFailure> {
+    let failed = |e: std::io::Error| CommandFailure::failed(format!("{}: {e}", path.display()));
     if path.is_dir() {
         let mut files: Vec<_> = std::fs::read_dir(path)
             .map_err(failed)?
@@ -220,7 +224,7 @@ fn read(path: &Path, into: &mut Objects, classes: &mut Vec<RuntimeClass>) -> Res
         return files.iter().try_for_each(|f| read(f, into, classes));
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
-    for object in parse(&text, path).map_err(Failure::failed)? {
+    for object in parse(&text, path).map_err(CommandFailure::failed)? {
         match object {
             Object::Pod(pod) => into.pods.push(*pod),
             Object::Namespace(namespace) => into.namespaces.push(namespace),

@@ -16,7 +16,7 @@ use crate::mesh::Metadata;
 
 /// An object of any kind, its parts still text.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(from = "Text")]
+#[serde(from = "ObjectText")]
 pub(crate) struct Object {
     metadata: ObjectMeta,
     is_deleted: bool,
@@ -25,8 +25,8 @@ pub(crate) struct Object {
 }
 
 #[derive(Deserialize)]
-struct Text {
-    metadata: Meta,
+struct ObjectText {
+    metadata: ObjectMetadata,
     spec: Option<Box<RawValue>>,
     status: Option<Box<RawValue>>,
 }
@@ -34,7 +34,7 @@ struct Text {
 /// The metadata that is read: the rest is not needed, above all managed fields.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Meta {
+struct ObjectMetadata {
     name: Option<String>,
     namespace: Option<String>,
     uid: Option<String>,
@@ -44,9 +44,9 @@ struct Meta {
     deletion_timestamp: Option<IgnoredAny>,
 }
 
-impl From<Text> for Object {
-    fn from(text: Text) -> Self {
-        let Meta {
+impl From<ObjectText> for Object {
+    fn from(text: ObjectText) -> Self {
+        let ObjectMetadata {
             name,
             namespace,
             uid,

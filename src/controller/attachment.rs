@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     MANAGER,
-    wanted::{Key, Owner},
+    wanted::{AttachmentOwner, ObjectKey},
 };
 
 /// Marks an attachment of the cluster.
@@ -21,7 +21,7 @@ pub(super) struct Present {
     pub(super) uid: String,
     pub(super) resource_version: String,
     /// Whose it is by its labels; `None`: foreign.
-    pub(super) owner: Option<Owner>,
+    pub(super) owner: Option<AttachmentOwner>,
     pub(super) content: Content,
     /// Whether nobody else has written what we would write.
     pub(super) is_only_ours: bool,
@@ -57,14 +57,14 @@ pub(super) fn config(name: &str) -> String {
 
 /// One of ours, to create it or to apply it to the one that was seen, and not to what took its place.
 pub(super) fn object(
-    key: &Key,
-    owner: &Owner,
+    key: &ObjectKey,
+    owner: &AttachmentOwner,
     unused_since: Option<&str>,
     seen: Option<&Present>,
 ) -> Value {
     let label = match owner {
-        Owner::Shared => json!({SHARED: "true"}),
-        Owner::Profile(name) => json!({PROFILE: label_value(name)}),
+        AttachmentOwner::Shared => json!({SHARED: "true"}),
+        AttachmentOwner::Profile(name) => json!({PROFILE: label_value(name)}),
     };
     let mut object = json!({
         "apiVersion": "k8s.cni.cncf.io/v1",
@@ -89,14 +89,14 @@ pub(super) fn label_value(name: &str) -> String {
 }
 
 /// What counts of an object.
-pub(super) fn present(object: DynamicObject) -> (Key, Present) {
+pub(super) fn present(object: DynamicObject) -> (ObjectKey, Present) {
     let metadata = object.metadata;
     let name = metadata.name.unwrap_or_default();
     let labels = metadata.labels.unwrap_or_default();
     let owner = if labels.contains_key(SHARED) {
-        Some(Owner::Shared)
+        Some(AttachmentOwner::Shared)
     } else {
-        labels.get(PROFILE).cloned().map(Owner::Profile)
+        labels.get(PROFILE).cloned().map(AttachmentOwner::Profile)
     };
     let config = object.data["spec"]["config"].as_str().unwrap_or_default();
     let managers = metadata.managed_fields.iter().flatten();
@@ -113,7 +113,7 @@ pub(super) fn present(object: DynamicObject) -> (Key, Present) {
             .annotations
             .and_then(|mut all| all.remove(UNUSED_SINCE)),
     };
-    let key = Key {
+    let key = ObjectKey {
         namespace: metadata.namespace.unwrap_or_default(),
         name,
     };
@@ -156,13 +156,16 @@ impl Present {
     }
 
     /// Whether it is as it should be for this owner.
-    pub(super) fn is_as_wanted(&self, owner: &Owner) -> bool {
+    pub(super) fn is_as_wanted(&self, owner: &AttachmentOwner) -> bool {
         let is_owner = match (owner, &self.owner) {
-            (Owner::Shared, Some(Owner::Shared)) => true,
-            (Owner::Profile(name), Some(Owner::Profile(label))) => label_value(name) == *label,
-            (Owner::Shared | Owner::Profile(_), None | Some(Owner::Shared | Owner::Profile(_))) => {
-                false
+            (AttachmentOwner::Shared, Some(AttachmentOwner::Shared)) => true,
+            (AttachmentOwner::Profile(name), Some(AttachmentOwner::Profile(label))) => {
+                label_value(name) == *label
             }
+            (
+                AttachmentOwner::Shared | AttachmentOwner::Profile(_),
+                None | Some(AttachmentOwner::Shared | AttachmentOwner::Profile(_)),
+            ) => false,
         };
         is_owner && self.content != Content::Other
     }
@@ -214,12 +217,12 @@ mod tests {
 
     #[test]
     fn an_apply_names_the_uid_and_version_that_were_seen() {
-        let key = Key::new("n", "mesh");
-        let new = object(&key, &Owner::Shared, None, None);
+        let key = ObjectKey::new("n", "mesh");
+        let new = object(&key, &AttachmentOwner::Shared, None, None);
         assert!(new["metadata"].get("uid").is_none());
         let mut seen = present(serde_json::from_value(new).unwrap()).1;
         (seen.uid, seen.resource_version) = ("u".into(), "7".into());
-        let known = object(&key, &Owner::Shared, None, Some(&seen));
+        let known = object(&key, &AttachmentOwner::Shared, None, Some(&seen));
         assert_eq!(known["metadata"]["uid"], "u");
         assert_eq!(known["metadata"]["resourceVersion"], "7");
     }
@@ -233,10 +236,15 @@ mod tests {
             ),
             (r#"{"type":"macvlan"}"#, false),
         ] {
-            let mut object = object(&Key::new("n", "mesh"), &Owner::Shared, None, None);
+            let mut object = object(
+                &ObjectKey::new("n", "mesh"),
+                &AttachmentOwner::Shared,
+                None,
+                None,
+            );
             object["spec"]["config"] = json!(config);
             let present = present(serde_json::from_value(object).unwrap()).1;
-            assert_eq!(present.is_as_wanted(&Owner::Shared), is_as_wanted);
+            assert_eq!(present.is_as_wanted(&AttachmentOwner::Shared), is_as_wanted);
         }
     }
 
@@ -245,14 +253,14 @@ mod tests {
         let name = format!("{}.-b", "a".repeat(61));
         assert_eq!(label_value(&name), "a".repeat(61));
         let object = serde_json::from_value(object(
-            &Key::new("n", "mesh"),
-            &Owner::Profile(name.clone()),
+            &ObjectKey::new("n", "mesh"),
+            &AttachmentOwner::Profile(name.clone()),
             None,
             None,
         ));
         let (key, present) = present(object.unwrap());
-        assert_eq!(key, Key::new("n", "mesh"));
-        assert!(present.is_as_wanted(&Owner::Profile(name)));
-        assert!(!present.is_as_wanted(&Owner::Shared));
+        assert_eq!(key, ObjectKey::new("n", "mesh"));
+        assert!(present.is_as_wanted(&AttachmentOwner::Profile(name)));
+        assert!(!present.is_as_wanted(&AttachmentOwner::Shared));
     }
 }

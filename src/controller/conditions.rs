@@ -8,9 +8,9 @@ use k8s_openapi::{
 };
 
 use super::{
-    difference::State,
+    difference::AttachmentState,
     objects::{Node, ProfileObject},
-    wanted::{Key, SHARED_NAMESPACE, Wanted},
+    wanted::{ObjectKey, SHARED_NAMESPACE, Wanted},
 };
 use crate::{
     profile::{MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer},
@@ -44,19 +44,19 @@ const NO_ATTACHMENTS: &str = "NoNetworkAttachmentDefinitions";
 const SELECTORS_OMITTED: &str = "SelectorsOmitted";
 
 /// What profiles are judged by.
-pub(super) struct Known<'a> {
-    pub(super) profiles: &'a BTreeMap<Key, ProfileObject>,
+pub(super) struct Evidence<'a> {
+    pub(super) profiles: &'a BTreeMap<ObjectKey, ProfileObject>,
     pub(super) wanted: &'a Wanted,
-    pub(super) states: &'a BTreeMap<Key, State>,
+    pub(super) states: &'a BTreeMap<ObjectKey, AttachmentState>,
     /// Why an attachment cannot be written.
-    pub(super) refusals: &'a BTreeMap<Key, String>,
-    pub(super) nodes: &'a BTreeMap<Key, Node>,
+    pub(super) refusals: &'a BTreeMap<ObjectKey, String>,
+    pub(super) nodes: &'a BTreeMap<ObjectKey, Node>,
     /// Whether the cluster has the kind NetworkAttachmentDefinition.
     pub(super) has_attachments: bool,
 }
 
 /// A condition without its times.
-struct Found {
+struct ConditionDraft {
     kind: &'static str,
     status: &'static str,
     reason: &'static str,
@@ -68,8 +68,8 @@ fn found(
     holds: bool,
     reason: &'static str,
     message: impl Into<String>,
-) -> Found {
-    Found {
+) -> ConditionDraft {
+    ConditionDraft {
         kind,
         status: if holds { "True" } else { "False" },
         reason,
@@ -95,11 +95,11 @@ fn names<S: AsRef<str>>(all: &[S]) -> String {
     first.join(", ") + &and
 }
 
-impl Known<'_> {
+impl Evidence<'_> {
     /// The status of a profile.
     pub(super) fn status(&self, object: &ProfileObject, now: Timestamp) -> Status {
         let conditions = self.conditions(object);
-        let condition = |found: Found| {
+        let condition = |found: ConditionDraft| {
             let before = object
                 .status
                 .conditions
@@ -123,7 +123,7 @@ impl Known<'_> {
         }
     }
 
-    fn conditions(&self, object: &ProfileObject) -> [Found; 4] {
+    fn conditions(&self, object: &ProfileObject) -> [ConditionDraft; 4] {
         let accepted = self.accepted(object);
         let attachments = self.attachments(object);
         let suspended = if object.profile.spec.suspended {
@@ -140,7 +140,7 @@ impl Known<'_> {
         [accepted, attachments, suspended, ready]
     }
 
-    fn accepted(&self, object: &ProfileObject) -> Found {
+    fn accepted(&self, object: &ProfileObject) -> ConditionDraft {
         let profile = &object.profile;
         if let Some(unreadable) = &profile.unreadable {
             return found(ACCEPTED, false, unreadable.reason.as_str(), &unreadable.why);
@@ -180,7 +180,7 @@ impl Known<'_> {
         found(ACCEPTED, true, AS_EXPECTED, "")
     }
 
-    fn attachments(&self, object: &ProfileObject) -> Found {
+    fn attachments(&self, object: &ProfileObject) -> ConditionDraft {
         if let Some(unreadable) = &object.profile.unreadable {
             let message = "what it asks for cannot be read; what is there stays";
             return found(
@@ -204,7 +204,7 @@ impl Known<'_> {
             return found(ATTACHMENTS_READY, false, NO_ATTACHMENTS, message);
         }
         let keys = self.keys(object);
-        let of = |state: State| {
+        let of = |state: AttachmentState| {
             let in_state = keys
                 .iter()
                 .filter(|key| self.states.get(key) == Some(&state));
@@ -213,7 +213,7 @@ impl Known<'_> {
                 .collect::<Vec<_>>()
         };
         let name = &object.profile.spec.attachment.name;
-        let conflicting = of(State::Conflicting);
+        let conflicting = of(AttachmentState::Conflicting);
         if !conflicting.is_empty() {
             let message = format!(
                 "another attachment {name} is in the way in {}; remove it, or give the profile's another name",
@@ -233,7 +233,7 @@ impl Known<'_> {
             );
             return found(ATTACHMENTS_READY, false, WRITE_FAILED, message);
         }
-        let missing = of(State::Missing);
+        let missing = of(AttachmentState::Missing);
         if !missing.is_empty() {
             let message = format!(
                 "{} of {} attachments are missing",
@@ -248,10 +248,10 @@ impl Known<'_> {
     fn ready(
         &self,
         object: &ProfileObject,
-        accepted: &Found,
-        attachments: &Found,
-        suspended: &Found,
-    ) -> Found {
+        accepted: &ConditionDraft,
+        attachments: &ConditionDraft,
+        suspended: &ConditionDraft,
+    ) -> ConditionDraft {
         for wrong in [accepted, attachments] {
             if wrong.status != "True" {
                 return found(READY, false, wrong.reason, &wrong.message);
@@ -298,16 +298,16 @@ impl Known<'_> {
     }
 
     /// The attachments that the profile asks for.
-    fn keys(&self, object: &ProfileObject) -> Vec<Key> {
+    fn keys(&self, object: &ProfileObject) -> Vec<ObjectKey> {
         let attachment = &object.profile.spec.attachment;
-        let shared = Key::new(SHARED_NAMESPACE, &attachment.name);
+        let shared = ObjectKey::new(SHARED_NAMESPACE, &attachment.name);
         let mut keys = vec![shared];
         if attachment.placement == Placement::PerNamespace {
             let own = self
                 .governed(object)
                 .iter()
                 .filter(|n| *n != SHARED_NAMESPACE);
-            keys.extend(own.map(|namespace| Key::new(namespace, &attachment.name)));
+            keys.extend(own.map(|namespace| ObjectKey::new(namespace, &attachment.name)));
         }
         keys
     }
@@ -317,7 +317,7 @@ impl Known<'_> {
         let attachment = &object.profile.spec.attachment;
         let state = |namespace: &str| {
             self.states
-                .get(&Key::new(namespace, &attachment.name))
+                .get(&ObjectKey::new(namespace, &attachment.name))
                 .copied()
         };
         let (mut attached, mut conflicting) = (0, 0);
@@ -328,9 +328,9 @@ impl Known<'_> {
                 Placement::PerNamespace => state(namespace),
             };
             match state {
-                Some(State::Attached | State::Satisfied) => attached += 1,
-                Some(State::Conflicting) => conflicting += 1,
-                Some(State::Missing | State::Unused) | None => {}
+                Some(AttachmentState::Attached | AttachmentState::Satisfied) => attached += 1,
+                Some(AttachmentState::Conflicting) => conflicting += 1,
+                Some(AttachmentState::Missing | AttachmentState::Unused) | None => {}
             }
         }
         NamespaceCounts {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::{
     attachment::{Content, Present},
-    wanted::{Key, Owner, Wanted},
+    wanted::{AttachmentOwner, ObjectKey, Wanted},
 };
 use crate::words::words;
 
 words! {
     /// How an attachment is.
-    pub(super) enum State("state of an attachment") {
+    pub(super) enum AttachmentState("state of an attachment") {
         /// Ours, as it should be.
         Attached = "attached",
         /// Foreign, and it says the same.
@@ -28,19 +28,19 @@ words! {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Difference {
     /// To apply, the cluster's first.
-    pub(super) apply: Vec<(Key, Owner)>,
+    pub(super) apply: Vec<(ObjectKey, AttachmentOwner)>,
     /// Ours that are used again, but are still marked as unused.
-    pub(super) unmark: Vec<Key>,
+    pub(super) unmark: Vec<ObjectKey>,
     /// Ours that nobody wants.
-    pub(super) unused: Vec<Key>,
-    pub(super) states: BTreeMap<Key, State>,
+    pub(super) unused: Vec<ObjectKey>,
+    pub(super) states: BTreeMap<ObjectKey, AttachmentState>,
 }
 
 /// How what is there differs from what is wanted. `conflicts`: whether others now hold fields of an attachment of ours.
 pub(super) fn difference(
     wanted: &Wanted,
-    present: &BTreeMap<Key, Present>,
-    conflicts: impl Fn(&Key) -> bool,
+    present: &BTreeMap<ObjectKey, Present>,
+    conflicts: impl Fn(&ObjectKey) -> bool,
 ) -> Difference {
     let mut difference = Difference::default();
     for (key, owner) in &wanted.attachments {
@@ -50,30 +50,30 @@ pub(super) fn difference(
                 content,
                 ..
             }) => match content {
-                Content::Ours | Content::Equivalent => State::Satisfied,
-                Content::Other => State::Conflicting,
+                Content::Ours | Content::Equivalent => AttachmentState::Satisfied,
+                Content::Other => AttachmentState::Conflicting,
             },
-            Some(there) if there.is_as_wanted(owner) => State::Attached,
+            Some(there) if there.is_as_wanted(owner) => AttachmentState::Attached,
             Some(there) => {
                 difference.apply.push((key.clone(), owner.clone()));
                 match (conflicts(key), there.content) {
-                    (true, _) => State::Conflicting,
-                    (false, Content::Ours | Content::Equivalent) => State::Attached,
-                    (false, Content::Other) => State::Missing,
+                    (true, _) => AttachmentState::Conflicting,
+                    (false, Content::Ours | Content::Equivalent) => AttachmentState::Attached,
+                    (false, Content::Other) => AttachmentState::Missing,
                 }
             }
             None => {
                 difference.apply.push((key.clone(), owner.clone()));
-                State::Missing
+                AttachmentState::Missing
             }
         };
         difference.states.insert(key.clone(), state);
     }
     difference
         .apply
-        .sort_by_key(|(_, owner)| *owner != Owner::Shared);
+        .sort_by_key(|(_, owner)| *owner != AttachmentOwner::Shared);
     for (key, there) in present {
-        let Some(Owner::Profile(_)) = &there.owner else {
+        let Some(AttachmentOwner::Profile(_)) = &there.owner else {
             continue; // the cluster's stay until an uninstallation
         };
         if wanted.terminating.contains(&key.namespace) {
@@ -86,7 +86,9 @@ pub(super) fn difference(
         if wanted.attachments.contains_key(key) {
             continue;
         }
-        difference.states.insert(key.clone(), State::Unused);
+        difference
+            .states
+            .insert(key.clone(), AttachmentState::Unused);
         if wanted.is_removable(key) {
             difference.unused.push(key.clone());
         }
@@ -98,7 +100,7 @@ pub(super) fn difference(
 mod tests {
     use super::*;
 
-    fn there(owner: Option<Owner>, content: Content) -> Present {
+    fn there(owner: Option<AttachmentOwner>, content: Content) -> Present {
         Present {
             is_only_ours: true,
             uid: "u".into(),
@@ -111,7 +113,7 @@ mod tests {
 
     #[test]
     fn foreign_attachments_are_never_written_and_ours_are_repaired() {
-        let of_a = || Some(Owner::Profile("a".into()));
+        let of_a = || Some(AttachmentOwner::Profile("a".into()));
         let mut wanted = Wanted::default();
         let mut present = BTreeMap::new();
         for (name, there) in [
@@ -124,10 +126,10 @@ mod tests {
         ]
         .iter()
         {
-            let key = Key::new("n", name);
+            let key = ObjectKey::new("n", name);
             wanted
                 .attachments
-                .insert(key.clone(), Owner::Profile("a".into()));
+                .insert(key.clone(), AttachmentOwner::Profile("a".into()));
             present.extend(there.clone().map(|there| (key, there)));
         }
         let found = difference(&wanted, &present, |key| key.name == "taken");
@@ -158,24 +160,27 @@ mod tests {
     #[test]
     fn only_ours_that_no_profile_governs_are_unused() {
         let mut wanted = Wanted::default();
-        wanted.kept.insert(Key::new("governed", "mesh"));
+        wanted.kept.insert(ObjectKey::new("governed", "mesh"));
         wanted.terminating.insert("going".into());
-        let of_a = || Some(Owner::Profile("a".into()));
+        let of_a = || Some(AttachmentOwner::Profile("a".into()));
         let mut marked = there(of_a(), Content::Ours);
         marked.unused_since = Some("2026-01-01T00:00:00Z".into());
         let present = BTreeMap::from([
             (
-                Key::new("default", "mesh"),
-                there(Some(Owner::Shared), Content::Ours),
+                ObjectKey::new("default", "mesh"),
+                there(Some(AttachmentOwner::Shared), Content::Ours),
             ),
-            (Key::new("foreign", "mesh"), there(None, Content::Ours)),
-            (Key::new("going", "mesh"), marked.clone()),
-            (Key::new("governed", "mesh"), marked),
-            (Key::new("left", "mesh"), there(of_a(), Content::Ours)),
+            (
+                ObjectKey::new("foreign", "mesh"),
+                there(None, Content::Ours),
+            ),
+            (ObjectKey::new("going", "mesh"), marked.clone()),
+            (ObjectKey::new("governed", "mesh"), marked),
+            (ObjectKey::new("left", "mesh"), there(of_a(), Content::Ours)),
         ]);
         let found = difference(&wanted, &present, |_| false);
-        assert_eq!(found.unused, [Key::new("left", "mesh")]);
-        assert_eq!(found.unmark, [Key::new("governed", "mesh")]);
+        assert_eq!(found.unused, [ObjectKey::new("left", "mesh")]);
+        assert_eq!(found.unmark, [ObjectKey::new("governed", "mesh")]);
         assert!(found.apply.is_empty(), "a mark alone is no other content");
     }
 }

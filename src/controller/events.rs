@@ -14,7 +14,7 @@ use super::{
     conditions::{ATTACHING, READY},
     failure::Failure,
     objects::ProfileObject,
-    wanted::Key,
+    wanted::ObjectKey,
     writes::Writes,
 };
 use crate::{profile::Status, reason::Reason};
@@ -27,7 +27,7 @@ const MOST: usize = 10;
 pub(super) struct Events {
     recorder: Recorder,
     /// The attachments in the way that are known; `None` before the first look.
-    in_the_way: Option<BTreeSet<Key>>,
+    in_the_way: Option<BTreeSet<ObjectKey>>,
 }
 
 impl Events {
@@ -89,7 +89,7 @@ impl Events {
     pub(super) async fn in_the_way(
         &mut self,
         writes: &mut Writes,
-        now: BTreeSet<Key>,
+        now: BTreeSet<ObjectKey>,
         was_counted: bool,
     ) -> Result<(), Failure> {
         let known = match self.in_the_way.take() {
@@ -99,7 +99,7 @@ impl Events {
         };
         let new: Vec<_> = now.difference(&known).take(MOST).cloned().collect();
         self.in_the_way = Some(now);
-        for Key { namespace, name } in &new {
+        for ObjectKey { namespace, name } in &new {
             let reference = ObjectReference {
                 api_version: Some("k8s.cni.cncf.io/v1".into()),
                 kind: Some("NetworkAttachmentDefinition".into()),

@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::wanted::Key;
+use super::wanted::ObjectKey;
 
 /// How long a kind may be unserved before its objects are forgotten: an API server that starts does not serve all kinds at once.
 const GONE: Duration = Duration::from_secs(60);
@@ -28,20 +28,20 @@ const PAUSE_LONGEST: Duration = Duration::from_secs(30);
 /// Objects by name. A list that has begun takes their place once it is complete, so that nothing is forgotten while there is no API server,
 /// and nothing is kept that was deleted while nobody watched.
 pub(super) struct Followed<T> {
-    heard: Mutex<Heard<T>>,
+    heard: Mutex<FollowedObjects<T>>,
     /// Whether a change of an object is none that counts.
     is_same: fn(&T, &T) -> bool,
     changed: Arc<Notify>,
 }
 
 /// What was heard.
-pub(super) struct Heard<T> {
-    pub(super) objects: BTreeMap<Key, T>,
+pub(super) struct FollowedObjects<T> {
+    pub(super) objects: BTreeMap<ObjectKey, T>,
     /// A first list is complete.
     pub(super) is_complete: bool,
     /// Since when the cluster has not had the kind.
     pub(super) unserved: Option<Instant>,
-    listing: BTreeMap<Key, T>,
+    listing: BTreeMap<ObjectKey, T>,
     /// When the last list was complete.
     listed: Option<Instant>,
     /// The newest resourceVersion of an event.
@@ -50,7 +50,7 @@ pub(super) struct Heard<T> {
 
 impl<T: Send + 'static> Followed<T> {
     pub(super) fn new(changed: &Arc<Notify>, is_same: fn(&T, &T) -> bool) -> Self {
-        let heard = Heard {
+        let heard = FollowedObjects {
             objects: BTreeMap::new(),
             is_complete: false,
             unserved: None,
@@ -65,7 +65,7 @@ impl<T: Send + 'static> Followed<T> {
         }
     }
 
-    pub(super) fn heard(&self) -> MutexGuard<'_, Heard<T>> {
+    pub(super) fn heard(&self) -> MutexGuard<'_, FollowedObjects<T>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,7 +75,7 @@ impl<T: Send + 'static> Followed<T> {
         what: &str,
         api: Api<K>,
         config: watcher::Config,
-        read: impl Fn(K) -> (Key, T),
+        read: impl Fn(K) -> (ObjectKey, T),
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
@@ -121,12 +121,12 @@ pub(super) fn version(text: &str) -> u64 {
     text.parse().unwrap_or_default()
 }
 
-impl<T> Heard<T> {
+impl<T> FollowedObjects<T> {
     /// Whether something that counts has changed.
     fn hear<K: ResourceExt>(
         &mut self,
         event: Event<K>,
-        read: impl Fn(K) -> (Key, T),
+        read: impl Fn(K) -> (ObjectKey, T),
         is_same: fn(&T, &T) -> bool,
     ) -> bool {
         if !matches!(event, Event::Init) {
@@ -177,7 +177,7 @@ impl<T> Heard<T> {
 
     /// Takes in what a write made that was sent at this time, before an event says so. Where an event or a list may have been later than what
     /// was made, that counts: the object may be gone since.
-    pub(super) fn make(&mut self, key: &Key, object: T, made: u64, sent: Instant) {
+    pub(super) fn make(&mut self, key: &ObjectKey, object: T, made: u64, sent: Instant) {
         if made > self.version && self.listed.is_none_or(|listed| listed < sent) {
             self.objects.insert(key.clone(), object);
         }
@@ -197,16 +197,16 @@ mod tests {
         object
     }
 
-    fn read(object: ConfigMap) -> (Key, u64) {
+    fn read(object: ConfigMap) -> (ObjectKey, u64) {
         let of = object.resource_version().map_or(0, |text| version(&text));
-        (Key::new("", &object.name_any()), of)
+        (ObjectKey::new("", &object.name_any()), of)
     }
 
-    fn hear(heard: &mut Heard<u64>, event: Event<ConfigMap>) -> bool {
+    fn hear(heard: &mut FollowedObjects<u64>, event: Event<ConfigMap>) -> bool {
         heard.hear(event, read, |a, b| a == b)
     }
 
-    fn names(heard: &Heard<u64>) -> Vec<&str> {
+    fn names(heard: &FollowedObjects<u64>) -> Vec<&str> {
         heard.objects.keys().map(|key| key.name.as_str()).collect()
     }
 
@@ -263,17 +263,17 @@ mod tests {
         let followed = Followed::<u64>::new(&Arc::default(), |a, b| a == b);
         let mut heard = followed.heard();
         let sent = Instant::now();
-        heard.make(&Key::new("", "a"), 5, 5, sent);
+        heard.make(&ObjectKey::new("", "a"), 5, 5, sent);
         assert_eq!(names(&heard), ["a"]);
         hear(&mut heard, Event::Apply(object("b", 7)));
         hear(&mut heard, Event::Delete(object("b", 8)));
-        heard.make(&Key::new("", "b"), 7, 7, sent);
+        heard.make(&ObjectKey::new("", "b"), 7, 7, sent);
         assert_eq!(names(&heard), ["a"], "made, deleted, and then answered");
         hear(&mut heard, Event::Init);
         hear(&mut heard, Event::InitDone);
-        heard.make(&Key::new("", "c"), 9, 9, sent);
+        heard.make(&ObjectKey::new("", "c"), 9, 9, sent);
         assert!(heard.objects.is_empty());
-        heard.make(&Key::new("", "c"), 9, 9, Instant::now());
+        heard.make(&ObjectKey::new("", "c"), 9, 9, Instant::now());
         assert_eq!(names(&heard), ["c"]);
     }
 }

@@ -100,7 +100,7 @@ impl Lease {
 /// The client for requests about the Lease: each has a deadline, and its answer says whether this replica holds the Lease.
 pub(super) fn client(client: Client, identity: &str, lease: &Arc<Lease>) -> Client {
     let namespace = client.default_namespace().to_owned();
-    let heard = Heard {
+    let heard = LeaseObserver {
         client,
         identity: identity.into(),
         lease: lease.clone(),
@@ -108,13 +108,13 @@ pub(super) fn client(client: Client, identity: &str, lease: &Arc<Lease>) -> Clie
     Client::new(heard, namespace)
 }
 
-struct Heard {
+struct LeaseObserver {
     client: Client,
     identity: Arc<str>,
     lease: Arc<Lease>,
 }
 
-impl Service<Request<Body>> for Heard {
+impl Service<Request<Body>> for LeaseObserver {
     type Response = Response<Body>;
     type Error = Error;
     type Future = BoxFuture<'static, Result<Response<Body>, Error>>;

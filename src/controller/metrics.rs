@@ -8,7 +8,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::difference::State;
+use super::difference::AttachmentState;
 use crate::telemetry::{TextFormat, of_program};
 
 /// All of it.
@@ -34,7 +34,7 @@ impl Metrics {
         let (leader, suspended_profiles) = (Gauge::default(), Gauge::default());
         let reconcile_duration = Histogram::new(SECONDS);
         let attachments = Family::<OfState, Gauge>::default();
-        for state in State::ALL {
+        for state in AttachmentState::ALL {
             drop(attachments.get_or_create(&OfState {
                 state: state.as_str(),
             }));
@@ -72,8 +72,11 @@ impl Metrics {
         self.reconcile_duration.observe(took.as_secs_f64());
     }
 
-    pub(super) fn attachments<'a>(&self, states: impl Iterator<Item = &'a State> + Clone) {
-        for state in State::ALL {
+    pub(super) fn attachments<'a>(
+        &self,
+        states: impl Iterator<Item = &'a AttachmentState> + Clone,
+    ) {
+        for state in AttachmentState::ALL {
             let count = states.clone().filter(|s| **s == state).count();
             let gauge = self.attachments.get_or_create(&OfState {
                 state: state.as_str(),

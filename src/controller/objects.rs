@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{
     nodes::REPORTING,
-    wanted::{Key, Namespace},
+    wanted::{Namespace, ObjectKey},
 };
 use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeCondition, validate_cel};
 
@@ -26,11 +26,11 @@ pub(super) struct ProfileObject {
 }
 
 /// An object without a namespace.
-fn cluster_key(name: Option<String>) -> Key {
-    Key::new("", &name.unwrap_or_default())
+fn cluster_key(name: Option<String>) -> ObjectKey {
+    ObjectKey::new("", &name.unwrap_or_default())
 }
 
-pub(super) fn profile(object: DynamicObject) -> (Key, ProfileObject) {
+pub(super) fn profile(object: DynamicObject) -> (ObjectKey, ProfileObject) {
     let metadata = object.metadata.clone();
     let key = cluster_key(metadata.name);
     let json = serde_json::to_string(&object).unwrap_or_default();
@@ -47,7 +47,7 @@ pub(super) fn profile(object: DynamicObject) -> (Key, ProfileObject) {
     (key, object)
 }
 
-pub(super) fn namespace(object: PartialObjectMeta<v1::Namespace>) -> (Key, Namespace) {
+pub(super) fn namespace(object: PartialObjectMeta<v1::Namespace>) -> (ObjectKey, Namespace) {
     let metadata = object.metadata;
     let namespace = Namespace {
         labels: metadata.labels.unwrap_or_default(),
@@ -57,11 +57,11 @@ pub(super) fn namespace(object: PartialObjectMeta<v1::Namespace>) -> (Key, Names
 }
 
 /// A MeshNode, as far as it is read: there may be thousands, and most of what they say is for people.
-pub(super) type NodeObject = Object<Option<NotUsed>, Said>;
+pub(super) type NodeObject = Object<Option<NotUsed>, NodeReport>;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-pub(super) struct Said {
+pub(super) struct NodeReport {
     version: String,
     last_report: Option<String>,
     conditions: Vec<NodeCondition>,
@@ -91,7 +91,7 @@ impl Node {
 /// Most bytes of a version that is shown.
 const LONGEST_VERSION: usize = 32;
 
-pub(super) fn node(object: NodeObject) -> (Key, Node) {
+pub(super) fn node(object: NodeObject) -> (ObjectKey, Node) {
     let said = object.status.unwrap_or_default();
     let is_false = |kind: &str| {
         let mut all = said.conditions.iter();

@@ -18,7 +18,7 @@ use super::{
     objects::ProfileObject,
     refusals::Refusals,
     unused::Looks,
-    wanted::{Key, Wanted, wanted},
+    wanted::{ObjectKey, Wanted, wanted},
     writes::Writes,
 };
 use crate::profile::{Placement, Profile};
@@ -192,7 +192,7 @@ impl Reconciler<'_> {
         Ok(if is_done { pause } else { Duration::ZERO })
     }
 
-    fn compare(&self, wanted: &Wanted) -> (BTreeMap<Key, Present>, Difference) {
+    fn compare(&self, wanted: &Wanted) -> (BTreeMap<ObjectKey, Present>, Difference) {
         let present = self.controller.view.attachments();
         let found = difference(wanted, &present, |key| self.writes.refused.is_conflict(key));
         self.controller.metrics.attachments(found.states.values());

@@ -6,14 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::wanted::Key;
+use super::wanted::ObjectKey;
 
 /// Before a refused write is tried again: the first pause, and the longest.
 const FIRST: Duration = Duration::from_secs(15);
 const LONGEST: Duration = Duration::from_secs(600);
 
 /// Refusals of objects of one kind. `A` is the object as it was seen: where it is another now, the refusal says nothing.
-pub(super) struct Refusals<A>(BTreeMap<Key, Refusal<A>>);
+pub(super) struct Refusals<A>(BTreeMap<ObjectKey, Refusal<A>>);
 
 struct Refusal<A> {
     about: A,
@@ -29,7 +29,13 @@ impl<A> Refusals<A> {
     }
 
     /// Takes in a refusal; whether it is news to people.
-    pub(super) fn add(&mut self, key: &Key, about: A, is_conflict: bool, why: String) -> bool {
+    pub(super) fn add(
+        &mut self,
+        key: &ObjectKey,
+        about: A,
+        is_conflict: bool,
+        why: String,
+    ) -> bool {
         let before = self.0.get(key);
         let is_news = before.is_none_or(|before| before.why != why);
         let pause = before.map_or(FIRST, |r| (r.pause * 2).min(LONGEST));
@@ -45,18 +51,18 @@ impl<A> Refusals<A> {
     }
 
     /// Whether a write of this object may be tried.
-    pub(super) fn may_try(&self, key: &Key) -> bool {
+    pub(super) fn may_try(&self, key: &ObjectKey) -> bool {
         let refusal = self.0.get(key);
         refusal.is_none_or(|refusal| refusal.until <= Instant::now())
     }
 
     /// Whether the last write of this object was refused.
-    pub(super) fn has(&self, key: &Key) -> bool {
+    pub(super) fn has(&self, key: &ObjectKey) -> bool {
         self.0.contains_key(key)
     }
 
     /// Whether others hold what we would write.
-    pub(super) fn is_conflict(&self, key: &Key) -> bool {
+    pub(super) fn is_conflict(&self, key: &ObjectKey) -> bool {
         self.0.get(key).is_some_and(|r| r.is_conflict)
     }
 
@@ -67,17 +73,17 @@ impl<A> Refusals<A> {
     }
 
     /// Why each was refused.
-    pub(super) fn reasons(&self) -> BTreeMap<Key, String> {
+    pub(super) fn reasons(&self) -> BTreeMap<ObjectKey, String> {
         let all = self.0.iter();
         all.map(|(k, r)| (k.clone(), r.why.clone())).collect()
     }
 
-    pub(super) fn forget(&mut self, key: &Key) {
+    pub(super) fn forget(&mut self, key: &ObjectKey) {
         self.0.remove(key);
     }
 
     /// Forgets all refusals but those for which `is_kept` holds.
-    pub(super) fn retain(&mut self, is_kept: impl Fn(&Key, &A) -> bool) {
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&ObjectKey, &A) -> bool) {
         self.0.retain(|key, refusal| is_kept(key, &refusal.about));
     }
 }
@@ -88,10 +94,10 @@ mod tests {
 
     #[test]
     fn one_refused_object_has_a_growing_pause_and_the_others_have_none() {
-        let (mut refusals, broken) = (Refusals::new(), Key::new("", "broken"));
+        let (mut refusals, broken) = (Refusals::new(), ObjectKey::new("", "broken"));
         for (why, is_news) in [("no", true), ("no", false), ("never", true)] {
             assert_eq!(refusals.add(&broken, 1, false, why.into()), is_news);
-            assert!(!refusals.may_try(&broken) && refusals.may_try(&Key::new("", "other")));
+            assert!(!refusals.may_try(&broken) && refusals.may_try(&ObjectKey::new("", "other")));
         }
         let pause = refusals.next_try().unwrap();
         assert!(pause > FIRST * 3 && pause <= FIRST * 4, "{pause:?}");

@@ -11,13 +11,13 @@ use serde_json::json;
 use tracing::warn;
 
 use super::{
-    conditions::Known,
-    difference::{Difference, State},
+    conditions::Evidence,
+    difference::{AttachmentState, Difference},
     failure::Failure,
     nodes,
     objects::ProfileObject,
     reconcile::{IDLE, MOST, Reconciler, TOGETHER},
-    wanted::{Key, Wanted},
+    wanted::{ObjectKey, Wanted},
 };
 use crate::profile::{MeshProfile, Status, mesh_node::MeshNode};
 
@@ -28,14 +28,14 @@ impl Reconciler<'_> {
     /// Writes the status of profiles where it has changed. One that is refused has a pause, until its profile changes.
     pub(super) async fn profiles(
         &mut self,
-        profiles: &BTreeMap<Key, ProfileObject>,
+        profiles: &BTreeMap<ObjectKey, ProfileObject>,
         wanted: &Wanted,
         found: &Difference,
     ) -> Result<Duration, Failure> {
         let in_the_way = found
             .states
             .iter()
-            .filter(|(_, state)| **state == State::Conflicting);
+            .filter(|(_, state)| **state == AttachmentState::Conflicting);
         let in_the_way = in_the_way.map(|(key, _)| key.clone()).collect();
         let counted =
             |object: &ProfileObject| object.status.namespaces.is_some_and(|n| n.conflicting > 0);
@@ -103,13 +103,13 @@ impl Reconciler<'_> {
     /// The profiles whose status is not what it should be, and what it should be.
     fn changed<'p>(
         &self,
-        profiles: &'p BTreeMap<Key, ProfileObject>,
+        profiles: &'p BTreeMap<ObjectKey, ProfileObject>,
         wanted: &Wanted,
         found: &Difference,
-    ) -> Vec<(&'p Key, &'p ProfileObject, Status)> {
+    ) -> Vec<(&'p ObjectKey, &'p ProfileObject, Status)> {
         let view = &self.controller.view;
         let (refusals, has_attachments) = (self.writes.refused.reasons(), view.has_attachments());
-        let known = Known {
+        let known = Evidence {
             profiles,
             wanted,
             states: &found.states,

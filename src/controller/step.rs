@@ -7,7 +7,7 @@ use std::{
 
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
-use super::{attachment::Present, wanted::Key};
+use super::{attachment::Present, wanted::ObjectKey};
 use crate::{mesh::annotation::NETWORKS, multus::named_networks};
 
 const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
@@ -57,10 +57,10 @@ pub(super) fn ripe_in(present: &Present, now: Timestamp, after: Duration) -> Opt
 
 /// Which of these attachments a pod names, as Multus reads its annotations. Of one that cannot be read: in doubt all of the pod's namespace.
 pub(super) fn named<'a>(
-    asked: &'a BTreeSet<Key>,
+    asked: &'a BTreeSet<ObjectKey>,
     namespace: &str,
     annotations: &BTreeMap<String, String>,
-) -> Vec<&'a Key> {
+) -> Vec<&'a ObjectKey> {
     let mut named = Vec::new();
     // of a default network without a namespace Multus takes its own
     for (annotation, own) in [(NETWORKS, namespace), (DEFAULT_NETWORK, "kube-system")] {
@@ -71,11 +71,11 @@ pub(super) fn named<'a>(
             Ok(networks) => named.extend(
                 networks
                     .iter()
-                    .filter_map(|(namespace, name)| asked.get(&Key::new(namespace, name))),
+                    .filter_map(|(namespace, name)| asked.get(&ObjectKey::new(namespace, name))),
             ),
             Err(_) => named.extend(
                 asked
-                    .range(Key::new(namespace, "")..)
+                    .range(ObjectKey::new(namespace, "")..)
                     .take_while(|key| key.namespace == namespace),
             ),
         }
@@ -86,7 +86,7 @@ pub(super) fn named<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controller::{attachment::Content, wanted::Owner};
+    use crate::controller::{attachment::Content, wanted::AttachmentOwner};
 
     #[test]
     fn only_what_no_pod_has_named_for_a_day_is_removed() {
@@ -104,7 +104,7 @@ mod tests {
                 is_only_ours: true,
                 uid: String::new(),
                 resource_version: String::new(),
-                owner: Some(Owner::Profile("a".into())),
+                owner: Some(AttachmentOwner::Profile("a".into())),
                 content: Content::Ours,
                 unused_since: since.map(Into::into),
             };
@@ -120,7 +120,7 @@ mod tests {
     fn in_doubt_an_attachment_counts_as_referenced_from_any_namespace() {
         let asked = ["a/mesh", "b/mesh", "b/old", "bb/mesh"].map(|key| {
             let (namespace, name) = key.split_once('/').unwrap();
-            Key::new(namespace, name)
+            ObjectKey::new(namespace, name)
         });
         let asked = BTreeSet::from(asked);
         let shown = |annotation: &str, text: &str| {

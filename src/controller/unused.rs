@@ -16,7 +16,7 @@ use super::{
     refusals::Refusals,
     step::{Ripe, Step, named, ripe_in, step},
     view::View,
-    wanted::{Key, Owner},
+    wanted::{AttachmentOwner, ObjectKey},
     writes::Writes,
 };
 
@@ -29,7 +29,7 @@ const PAGE: u32 = 500;
 
 pub(super) struct Looks {
     /// When each was looked at last, by this process.
-    last: HashMap<Key, Instant>,
+    last: HashMap<ObjectKey, Instant>,
     /// Where pods cannot be listed.
     refused: Refusals<()>,
 }
@@ -46,13 +46,13 @@ impl Looks {
     pub(super) async fn look(
         &mut self,
         (writes, view): (&mut Writes, &View),
-        unused: &[(Key, Present)],
+        unused: &[(ObjectKey, Present)],
         after: Duration,
     ) -> Result<Option<Duration>, Failure> {
-        let pods = Key::new("", "pods");
+        let pods = ObjectKey::new("", "pods");
         let keys: BTreeSet<_> = unused.iter().map(|(key, _)| key).collect();
         self.last.retain(|key, _| keys.contains(key));
-        let is_due = |(key, present): &&(Key, Present)| {
+        let is_due = |(key, present): &&(ObjectKey, Present)| {
             let is_due = self.due_in(key, present, after).is_zero() || writes.refused.has(key);
             is_due && writes.refused.may_try(key)
         };
@@ -85,14 +85,17 @@ impl Looks {
         Ok(next.min().map(|next| next.max(refused)))
     }
 
-    fn due_in(&self, key: &Key, present: &Present, after: Duration) -> Duration {
+    fn due_in(&self, key: &ObjectKey, present: &Present, after: Duration) -> Duration {
         let looked = self.last.get(key).map(Instant::elapsed);
         due_in(looked, ripe_in(present, Timestamp::now(), after))
     }
 }
 
 /// Those of these attachments that a pod names.
-async fn listed(writes: &mut Writes, asked: &BTreeSet<Key>) -> Result<BTreeSet<Key>, Failure> {
+async fn listed(
+    writes: &mut Writes,
+    asked: &BTreeSet<ObjectKey>,
+) -> Result<BTreeSet<ObjectKey>, Failure> {
     let pods = Api::<PartialObjectMeta<Pod>>::all(writes.client.clone());
     let mut params = ListParams::default().limit(PAGE);
     let mut found = BTreeSet::new();
@@ -116,11 +119,11 @@ async fn listed(writes: &mut Writes, asked: &BTreeSet<Key>) -> Result<BTreeSet<K
 /// Does what is to be done about one.
 async fn act(
     (writes, view): (&mut Writes, &View),
-    (key, present): (&Key, &Present),
+    (key, present): (&ObjectKey, &Present),
     is_named: bool,
     after: Duration,
 ) -> Result<(), Failure> {
-    let Some(owner @ Owner::Profile(_)) = &present.owner else {
+    let Some(owner @ AttachmentOwner::Profile(_)) = &present.owner else {
         return Ok(());
     };
     match step(present, is_named, Timestamp::now(), after) {
@@ -136,7 +139,7 @@ async fn act(
         }
         Step::Unmark => writes.unmark(view, key, present).await,
         Step::Remove => {
-            let Key { namespace, name } = key;
+            let ObjectKey { namespace, name } = key;
             info!(
                 "attachment {namespace}/{name} is removed: no profile wants it, and no pod names it"
             );

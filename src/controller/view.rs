@@ -20,7 +20,7 @@ use super::{
     attachment::{self, PROFILE, Present, present},
     followed::{Followed, version},
     objects::{Node, NodeObject, ProfileObject, namespace, node, profile},
-    wanted::{Key, Namespace, Owner},
+    wanted::{AttachmentOwner, Namespace, ObjectKey},
 };
 use crate::profile::{MeshProfile, mesh_node::MeshNode};
 
@@ -138,10 +138,10 @@ impl View {
     }
 
     /// Every attachment that counts. Of two reports of one the newer counts.
-    pub(super) fn attachments(&self) -> BTreeMap<Key, Present> {
-        let mut all = BTreeMap::<Key, Present>::new();
+    pub(super) fn attachments(&self) -> BTreeMap<ObjectKey, Present> {
+        let mut all = BTreeMap::<ObjectKey, Present>::new();
         let version = |present: &Present| version(&present.resource_version);
-        let mut add = |key: &Key, present: &Present| {
+        let mut add = |key: &ObjectKey, present: &Present| {
             let known = all.get(key);
             if known.is_none_or(|known| version(known) < version(present)) {
                 all.insert(key.clone(), present.clone());
@@ -160,7 +160,7 @@ impl View {
     pub(super) fn made(&self, object: DynamicObject, sent: Instant) {
         let (key, present) = present(object);
         // the cluster's own are not among those with the label of a profile
-        let is_profiles = matches!(present.owner, Some(Owner::Profile(_)));
+        let is_profiles = matches!(present.owner, Some(AttachmentOwner::Profile(_)));
         self.with(&key, |followed, of_name| {
             if of_name || is_profiles {
                 let version = version(&present.resource_version);
@@ -170,7 +170,7 @@ impl View {
     }
 
     /// The same of one that we have deleted, unless another one has taken its place.
-    pub(super) fn removed(&self, key: &Key, deleted: &Present) {
+    pub(super) fn removed(&self, key: &ObjectKey, deleted: &Present) {
         self.with(key, |followed, _| {
             let objects = &mut followed.heard().objects;
             if objects.get(key).is_some_and(|p| p.uid == deleted.uid) {
@@ -180,7 +180,7 @@ impl View {
     }
 
     /// What follows attachments of this name, and what those with the label of a profile.
-    fn with(&self, key: &Key, each: impl Fn(&Followed<Present>, bool)) {
+    fn with(&self, key: &ObjectKey, each: impl Fn(&Followed<Present>, bool)) {
         if let Some(named) = self.named().get(&key.name) {
             each(&named.followed, true);
         }

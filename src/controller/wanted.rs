@@ -12,7 +12,7 @@ pub(super) const SHARED_NAMESPACE: &str = "default";
 
 /// Which object of a kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key {
+pub(super) struct ObjectKey {
     /// Empty where the kind has no namespaces.
     pub(super) namespace: String,
     pub(super) name: String,
@@ -27,7 +27,7 @@ pub(super) struct Namespace {
 
 /// Whose an attachment is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Owner {
+pub(super) enum AttachmentOwner {
     /// The cluster's.
     Shared,
     /// The profile's of this name.
@@ -37,9 +37,9 @@ pub(super) enum Owner {
 /// What profiles want of the cluster.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Wanted {
-    pub(super) attachments: BTreeMap<Key, Owner>,
+    pub(super) attachments: BTreeMap<ObjectKey, AttachmentOwner>,
     /// Nobody asks for these, but a profile that has an attachment of that name governs the namespace.
-    pub(super) kept: BTreeSet<Key>,
+    pub(super) kept: BTreeSet<ObjectKey>,
     /// By profile, the namespaces that it alone governs and does not exclude.
     pub(super) governed: BTreeMap<String, Vec<String>>,
     /// Namespaces that several profiles govern, with their names.
@@ -52,7 +52,7 @@ pub(super) struct Wanted {
 
 /// The attachments that these profiles want in these namespaces. A namespace that several profiles govern gets nothing and loses nothing, as
 /// does one whose profile cannot be read.
-pub(super) fn wanted(profiles: &[Profile], namespaces: &BTreeMap<Key, Namespace>) -> Wanted {
+pub(super) fn wanted(profiles: &[Profile], namespaces: &BTreeMap<ObjectKey, Namespace>) -> Wanted {
     let mut wanted = Wanted::default();
     for profile in profiles {
         wanted.governed.insert(profile.name.clone(), Vec::new());
@@ -61,12 +61,12 @@ pub(super) fn wanted(profiles: &[Profile], namespaces: &BTreeMap<Key, Namespace>
         wanted.is_partial |= unreadable.is_some_and(|it| it.governs_unknown);
         if attachment.placement != Placement::None {
             // also where the rest of the profile cannot be read: pods name it
-            let key = Key::new(SHARED_NAMESPACE, &attachment.name);
-            wanted.attachments.insert(key, Owner::Shared);
+            let key = ObjectKey::new(SHARED_NAMESPACE, &attachment.name);
+            wanted.attachments.insert(key, AttachmentOwner::Shared);
         }
     }
     let all: Vec<_> = profiles.iter().collect();
-    for (Key { name, .. }, namespace) in namespaces {
+    for (ObjectKey { name, .. }, namespace) in namespaces {
         if namespace.is_terminating {
             wanted.terminating.insert(name.clone());
         } else {
@@ -80,7 +80,7 @@ impl Wanted {
     fn add(&mut self, namespace: &str, governing: &[&Profile]) {
         for profile in governing {
             let name = &profile.spec.attachment.name;
-            self.kept.insert(Key::new(namespace, name));
+            self.kept.insert(ObjectKey::new(namespace, name));
             // what it says of its attachment is not known
             self.is_partial |= profile.unreadable.is_some();
         }
@@ -98,14 +98,14 @@ impl Wanted {
         governed.push(namespace.to_owned());
         let attachment = &profile.spec.attachment;
         if attachment.placement == Placement::PerNamespace {
-            let key = Key::new(namespace, &attachment.name);
-            let owner = Owner::Profile(profile.name.clone());
+            let key = ObjectKey::new(namespace, &attachment.name);
+            let owner = AttachmentOwner::Profile(profile.name.clone());
             self.attachments.entry(key).or_insert(owner); // the shared one serves its own namespace
         }
     }
 
     /// Whether an attachment of ours that nobody wants may be removed.
-    pub(super) fn is_removable(&self, key: &Key) -> bool {
+    pub(super) fn is_removable(&self, key: &ObjectKey) -> bool {
         !self.is_partial
             && !self.terminating.contains(&key.namespace)
             && !self.attachments.contains_key(key)
@@ -113,7 +113,7 @@ impl Wanted {
     }
 }
 
-impl Key {
+impl ObjectKey {
     pub(super) fn new(namespace: &str, name: &str) -> Self {
         Self {
             namespace: namespace.into(),
@@ -136,7 +136,7 @@ mod tests {
         Profile::of_cluster(name, &json, ProfileOrigin::BuiltIn)
     }
 
-    fn namespaces(list: &[(&str, &str)]) -> BTreeMap<Key, Namespace> {
+    fn namespaces(list: &[(&str, &str)]) -> BTreeMap<ObjectKey, Namespace> {
         let one = |(name, team): &(&str, &str)| {
             let labels = [("team".to_owned(), (*team).to_owned())].into();
             let is_terminating = *team == "terminating";
@@ -144,7 +144,7 @@ mod tests {
                 labels,
                 is_terminating,
             };
-            (Key::new("", name), namespace)
+            (ObjectKey::new("", name), namespace)
         };
         list.iter().map(one).collect()
     }
@@ -170,13 +170,13 @@ mod tests {
         let profiles = [profile("a", A), profile("rest", "{}")];
         let wanted = wanted(&profiles, &namespaces);
         assert_eq!(keys(&wanted), ["a1/istio-cni", "default/istio-cni"]);
-        let shared = Key::new("default", "istio-cni");
-        assert_eq!(wanted.attachments[&shared], Owner::Shared);
+        let shared = ObjectKey::new("default", "istio-cni");
+        assert_eq!(wanted.attachments[&shared], AttachmentOwner::Shared);
         assert_eq!(wanted.governed["a"], ["a1", "default"]);
         assert_eq!(wanted.governed["rest"], ["b1"]);
-        assert!(wanted.is_removable(&Key::new("b1", "older")));
-        assert!(!wanted.is_removable(&Key::new("going", "older")));
-        assert!(!wanted.is_removable(&Key::new("b1", "istio-cni")));
+        assert!(wanted.is_removable(&ObjectKey::new("b1", "older")));
+        assert!(!wanted.is_removable(&ObjectKey::new("going", "older")));
+        assert!(!wanted.is_removable(&ObjectKey::new("b1", "istio-cni")));
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
         let wanted = wanted(&profiles, &namespaces(&[("a1", "a")]));
         assert_eq!(keys(&wanted), ["default/istio-cni"]);
         assert_eq!(wanted.ambiguous["a1"], ["a", "b"]);
-        assert!(!wanted.is_removable(&Key::new("a1", "istio-cni")));
+        assert!(!wanted.is_removable(&ObjectKey::new("a1", "istio-cni")));
     }
 
     #[test]
@@ -202,7 +202,10 @@ mod tests {
         ] {
             let profiles = [profile("a", spec)];
             let wanted = wanted(&profiles, &namespaces(&[("a1", "a")]));
-            assert!(!wanted.is_removable(&Key::new("a1", "older")), "{spec}");
+            assert!(
+                !wanted.is_removable(&ObjectKey::new("a1", "older")),
+                "{spec}"
+            );
             let shared = shared.map(|name| format!("default/{name}"));
             assert_eq!(keys(&wanted), Vec::from_iter(shared), "{spec}");
         }
@@ -242,8 +245,8 @@ mod tests {
             for (key, owner) in &wanted.attachments {
                 prop_assert!(!wanted.is_removable(key));
                 match owner {
-                    Owner::Shared => prop_assert_eq!(&key.namespace, SHARED_NAMESPACE),
-                    Owner::Profile(name) => {
+                    AttachmentOwner::Shared => prop_assert_eq!(&key.namespace, SHARED_NAMESPACE),
+                    AttachmentOwner::Profile(name) => {
                         prop_assert!(wanted.governed[name].contains(&key.namespace));
                         prop_assert!(!wanted.ambiguous.contains_key(&key.namespace));
                     }

@@ -21,7 +21,7 @@ use super::{
     lease::Lease,
     refusals::Refusals,
     view::View,
-    wanted::{Key, Owner},
+    wanted::{AttachmentOwner, ObjectKey},
 };
 
 /// Between two writes: 20 a second.
@@ -58,8 +58,8 @@ impl Writes {
     /// Forgets what is no longer to be written, or was refused of an object that is not there or has changed since.
     pub(super) fn forget_but(
         &mut self,
-        is_kept: impl Fn(&Key) -> bool,
-        present: &BTreeMap<Key, Present>,
+        is_kept: impl Fn(&ObjectKey) -> bool,
+        present: &BTreeMap<ObjectKey, Present>,
     ) {
         self.refused.retain(|key, about| {
             let is_same = match (about, present.get(key)) {
@@ -75,7 +75,7 @@ impl Writes {
     pub(super) async fn apply(
         &mut self,
         view: &View,
-        (key, owner): (&Key, &Owner),
+        (key, owner): (&ObjectKey, &AttachmentOwner),
         seen: Option<&Present>,
         unused_since: Option<&str>,
     ) -> Result<(), Failure> {
@@ -110,7 +110,7 @@ impl Writes {
     pub(super) async fn unmark(
         &mut self,
         view: &View,
-        key: &Key,
+        key: &ObjectKey,
         seen: &Present,
     ) -> Result<(), Failure> {
         let patch = json!({"metadata": {
@@ -134,7 +134,7 @@ impl Writes {
     fn settle(
         &mut self,
         (view, sent): (&View, Instant),
-        (key, seen): (&Key, Option<&Present>),
+        (key, seen): (&ObjectKey, Option<&Present>),
         is_news: bool,
         answer: Result<DynamicObject, Failure>,
     ) -> Result<(), Failure> {
@@ -161,7 +161,7 @@ impl Writes {
     /// Keeps that a write was refused: it is tried again after a pause, or once the object is another.
     pub(super) fn refuse(
         &mut self,
-        key: &Key,
+        key: &ObjectKey,
         seen: Option<&Present>,
         is_conflict: bool,
         why: String,
@@ -170,7 +170,7 @@ impl Writes {
             .refused
             .add(key, seen.cloned(), is_conflict, why.clone())
         {
-            let Key { namespace, name } = key;
+            let ObjectKey { namespace, name } = key;
             warn!("attachment {namespace}/{name} cannot be written: {why}");
         }
     }
@@ -179,7 +179,7 @@ impl Writes {
     pub(super) async fn delete(
         &mut self,
         view: &View,
-        key: &Key,
+        key: &ObjectKey,
         seen: &Present,
     ) -> Result<(), Failure> {
         let preconditions = Preconditions {
@@ -232,8 +232,8 @@ mod tests {
     use super::*;
     use crate::controller::attachment::object;
 
-    fn seen(owner: &Owner) -> Present {
-        let object = object(&Key::new("n", "mesh"), owner, None, None);
+    fn seen(owner: &AttachmentOwner) -> Present {
+        let object = object(&ObjectKey::new("n", "mesh"), owner, None, None);
         attachment::present(serde_json::from_value(object).unwrap()).1
     }
 
@@ -241,7 +241,7 @@ mod tests {
     async fn a_refusal_is_forgotten_once_its_object_has_changed_or_is_not_to_be_written() {
         let client = Client::try_from(kube::Config::new(http::Uri::from_static("http://[::1]:1")));
         let mut writes = Writes::new(client.unwrap(), Arc::new(Lease::new()));
-        let (key, edited) = (Key::new("n", "mesh"), seen(&Owner::Shared));
+        let (key, edited) = (ObjectKey::new("n", "mesh"), seen(&AttachmentOwner::Shared));
         let mut touched = edited.clone();
         touched.resource_version = "8".into();
         let mut reverted = edited.clone();

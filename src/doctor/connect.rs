@@ -6,14 +6,14 @@ use kube::{
 };
 
 use super::cluster::{Cluster, is_name};
-use crate::terminal::Failure;
+use crate::terminal::CommandFailure;
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Which cluster, and what of it; the flags that kubectl has.
 #[derive(clap::Args)]
-pub(super) struct Target {
+pub(super) struct ClusterTarget {
     /// The context of the kubeconfig file [default: its current one]
     #[arg(long, global = true, value_name = "NAME")]
     context: Option<String>,
@@ -28,19 +28,21 @@ pub(super) struct Target {
     all_namespaces: bool,
 }
 
-impl Target {
+impl ClusterTarget {
     /// The namespace that was typed.
     pub(super) fn namespace(&self) -> Option<&str> {
         self.namespace.as_deref()
     }
 
     /// Refuses what cannot be meant.
-    pub(super) fn check(&self, is_of_one: bool) -> Result<(), Failure> {
+    pub(super) fn check(&self, is_of_one: bool) -> Result<(), CommandFailure> {
         if is_of_one && self.all_namespaces {
-            return Err(Failure::usage("a pod is in one namespace: give it with -n"));
+            return Err(CommandFailure::usage(
+                "a pod is in one namespace: give it with -n",
+            ));
         }
         match &self.namespace {
-            Some(name) if !is_name(name) => Err(Failure::usage(format!(
+            Some(name) if !is_name(name) => Err(CommandFailure::usage(format!(
                 "{name:?} is no name of a namespace"
             ))),
             Some(_) | None => Ok(()),
@@ -48,13 +50,13 @@ impl Target {
     }
 
     /// The cluster, and the namespace of whoever asks.
-    pub(super) async fn connect(&self) -> Result<(Cluster, String), Failure> {
-        let mut config = self.config().await.map_err(Failure::failed)?;
+    pub(super) async fn connect(&self) -> Result<(Cluster, String), CommandFailure> {
+        let mut config = self.config().await.map_err(CommandFailure::failed)?;
         config.connect_timeout = Some(CONNECT);
         config.default_retry = false; // how long an answer may take is the request's to say
         let own = self.namespace.clone();
         let namespace = own.unwrap_or_else(|| config.default_namespace.clone());
-        let client = Client::try_from(config).map_err(|e| Failure::failed(e.to_string()))?;
+        let client = Client::try_from(config).map_err(|e| CommandFailure::failed(e.to_string()))?;
         Ok((Cluster::new(client), namespace))
     }
 

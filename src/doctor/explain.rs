@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     cluster::{Cluster, Seen, is_name},
-    connect::Target,
+    connect::ClusterTarget,
     facts::Facts,
     gather,
     objects::MeshNode,
@@ -16,7 +16,7 @@ use crate::{
     explain::{Case, Objects, OnNode, report_of, text},
     mesh::{Namespace, Pod, annotation},
     multus::{AttachmentDefinition, named_networks},
-    terminal::{Exit, Failure, Format, say, say_json},
+    terminal::{CommandFailure, Exit, Format, say, say_json},
 };
 
 /// Most attachments that are read for a pod.
@@ -34,18 +34,24 @@ pub(super) struct Args {
 
 impl Args {
     /// Refuses what cannot be meant.
-    pub(super) fn check(&self, target: &Target) -> Result<(), Failure> {
+    pub(super) fn check(&self, target: &ClusterTarget) -> Result<(), CommandFailure> {
         target.check(true)?;
         if is_name(&self.pod) {
             return Ok(());
         }
         let pod = &self.pod;
-        Err(Failure::usage(format!("{pod:?} is no name of a pod")))
+        Err(CommandFailure::usage(format!(
+            "{pod:?} is no name of a pod"
+        )))
     }
 }
 
 /// Explains one pod.
-pub(super) async fn run(args: &Args, cluster: &Cluster, namespace: &str) -> Result<Exit, Failure> {
+pub(super) async fn run(
+    args: &Args,
+    cluster: &Cluster,
+    namespace: &str,
+) -> Result<Exit, CommandFailure> {
     let case = case(cluster, namespace, &args.pod).await?;
     let report = report_of(&case);
     match args.output {
@@ -55,7 +61,7 @@ pub(super) async fn run(args: &Args, cluster: &Cluster, namespace: &str) -> Resu
     Ok(report.exit())
 }
 
-async fn case(cluster: &Cluster, namespace: &str, name: &str) -> Result<Case, Failure> {
+async fn case(cluster: &Cluster, namespace: &str, name: &str) -> Result<Case, CommandFailure> {
     let path = format!("/api/v1/namespaces/{namespace}");
     let (right, at) = (
         format!("get pods in {namespace}"),
@@ -86,22 +92,22 @@ async fn case(cluster: &Cluster, namespace: &str, name: &str) -> Result<Case, Fa
         attachments: attachments(cluster, &pod).await?,
         profiles: decides,
     };
-    let no_namespace = |_no_namespace| Failure::failed("the pod's namespace is another one");
+    let no_namespace = |_no_namespace| CommandFailure::failed("the pod's namespace is another one");
     let mut case = Case::of(&pod, &objects, None).map_err(no_namespace)?;
     case.on_node = Some(OnNode::Reported(on_node(cluster, &pod).await));
     Ok(case)
 }
 
-fn seen<T>(seen: Seen<T>) -> Result<Option<T>, Failure> {
-    seen.map_err(|unseen| Failure::failed(unseen.to_string()))
+fn seen<T>(seen: Seen<T>) -> Result<Option<T>, CommandFailure> {
+    seen.map_err(|unseen| CommandFailure::failed(unseen.to_string()))
 }
 
-fn needed<T>(object: Seen<T>, or: &str) -> Result<T, Failure> {
-    seen(object)?.ok_or_else(|| Failure::failed(or))
+fn needed<T>(object: Seen<T>, or: &str) -> Result<T, CommandFailure> {
+    seen(object)?.ok_or_else(|| CommandFailure::failed(or))
 }
 
 /// What the pod's runtime class stands for; empty where there is none.
-async fn handler(cluster: &Cluster, class: &str) -> Result<String, Failure> {
+async fn handler(cluster: &Cluster, class: &str) -> Result<String, CommandFailure> {
     #[derive(Deserialize)]
     struct RuntimeClass {
         handler: String,
@@ -117,14 +123,17 @@ async fn handler(cluster: &Cluster, class: &str) -> Result<String, Failure> {
 }
 
 /// What agents do without a MeshProfile.
-async fn default_profile(cluster: &Cluster) -> Result<String, Failure> {
+async fn default_profile(cluster: &Cluster) -> Result<String, CommandFailure> {
     let daemon_sets = seen(gather::daemon_sets(cluster).await)?.unwrap_or_default();
     let flag = Facts::agent_flag(&daemon_sets, "--default-profile");
     Ok(flag.unwrap_or("BuiltIn").to_owned())
 }
 
 /// The attachments that the pod names.
-async fn attachments(cluster: &Cluster, pod: &Pod) -> Result<Vec<AttachmentDefinition>, Failure> {
+async fn attachments(
+    cluster: &Cluster,
+    pod: &Pod,
+) -> Result<Vec<AttachmentDefinition>, CommandFailure> {
     let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
     // what cannot be read is the decision's to say
     let named = named_networks(networks, &pod.metadata.namespace).unwrap_or_default();
@@ -134,7 +143,7 @@ async fn attachments(cluster: &Cluster, pod: &Pod) -> Result<Vec<AttachmentDefin
         .collect();
     if named.len() > MOST_ATTACHMENTS {
         let named = named.len();
-        return Err(Failure::failed(format!(
+        return Err(CommandFailure::failed(format!(
             "the pod names {named} attachments"
         )));
     }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     cluster::{Seen, Trial, Unseen},
-    objects::{Binding, ConfigMap, MeshNode, Node, Policy, ProfileObject, Workload},
+    objects::{AdmissionPolicy, Binding, ConfigMap, MeshNode, Node, ProfileObject, Workload},
 };
 use crate::{
     mesh::{Namespace, Pod},
@@ -39,8 +39,8 @@ pub(super) struct Facts {
     pub(super) multus: Seen<ConfigMap>,
     pub(super) injectors: Seen<Vec<Injector>>,
     /// Whether the policy is installed that adds the attachment to pods.
-    pub(super) networks_policy: Seen<Policy>,
-    pub(super) policies: Seen<Vec<Policy>>,
+    pub(super) networks_policy: Seen<AdmissionPolicy>,
+    pub(super) policies: Seen<Vec<AdmissionPolicy>>,
     pub(super) bindings: Seen<Vec<Binding>>,
     /// What becomes of an attachment that the policies forbid.
     pub(super) forbidden: Result<Trial, Unseen>,

@@ -5,7 +5,7 @@ use crate::words::words;
 
 words! {
     /// How a check ended.
-    pub(super) enum Outcome("outcome of a check") {
+    pub(super) enum CheckOutcome("outcome of a check") {
         Ok = "ok",
         /// It could be better.
         Advice = "advice",
@@ -21,7 +21,7 @@ words! {
 /// Something that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Finding {
-    pub(super) severity: Outcome,
+    pub(super) severity: CheckOutcome,
     /// The object.
     pub(super) object: String,
     pub(super) message: String,
@@ -72,7 +72,12 @@ impl Looked {
         message: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.find(Outcome::Error, object.into(), message.into(), remedy.into());
+        self.find(
+            CheckOutcome::Error,
+            object.into(),
+            message.into(),
+            remedy.into(),
+        );
     }
 
     pub(super) fn warning(
@@ -82,7 +87,7 @@ impl Looked {
         remedy: impl Into<String>,
     ) {
         self.find(
-            Outcome::Warning,
+            CheckOutcome::Warning,
             object.into(),
             message.into(),
             remedy.into(),
@@ -96,14 +101,14 @@ impl Looked {
         remedy: impl Into<String>,
     ) {
         self.find(
-            Outcome::Advice,
+            CheckOutcome::Advice,
             object.into(),
             message.into(),
             remedy.into(),
         );
     }
 
-    fn find(&mut self, severity: Outcome, object: String, message: String, remedy: String) {
+    fn find(&mut self, severity: CheckOutcome, object: String, message: String, remedy: String) {
         self.findings.push(Finding {
             severity,
             object,
@@ -113,13 +118,13 @@ impl Looked {
     }
 
     /// The worst of what was found and not seen.
-    pub(super) fn outcome(&self) -> Outcome {
+    pub(super) fn outcome(&self) -> CheckOutcome {
         let found = self.findings.iter().map(|f| f.severity);
         let unseen = self.unseen.iter().map(|unseen| match unseen {
-            Unseen::Right(_) | Unseen::Failed(_) => Outcome::Skipped,
-            Unseen::NotSaid(_) => Outcome::Unknown,
+            Unseen::Right(_) | Unseen::Failed(_) => CheckOutcome::Skipped,
+            Unseen::NotSaid(_) => CheckOutcome::Unknown,
         });
-        found.chain(unseen).max().unwrap_or(Outcome::Ok)
+        found.chain(unseen).max().unwrap_or(CheckOutcome::Ok)
     }
 
     /// The worst findings, and how many more there are.

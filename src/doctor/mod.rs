@@ -19,8 +19,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use self::connect::Target;
-use crate::terminal::{Exit, Failure, end};
+use self::connect::ClusterTarget;
+use crate::terminal::{CommandFailure, Exit, end};
 
 /// Shows how a cluster with mesh-optin is, and what is wrong with it. Changes nothing.
 #[derive(Parser)]
@@ -32,7 +32,7 @@ use crate::terminal::{Exit, Failure, end};
 )]
 struct Cli {
     #[command(flatten)]
-    target: Target,
+    target: ClusterTarget,
     #[command(subcommand)]
     command: Command,
 }
@@ -52,7 +52,7 @@ pub fn run() -> ExitCode {
     end(ended(Cli::parse()))
 }
 
-fn ended(cli: Cli) -> Result<Exit, Failure> {
+fn ended(cli: Cli) -> Result<Exit, CommandFailure> {
     match &cli.command {
         Command::Explain(args) => args.check(&cli.target)?,
         Command::Doctor(_) | Command::Status(_) => cli.target.check(false)?,
@@ -60,7 +60,7 @@ fn ended(cli: Cli) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|e| Failure::failed(e.to_string()))?;
+        .map_err(|e| CommandFailure::failed(e.to_string()))?;
     runtime.block_on(async {
         let (cluster, namespace) = cli.target.connect().await?;
         match cli.command {

@@ -153,7 +153,7 @@ pub(super) struct Service {
 /// A ValidatingAdmissionPolicy.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Policy {
+pub(super) struct AdmissionPolicy {
     pub(super) metadata: Metadata,
     pub(super) status: PolicyStatus,
 }

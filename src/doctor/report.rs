@@ -6,10 +6,10 @@ use super::{
     checks::Check,
     cluster::{Cluster, Unseen},
     facts::Facts,
-    finding::{Finding, Looked, Outcome, is_blind},
+    finding::{CheckOutcome, Finding, Looked, is_blind},
     gather::gather,
 };
-use crate::terminal::{Color, Exit, Failure, colored, plain, say};
+use crate::terminal::{Color, CommandFailure, Exit, colored, plain, say};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
@@ -34,9 +34,9 @@ pub(super) async fn run(
     args: &Args,
     cluster: &Cluster,
     scope: Option<&str>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandFailure> {
     let facts = gather(cluster, scope, args.pre).await;
-    let facts = facts.map_err(|unseen| Failure::failed(sentence(&unseen)))?;
+    let facts = facts.map_err(|unseen| CommandFailure::failed(sentence(&unseen)))?;
     let checks = look(&facts);
     let exit = exit(&checks);
     match args.output {
@@ -44,7 +44,7 @@ pub(super) async fn run(
         Format::Short => say(&text(&facts, &checks, true)),
         Format::Json => {
             let json = serde_json::to_string_pretty(&as_json(&facts, &checks));
-            say(&(json.map_err(|e| Failure::failed(e.to_string()))? + "\n"));
+            say(&(json.map_err(|e| CommandFailure::failed(e.to_string()))? + "\n"));
         }
     }
     Ok(exit)
@@ -59,7 +59,7 @@ pub(super) fn look(facts: &Facts) -> Vec<(Check, Looked)> {
 
 /// What was found counts more than what was not seen; advice does not count.
 pub(super) fn exit(checks: &[(Check, Looked)]) -> Exit {
-    let found = |(_, looked): &(Check, Looked)| looked.outcome() >= Outcome::Warning;
+    let found = |(_, looked): &(Check, Looked)| looked.outcome() >= CheckOutcome::Warning;
     if checks.iter().any(found) {
         Exit::Found
     } else if checks.iter().any(|(_, looked)| is_blind(looked)) {
@@ -82,15 +82,16 @@ pub(super) fn text(facts: &Facts, checks: &[(Check, Looked)], is_short: bool) ->
     let mut out = String::new();
     for (check, looked) in checks {
         let outcome = looked.outcome();
-        if is_short && outcome == Outcome::Ok {
+        if is_short && outcome == CheckOutcome::Ok {
             continue;
         }
         let color = match outcome {
-            Outcome::Ok => Color::Green,
-            Outcome::Error => Color::Red,
-            Outcome::Advice | Outcome::Unknown | Outcome::Skipped | Outcome::Warning => {
-                Color::Yellow
-            }
+            CheckOutcome::Ok => Color::Green,
+            CheckOutcome::Error => Color::Red,
+            CheckOutcome::Advice
+            | CheckOutcome::Unknown
+            | CheckOutcome::Skipped
+            | CheckOutcome::Warning => Color::Yellow,
         };
         let word = colored(&format!("{:8}", outcome.as_str()), color);
         out += &format!("{word} {:26}{}\n", check.as_str(), check.title());
@@ -124,7 +125,7 @@ fn summary(facts: &Facts, checks: &[(Check, Looked)]) -> String {
             .filter(|(_, looked)| looked.outcome() == outcome)
             .count()
     };
-    let (errors, warnings) = (count(Outcome::Error), count(Outcome::Warning));
+    let (errors, warnings) = (count(CheckOutcome::Error), count(CheckOutcome::Warning));
     let blind = checks.iter().filter(|(_, looked)| is_blind(looked)).count();
     let scope = match &facts.scope {
         Some(namespace) => format!(
@@ -139,7 +140,7 @@ fn summary(facts: &Facts, checks: &[(Check, Looked)]) -> String {
     };
     let found = match (errors, warnings) {
         (0, 0) if blind > 0 => "Nothing was found in what could be seen.".to_owned(),
-        (0, 0) => match count(Outcome::Unknown) {
+        (0, 0) => match count(CheckOutcome::Unknown) {
             0 => "Nothing is wrong.".to_owned(),
             n => format!(
                 "Nothing was found; {n} of {} checks could not tell.",

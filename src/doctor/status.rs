@@ -8,7 +8,7 @@ use super::{
     gather,
     objects::{MeshNode, Node, ProfileObject},
 };
-use crate::terminal::{Color, Exit, Failure, Format, colored, plain, say, table};
+use crate::terminal::{Color, CommandFailure, Exit, Format, colored, plain, say, table};
 
 /// Arguments of `status`.
 #[derive(clap::Args)]
@@ -28,13 +28,13 @@ pub(super) struct Share {
 /// The status of a cluster.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Report {
+pub(super) struct StatusReport {
     nodes: Share,
     versions: Vec<String>,
     profiles: Option<Share>,
     namespaces: Option<Share>,
     pods: Share,
-    states: Vec<State>,
+    states: Vec<StateCount>,
     /// Nodes whose pods have not been audited.
     unaudited_nodes: usize,
     node_list: Vec<NodeRow>,
@@ -45,7 +45,7 @@ pub(super) struct Report {
 }
 
 #[derive(Debug, Serialize)]
-struct State {
+struct StateCount {
     state: &'static str,
     pods: usize,
 }
@@ -76,7 +76,7 @@ pub(super) async fn run(
     args: &Args,
     cluster: &Cluster,
     scope: Option<&str>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CommandFailure> {
     let (nodes, mesh_nodes, profiles) = tokio::join!(
         gather::nodes(cluster),
         gather::mesh_nodes(cluster),
@@ -85,18 +85,18 @@ pub(super) async fn run(
     let mesh_nodes = match mesh_nodes {
         Ok(Some(mesh_nodes)) => mesh_nodes,
         Ok(None) => {
-            return Err(Failure::failed(
+            return Err(CommandFailure::failed(
                 "the kind MeshNode is not served: mesh-optin is not installed, or without its CRDs",
             ));
         }
-        Err(unseen) => return Err(Failure::failed(unseen.to_string())),
+        Err(unseen) => return Err(CommandFailure::failed(unseen.to_string())),
     };
     let report = report(&nodes, &mesh_nodes, &profiles, scope, Timestamp::now());
     match args.output {
         Format::Text => say(&text(&report)),
         Format::Json => {
             let json = serde_json::to_string_pretty(&report);
-            say(&(json.map_err(|e| Failure::failed(e.to_string()))? + "\n"));
+            say(&(json.map_err(|e| CommandFailure::failed(e.to_string()))? + "\n"));
         }
     }
     Ok(Exit::Done)
@@ -109,7 +109,7 @@ pub(super) fn report(
     profiles: &Seen<Vec<ProfileObject>>,
     scope: Option<&str>,
     now: Timestamp,
-) -> Report {
+) -> StatusReport {
     let unseen = [nodes.as_ref().err(), profiles.as_ref().err()];
     let unseen = unseen.into_iter().flatten().map(ToString::to_string);
     let nodes = nodes.iter().flatten().flatten();
@@ -142,7 +142,7 @@ pub(super) fn report(
     let others: usize = states.iter().map(|(_, pods)| pods).sum();
     let states = states.into_iter().filter(|(_, pods)| *pods > 0);
     let profiles = profiles.as_ref().ok().and_then(Option::as_ref);
-    Report {
+    StatusReport {
         nodes: Share {
             good: ready.count(),
             of: nodes.count().max(mesh_nodes.len()),
@@ -163,7 +163,9 @@ pub(super) fn report(
             good: redirected,
             of: redirected + others,
         },
-        states: states.map(|(state, pods)| State { state, pods }).collect(),
+        states: states
+            .map(|(state, pods)| StateCount { state, pods })
+            .collect(),
         unaudited_nodes: mesh_nodes
             .iter()
             .filter(|n| n.status.pods.is_none())
@@ -221,7 +223,7 @@ fn problems(nodes: &[MeshNode], scope: Option<&str>) -> Vec<ProblemRow> {
 }
 
 /// For people.
-pub(super) fn text(report: &Report) -> String {
+pub(super) fn text(report: &StatusReport) -> String {
     let share = |share: &Share, what: &str| {
         let text = format!("{} of {} {what}", share.good, share.of);
         let is_all = share.good == share.of && share.of > 0;

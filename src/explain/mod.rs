@@ -23,7 +23,7 @@ use crate::{
 pub(crate) struct PodReport<'a> {
     namespace: &'a str,
     name: &'a str,
-    outcome: Outcome,
+    outcome: PodOutcome,
     reason: &'static str,
     message: String,
     remedy: Option<String>,
@@ -44,7 +44,7 @@ pub(crate) struct PodReport<'a> {
 
 words! {
     /// What happens to a pod.
-    enum Outcome("outcome") {
+    enum PodOutcome("outcome") {
         Redirect = "redirect",
         Skip = "skip",
         Refuse = "refuse",
@@ -61,9 +61,9 @@ pub(crate) fn report_of(case: &Case) -> PodReport<'_> {
         )
     };
     let (outcome, (reason, message, remedy)) = match &case.decided.decision {
-        Decision::Redirect(_) => (Outcome::Redirect, because(&Reason::Redirected.into())),
-        Decision::Skip(e) => (Outcome::Skip, because(e)),
-        Decision::Refuse(e) => (Outcome::Refuse, because(e)),
+        Decision::Redirect(_) => (PodOutcome::Redirect, because(&Reason::Redirected.into())),
+        Decision::Skip(e) => (PodOutcome::Skip, because(e)),
+        Decision::Refuse(e) => (PodOutcome::Refuse, because(e)),
     };
     PodReport {
         namespace: &case.pod.metadata.namespace,
@@ -106,13 +106,13 @@ pub(crate) fn text(report: &PodReport<'_>) -> String {
     // for a pod of this node: what its ADD did, and what one would do now
     let made = report.made.or(report.reported.map(|_| None));
     let (word, color) = match (report.outcome, made) {
-        (Outcome::Redirect, None) => ("is redirected", Color::Green),
-        (Outcome::Redirect, Some(Some(_))) => ("was redirected", Color::Green),
-        (Outcome::Redirect, Some(None)) => ("would be redirected", Color::Yellow),
-        (Outcome::Skip, None) => ("is left alone", Color::Yellow),
-        (Outcome::Skip, Some(_)) => ("would be left alone", Color::Yellow),
-        (Outcome::Refuse, None) => ("is refused", Color::Red),
-        (Outcome::Refuse, Some(_)) => ("would be refused", Color::Red),
+        (PodOutcome::Redirect, None) => ("is redirected", Color::Green),
+        (PodOutcome::Redirect, Some(Some(_))) => ("was redirected", Color::Green),
+        (PodOutcome::Redirect, Some(None)) => ("would be redirected", Color::Yellow),
+        (PodOutcome::Skip, None) => ("is left alone", Color::Yellow),
+        (PodOutcome::Skip, Some(_)) => ("would be left alone", Color::Yellow),
+        (PodOutcome::Refuse, None) => ("is refused", Color::Red),
+        (PodOutcome::Refuse, Some(_)) => ("would be refused", Color::Red),
     };
     let mut out = format!(
         "Pod {}/{} {}.\n",
@@ -170,9 +170,9 @@ impl PodReport<'_> {
     /// How a command that reports it ends.
     pub(crate) fn exit(&self) -> Exit {
         match self.outcome {
-            Outcome::Redirect => Exit::Done,
-            Outcome::Skip => Exit::Skipped,
-            Outcome::Refuse => Exit::Refused,
+            PodOutcome::Redirect => Exit::Done,
+            PodOutcome::Skip => Exit::Skipped,
+            PodOutcome::Refuse => Exit::Refused,
         }
     }
 }

@@ -18,7 +18,7 @@ pub struct Live<'a, B: Backend> {
 
 /// What was found in a namespace.
 #[derive(Debug)]
-pub struct Found<F> {
+pub struct LiveState<F> {
     rules: F,
     routing: Routing,
     /// From the plan; those of rules first.
@@ -26,7 +26,7 @@ pub struct Found<F> {
     of_rules: usize,
 }
 
-impl<F> Found<F> {
+impl<F> LiveState<F> {
     /// All differences of meaning from the plan.
     pub fn differences(&self) -> &[Difference] {
         &self.differences
@@ -66,13 +66,13 @@ impl<'a, B: Backend> Live<'a, B> {
     }
 
     /// What there is of the kinds that the plan has.
-    pub fn read(&mut self) -> Result<Found<B::Found>, KernelError> {
+    pub fn read(&mut self) -> Result<LiveState<B::Found>, KernelError> {
         let rules = self.backend.read(self.plan)?;
         let routing = self.network.routing(&self.routing)?;
         let mut differences = B::differences(self.plan, &self.rules, &rules);
         let of_rules = differences.len();
         differences.extend(self.routing.compare(&routing, self.plan.ipv6_in_use));
-        Ok(Found {
+        Ok(LiveState {
             rules,
             routing,
             differences,
@@ -81,12 +81,12 @@ impl<'a, B: Backend> Live<'a, B> {
     }
 
     /// Whether there is no rule of ours.
-    pub fn is_untouched(&self, found: &Found<B::Found>) -> bool {
+    pub fn is_untouched(&self, found: &LiveState<B::Found>) -> bool {
         B::is_untouched(&found.rules)
     }
 
     /// Whether what was found redirects nothing, whichever version's rules it should be.
-    pub fn redirects_nothing(&self, found: &Found<B::Found>) -> bool {
+    pub fn redirects_nothing(&self, found: &LiveState<B::Found>) -> bool {
         B::redirects_nothing(&found.rules)
     }
 
@@ -96,7 +96,10 @@ impl<'a, B: Backend> Live<'a, B> {
     }
 
     /// Foreign rules that come before ours.
-    pub fn preempting(&mut self, found: &Found<B::Found>) -> Result<Vec<Preempting>, KernelError> {
+    pub fn preempting(
+        &mut self,
+        found: &LiveState<B::Found>,
+    ) -> Result<Vec<Preempting>, KernelError> {
         let mut all = self.network.policy_rules_in_front(&self.routing)?;
         all.extend(
             self.backend
@@ -107,7 +110,7 @@ impl<'a, B: Backend> Live<'a, B> {
 
     /// Applies the plan to the state that was read. Fails with [`KernelError::Overtaken`] if that state has changed since. If it fails,
     /// everything that it added is removed.
-    pub fn apply(&mut self, found: &Found<B::Found>) -> Result<(), KernelError> {
+    pub fn apply(&mut self, found: &LiveState<B::Found>) -> Result<(), KernelError> {
         let missing = self.routing.without(&found.routing);
         let added = self.network.add_routing(&missing, self.plan.ipv6_in_use)?;
         if found.of_rules().is_empty() {

@@ -14,7 +14,7 @@ mod wiring;
 pub use backend::{Backend, Routes};
 pub use error::{KernelError, Lacking};
 pub use iptables::{Iptables, Tools};
-pub use live::{Found, Live, Redirects, redirects};
+pub use live::{Live, LiveState, Redirects, redirects};
 pub use netns::Netns;
 pub use network::{Bypass, Network};
 pub use nftables::Nftables;

@@ -96,7 +96,7 @@ fn decided(
     };
     let intent = out_of_scope(pod, namespace, profile.ok(), &mut so_far).and_then(|()| {
         let profile = profile.map_err(|why| Other::Refuse(why.clone()))?;
-        let case = Case {
+        let case = Candidate {
             pod,
             namespace,
             profile,
@@ -163,14 +163,14 @@ impl SoFar {
     }
 }
 
-struct Case<'a> {
+struct Candidate<'a> {
     pod: &'a Pod,
     namespace: &'a Namespace,
     profile: &'a Profile,
     attachment: &'a Attachment,
 }
 
-impl<'a> Case<'a> {
+impl<'a> Candidate<'a> {
     fn intent(&self, so_far: &mut SoFar) -> Result<Intent, Other> {
         self.is_left_alone(so_far)?;
         let proxy = self.sidecar(so_far)?;

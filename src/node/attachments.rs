@@ -75,7 +75,7 @@ fn yes() -> bool {
 }
 
 /// Where records are kept. A test may keep them in memory.
-pub trait Store {
+pub trait RecordStore {
     /// Writes the text of a sandbox's record, in one step.
     fn put(&self, container_id: &str, json: &[u8]) -> Result<(), Explanation>;
 
@@ -84,9 +84,9 @@ pub trait Store {
 }
 
 /// The records of this node.
-pub struct OnNode;
+pub struct OnDisk;
 
-impl Store for OnNode {
+impl RecordStore for OnDisk {
     fn put(&self, container_id: &str, json: &[u8]) -> Result<(), Explanation> {
         state::write_text(paths::ATTACHMENTS, &path(container_id), json)
     }
@@ -98,7 +98,7 @@ impl Store for OnNode {
 
 impl Record {
     /// Writes it, in one step.
-    pub fn write(&self, to: &dyn Store) -> Result<(), Explanation> {
+    pub fn write(&self, to: &dyn RecordStore) -> Result<(), Explanation> {
         to.put(&self.container_id, &self.json()?)
     }
 
@@ -115,14 +115,14 @@ pub struct Begun<'a> {
 
 impl<'a> Begun<'a> {
     /// Writes the record as not done.
-    pub fn write(record: &'a Record, to: &dyn Store) -> Result<Self, Explanation> {
+    pub fn write(record: &'a Record, to: &dyn RecordStore) -> Result<Self, Explanation> {
         let (container_id, json) = (record.container_id.as_str(), record.json()?);
         to.put(container_id, &json)?;
         Ok(Self { container_id, json })
     }
 
     /// Rewrites it as done.
-    pub fn done(self, to: &dyn Store) -> Result<(), Explanation> {
+    pub fn done(self, to: &dyn RecordStore) -> Result<(), Explanation> {
         let mut json = self.json;
         if json.ends_with(NOT_DONE) {
             json.truncate(json.len() - NOT_DONE.len());
@@ -185,12 +185,12 @@ pub fn get(container_id: &str) -> Result<Option<Record>, Explanation> {
 /// The interface names of a sandbox's attachments, at little cost; none where that cannot be read.
 pub fn interfaces(container_id: &str) -> Vec<String> {
     #[derive(Deserialize)]
-    struct Interfaces {
+    struct RecordedInterfaces {
         #[serde(default)]
         interfaces: Vec<String>,
     }
     let text = read(&path(container_id), Privacy::Private).ok().flatten();
-    let read = text.and_then(|text| serde_json::from_str::<Interfaces>(&text).ok());
+    let read = text.and_then(|text| serde_json::from_str::<RecordedInterfaces>(&text).ok());
     read.map(|r| r.interfaces).unwrap_or_default()
 }
 

@@ -1,6 +1,6 @@
 use tracing::info;
 
-use super::{Failure, course::Course, memory};
+use super::{CallFailure, course::Course, memory};
 use crate::{
     cni::{self, Attached, Config, Environment, PodRef, RequestError},
     deadline::Deadline,
@@ -18,7 +18,7 @@ pub(super) fn add(
     config: Result<Config, RequestError>,
     node: Result<NodeConfig, Explanation>,
     deadline: Deadline,
-) -> Result<String, Failure> {
+) -> Result<String, CallFailure> {
     let mut course = Course::new(deadline);
     let done = attach(environment, config, node, &mut course);
     course.tell(match &done {
@@ -44,7 +44,7 @@ fn attach(
     config: Result<Config, RequestError>,
     node: Result<NodeConfig, Explanation>,
     course: &mut Course,
-) -> Result<(Explanation, Config), Failure> {
+) -> Result<(Explanation, Config), CallFailure> {
     let attached = Attached::parse(environment)?;
     course.pod.clone_from(&attached.pod);
     let config = config?;

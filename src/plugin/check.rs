@@ -1,6 +1,6 @@
 use tracing::warn;
 
-use super::Failure;
+use super::CallFailure;
 use crate::{
     cni::{Attached, Environment},
     deadline::Deadline,
@@ -13,7 +13,7 @@ use crate::{
 
 /// CHECK: whether the redirection is still what the sandbox's record says. A pod that was skipped has no record, and without one there is
 /// nothing to compare with.
-pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<String, Failure> {
+pub(super) fn check(environment: &Environment, deadline: Deadline) -> Result<String, CallFailure> {
     let attached = Attached::parse(environment)?;
     let record = attachments::get(&attached.container_id)?;
     let Some(record) = record.filter(|r| r.done) else {

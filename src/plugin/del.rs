@@ -3,7 +3,7 @@ use std::time::Duration;
 use crate::{
     cni::{Attached, Environment, netns_path},
     deadline::Deadline,
-    node::attachments::{self, OnNode, Processes, Record},
+    node::attachments::{self, OnDisk, Processes, Record},
     redirection::{Located, alone, locate},
     source,
 };
@@ -43,6 +43,6 @@ fn detach(record: &Record, ifname: &str) {
         && now.interfaces.iter().any(|name| name == ifname)
     {
         now.interfaces.retain(|name| name != ifname);
-        now.write(&OnNode).ok();
+        now.write(&OnDisk).ok();
     }
 }

@@ -91,7 +91,7 @@ fn call(environment: &Environment, end: &Ending, watchdog: &Watchdog<ExitCode>) 
     watchdog.within(deadline.left(), version);
     let (output, exit) = match answer(command, environment, config, node, deadline) {
         Ok(output) => (output, ExitCode::SUCCESS),
-        Err(Failure { code, explanation }) => {
+        Err(CallFailure { code, explanation }) => {
             let pod = Attached::parse(environment).ok().and_then(|a| a.pod);
             let (namespace, name) = pod.as_ref().map_or(("", ""), |p| (&p.namespace, &p.name));
             tracing::error!(
@@ -113,12 +113,12 @@ fn call(environment: &Environment, end: &Ending, watchdog: &Watchdog<ExitCode>) 
 }
 
 /// A failed call: the CNI code, and why.
-struct Failure {
+struct CallFailure {
     code: u32,
     explanation: Explanation,
 }
 
-impl From<Explanation> for Failure {
+impl From<Explanation> for CallFailure {
     fn from(explanation: Explanation) -> Self {
         Self {
             code: explanation.reason.cni_code(),
@@ -127,7 +127,7 @@ impl From<Explanation> for Failure {
     }
 }
 
-impl From<RequestError> for Failure {
+impl From<RequestError> for CallFailure {
     fn from(error: RequestError) -> Self {
         Self {
             code: error.code,
@@ -142,7 +142,7 @@ fn answer(
     config: Result<Config, RequestError>,
     node: Result<NodeConfig, Explanation>,
     deadline: Deadline,
-) -> Result<String, Failure> {
+) -> Result<String, CallFailure> {
     let version = config.as_ref().map_or(Version::V1_1_0, |c| c.version);
     if command == Some(Command::Version) {
         return Ok(cni::versions(version)); // also to a runtime that is newer than we are
@@ -155,7 +155,7 @@ fn answer(
         let explanation =
             || Reason::InvalidRequest.because(format!("cniVersion {version} does not know {verb}"));
         if version < oldest {
-            Err(Failure {
+            Err(CallFailure {
                 code: INCOMPATIBLE,
                 explanation: explanation(),
             })
@@ -171,7 +171,7 @@ fn answer(
         Some(verb @ Command::Gc) => at_least(Version::V1_1_0, verb).map(|()| del::gc()),
         Some(Command::Add | Command::Version | Command::Del) | None => {
             let command = quote(&environment.command.to_string_lossy());
-            Err(Failure {
+            Err(CallFailure {
                 code: 4,
                 explanation: Reason::InvalidRequest
                     .because(format!("CNI_COMMAND {command} is not a CNI verb")),
@@ -192,7 +192,7 @@ fn read_stdin() -> Vec<u8> {
 }
 
 /// STATUS: whether an ADD could be answered.
-fn status(node: Result<NodeConfig, Explanation>) -> Result<String, Failure> {
+fn status(node: Result<NodeConfig, Explanation>) -> Result<String, CallFailure> {
     let ready = || {
         let node = node?;
         profiles(node.default_profile)?;
@@ -201,7 +201,7 @@ fn status(node: Result<NodeConfig, Explanation>) -> Result<String, Failure> {
     };
     ready()
         .map(|()| String::new())
-        .map_err(|explanation| Failure {
+        .map_err(|explanation| CallFailure {
             code: NOT_AVAILABLE,
             explanation,
         })

@@ -34,19 +34,19 @@ impl Right {
 }
 
 /// What a call tells the thread that watches it.
-enum Said<T> {
+enum Progress<T> {
     /// How long is left until its own deadline, and the version to answer in.
     Within(Duration, Version),
     Done(T),
 }
 
 /// Watches a call.
-pub(super) struct Watchdog<T>(Sender<Said<T>>);
+pub(super) struct Watchdog<T>(Sender<Progress<T>>);
 
 impl<T> Watchdog<T> {
     /// What is left until the call's own deadline, and the version to answer in.
     pub(super) fn within(&self, left: Duration, version: Version) {
-        self.0.send(Said::Within(left, version)).ok();
+        self.0.send(Progress::Within(left, version)).ok();
     }
 }
 
@@ -61,14 +61,14 @@ pub(super) fn watched<T: Send + 'static>(
     let call = move || {
         let watchdog = Watchdog(say);
         let done = call(&watchdog);
-        watchdog.0.send(Said::Done(done)).ok();
+        watchdog.0.send(Progress::Done(done)).ok();
     };
     thread::Builder::new().spawn(call).ok()?;
     let (mut left, mut version, mut is_late) = (AT_MOST, Version::V1_1_0, false);
     loop {
         match hear.recv_timeout(left) {
-            Ok(Said::Within(known, of)) => (left, version) = (known + GRACE, of),
-            Ok(Said::Done(done)) => return Some(done),
+            Ok(Progress::Within(known, of)) => (left, version) = (known + GRACE, of),
+            Ok(Progress::Done(done)) => return Some(done),
             // it cannot end without a word: a panic ends the process
             Err(RecvTimeoutError::Disconnected) => return None,
             Err(RecvTimeoutError::Timeout) if is_late => return None,

@@ -40,7 +40,7 @@ struct Text {
     match_labels: BTreeMap<String, String>,
     /// Conditions that must all hold.
     #[cfg_attr(feature = "schema", schemars(length(max = MOST_EXPRESSIONS)))]
-    match_expressions: Vec<Expression>,
+    match_expressions: Vec<Requirement>,
 }
 
 /// A condition on a label.
@@ -48,7 +48,7 @@ struct Text {
 #[serde(deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(serde::Serialize, kube::KubeSchema))]
 #[cfg_attr(feature = "schema", x_kube(validation = Rule::new("self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0").message("In and NotIn need values, Exists and DoesNotExist take none")))]
-struct Expression {
+struct Requirement {
     /// The label's key.
     #[cfg_attr(feature = "schema", schemars(length(min = 1, max = LONGEST_KEY)))]
     key: String,
@@ -89,7 +89,7 @@ impl From<Selector> for Text {
         let expressions = match_expressions.unwrap_or_default();
         let expression = |e: LabelSelectorRequirement| {
             let operator = e.operator.parse().unwrap_or(Operator::Exists);
-            Expression {
+            Requirement {
                 key: e.key,
                 operator,
                 values: e.values.unwrap_or_default(),
@@ -106,7 +106,7 @@ impl TryFrom<Text> for Selector {
     type Error = String;
 
     fn try_from(text: Text) -> Result<Self, String> {
-        let is_too_long = |e: &Expression| {
+        let is_too_long = |e: &Requirement| {
             e.values.len() > MOST_VALUES
                 || e.values
                     .iter()
@@ -122,7 +122,7 @@ impl TryFrom<Text> for Selector {
                  values; a value has at most {LONGEST_VALUE} characters"
             ));
         }
-        let takes_values = |e: &Expression| matches!(e.operator, Operator::In | Operator::NotIn);
+        let takes_values = |e: &Requirement| matches!(e.operator, Operator::In | Operator::NotIn);
         if text
             .match_expressions
             .iter()

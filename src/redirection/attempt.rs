@@ -6,11 +6,11 @@ use super::{
     converge::{Converging, Failed},
     redirect::Done,
     tools::tools,
-    wanted::{Course, Redirection},
+    wanted::{Handling, Redirection},
 };
 use crate::{
     kernel::{Backend, Iptables, KernelError, Live, Netns, Network, Nftables},
-    node::attachments::{OnNode, Record},
+    node::attachments::{OnDisk, Record},
     plan::{FORMAT, Form, Plan, PodNetwork},
     profile::{BackendPolicy, PreemptedPolicy},
     reason::{Explanation, Reason},
@@ -27,7 +27,7 @@ pub(super) struct Attempt<'a> {
     /// What is on record of this sandbox.
     pub(super) earlier: Option<&'a Record>,
     /// What is done about that.
-    pub(super) course: Course,
+    pub(super) course: Handling,
 }
 
 impl Attempt<'_> {
@@ -92,7 +92,7 @@ impl Attempt<'_> {
             earlier: self.earlier,
             course: self.course,
             refuses_preempted: refuses && !self.wanted.pod.has_run(),
-            store: &OnNode,
+            store: &OnDisk,
         }
         .converge()
     }
@@ -121,14 +121,14 @@ impl Attempt<'_> {
         };
         if let Some(earlier) = self.earlier {
             record.interfaces.clone_from(&earlier.interfaces);
-            if self.course == Course::Keep {
+            if self.course == Handling::Keep {
                 record.ifname.clone_from(&earlier.ifname);
                 record.profile.clone_from(&earlier.profile);
                 record.profile_version.clone_from(&earlier.profile_version);
                 record.speaks =
                     earlier.speaks || (record.speaks && earlier.intent == *self.wanted.intent);
             }
-            if self.course != Course::Make {
+            if self.course != Handling::Make {
                 record.made = earlier.made;
             }
         }

@@ -13,9 +13,9 @@ pub(super) struct Kind {
 
 /// What cannot be done on this node. Empty: everything can.
 #[derive(Debug, Default)]
-pub struct Lacking(pub(super) Vec<(Kind, Explanation)>);
+pub struct Unsupported(pub(super) Vec<(Kind, Explanation)>);
 
-impl Lacking {
+impl Unsupported {
     /// Why pods that ask for nothing special cannot be redirected by this backend.
     fn plain(&self, backend: BackendPolicy) -> Option<&Explanation> {
         let plain = Kind {
@@ -72,7 +72,7 @@ mod tests {
                 };
                 (kind, Reason::KernelUnsupported.because("no module"))
             };
-            Lacking(all.iter().map(each).collect())
+            Unsupported(all.iter().map(each).collect())
         };
         let (redirect, tproxy) = (InterceptionMode::Redirect, InterceptionMode::Tproxy);
         let none = lacking(&[]);

@@ -12,7 +12,7 @@ mod tools;
 mod verify;
 mod wanted;
 
-pub use lacking::Lacking;
+pub use lacking::Unsupported;
 pub use locate::{Located, locate};
 pub use lock::alone;
 pub use redirect::{Done, redirect};

@@ -1,7 +1,7 @@
 use super::{
     attempt::Attempt,
     lock::lock,
-    wanted::{Course, Redirection},
+    wanted::{Handling, Redirection},
 };
 use crate::{
     kernel::{Netns, Network, netns::cookie},
@@ -38,12 +38,12 @@ fn within(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> 
     let earlier = earlier.filter(|record| record.netns_cookie == cookie);
     let course = wanted.beside(earlier.as_ref())?;
     let intent = match (&earlier, course) {
-        (Some(earlier), Course::Keep) => &earlier.intent,
+        (Some(earlier), Handling::Keep) => &earlier.intent,
         _ => wanted.intent,
     };
     let network = match &earlier {
         // what was there at the first ADD counts: an interface that came later changes nothing
-        Some(earlier) if course != Course::Make => earlier.network.clone(),
+        Some(earlier) if course != Handling::Make => earlier.network.clone(),
         _ => interfaces.pod_network()?,
     };
     let plan = Plan::new(intent, &network)?;

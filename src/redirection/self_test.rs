@@ -19,12 +19,12 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-use super::lacking::{Kind, Lacking};
+use super::lacking::{Kind, Unsupported};
 
 /// Tries it. IPv6 is tried where the kernel has it: pods of a node without need none. An error where nothing could be tried.
-pub fn self_test(deadline: Deadline) -> Result<Lacking, Explanation> {
+pub fn self_test(deadline: Deadline) -> Result<Unsupported, Explanation> {
     let has_ipv6 = Path::new("/proc/sys/net/ipv6").exists();
-    let mut lacking = Lacking::default();
+    let mut lacking = Unsupported::default();
     let tools = Tools::find(&search_path(), deadline)
         .map_err(|e| Reason::IptablesMissing.because(e.to_string()));
     for backend in [BackendPolicy::Nftables, BackendPolicy::Iptables] {

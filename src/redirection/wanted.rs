@@ -25,7 +25,7 @@ pub struct Redirection<'a> {
 
 /// What an ADD does about what an earlier one made in the same sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Course {
+pub(super) enum Handling {
     /// Nothing was made before, or it was not finished: it makes what it wants.
     Make,
     /// What was made stays: it is what this one wants, or this one says nothing of its own.
@@ -36,12 +36,12 @@ pub(super) enum Course {
 
 impl Redirection<'_> {
     /// What to do about the record of this sandbox; a conflict where both have settings of their own, or the pod runs by other ones.
-    pub(super) fn beside(&self, earlier: Option<&Record>) -> Result<Course, Explanation> {
+    pub(super) fn beside(&self, earlier: Option<&Record>) -> Result<Handling, Explanation> {
         let Some(earlier) = earlier.filter(|record| record.done) else {
-            return Ok(Course::Make);
+            return Ok(Handling::Make);
         };
         if earlier.intent == *self.intent || !self.speaks {
-            return Ok(Course::Keep);
+            return Ok(Handling::Keep);
         }
         let conflict = |cause: String| Err(Reason::ConflictingAttachment.because(cause));
         if earlier.speaks {
@@ -56,7 +56,7 @@ impl Redirection<'_> {
             )
             .map_err(|e: Explanation| e.remedy("delete the pod so that it is recreated"));
         }
-        Ok(Course::Replace)
+        Ok(Handling::Replace)
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
             pod: None,
         };
         let (before, after) = (Some("2026-11-24T07:59:59Z"), Some("2026-11-24T08:00:00Z"));
-        use Course::{Keep, Make, Replace};
+        use Handling::{Keep, Make, Replace};
         for (name, earlier, speaks, intent, started, course) in [
             ("the first", None, false, &same, None, Some(Make)),
             (

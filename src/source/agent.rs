@@ -32,7 +32,7 @@ const RESTART: Duration = Duration::from_secs(2);
 pub struct Conversation(UnixStream);
 
 /// What the agent said.
-pub(super) struct Heard {
+pub(super) struct AgentAnswer {
     pub(super) found: Found,
     pub(super) governing: Governing,
     pub(super) conversation: Conversation,
@@ -45,7 +45,7 @@ pub(super) fn look_up(
     profile: Option<&str>,
     deadline: Deadline,
     is_last: bool,
-) -> Result<Heard, NoAnswer> {
+) -> Result<AgentAnswer, NoAnswer> {
     let patience = if is_last { deadline } else { deadline.half() };
     let (first, longest) = (Duration::from_millis(5), Duration::from_millis(250));
     let mut attempts = Attempts::until(patience, first, longest);
@@ -157,7 +157,7 @@ fn attempt(
     pod: &PodRef,
     profile: Option<&str>,
     deadline: Deadline,
-) -> Result<Heard, Silent> {
+) -> Result<AgentAnswer, Silent> {
     let PodRef {
         namespace,
         name,
@@ -182,7 +182,7 @@ fn attempt(
         }
         Reply::Found(governed) => {
             let (found, governing) = governed.found().map_err(Silent::Away)?;
-            Ok(Heard {
+            Ok(AgentAnswer {
                 found,
                 governing,
                 conversation,
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     /// What comes of an attempt at an agent that gives these answers to connection after connection, and what it was asked.
-    fn attempted(answers: &[Value]) -> (Result<Heard, Silent>, Vec<Value>) {
+    fn attempted(answers: &[Value]) -> (Result<AgentAnswer, Silent>, Vec<Value>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();

@@ -148,7 +148,7 @@ fn ask(
     let within = if is_last { deadline } else { deadline.half() };
     let found = match kind {
         SourceKind::Agent => {
-            let agent::Heard {
+            let agent::AgentAnswer {
                 found,
                 governing,
                 conversation,

@@ -98,7 +98,7 @@ pub enum Reply {
     /// The pod, and what governs it.
     Found(Box<Governed>),
     /// Why there is no answer.
-    Refused(Refusal),
+    Refused(WireExplanation),
     /// Pods that should be redirected and are not.
     Bypassing(Vec<Bypassing>),
     /// What the agent is.
@@ -122,7 +122,7 @@ pub struct Governed {
     pub profile: Option<WireProfile>,
     /// Why there is none; or what was passed over to find one for a pod that has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<Refusal>,
+    pub trouble: Option<WireExplanation>,
 }
 
 /// A profile as it was written, and where; without an object it is the built-in one.
@@ -136,7 +136,7 @@ pub struct WireProfile {
 /// An [`Explanation`] on the way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names say it")]
-pub struct Refusal {
+pub struct WireExplanation {
     pub reason: String,
     pub cause: String,
     pub remedy: Option<String>,
@@ -185,11 +185,11 @@ pub struct Outcome {
 #[serde(rename_all = "camelCase")]
 pub struct Report {
     /// What was done, or why nothing was.
-    pub outcome: Refusal,
+    pub outcome: WireExplanation,
     /// The pod does not start.
     pub refused: bool,
     /// What someone should know.
-    pub warnings: Vec<Refusal>,
+    pub warnings: Vec<WireExplanation>,
     /// The name of the profile that decided; empty where none did.
     #[serde(default)]
     pub profile: String,
@@ -258,7 +258,7 @@ impl WireProfile {
     }
 }
 
-impl From<&Explanation> for Refusal {
+impl From<&Explanation> for WireExplanation {
     fn from(explanation: &Explanation) -> Self {
         /// More of a text is never shown, in characters.
         const SHOWN: usize = 500;
@@ -276,8 +276,8 @@ impl From<&Explanation> for Refusal {
     }
 }
 
-impl From<Refusal> for Explanation {
-    fn from(refusal: Refusal) -> Self {
+impl From<WireExplanation> for Explanation {
+    fn from(refusal: WireExplanation) -> Self {
         match refusal.reason.parse::<Reason>() {
             Ok(reason) => Self {
                 reason,
@@ -300,9 +300,9 @@ mod tests {
     fn a_refusal_arrives_as_it_was_sent_and_an_unknown_one_is_an_absent_agent() {
         for reason in Reason::ALL {
             let sent = reason.because("this");
-            assert_eq!(Explanation::from(Refusal::from(&sent)), sent);
+            assert_eq!(Explanation::from(WireExplanation::from(&sent)), sent);
         }
-        let newer = Refusal {
+        let newer = WireExplanation {
             reason: "FromTheFuture".into(),
             cause: "that".into(),
             remedy: None,

@@ -37,13 +37,13 @@ pub(crate) struct About {
 
 /// The sending end of the queue of Events; it never blocks.
 pub(crate) struct Events {
-    wanted: Wanted,
+    wanted: WantedEvents,
     queue: Sender<PendingEvent>,
 }
 
 words! {
     /// Which Events are created.
-    pub(crate) enum Wanted("kind of events") {
+    pub(crate) enum WantedEvents("kind of events") {
         All = "all",
         Warnings = "warnings",
         None = "none",
@@ -83,7 +83,7 @@ struct PendingEvent {
 }
 
 impl Events {
-    pub(crate) fn new(wanted: Wanted) -> (Self, Queue) {
+    pub(crate) fn new(wanted: WantedEvents) -> (Self, Queue) {
         let (queue, receive) = channel(WAITING);
         (Self { wanted, queue }, Queue(receive))
     }
@@ -97,9 +97,9 @@ impl Events {
         journal: &impl Journal,
     ) {
         let is_wanted = match self.wanted {
-            Wanted::All => true,
-            Wanted::Warnings => !explanation.reason.is_redirected(),
-            Wanted::None => false,
+            WantedEvents::All => true,
+            WantedEvents::Warnings => !explanation.reason.is_redirected(),
+            WantedEvents::None => false,
         };
         let pending = PendingEvent {
             about,
@@ -255,7 +255,11 @@ mod tests {
     #[test]
     fn unwanted_events_are_not_sent() {
         let now = Timestamp::now();
-        for (wanted, queued) in [(Wanted::All, 2), (Wanted::Warnings, 1), (Wanted::None, 0)] {
+        for (wanted, queued) in [
+            (WantedEvents::All, 2),
+            (WantedEvents::Warnings, 1),
+            (WantedEvents::None, 0),
+        ] {
             let (events, queue) = Events::new(wanted);
             let kept = Kept::default();
             events.tell(pod("a"), Reason::Redirected.into(), now, &kept);
@@ -271,7 +275,7 @@ mod tests {
             Timestamp::now(),
             Timestamp::now() - SignedDuration::from_secs(301),
         );
-        let (events, queue) = Events::new(Wanted::All);
+        let (events, queue) = Events::new(WantedEvents::All);
         let kept = Kept {
             failing: 1.into(),
             ..Kept::default()

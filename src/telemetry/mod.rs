@@ -8,7 +8,7 @@ mod text;
 
 pub(crate) use self::{
     alive::Alive,
-    events::{About, Delivered, Events, Journal, Wanted},
+    events::{About, Delivered, Events, Journal, WantedEvents},
     http::{Observed, Paths, probe, serve, serve_socket},
     text::{TextFormat, of_program},
 };

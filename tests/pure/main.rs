@@ -29,6 +29,7 @@ mod release;
 #[path = "../support/pure.rs"]
 mod support;
 mod texts;
+mod type_names;
 mod words;
 mod worked_examples;
 

@@ -23,7 +23,7 @@ use crate::{
 
 /// A pod of this node, reduced to what decides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Seen {
+pub(super) struct WatchedPod {
     pub(super) pod: Pod,
     /// Whether its containers run, by kubelet's status.
     pub(super) is_running: bool,
@@ -35,13 +35,13 @@ pub(super) struct Moment(u64);
 
 /// This node's pods and their namespaces.
 pub(super) struct Cache {
-    known: Mutex<Known>,
+    known: Mutex<Contents>,
     /// Counts changes.
     changes: watch::Sender<u64>,
 }
 
 #[derive(Default)]
-struct Known {
+struct Contents {
     now: Moment,
     pods: HashMap<(String, String), KeptPod>,
     namespaces: BTreeMap<String, KeptNamespace>,
@@ -51,7 +51,7 @@ struct Known {
 }
 
 struct KeptPod {
-    seen: Seen,
+    seen: WatchedPod,
     /// When this pod, by UID, was first reported.
     arrived: Moment,
     /// A plugin asked for it.
@@ -73,7 +73,7 @@ struct KeptNamespace {
 
 /// What is known of a pod.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(super) enum CachedPod {
     /// Everything that a decision needs.
     Found(Found),
     /// Its namespace has to be read, not before this moment. `older`: as it was read before that.
@@ -111,7 +111,7 @@ impl Cache {
     }
 
     /// Replaces all pods of the node: known ones that are not in the list are gone.
-    pub(super) fn list(&self, pods: Vec<Seen>) {
+    pub(super) fn list(&self, pods: Vec<WatchedPod>) {
         self.change(|known| {
             let mut before = std::mem::take(&mut known.pods);
             let now = known.tick();
@@ -125,7 +125,7 @@ impl Cache {
     }
 
     /// Keeps a pod. If it is new and can be one of the mesh, returns when it arrived: its namespace has to be read.
-    pub(super) fn put(&self, seen: Seen) -> Option<Moment> {
+    pub(super) fn put(&self, seen: WatchedPod) -> Option<Moment> {
         self.change(|known| {
             let (now, key) = (known.tick(), key(&seen.pod.metadata));
             let kept = KeptPod::after(known.pods.remove(&key), seen, now);
@@ -222,10 +222,10 @@ impl Cache {
 
     /// The pod with this UID, never another of the same name. Without a UID there is no way to distinguish them. A pod that has run arrived
     /// long ago: its namespace has to be read now.
-    pub(super) fn get(&self, asked: &PodRef) -> Option<Answer> {
+    pub(super) fn get(&self, asked: &PodRef) -> Option<CachedPod> {
         let (uid, mut known) = (asked.uid.as_deref()?, self.known());
         let now = known.tick();
-        let Known {
+        let Contents {
             pods, namespaces, ..
         } = &mut *known;
         let kept = pods
@@ -235,7 +235,7 @@ impl Cache {
         let since = if pod.has_run() { now } else { kept.arrived };
         let was_asked = std::mem::replace(&mut kept.was_asked, true);
         let Some(of) = namespaces.get_mut(&asked.namespace) else {
-            return Some(Answer::Unread {
+            return Some(CachedPod::Unread {
                 pod,
                 since,
                 older: None,
@@ -248,9 +248,9 @@ impl Cache {
                     of.is_wanted_again = true;
                     self.changes.send_modify(|count| *count += 1);
                 }
-                Some(Answer::Found(Found { pod, namespace }))
+                Some(CachedPod::Found(Found { pod, namespace }))
             }
-            older => Some(Answer::Unread { pod, since, older }),
+            older => Some(CachedPod::Unread { pod, since, older }),
         }
     }
 
@@ -271,7 +271,7 @@ impl Cache {
     /// Every running pod whose namespace is known.
     pub(super) fn running(&self) -> Vec<Found> {
         let known = self.known();
-        let found = |Seen { pod, .. }: &Seen| {
+        let found = |WatchedPod { pod, .. }: &WatchedPod| {
             let kept = known.namespaces.get(&pod.metadata.namespace)?;
             Some(Found {
                 pod: pod.clone(),
@@ -293,18 +293,18 @@ impl Cache {
         }
     }
 
-    fn change<T>(&self, how: impl FnOnce(&mut Known) -> T) -> T {
+    fn change<T>(&self, how: impl FnOnce(&mut Contents) -> T) -> T {
         let done = how(&mut self.known());
         self.changes.send_modify(|count| *count += 1);
         done
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, Contents> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl Contents {
     /// The namespaces of pods that have a network of their own, and when the newest pod arrived for which it has to be read.
     fn wanted(&self) -> BTreeMap<String, Moment> {
         let mut wanted = BTreeMap::<_, Moment>::new();
@@ -332,7 +332,7 @@ impl Known {
 
 impl KeptPod {
     /// A pod as it is now, after what was kept under its name.
-    fn after(before: Option<Self>, seen: Seen, now: Moment) -> Self {
+    fn after(before: Option<Self>, seen: WatchedPod, now: Moment) -> Self {
         match before {
             Some(before) if before.seen.pod.metadata.uid == seen.pod.metadata.uid => {
                 Self { seen, ..before }

@@ -2,14 +2,14 @@ use super::*;
 
 const KEEP: Duration = Duration::from_secs(3600);
 
-fn seen(name: &str, uid: &str) -> Seen {
+fn seen(name: &str, uid: &str) -> WatchedPod {
     let mut pod = Pod::default();
     (pod.metadata.namespace, pod.metadata.name, pod.metadata.uid) =
         ("ns".into(), name.into(), uid.into());
     pod.metadata
         .annotations
         .insert(annotation::NETWORKS.into(), "mesh".into());
-    Seen {
+    WatchedPod {
         pod,
         is_running: true,
     }
@@ -34,11 +34,11 @@ fn namespace(label: &str) -> Option<Namespace> {
 }
 
 /// The namespace's label in an answer, and whether it has to be read again.
-fn label(answer: Option<Answer>) -> (Option<String>, bool) {
+fn label(answer: Option<CachedPod>) -> (Option<String>, bool) {
     let of = |namespace: Namespace| namespace.metadata.labels["label"].clone();
     match answer {
-        Some(Answer::Found(found)) => (Some(of(found.namespace)), false),
-        Some(Answer::Unread { older, .. }) => (older.map(of), true),
+        Some(CachedPod::Found(found)) => (Some(of(found.namespace)), false),
+        Some(CachedPod::Unread { older, .. }) => (older.map(of), true),
         None => (None, false),
     }
 }

@@ -29,11 +29,11 @@ use crate::{
 /// Installs files on the node and repairs them.
 pub(super) struct Installer {
     args: Install,
-    known: Mutex<Known>,
+    known: Mutex<InstallState>,
 }
 
 #[derive(Default)]
-struct Known {
+struct InstallState {
     program: Program,
     confs: Confs,
     /// The problems that were logged last.

@@ -13,7 +13,7 @@ use super::super::{
     metrics::Metrics,
     profiles::{Profiles, Ungoverned},
 };
-use super::{Known, program, remove_programs, write};
+use super::{InstallState, program, remove_programs, write};
 use crate::{
     multus::{Multus, cache, net_d},
     node::{Installed, NodeSettings, paths, state},
@@ -28,14 +28,18 @@ pub(super) struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    pub(super) fn all(mut self, known: &mut Known, profiles: &Profiles) -> Vec<Explanation> {
+    pub(super) fn all(mut self, known: &mut InstallState, profiles: &Profiles) -> Vec<Explanation> {
         if let Err(error) = self.try_all(known, profiles) {
             self.wrong.push(error);
         }
         self.wrong
     }
 
-    fn try_all(&mut self, known: &mut Known, profiles: &Profiles) -> Result<(), Explanation> {
+    fn try_all(
+        &mut self,
+        known: &mut InstallState,
+        profiles: &Profiles,
+    ) -> Result<(), Explanation> {
         let before = Installed::load().unwrap_or_default().unwrap_or_default();
         if before.version != VERSION && !before.version.is_empty() {
             info!(

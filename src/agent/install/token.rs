@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 const AT_LEAST: Duration = Duration::from_secs(300);
 
 /// The current host credential.
-struct Kept {
+struct KeptToken {
     /// When the token expires, in seconds since 1970.
     expiry: i64,
     /// How long it is still valid.
@@ -49,7 +49,7 @@ impl Agent {
         let mut renewed = None::<(Instant, i64)>;
         loop {
             let there = tokio::task::spawn_blocking(credential).await;
-            let stays = |kept: &Kept| {
+            let stays = |kept: &KeptToken| {
                 renewed.is_some_and(|(at, expiry)| {
                     let is_fresh = expiry == kept.expiry && at.elapsed() < AT_LEAST;
                     is_fresh || !kept.renew_in.is_zero()
@@ -106,7 +106,7 @@ fn credential() -> Option<Credential> {
 }
 
 /// The installed credential, if it is complete and for this cluster. The API server may reject it all the same.
-fn kept(credential: Credential, cluster: &Cluster) -> Option<Kept> {
+fn kept(credential: Credential, cluster: &Cluster) -> Option<KeptToken> {
     let directory = Path::new(paths::API);
     let ca = cluster.account().file("ca.crt").ok()?;
     let is_same = |name: &str, text: &str| {
@@ -117,7 +117,7 @@ fn kept(credential: Credential, cluster: &Cluster) -> Option<Kept> {
         .flatten()
 }
 
-fn kept_of(credential: &Credential) -> Option<Kept> {
+fn kept_of(credential: &Credential) -> Option<KeptToken> {
     let (expiry, now) = (
         credential.expiry()?.as_second(),
         jiff::Timestamp::now().as_second(),
@@ -126,7 +126,7 @@ fn kept_of(credential: &Credential) -> Option<Kept> {
         .issued()
         .map_or(LIFE, |issued| expiry - issued.as_second());
     let seconds = |s: i64| Duration::from_secs(s.try_into().unwrap_or(0));
-    Some(Kept {
+    Some(KeptToken {
         expiry,
         left: seconds(expiry - now),
         renew_in: seconds(expiry - life / 2 - now),
@@ -138,7 +138,7 @@ fn server(cluster: &Cluster) -> String {
 }
 
 /// Requests a token and installs it, with the server's address and CA.
-async fn renew(cluster: &Cluster, node: &str, account: &str) -> Result<Kept, Explanation> {
+async fn renew(cluster: &Cluster, node: &str, account: &str) -> Result<KeptToken, Explanation> {
     let (server, ca) = (server(cluster), cluster.account().file("ca.crt")?);
     let token = request(cluster, node, account).await?;
     let credential = Credential::of(cluster.server(), &ca, &token)?;

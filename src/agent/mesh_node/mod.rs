@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use self::pace::{LEAST, Pace};
 use super::{
     Agent, VERSION,
-    audit::{State, Wrong},
+    audit::{PodState, Wrong},
     conditions::Since,
     health::Audited,
 };
@@ -91,13 +91,13 @@ struct Object<'a> {
 struct Metadata<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    owner_references: Vec<Owner>,
+    owner_references: Vec<OwnerReference>,
 }
 
 /// The owner reference to the Node, so that the object is deleted with it.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Owner {
+struct OwnerReference {
     api_version: &'static str,
     kind: &'static str,
     name: String,
@@ -106,7 +106,7 @@ struct Owner {
 
 /// Creates the object, or makes sure that its Node owns it.
 async fn make(agent: &Agent) -> Result<(), Failure> {
-    let owner = agent.cluster.node().map(|(name, uid)| Owner {
+    let owner = agent.cluster.node().map(|(name, uid)| OwnerReference {
         api_version: "v1",
         kind: "Node",
         name,
@@ -181,15 +181,15 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
         multus,
         conditions: conditions.collect(),
         pods: at.map(|_| PodCounts {
-            redirected: of(State::Redirection(Verdict::Consistent)) + of(State::Repaired),
-            drifted: of(State::Redirection(Verdict::Drifted)),
-            preempted: of(State::Redirection(Verdict::Preempted)),
-            outdated: of(State::Redirection(Verdict::Outdated)),
-            bypassing: of(State::Redirection(Verdict::Bypassing)),
-            sidecar_missing: of(State::SidecarMissing),
-            opted_out: of(State::OptedOut),
+            redirected: of(PodState::Redirection(Verdict::Consistent)) + of(PodState::Repaired),
+            drifted: of(PodState::Redirection(Verdict::Drifted)),
+            preempted: of(PodState::Redirection(Verdict::Preempted)),
+            outdated: of(PodState::Redirection(Verdict::Outdated)),
+            bypassing: of(PodState::Redirection(Verdict::Bypassing)),
+            sidecar_missing: of(PodState::SidecarMissing),
+            opted_out: of(PodState::OptedOut),
             policy_changed: counts.policy_changed,
-            unaudited: of(State::Unaudited),
+            unaudited: of(PodState::Unaudited),
         }),
         last_audit: at.map(time),
         last_heard: agent.metrics.last_heard().map(time),
@@ -233,12 +233,12 @@ fn time(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{agent::audit::What, telemetry::About};
+    use crate::{agent::audit::ProblemKind, telemetry::About};
 
     #[test]
     fn no_namespace_hides_the_problems_of_others() {
         let wrong = |namespace: &str, n: usize| Wrong {
-            what: What::Drifted,
+            what: ProblemKind::Drifted,
             about: About {
                 namespace: namespace.into(),
                 name: format!("p{n}"),

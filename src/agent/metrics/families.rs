@@ -21,7 +21,7 @@ pub(in crate::agent) struct Metrics {
     pub(super) look_ups: Family<SourceLabel, Counter>,
     pub(super) cached_pods: Gauge<i64, AtomicI64>,
     pub(super) cached_namespaces: Gauge<i64, AtomicI64>,
-    pub(super) audit_pods: Family<State, Gauge>,
+    pub(super) audit_pods: Family<PodState, Gauge>,
     pub(super) bypassing: Family<Nothing, Gauge>,
     pub(super) unaudited: Family<Nothing, Gauge>,
     pub(super) policy_changed: Family<Nothing, Gauge>,
@@ -56,7 +56,7 @@ labels! {
     ReasonLabel { reason: &'static str }
     Phase { phase: &'static str }
     SourceLabel { source: &'static str }
-    State { state: &'static str }
+    PodState { state: &'static str }
     OfCondition { r#type: &'static str, status: &'static str }
     Request { verb: &'static str, code: u16 }
     Watch { watch: String }

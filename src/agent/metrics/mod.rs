@@ -10,11 +10,11 @@ use prometheus_client::metrics::counter::Counter;
 
 pub(super) use self::families::Metrics;
 use self::families::{
-    Add, Installed, OfCondition, Phase, ReasonLabel, Request, ResultLabel, SourceLabel, State,
+    Add, Installed, OfCondition, Phase, PodState, ReasonLabel, Request, ResultLabel, SourceLabel,
     Version, Watch, Which,
 };
 use super::{
-    audit::{Counts, State as Audited},
+    audit::{Counts, PodState as Audited},
     cache::Size,
     conditions::{self, Condition},
     outcomes::End,
@@ -116,7 +116,7 @@ impl Metrics {
     /// What an audit of the whole node has found.
     pub(super) fn audited(&self, found: &Counts) {
         for state in Audited::all() {
-            let pods = self.audit_pods.get_or_create(&State {
+            let pods = self.audit_pods.get_or_create(&PodState {
                 state: state.as_str(),
             });
             pods.set(found.of(state) as i64);
@@ -144,7 +144,7 @@ impl Metrics {
     /// The node's conditions as they are now.
     pub(super) fn conditions(&self, conditions: &[Condition]) {
         for Condition { kind, status, .. } in conditions {
-            for each in conditions::Status::ALL {
+            for each in conditions::ConditionStatus::ALL {
                 let labels = OfCondition {
                     r#type: kind.as_str(),
                     status: each.as_str(),

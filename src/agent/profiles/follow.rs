@@ -13,7 +13,7 @@ use super::{Profiles, Unread};
 use crate::{
     agent::cluster::Cluster,
     cluster::{Heard, Object, follow, kind},
-    node::{OfCluster, ProfileKind as Kind, cluster_profile},
+    node::{OfCluster, ProfileKind, cluster_profile},
     profile::Profile,
 };
 
@@ -21,14 +21,14 @@ impl Profiles {
     /// Follows the cluster's MeshProfiles until it is cancelled. Where it has none of that kind, what it had before counts.
     pub(in crate::agent) async fn follow(&self, cluster: &Cluster) {
         let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
-        let mut store = Store::default();
+        let mut store = ProfileStore::default();
         follow(cluster.client(), &kind, &[], &mut |heard| {
             self.heard(&mut store, heard);
         })
         .await;
     }
 
-    fn heard(&self, store: &mut Store, heard: Heard) {
+    fn heard(&self, store: &mut ProfileStore, heard: Heard) {
         let before = self.heard.borrow().clone();
         match store.take(heard, before.as_deref()) {
             Change::Nothing => {}
@@ -48,7 +48,7 @@ impl Profiles {
 
 /// The MeshProfiles of the cluster as its watch tells them.
 #[derive(Default)]
-struct Store {
+struct ProfileStore {
     now: Texts,
     /// Of a list that is not complete yet.
     listed: Texts,
@@ -65,7 +65,7 @@ enum Change {
     Known(OfCluster),
 }
 
-impl Store {
+impl ProfileStore {
     /// Takes an event in. `before`: what the cluster had, which a restart of the agent outlives.
     fn take(&mut self, heard: Heard, before: Option<&OfCluster>) -> Change {
         let Self { now, unread, .. } = self;
@@ -140,13 +140,13 @@ fn after(deleted: Texts, texts: Texts, is_served: bool) -> OfCluster {
     if texts.is_empty() && !deleted.is_empty() {
         return OfCluster {
             texts: deleted,
-            kind: Kind::Gone,
+            kind: ProfileKind::Gone,
         };
     }
     let kind = if is_served {
-        Kind::Served
+        ProfileKind::Served
     } else {
-        Kind::Unserved
+        ProfileKind::Unserved
     };
     OfCluster { texts, kind }
 }
@@ -205,7 +205,7 @@ mod tests {
             let object = json!({"metadata": metadata, "spec": spec});
             serde_json::from_value::<Object>(object).unwrap()
         };
-        let mut store = Store::default();
+        let mut store = ProfileStore::default();
         let mut before = None::<OfCluster>;
         let mut take = |event| {
             let change = store.take(event, before.as_ref());
@@ -224,7 +224,10 @@ mod tests {
             assert_eq!(take(event).0, Change::Nothing);
         }
         let (change, _) = take(Heard::Event(Event::InitDone));
-        assert_eq!(known(&change), (vec!["a".into(), "b".into()], Kind::Served));
+        assert_eq!(
+            known(&change),
+            (vec!["a".into(), "b".into()], ProfileKind::Served)
+        );
         assert_eq!(take(Heard::Trouble).0, Change::Lost);
         let newer = object("a", "2", json!({"newerField": 1}));
         let (change, unread) = take(Heard::Event(Event::Apply(newer)));
@@ -240,14 +243,17 @@ mod tests {
         assert_eq!(take(Heard::Event(Event::Init)).0, Change::Nothing);
         assert_eq!(take(listed("b")).0, Change::Nothing);
         let (change, unread) = take(Heard::Event(Event::InitDone));
-        assert_eq!(known(&change), (vec!["b".into()], Kind::Served));
+        assert_eq!(known(&change), (vec!["b".into()], ProfileKind::Served));
         assert_eq!(unread, [""; 0]);
         // without the kind the last ones are kept, as gone
         let (change, _) = take(Heard::Unknown);
-        assert_eq!(known(&change), (vec!["a".into(), "b".into()], Kind::Gone));
+        assert_eq!(
+            known(&change),
+            (vec!["a".into(), "b".into()], ProfileKind::Gone)
+        );
         let deleted = object("b", "3", json!({}));
         let (change, _) = take(Heard::Event(Event::Delete(deleted)));
-        assert_eq!(known(&change).1, Kind::Gone);
+        assert_eq!(known(&change).1, ProfileKind::Gone);
     }
 
     #[test]
@@ -262,24 +268,27 @@ mod tests {
             let taken = after(departed.with(before.iter(), &now), now, true);
             let names: Vec<_> = taken.texts.keys().map(String::as_str).collect();
             if left.is_empty() {
-                assert_eq!((names, taken.kind), (vec!["a", "b", "c"], Kind::Gone));
+                assert_eq!(
+                    (names, taken.kind),
+                    (vec!["a", "b", "c"], ProfileKind::Gone)
+                );
             } else {
-                assert_eq!((names.as_slice(), taken.kind), (left, Kind::Served));
+                assert_eq!((names.as_slice(), taken.kind), (left, ProfileKind::Served));
             }
             before = taken.texts;
         }
         // what is still gone stays so, and one that is back is alone
         let taken = after(departed.with(before.iter(), &texts(&[])), texts(&[]), false);
-        assert_eq!((taken.texts.len(), taken.kind), (3, Kind::Gone));
+        assert_eq!((taken.texts.len(), taken.kind), (3, ProfileKind::Gone));
         let now = texts(&["b"]);
         let taken = after(departed.with(taken.texts.iter(), &now), now, true);
-        assert_eq!((taken.texts.len(), taken.kind), (1, Kind::Served));
+        assert_eq!((taken.texts.len(), taken.kind), (1, ProfileKind::Served));
         let none = after(
             Departed::default().with([].into_iter(), &texts(&[])),
             texts(&[]),
             false,
         );
-        assert_eq!(none.kind, Kind::Unserved);
+        assert_eq!(none.kind, ProfileKind::Unserved);
     }
 
     #[test]

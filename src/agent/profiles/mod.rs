@@ -45,12 +45,12 @@ pub(super) struct Profiles {
     /// Since when they cannot be followed; `None` while they are.
     lost: watch::Sender<Option<Instant>>,
     started: Instant,
-    known: Mutex<Known>,
+    known: Mutex<InUse>,
     /// Counts what has changed in that.
     changes: watch::Sender<u64>,
 }
 
-struct Known {
+struct InUse {
     /// What of the cluster's is in use.
     cluster: Option<Arc<OfCluster>>,
     loaded: Loaded,
@@ -122,7 +122,7 @@ impl Profiles {
             heard: watch::Sender::new(kept.clone()),
             lost: watch::Sender::new(Some(Instant::now())),
             started: Instant::now(),
-            known: Mutex::new(Known {
+            known: Mutex::new(InUse {
                 cluster: kept,
                 loaded,
                 unread: Unread::new(),
@@ -341,7 +341,7 @@ impl Profiles {
         self.known().loaded.clone()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, InUse> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use self::socket::Socket;
+use self::socket::AgentSocket;
 use super::{
     Agent, install,
     look_up::{From, LookUps},
@@ -54,7 +54,7 @@ pub(super) async fn serve(agent: Arc<Agent>) {
         if stand_by(&agent.health, had_it).await == Before::Another {
             install(&agent).await; // the program first: it asks a newer agent in its version, too
         }
-        match Socket::bind() {
+        match AgentSocket::bind() {
             Ok(socket) => {
                 had_it = true;
                 agent.health.ownership.set(Role::Owner);
@@ -72,7 +72,7 @@ pub(super) async fn serve(agent: Arc<Agent>) {
 }
 
 /// Until the socket is no longer where plugins look for it.
-async fn answer(agent: &Arc<Agent>, socket: &Socket, places: &Arc<Semaphore>) {
+async fn answer(agent: &Arc<Agent>, socket: &AgentSocket, places: &Arc<Semaphore>) {
     let mut look = tokio::time::interval(LOOK);
     loop {
         let accepted = tokio::select! {

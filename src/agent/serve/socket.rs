@@ -14,12 +14,12 @@ use crate::{
 };
 
 /// The socket, which goes with it.
-pub(super) struct Socket {
+pub(super) struct AgentSocket {
     pub(super) listener: UnixListener,
     inode: u64,
 }
 
-impl Socket {
+impl AgentSocket {
     /// Takes the place of an earlier agent's, in one step.
     pub(super) fn bind() -> Result<Self, Explanation> {
         let (directory, socket) = (
@@ -43,7 +43,7 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
+impl Drop for AgentSocket {
     fn drop(&mut self) {
         if self.is_in_place() {
             std::fs::remove_file(paths::AGENT_SOCKET).ok();

@@ -14,7 +14,7 @@ mod workload;
 
 use std::process::Command;
 
-use crate::terminal::{Exit, Failure};
+use crate::terminal::{CommandFailure, Exit};
 
 /// Arguments of `demo`.
 #[derive(clap::Args)]
@@ -34,7 +34,7 @@ enum Part {
 }
 
 /// Plays this process's part.
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args) -> Result<Exit, CommandFailure> {
     match args.part {
         None => start(),
         Some(Part::Node) => story::play(),
@@ -42,10 +42,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     }
 }
 
-fn start() -> Result<Exit, Failure> {
+fn start() -> Result<Exit, CommandFailure> {
     let status = part(Part::Node, 0)
         .status()
-        .map_err(|e| Failure::failed(format!("starting the demo's node: {e}")))?;
+        .map_err(|e| CommandFailure::failed(format!("starting the demo's node: {e}")))?;
     match status.code() {
         Some(0) => Ok(Exit::Done),
         _ => Ok(Exit::Failed), // it has said why

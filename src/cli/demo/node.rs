@@ -11,7 +11,7 @@ use ipnet::{IpNet, Ipv4Net};
 use nix::sched::CloneFlags;
 
 use super::{
-    Failure, plugin,
+    CommandFailure, plugin,
     pod::{self, APPLICATION, PodProcess},
     sandbox,
     workload::Workload,
@@ -37,7 +37,7 @@ pub(super) struct Node {
 
 impl Node {
     /// Moves this process into namespaces and a root of its own, with the world behind them.
-    pub(super) fn make() -> Result<Self, Failure> {
+    pub(super) fn make() -> Result<Self, CommandFailure> {
         sandbox::end_with_parent()?;
         sandbox::enter_as(0, CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
         sandbox::empty_root()?;
@@ -49,12 +49,12 @@ impl Node {
     }
 
     /// Makes a pod's networks and calls the plugin on each.
-    pub(super) fn start(&self, number: u8, workload: &Workload) -> Result<Pod, Failure> {
+    pub(super) fn start(&self, number: u8, workload: &Workload) -> Result<Pod, CommandFailure> {
         let start = |uid, number| {
             let process = PodProcess::start(uid)?;
             let address = wire(&self.interfaces, number, &process)?;
             let outcome = call(workload, &format!("{number}-{uid}"), &process.netns_path())?;
-            Ok::<_, Failure>((process, address, outcome))
+            Ok::<_, CommandFailure>((process, address, outcome))
         };
         let (application, address, (reason, message)) = start(APPLICATION_UID, number * 2)?;
         let (sidecar, _, _) = start(SIDECAR_UID, number * 2 + 1)?;
@@ -91,7 +91,7 @@ pub(super) struct Landings {
 
 impl Pod {
     /// Connects in and out of the pod.
-    pub(super) fn connect(&mut self) -> Result<Landings, Failure> {
+    pub(super) fn connect(&mut self) -> Result<Landings, CommandFailure> {
         Ok(Landings {
             out_of_application: self.application.dial(WORLD)?,
             into_pod: pod::dial(SocketAddr::from((self.address, APPLICATION))),
@@ -100,7 +100,7 @@ impl Pod {
     }
 
     /// The rules that the kernel has for the pod.
-    pub(super) fn rules(&self) -> Result<Option<Table>, Failure> {
+    pub(super) fn rules(&self) -> Result<Option<Table>, CommandFailure> {
         Ok(self
             .application
             .netns()?
@@ -109,7 +109,7 @@ impl Pod {
 }
 
 /// Gives a pod eth0, and a way to the world.
-fn wire(interfaces: &Wiring, number: u8, process: &PodProcess) -> Result<Ipv4Addr, Failure> {
+fn wire(interfaces: &Wiring, number: u8, process: &PodProcess) -> Result<Ipv4Addr, CommandFailure> {
     let (gateway, address) = (
         Ipv4Addr::new(10, 244, number, 1),
         Ipv4Addr::new(10, 244, number, 2),
@@ -117,7 +117,7 @@ fn wire(interfaces: &Wiring, number: u8, process: &PodProcess) -> Result<Ipv4Add
     let in_subnet = |ip| {
         Ipv4Net::new(ip, 24)
             .map(IpNet::V4)
-            .map_err(|e| Failure::failed(e.to_string()))
+            .map_err(|e| CommandFailure::failed(e.to_string()))
     };
     let (ours, theirs, name) = (
         in_subnet(gateway)?,
@@ -137,8 +137,12 @@ fn wire(interfaces: &Wiring, number: u8, process: &PodProcess) -> Result<Ipv4Add
 }
 
 /// Calls the plugin as Multus does: ADD with the pod's CNI_ARGS and the attachment's configuration. The reason and the sentence.
-fn call(workload: &Workload, container_id: &str, netns: &str) -> Result<(String, String), Failure> {
-    let failed = |what: String| Failure::failed(format!("calling the plugin: {what}"));
+fn call(
+    workload: &Workload,
+    container_id: &str,
+    netns: &str,
+) -> Result<(String, String), CommandFailure> {
+    let failed = |what: String| CommandFailure::failed(format!("calling the plugin: {what}"));
     let metadata = &workload.pod.metadata;
     let args = format!(
         "IgnoreUnknown=1;K8S_POD_NAMESPACE={};K8S_POD_NAME={};K8S_POD_UID={}",
@@ -185,7 +189,7 @@ fn call(workload: &Workload, container_id: &str, netns: &str) -> Result<(String,
     ))
 }
 
-impl From<KernelError> for Failure {
+impl From<KernelError> for CommandFailure {
     fn from(error: KernelError) -> Self {
         Self::failed(error.to_string())
     }

@@ -9,7 +9,7 @@ use std::{
 
 use nix::sched::CloneFlags;
 
-use super::{Exit, Failure, Part, part, sandbox};
+use super::{CommandFailure, Exit, Part, part, sandbox};
 use crate::kernel::Netns;
 
 /// Where the application listens.
@@ -18,11 +18,12 @@ pub(super) const APPLICATION: u16 = 8080;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The process itself: answers each line of stdin, an address to dial, with where the connection landed.
-pub(super) fn run(uid: u32) -> Result<Exit, Failure> {
+pub(super) fn run(uid: u32) -> Result<Exit, CommandFailure> {
     sandbox::end_with_parent()?;
     sandbox::enter_as(uid, CloneFlags::empty())?;
     let network = nix::sched::unshare(CloneFlags::CLONE_NEWNET);
-    network.map_err(|e| Failure::failed(format!("making a pod's network namespace: {e}")))?;
+    network
+        .map_err(|e| CommandFailure::failed(format!("making a pod's network namespace: {e}")))?;
     for port in [APPLICATION, 15001, 15006] {
         listen(
             SocketAddr::from(([0, 0, 0, 0], port)),
@@ -44,9 +45,9 @@ fn reply(line: &str) {
 }
 
 /// Answers every connection with `name`, on a thread that ends with the process.
-pub(super) fn listen(address: SocketAddr, name: String) -> Result<(), Failure> {
+pub(super) fn listen(address: SocketAddr, name: String) -> Result<(), CommandFailure> {
     let listener = TcpListener::bind(address)
-        .map_err(|e| Failure::failed(format!("listening on {address}: {e}")))?;
+        .map_err(|e| CommandFailure::failed(format!("listening on {address}: {e}")))?;
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             stream.write_all(name.as_bytes()).ok();
@@ -76,8 +77,9 @@ pub(super) struct PodProcess {
 
 impl PodProcess {
     /// Starts one with this uid.
-    pub(super) fn start(uid: u32) -> Result<Self, Failure> {
-        let failed = |what: String| Failure::failed(format!("starting a pod's process: {what}"));
+    pub(super) fn start(uid: u32) -> Result<Self, CommandFailure> {
+        let failed =
+            |what: String| CommandFailure::failed(format!("starting a pod's process: {what}"));
         let mut child = part(Part::Pod, uid)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -103,23 +105,23 @@ impl PodProcess {
     }
 
     /// Its network namespace.
-    pub(super) fn netns(&self) -> Result<Netns, Failure> {
-        Netns::open(self.netns_path().as_ref()).map_err(|e| Failure::failed(e.to_string()))
+    pub(super) fn netns(&self) -> Result<Netns, CommandFailure> {
+        Netns::open(self.netns_path().as_ref()).map_err(|e| CommandFailure::failed(e.to_string()))
     }
 
     /// The name of the listener that answers it at an address.
-    pub(super) fn dial(&mut self, to: SocketAddr) -> Result<String, Failure> {
+    pub(super) fn dial(&mut self, to: SocketAddr) -> Result<String, CommandFailure> {
         writeln!(self.stdin, "{to}")
-            .map_err(|e| Failure::failed(format!("asking a pod's process: {e}")))?;
+            .map_err(|e| CommandFailure::failed(format!("asking a pod's process: {e}")))?;
         self.line()
     }
 
-    fn line(&mut self) -> Result<String, Failure> {
+    fn line(&mut self) -> Result<String, CommandFailure> {
         let mut line = String::new();
         match self.stdout.read_line(&mut line) {
-            Ok(0) => Err(Failure::failed("a pod's process ended early")),
+            Ok(0) => Err(CommandFailure::failed("a pod's process ended early")),
             Ok(_) => Ok(line.trim_end().to_owned()),
-            Err(error) => Err(Failure::failed(format!(
+            Err(error) => Err(CommandFailure::failed(format!(
                 "reading from a pod's process: {error}"
             ))),
         }

@@ -4,10 +4,10 @@ use super::{
     node::{Landings, Node, WORLD},
     workload::workloads,
 };
-use crate::terminal::{Color, Exit, Failure, colored, say, table};
+use crate::terminal::{Color, CommandFailure, Exit, colored, say, table};
 
 /// On a node of its own: creates each workload's pod, calls the plugin, opens connections and prints the results.
-pub(super) fn play() -> Result<Exit, Failure> {
+pub(super) fn play() -> Result<Exit, CommandFailure> {
     let started = std::time::Instant::now();
     let node = Node::make()?;
     let workloads = workloads()?;
@@ -54,7 +54,9 @@ pub(super) fn play() -> Result<Exit, Failure> {
         ));
         Ok(Exit::Done)
     } else {
-        Err(Failure::failed("a connection did not land where it should"))
+        Err(CommandFailure::failed(
+            "a connection did not land where it should",
+        ))
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::Failure;
+use super::CommandFailure;
 use crate::{
     mesh::{Namespace, Pod, assume_injected},
     profile::Profile,
@@ -30,11 +30,11 @@ pub(super) struct Workload {
 }
 
 /// Reads the examples, puts their namespaces and pods where source `manifests` finds them.
-pub(super) fn workloads() -> Result<Vec<Workload>, Failure> {
+pub(super) fn workloads() -> Result<Vec<Workload>, CommandFailure> {
     let profile = Profile::built_in();
     let mut workloads = Vec::new();
     for (path, text) in EXAMPLES {
-        let objects = parse(text, Path::new(path)).map_err(Failure::failed)?;
+        let objects = parse(text, Path::new(path)).map_err(CommandFailure::failed)?;
         let namespace = objects.iter().find_map(|o| {
             if let Object::Namespace(n) = o {
                 Some(n)
@@ -50,7 +50,7 @@ pub(super) fn workloads() -> Result<Vec<Workload>, Failure> {
             }
         });
         let (Some(namespace), Some(config)) = (namespace, config) else {
-            return Err(Failure::failed(format!("{path} is incomplete")));
+            return Err(CommandFailure::failed(format!("{path} is incomplete")));
         };
         write("Namespace", &namespace.metadata.name, &json!(namespace))?;
         for object in &objects {
@@ -68,7 +68,7 @@ fn workload(
     namespace: &Namespace,
     profile: &Profile,
     config: &str,
-) -> Result<Workload, Failure> {
+) -> Result<Workload, CommandFailure> {
     let mut pod = assume_injected(template, namespace, profile).unwrap_or_else(|| template.clone());
     pod.metadata.uid = format!("demo-{}", pod.metadata.name);
     write(
@@ -82,10 +82,10 @@ fn workload(
     })
 }
 
-fn write(kind: &str, name: &str, object: &serde_json::Value) -> Result<(), Failure> {
+fn write(kind: &str, name: &str, object: &serde_json::Value) -> Result<(), CommandFailure> {
     let mut object = object.clone();
     object["kind"] = json!(kind);
     let path = format!("/manifests/{}-{name}.json", kind.to_lowercase());
     std::fs::write(&path, object.to_string())
-        .map_err(|e| Failure::failed(format!("writing {path}: {e}")))
+        .map_err(|e| CommandFailure::failed(format!("writing {path}: {e}")))
 }

@@ -2,7 +2,7 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use self::report::{Outcome, PodReport, text};
+use self::report::{PodReport, VerifyOutcome, text};
 use super::root::Root;
 use crate::{
     deadline::Deadline,
@@ -15,7 +15,7 @@ use crate::{
     reason::{Explanation, Reason},
     redirection::{Findings, Located, Verdict, locate, verify},
     source::{bypassing, wire::Bypassing},
-    terminal::{Exit, Failure, Format, complain, say, say_json},
+    terminal::{CommandFailure, Exit, Format, complain, say, say_json},
 };
 
 /// Arguments of `verify`.
@@ -48,7 +48,7 @@ struct Which {
 }
 
 /// Compares live redirections with what their ADDs were meant to create. Changes nothing.
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args) -> Result<Exit, CommandFailure> {
     args.root.enter()?;
     let deadline = || Deadline::after(NodeConfig::load().unwrap_or_default().deadline);
     let mut reports: Vec<_> = args
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         .map(|record| report_of(record, args.which.netns.as_ref(), deadline()))
         .collect();
     if args.which.all {
-        let bypassing = bypassing(deadline()).map_err(|e| Failure::failed(e.to_string()))?;
+        let bypassing = bypassing(deadline()).map_err(|e| CommandFailure::failed(e.to_string()))?;
         if bypassing.is_none() {
             complain("the agent is not running: pods that bypass the mesh were not looked for");
         }
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         Format::Text => reports.iter().for_each(|report| say(&text(report))),
     }
     match attachments::unreadable() {
-        unreadable if unreadable > 0 && args.which.all => Err(Failure::failed(format!(
+        unreadable if unreadable > 0 && args.which.all => Err(CommandFailure::failed(format!(
             "{unreadable} of the records in {} cannot be read",
             paths::ATTACHMENTS
         ))),
@@ -81,9 +81,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
 
 impl Args {
     /// One for each network namespace: two attachments of a pod are one redirection.
-    fn records(&self) -> Result<Vec<Record>, Failure> {
+    fn records(&self) -> Result<Vec<Record>, CommandFailure> {
         if !nix::unistd::geteuid().is_root() {
-            return Err(Failure::failed(
+            return Err(CommandFailure::failed(
                 "verify looks into pods of this node: run it as root",
             ));
         }
@@ -96,7 +96,7 @@ impl Args {
         if let Some(path) = &self.which.netns {
             let cookie = Netns::open(path)
                 .and_then(|n| Ok(n.cookie()?))
-                .map_err(|e| Failure::failed(e.to_string()))?;
+                .map_err(|e| CommandFailure::failed(e.to_string()))?;
             records.retain(|r| r.netns_cookie == cookie);
         }
         if let Some(pod) = &self.which.pod {
@@ -107,7 +107,7 @@ impl Args {
                 records.iter().map(|r| r.namespace.as_str()).collect();
             if namespaces.len() > 1 {
                 let namespaces: Vec<_> = namespaces.into_iter().collect();
-                return Err(Failure::usage(format!(
+                return Err(CommandFailure::usage(format!(
                     "pods of namespaces {} have this name: give --namespace",
                     namespaces.join(", ")
                 )));
@@ -115,24 +115,24 @@ impl Args {
         }
         if records.is_empty() && !self.which.all {
             let what = "nothing on this node says that it was redirected: see `mesh-optin explain` for whether it should be";
-            return Err(Failure::failed(what));
+            return Err(CommandFailure::failed(what));
         }
         Ok(records)
     }
 }
 
 /// Fails if an empty result would not mean that no pod is redirected.
-fn ensure_something_to_look_at() -> Result<(), Failure> {
-    let installed = Installed::load().map_err(|e| Failure::failed(e.to_string()))?;
+fn ensure_something_to_look_at() -> Result<(), CommandFailure> {
+    let installed = Installed::load().map_err(|e| CommandFailure::failed(e.to_string()))?;
     if installed.is_none() && !Path::new(paths::RUN).exists() {
         let (run, file) = (paths::RUN, paths::INSTALLED);
         let what =
             format!("nothing of mesh-optin is installed here: neither {run} nor {file} exists");
-        return Err(Failure::failed(format!(
+        return Err(CommandFailure::failed(format!(
             "{what}; run it on the node or in the agent's container, or give the node's root directory with --root"
         )));
     }
-    attachments::ensure_listable().map_err(|e| Failure::failed(e.to_string()))
+    attachments::ensure_listable().map_err(|e| CommandFailure::failed(e.to_string()))
 }
 
 fn report_of(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> PodReport {
@@ -159,8 +159,8 @@ fn report_of(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Po
         Located::Alive(netns) => verify(record, &netns, deadline).map(Some),
     };
     match looked {
-        Err(failure) => report(Outcome::Failed, Some(&failure), nothing()),
-        Ok(None) => report(Outcome::Gone, None, nothing()),
+        Err(failure) => report(VerifyOutcome::Failed, Some(&failure), nothing()),
+        Ok(None) => report(VerifyOutcome::Gone, None, nothing()),
         Ok(Some(found)) => {
             let verdict = found.verdict();
             let why = match verdict {
@@ -170,7 +170,7 @@ fn report_of(record: &Record, netns: Option<&PathBuf>, deadline: Deadline) -> Po
                     verdict.reason().map(Into::into)
                 }
             };
-            report(Outcome::Found(verdict), why.as_ref(), found)
+            report(VerifyOutcome::Found(verdict), why.as_ref(), found)
         }
     }
 }
@@ -182,7 +182,7 @@ fn bypasses(pod: Bypassing) -> PodReport {
         name: pod.name,
         netns: pod.netns,
         backend: None,
-        outcome: Outcome::Found(Verdict::Bypassing),
+        outcome: VerifyOutcome::Found(Verdict::Bypassing),
         reason: Some(explanation.reason.as_str()),
         message: Some(explanation.to_string()),
         differences: vec![],

@@ -18,7 +18,7 @@ pub(super) struct PodReport {
     pub(super) name: String,
     pub(super) netns: PathBuf,
     pub(super) backend: Option<Form>,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: VerifyOutcome,
     /// Of a failure, or of the finding.
     pub(super) reason: Option<&'static str>,
     pub(super) message: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct PodReport {
 
 /// The result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum VerifyOutcome {
     /// Of a redirection; or, as the agent found it, that there is none where one should be.
     Found(Verdict),
     /// Its network namespace is gone.
@@ -36,7 +36,7 @@ pub(super) enum Outcome {
     Failed,
 }
 
-impl Serialize for Outcome {
+impl Serialize for VerifyOutcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(match self {
             Self::Found(verdict) => verdict.as_str(),
@@ -48,20 +48,22 @@ impl Serialize for Outcome {
 
 pub(super) fn text(report: &PodReport) -> String {
     let (word, color) = match report.outcome {
-        Outcome::Found(Verdict::Consistent) => ("is redirected as it should be", Color::Green),
-        Outcome::Found(Verdict::Drifted) => ("is not redirected as it should be", Color::Red),
-        Outcome::Found(Verdict::Preempted) => (
+        VerifyOutcome::Found(Verdict::Consistent) => {
+            ("is redirected as it should be", Color::Green)
+        }
+        VerifyOutcome::Found(Verdict::Drifted) => ("is not redirected as it should be", Color::Red),
+        VerifyOutcome::Found(Verdict::Preempted) => (
             "has its redirection, but foreign rules come first",
             Color::Red,
         ),
-        Outcome::Found(Verdict::Outdated) => {
+        VerifyOutcome::Found(Verdict::Outdated) => {
             ("is redirected as another version does it", Color::Yellow)
         }
-        Outcome::Found(Verdict::Bypassing) => {
+        VerifyOutcome::Found(Verdict::Bypassing) => {
             ("should be redirected, and nothing does it", Color::Red)
         }
-        Outcome::Gone => ("is gone: only its record is left", Color::Yellow),
-        Outcome::Failed => ("could not be looked at", Color::Red),
+        VerifyOutcome::Gone => ("is gone: only its record is left", Color::Yellow),
+        VerifyOutcome::Failed => ("could not be looked at", Color::Red),
     };
     let (namespace, name, netns) = (
         plain(&report.namespace),
@@ -91,7 +93,7 @@ pub(super) fn text(report: &PodReport) -> String {
     out
 }
 
-impl Outcome {
+impl VerifyOutcome {
     pub(super) fn exit(self) -> Exit {
         match self {
             Self::Gone | Self::Found(Verdict::Consistent | Verdict::Outdated) => Exit::Done,

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::{Facts, Looked, names};
 use crate::doctor::{
     cluster::{Trial, Unseen},
-    objects::Policy,
+    objects::AdmissionPolicy,
 };
 
 /// The policies that are always installed, and those for tenants.
@@ -65,7 +65,7 @@ pub(super) fn in_force(facts: &Facts, looked: &mut Looked) {
 }
 
 /// What the API server says of a policy's expressions.
-fn typed(looked: &mut Looked, policy: &Policy) {
+fn typed(looked: &mut Looked, policy: &AdmissionPolicy) {
     let name = &policy.metadata.name;
     if !name.starts_with("mesh-optin-") {
         return;

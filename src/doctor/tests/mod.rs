@@ -15,13 +15,19 @@ use super::{
     checks::Check,
     cluster::{Trial, Unseen},
     facts::Facts,
-    finding::{Finding, Outcome},
+    finding::{CheckOutcome, Finding},
     report::{exit, look},
 };
 use crate::terminal::Exit;
 
 /// What is broken, the check that says so, how bad it is, and parts of what it says and of the remedy.
-type Broken = (fn(&mut Facts), Check, Outcome, &'static str, &'static str);
+type Broken = (
+    fn(&mut Facts),
+    Check,
+    CheckOutcome,
+    &'static str,
+    &'static str,
+);
 
 #[test]
 fn a_healthy_cluster_has_nothing_to_say() {
@@ -61,7 +67,7 @@ fn each_is_named(broken: &[Broken]) {
         assert!(said.contains(message), "{said}");
         assert!(finding.remedy.contains(remedy), "{finding:?}");
         assert_eq!(finding.severity, *severity, "{said}");
-        let is_advice = *severity == Outcome::Advice;
+        let is_advice = *severity == CheckOutcome::Advice;
         let expected = if is_advice { Exit::Done } else { Exit::Found };
         assert_eq!(exit(&checks), expected, "{said}");
     }
@@ -205,9 +211,9 @@ fn what_was_not_seen_is_never_ok() {
         for (check, looked) in &checks {
             let is_blind = blind.contains(check) || *check == Check::Permissions;
             let expected = if is_blind {
-                Outcome::Skipped
+                CheckOutcome::Skipped
             } else {
-                Outcome::Ok
+                CheckOutcome::Ok
             };
             assert_eq!(looked.outcome(), expected, "{check} without {right}");
         }
@@ -244,7 +250,7 @@ fn what_the_cluster_does_not_say_is_unknown_and_no_failure() {
     let checks = look(&facts);
     let unknown = checks
         .iter()
-        .filter(|(_, looked)| looked.outcome() == Outcome::Unknown);
+        .filter(|(_, looked)| looked.outcome() == CheckOutcome::Unknown);
     let unknown: Vec<_> = unknown.map(|(check, _)| *check).collect();
     assert_eq!(
         unknown,
@@ -266,7 +272,7 @@ fn what_is_just_within_its_bound_is_ok() {
     status.last_report = Some("2026-01-01T11:45:00Z".into());
     status.last_audit = status.last_report.clone();
     for (check, looked) in look(&facts) {
-        assert_eq!(looked.outcome(), Outcome::Ok, "{check}");
+        assert_eq!(looked.outcome(), CheckOutcome::Ok, "{check}");
     }
 }
 
@@ -311,7 +317,11 @@ fn what_cannot_be_told_is_not_ok() {
     for (hides, check) in unknown {
         let mut facts = healthy();
         hides(&mut facts);
-        assert_eq!(check.look(&facts).outcome(), Outcome::Unknown, "{check}");
+        assert_eq!(
+            check.look(&facts).outcome(),
+            CheckOutcome::Unknown,
+            "{check}"
+        );
     }
 }
 

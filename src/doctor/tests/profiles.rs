@@ -23,7 +23,7 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
                 )
             },
             Check::ProfilesAccepted,
-            Outcome::Error,
+            CheckOutcome::Error,
             "MeshProfile other: it cannot be read",
             "correct it",
         ),
@@ -36,7 +36,7 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
                 )
             },
             Check::ProfilesAccepted,
-            Outcome::Error,
+            CheckOutcome::Error,
             "WriteFailed: no",
             "kubectl get meshprofile other",
         ),
@@ -49,7 +49,7 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
                 )
             },
             Check::ProfilesAccepted,
-            Outcome::Warning,
+            CheckOutcome::Warning,
             "Suspended",
             "spec.suspended",
         ),
@@ -59,7 +59,7 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
                 profile(f, &team("enabled"), &READY());
             },
             Check::ProfilesAccepted,
-            Outcome::Error,
+            CheckOutcome::Error,
             "namespaces team-a (other, other): several",
             "disjoint",
         ),
@@ -69,21 +69,21 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
                 profile(f, &team("x"), &READY());
             },
             Check::ProfilesAccepted,
-            Outcome::Error,
+            CheckOutcome::Error,
             "namespaces team-a: they are in the mesh, and no MeshProfile governs them",
             "without spec.namespaces",
         ),
         (
             |f| f.profiles.as_mut().unwrap().as_mut().unwrap()[0].generation = Some(2),
             Check::ProfilesAccepted,
-            Outcome::Warning,
+            CheckOutcome::Warning,
             "the controller is away",
             "mesh-optin-controller",
         ),
         (
             |f| f.profiles = Ok(Some(vec![])),
             Check::DefaultProfile,
-            Outcome::Error,
+            CheckOutcome::Error,
             "--default-profile=Required: new pods of the mesh are refused",
             "crds/README.md",
         ),
@@ -98,14 +98,14 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
                     .clear()
             },
             Check::DefaultProfile,
-            Outcome::Advice,
+            CheckOutcome::Advice,
             "deleted by mistake",
             "defaultProfile: Required",
         ),
         (
             |f| f.attachments.as_mut().unwrap().as_mut().unwrap().clear(),
             Check::Attachments,
-            Outcome::Error,
+            CheckOutcome::Error,
             "NetworkAttachmentDefinition default/istio-cni: it is not there",
             "attachment.create",
         ),
@@ -115,7 +115,7 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
                     Some(r#"{"type":"mesh-optin","meshOptin":{"x":1}}"#.into())
             },
             Check::Attachments,
-            Outcome::Error,
+            CheckOutcome::Error,
             "pods that name it are refused",
             "kubectl -n default delete network-attachment-definition istio-cni",
         ),
@@ -128,7 +128,7 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
                 )
             },
             Check::Attachments,
-            Outcome::Error,
+            CheckOutcome::Error,
             "NetworkAttachmentDefinition team-a/istio-cni: it is not there",
             "controller",
         ),

@@ -77,7 +77,7 @@ fn many_findings_are_counted_and_the_worst_are_listed() {
     let looked = Check::PodsRedirected.look(&facts);
     let (shown, more) = looked.shown();
     assert_eq!((shown.len(), more), (20, 12));
-    assert_eq!(shown[0].severity, Outcome::Error);
+    assert_eq!(shown[0].severity, CheckOutcome::Error);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::{
     kernel::netlink::nla,
     plan::{
         packet::{Family, TPROXY_MARK},
-        routing::{Entry, LocalRoute, PRIORITY, PolicyRule, TABLE},
+        routing::{LocalRoute, PRIORITY, PolicyRule, RoutingEntry, TABLE},
     },
 };
 
@@ -41,15 +41,15 @@ pub(super) fn policy_rule(family: Family) -> Vec<u8> {
 
 /// What a policy rule is to us.
 #[derive(Debug, Clone)]
-pub(super) enum Policy {
-    Ours(Entry<PolicyRule>),
+pub(super) enum PolicyRuleKind {
+    Ours(RoutingEntry<PolicyRule>),
     /// The kernel's own first rule.
     Local,
     /// By its priority.
     Foreign(u32, String),
 }
 
-impl Policy {
+impl PolicyRuleKind {
     /// `None` where it cannot be read.
     pub(super) fn of(family: Family, message: Message<'_>) -> Option<Self> {
         let (header, attributes) = message.parts::<12>(kind::NEW_RULE)?;
@@ -82,8 +82,8 @@ impl Policy {
         };
         Some(
             match (mark == Some(TPROXY_MARK) && table == TABLE, is_plain) {
-                (true, true) => Self::Ours(Entry::Ours(family, PolicyRule)),
-                (true, false) => Self::Ours(Entry::Other(family, text())),
+                (true, true) => Self::Ours(RoutingEntry::Ours(family, PolicyRule)),
+                (true, false) => Self::Ours(RoutingEntry::Other(family, text())),
                 (false, true) if table == uapi::TABLE_LOCAL && mark.is_none() => Self::Local,
                 // the kernel's own last rules
                 (false, true) if mark.is_none() && priority >= LAST => Self::Local,
@@ -97,11 +97,11 @@ impl Policy {
 const LAST: u32 = 32766;
 
 /// A route of our table.
-pub(super) fn entry(family: Family, route: &Route) -> Entry<LocalRoute> {
+pub(super) fn entry(family: Family, route: &Route) -> RoutingEntry<LocalRoute> {
     let is_ours =
         route.is_plain && (route.length, route.kind) == (0, uapi::LOCAL) && route.out == [uapi::LO];
     if is_ours {
-        return Entry::Ours(family, LocalRoute);
+        return RoutingEntry::Ours(family, LocalRoute);
     }
     let out: Vec<_> = route.out.iter().map(u32::to_string).collect();
     let what = format!(
@@ -110,5 +110,5 @@ pub(super) fn entry(family: Family, route: &Route) -> Entry<LocalRoute> {
         route.length,
         out.join(", ")
     );
-    Entry::Other(family, what)
+    RoutingEntry::Other(family, what)
 }

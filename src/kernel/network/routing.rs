@@ -6,7 +6,7 @@ use nix::errno::Errno;
 
 use super::{
     Bypass, Header, Network,
-    policy::{Policy, entry, local_route, policy_rule},
+    policy::{PolicyRuleKind, entry, local_route, policy_rule},
     read::number,
     uapi::{self, kind},
 };
@@ -15,7 +15,7 @@ use crate::{
     plan::{
         Preempting, Routing,
         packet::Family,
-        routing::{Entry, PRIORITY, TABLE},
+        routing::{PRIORITY, RoutingEntry, TABLE},
     },
 };
 
@@ -34,10 +34,10 @@ impl Routes for Network {
             let of_lo = of_lo.into_iter().map(|(_, address)| address);
             found.addresses = of_lo.filter(|a| planned.addresses.contains(a)).collect();
         }
-        for family in planned.rules.iter().map(Entry::family) {
+        for family in planned.rules.iter().map(RoutingEntry::family) {
             let ours = |policy| match policy {
-                Policy::Ours(entry) => Some(entry),
-                Policy::Local | Policy::Foreign(..) => None,
+                PolicyRuleKind::Ours(entry) => Some(entry),
+                PolicyRuleKind::Local | PolicyRuleKind::Foreign(..) => None,
             };
             match self.policies(family) {
                 Ok(policies) => found.rules.extend(policies.into_iter().filter_map(ours)),
@@ -85,13 +85,13 @@ impl Routes for Network {
 
     fn policy_rules_in_front(&self, planned: &Routing) -> Result<Vec<Preempting>, KernelError> {
         let mut out = Vec::new();
-        for family in planned.rules.iter().map(Entry::family) {
+        for family in planned.rules.iter().map(RoutingEntry::family) {
             let policies = self.policies(family)?;
             let ours = policies
                 .iter()
-                .position(|p| matches!(p, Policy::Ours(Entry::Ours(..))));
+                .position(|p| matches!(p, PolicyRuleKind::Ours(RoutingEntry::Ours(..))));
             for (at, policy) in policies.iter().enumerate() {
-                let Policy::Foreign(priority, rule) = policy else {
+                let PolicyRuleKind::Foreign(priority, rule) = policy else {
                     continue;
                 };
                 if ours.map_or(*priority <= PRIORITY, |ours| at < ours) {
@@ -114,10 +114,10 @@ impl Routes for Network {
 
 impl Network {
     /// In the order in which they are asked.
-    fn policies(&self, family: Family) -> Result<Vec<Policy>, KernelError> {
+    fn policies(&self, family: Family) -> Result<Vec<PolicyRuleKind>, KernelError> {
         let header = Header::rule(family, 0, 0);
         self.dump(kind::GET_RULE, &header, |message| {
-            Policy::of(family, message)
+            PolicyRuleKind::of(family, message)
         })
         .or_else(|errno| self.lacking(family, "policy rules", errno))
     }
@@ -146,7 +146,7 @@ impl Network {
         for route in missing
             .routes
             .iter()
-            .filter(|route| matches!(route, Entry::Ours(..)))
+            .filter(|route| matches!(route, RoutingEntry::Ours(..)))
         {
             let family = route.family();
             let doing = format!("adding the {family} route of table {TABLE}");
@@ -157,7 +157,7 @@ impl Network {
         for rule in missing
             .rules
             .iter()
-            .filter(|rule| matches!(rule, Entry::Ours(..)))
+            .filter(|rule| matches!(rule, RoutingEntry::Ours(..)))
         {
             let family = rule.family();
             let doing = format!("adding the {family} policy rule");
@@ -170,8 +170,8 @@ impl Network {
 }
 
 /// What stands for more than is ever read.
-fn more<T>(family: Family) -> Entry<T> {
-    Entry::Other(family, "more than is ever read".into())
+fn more<T>(family: Family) -> RoutingEntry<T> {
+    RoutingEntry::Other(family, "more than is ever read".into())
 }
 
 fn address_of_lo(address: &IpNet) -> Vec<u8> {

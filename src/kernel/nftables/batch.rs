@@ -27,12 +27,12 @@ pub(super) struct Batch {
     /// The sequence number of its last message, which alone asks for an acknowledgement (over 256 of them: ENOBUFS).
     pub(super) last: u32,
     /// What each message after the begin does.
-    steps: Vec<Step>,
+    steps: Vec<MessageStep>,
 }
 
 /// What a message does; chains and rules by their index.
 #[derive(Clone, Copy)]
-enum Step {
+enum MessageStep {
     Clearing,
     Table,
     Chain(usize),
@@ -57,28 +57,28 @@ impl Batch {
         let mut messages = Vec::new();
         if found.is_some() && !stays {
             messages.push((
-                Step::Clearing,
+                MessageStep::Clearing,
                 NfTablesMessage::DeleteTable(TableMessage {
                     attributes: vec![of_table()],
                 }),
                 0,
             ));
         }
-        messages.push((Step::Table, new_table(), flags));
+        messages.push((MessageStep::Table, new_table(), flags));
         for (at, chain) in table.chains.iter().enumerate() {
-            messages.push((Step::Chain(at), new_chain(chain), flags));
+            messages.push((MessageStep::Chain(at), new_chain(chain), flags));
         }
         if stays {
             let all = RuleMessage {
                 attributes: vec![RuleAttribute::Table(TABLE.into())],
             };
-            messages.push((Step::Clearing, NfTablesMessage::DeleteRule(all), 0));
+            messages.push((MessageStep::Clearing, NfTablesMessage::DeleteRule(all), 0));
         }
         let mut encoder = Encoder::default();
         for (of_chain, chain) in table.chains.iter().enumerate() {
             for (at, rule) in chain.rules.iter().enumerate() {
                 let (sets, expressions) = encoder.rule(rule);
-                let step = Step::Rule(of_chain, at);
+                let step = MessageStep::Rule(of_chain, at);
                 for set in sets {
                     messages.push((step, set, NLM_F_CREATE));
                 }
@@ -137,10 +137,10 @@ impl Batch {
     pub(super) fn describe(&self, table: &Table, sequence: u32) -> String {
         match self.step(sequence) {
             None => "sending the nf_tables transaction".into(),
-            Some(Step::Clearing) => format!("clearing table inet {TABLE}"),
-            Some(Step::Table) => format!("adding table inet {TABLE}"),
-            Some(Step::Chain(at)) => format!("adding chain {}", table.chains[at].name),
-            Some(Step::Rule(chain, at)) => {
+            Some(MessageStep::Clearing) => format!("clearing table inet {TABLE}"),
+            Some(MessageStep::Table) => format!("adding table inet {TABLE}"),
+            Some(MessageStep::Chain(at)) => format!("adding chain {}", table.chains[at].name),
+            Some(MessageStep::Rule(chain, at)) => {
                 let chain = &table.chains[chain];
                 format!(
                     "adding to chain {} the rule {:?}",
@@ -154,12 +154,12 @@ impl Batch {
     /// The rule that it was making, if it was one.
     pub(super) fn rule<'t>(&self, table: &'t Table, sequence: u32) -> Option<&'t Rule> {
         match self.step(sequence)? {
-            Step::Rule(chain, at) => Some(&table.chains[chain].rules[at]),
-            Step::Clearing | Step::Table | Step::Chain(_) => None,
+            MessageStep::Rule(chain, at) => Some(&table.chains[chain].rules[at]),
+            MessageStep::Clearing | MessageStep::Table | MessageStep::Chain(_) => None,
         }
     }
 
-    fn step(&self, sequence: u32) -> Option<Step> {
+    fn step(&self, sequence: u32) -> Option<MessageStep> {
         let at = sequence.checked_sub(self.first + 1)?;
         self.steps.get(at as usize).copied()
     }

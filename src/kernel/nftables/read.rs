@@ -12,8 +12,8 @@ use netlink_packet_netfilter::{
 
 use super::{
     decode::{RuleText, decode, sets_named},
-    sets::{Element, Key, Set, Sets},
-    socket::{Extent, Object, Socket},
+    sets::{Element, ElementKey, Set, Sets},
+    socket::{Extent, RulesetObject, Socket},
     uapi,
 };
 use crate::kernel::netlink::nla::{Attribute, Attributes};
@@ -31,7 +31,7 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
     let name = TableMessage {
         attributes: vec![TableAttribute::Name(TABLE.into())],
     };
-    let flags_and_use = |table: Object<'_>| {
+    let flags_and_use = |table: RulesetObject<'_>| {
         let number = |kind| table.attributes.number(kind).unwrap_or_default();
         let is_table = table.kind == uapi::object::TABLE;
         is_table.then(|| (number(uapi::table::FLAGS), number(uapi::table::USE)))
@@ -74,7 +74,7 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
 
 fn read_generation(socket: &mut Socket) -> Result<Option<u32>, KernelError> {
     let request = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
-    let id = |object: Object<'_>| {
+    let id = |object: RulesetObject<'_>| {
         let is_generation = object.kind == uapi::object::GENERATION;
         object
             .attributes
@@ -182,7 +182,7 @@ fn element(attributes: Attributes<'_>) -> Option<Element> {
     let (mut key, mut interval_end) = (None, false);
     for attribute in attributes {
         match attribute.kind {
-            uapi::element::KEY => key = Key::read(value(attribute)?),
+            uapi::element::KEY => key = ElementKey::read(value(attribute)?),
             uapi::element::FLAGS => match attribute.number()? {
                 0 => {}
                 uapi::element_flag::INTERVAL_END => interval_end = true,
@@ -205,7 +205,7 @@ pub(super) fn value(data: Attribute<'_>) -> Option<&[u8]> {
 }
 
 /// A chain without its rules, and its table's name.
-pub(super) fn chain(object: Object<'_>) -> Option<(&str, Chain)> {
+pub(super) fn chain(object: RulesetObject<'_>) -> Option<(&str, Chain)> {
     if object.kind != uapi::object::CHAIN {
         return None;
     }

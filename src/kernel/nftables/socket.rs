@@ -21,7 +21,7 @@ pub(super) struct Socket(Netlink);
 
 /// An object of nf_tables: a table, a chain, a rule.
 #[derive(Clone, Copy)]
-pub(super) struct Object<'a> {
+pub(super) struct RulesetObject<'a> {
     /// `NFPROTO_*`
     pub(super) family: u8,
     /// One of [`super::uapi::object`].
@@ -70,10 +70,10 @@ impl Socket {
         &mut self,
         doing: &'static str,
         request: NfTablesMessage,
-        read: impl Fn(Object<'_>) -> Option<T>,
+        read: impl Fn(RulesetObject<'_>) -> Option<T>,
     ) -> Result<Option<T>, KernelError> {
         let mut found = None;
-        let each = &mut |object: Object<'_>| found = found.take().or_else(|| read(object));
+        let each = &mut |object: RulesetObject<'_>| found = found.take().or_else(|| read(object));
         match self.request(NetfilterProtoFamily::Inet, request, NLM_F_ACK, each) {
             Ok(_) => Ok(found),
             // EINVAL is what nfnetlink answers for a subsystem that nobody registered: a transaction will say so as well
@@ -88,7 +88,7 @@ impl Socket {
         family: NetfilterProtoFamily,
         doing: &'static str,
         request: NfTablesMessage,
-        each: &mut dyn FnMut(Object<'_>),
+        each: &mut dyn FnMut(RulesetObject<'_>),
     ) -> Result<Extent, KernelError> {
         match self.request(family, request, NLM_F_DUMP, each) {
             Ok(extent) => Ok(extent),
@@ -103,7 +103,7 @@ impl Socket {
         family: NetfilterProtoFamily,
         request: NfTablesMessage,
         flags: u16,
-        each: &mut dyn FnMut(Object<'_>),
+        each: &mut dyn FnMut(RulesetObject<'_>),
     ) -> Result<Extent, Errno> {
         let mut bytes = Vec::new();
         push(
@@ -123,7 +123,7 @@ impl Socket {
 }
 
 /// A message of nf_tables.
-fn object<'a>(message: &Message<'a>) -> Option<Object<'a>> {
+fn object<'a>(message: &Message<'a>) -> Option<RulesetObject<'a>> {
     /// `struct nfgenmsg`
     const HEADER: usize = 4;
     let [subsystem, kind] = message.kind.to_be_bytes();
@@ -131,7 +131,7 @@ fn object<'a>(message: &Message<'a>) -> Option<Object<'a>> {
         .payload
         .get(HEADER..)
         .filter(|_| u16::from(subsystem) == SUBSYSTEM)?;
-    Some(Object {
+    Some(RulesetObject {
         family: *message.payload.first()?,
         kind,
         attributes: Attributes(attributes),

@@ -118,7 +118,7 @@ pub enum Match {
         /// The owner is another.
         not: bool,
         /// The owner.
-        owner: Owner,
+        owner: SocketOwner,
     },
     /// `-m conntrack --ctstate`
     CtState(CtState),
@@ -138,7 +138,7 @@ pub enum Match {
 /// A socket's owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names say it")]
-pub enum Owner {
+pub enum SocketOwner {
     User(u32),
     Group(u32),
 }

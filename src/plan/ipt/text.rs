@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::{
-    Match, Owner, Rule, Ruleset, Table, TableName, Target,
+    Match, Rule, Ruleset, SocketOwner, Table, TableName, Target,
     compare::{is_ours, ours},
 };
 use crate::plan::packet::{CtState, Direction, Family, Side};
@@ -140,11 +140,11 @@ impl Display for Match {
             }
             Self::Owner {
                 not,
-                owner: Owner::User(id),
+                owner: SocketOwner::User(id),
             } => write!(f, "-m owner {}--uid-owner {id}", inverted(not)),
             Self::Owner {
                 not,
-                owner: Owner::Group(id),
+                owner: SocketOwner::Group(id),
             } => write!(f, "-m owner {}--gid-owner {id}", inverted(not)),
             Self::CtState(CtState::Invalid) => f.write_str("-m conntrack --ctstate INVALID"),
             Self::CtState(CtState::RelatedOrEstablished) => {

@@ -7,7 +7,7 @@ use super::{PRIORITY, TABLE};
 
 /// One of ours, or something else that was found in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Entry<T> {
+pub enum RoutingEntry<T> {
     /// As it is planned.
     Ours(Family, T),
     /// Not ours; said as far as it was understood.
@@ -22,7 +22,7 @@ pub struct PolicyRule;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LocalRoute;
 
-impl<T> Entry<T> {
+impl<T> RoutingEntry<T> {
     /// Its family.
     pub fn family(&self) -> Family {
         match self {
@@ -31,7 +31,7 @@ impl<T> Entry<T> {
     }
 }
 
-impl fmt::Display for Entry<PolicyRule> {
+impl fmt::Display for RoutingEntry<PolicyRule> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ours(..) => write!(
@@ -43,7 +43,7 @@ impl fmt::Display for Entry<PolicyRule> {
     }
 }
 
-impl fmt::Display for Entry<LocalRoute> {
+impl fmt::Display for RoutingEntry<LocalRoute> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ours(..) => f.write_str("local default dev lo"),

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::{Difference, Plan, packet::Family};
 use crate::{mesh::InterceptionMode, profile::Selection};
 
-pub use self::entry::{Entry, LocalRoute, PolicyRule};
+pub use self::entry::{LocalRoute, PolicyRule, RoutingEntry};
 
 /// The routing table of packets that are delivered to the sidecar.
 pub const TABLE: u32 = 133;
@@ -24,9 +24,9 @@ pub struct Routing {
     /// On `lo`.
     pub addresses: Vec<IpNet>,
     /// Policy rules.
-    pub rules: Vec<Entry<PolicyRule>>,
+    pub rules: Vec<RoutingEntry<PolicyRule>>,
     /// Routes of the table.
-    pub routes: Vec<Entry<LocalRoute>>,
+    pub routes: Vec<RoutingEntry<LocalRoute>>,
 }
 
 impl Routing {
@@ -51,8 +51,12 @@ impl Routing {
         let families = || plan.families.captured();
         Self {
             addresses,
-            rules: families().map(|f| Entry::Ours(f, PolicyRule)).collect(),
-            routes: families().map(|f| Entry::Ours(f, LocalRoute)).collect(),
+            rules: families()
+                .map(|f| RoutingEntry::Ours(f, PolicyRule))
+                .collect(),
+            routes: families()
+                .map(|f| RoutingEntry::Ours(f, LocalRoute))
+                .collect(),
         }
     }
 
@@ -99,15 +103,15 @@ impl Routing {
 
 fn differ<T: PartialEq>(
     place: &str,
-    expected: &[Entry<T>],
-    found: &[Entry<T>],
-    missing: &[Entry<T>],
+    expected: &[RoutingEntry<T>],
+    found: &[RoutingEntry<T>],
+    missing: &[RoutingEntry<T>],
     counts: impl Fn(&Family) -> bool,
     out: &mut Vec<Difference>,
 ) where
-    Entry<T>: fmt::Display,
+    RoutingEntry<T>: fmt::Display,
 {
-    let place = |entry: &Entry<T>| format!("{} {place}", entry.family());
+    let place = |entry: &RoutingEntry<T>| format!("{} {place}", entry.family());
     out.extend(
         missing
             .iter()
@@ -172,8 +176,8 @@ mod tests {
     #[test]
     fn a_rule_twice_another_in_its_place_and_a_missing_one_are_differences() {
         let (ours, other) = (
-            Entry::Ours(Family::Ipv4, PolicyRule),
-            Entry::Other(Family::Ipv4, "5: lookup 133".into()),
+            RoutingEntry::Ours(Family::Ipv4, PolicyRule),
+            RoutingEntry::Other(Family::Ipv4, "5: lookup 133".into()),
         );
         let planned = Routing {
             rules: vec![ours.clone()],

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     kernel::{Backend, Bypass, KernelError, Routes},
-    node::attachments::{Record, Store},
+    node::attachments::{Record, RecordStore},
     plan::{Difference, Form, Plan, Preempting, Routing},
     reason::{Explanation, Reason},
 };
@@ -18,7 +18,7 @@ pub(super) type Table = Option<Vec<String>>;
 
 /// What a network namespace holds, and what becomes of changes to it.
 #[derive(Default)]
-pub(super) struct Namespace {
+pub(super) struct FakeNamespace {
     pub(super) rules: Table,
     pub(super) routing: Routing,
     /// Counts changes of rules.
@@ -36,7 +36,7 @@ pub(super) struct Namespace {
     pub(super) changes: usize,
 }
 
-impl Namespace {
+impl FakeNamespace {
     fn set(&mut self, rules: Table) {
         self.rules = rules;
         self.generation += 1;
@@ -45,7 +45,7 @@ impl Namespace {
 
 /// A backend in such a namespace: one that changes all at once, or one that may leave a half.
 pub(super) struct Fake<const ATOMIC: bool> {
-    pub(super) namespace: Rc<RefCell<Namespace>>,
+    pub(super) namespace: Rc<RefCell<FakeNamespace>>,
     pub(super) read_at: u32,
 }
 
@@ -127,7 +127,7 @@ impl<const ATOMIC: bool> Backend for Fake<ATOMIC> {
     }
 }
 
-impl Routes for Rc<RefCell<Namespace>> {
+impl Routes for Rc<RefCell<FakeNamespace>> {
     fn routing(&self, _: &Routing) -> Result<Routing, KernelError> {
         Ok(self.borrow().routing.clone())
     }
@@ -165,7 +165,7 @@ pub(super) struct Memory {
     pub(super) is_full: bool,
 }
 
-impl Store for Memory {
+impl RecordStore for Memory {
     fn put(&self, container_id: &str, json: &[u8]) -> Result<(), Explanation> {
         if self.is_full {
             return Err(Reason::Internal.because("no space left on device"));

@@ -5,10 +5,10 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
-use super::{redirect::Done, wanted::Course};
+use super::{redirect::Done, wanted::Handling};
 use crate::{
-    kernel::{Backend, Found, KernelError, Live},
-    node::attachments::{Begun, Record, Store},
+    kernel::{Backend, KernelError, Live, LiveState},
+    node::attachments::{Begun, Record, RecordStore},
     plan::{may_be_right, summary},
     reason::{Explanation, Reason},
 };
@@ -21,10 +21,10 @@ pub(super) struct Converging<'a, B: Backend> {
     /// What is on record of this sandbox.
     pub(super) earlier: Option<&'a Record>,
     /// What is done about that.
-    pub(super) course: Course,
+    pub(super) course: Handling,
     /// The pod must not start where foreign rules decide before ours.
     pub(super) refuses_preempted: bool,
-    pub(super) store: &'a dyn Store,
+    pub(super) store: &'a dyn RecordStore,
 }
 
 /// Why rules could not be made.
@@ -102,7 +102,7 @@ impl<B: Backend> Converging<'_, B> {
             done: true,
             ..self.record.clone()
         };
-        if let Some(earlier) = self.earlier.filter(|_| self.course == Course::Keep) {
+        if let Some(earlier) = self.earlier.filter(|_| self.course == Handling::Keep) {
             (done.format, done.version) = (earlier.format, earlier.version.clone());
         }
         if self.earlier == Some(&done) {
@@ -113,8 +113,8 @@ impl<B: Backend> Converging<'_, B> {
     }
 
     /// Whether what stays was made by a version of this program that plans otherwise: it stays as it is.
-    fn is_outdated(&self, found: &Found<B::Found>) -> bool {
-        self.course == Course::Keep
+    fn is_outdated(&self, found: &LiveState<B::Found>) -> bool {
+        self.course == Handling::Keep
             && self.earlier.is_some_and(|e| may_be_right(e.format))
             && !self.live.redirects_nothing(found)
     }
@@ -122,7 +122,10 @@ impl<B: Backend> Converging<'_, B> {
     /// Applies, and reads back: it is right only if the kernel then reports what was planned. The record is written before and marked done
     /// after. Where nothing could be applied, what was on record before is again. What may have been left stays on record as not done: of a
     /// change that is not made as a whole, and of one that reads back differently.
-    fn apply_on_record(&mut self, found: &Found<B::Found>) -> Result<Found<B::Found>, Failed> {
+    fn apply_on_record(
+        &mut self,
+        found: &LiveState<B::Found>,
+    ) -> Result<LiveState<B::Found>, Failed> {
         let begun = Begun::write(&self.record, self.store)?;
         if let Err(error) = self.live.apply(found) {
             match self.earlier {
@@ -144,7 +147,10 @@ impl<B: Backend> Converging<'_, B> {
 
     /// A warning if foreign rules come before ours, or if that is unknown. If they decide, the pod must not start:
     /// unless the profile says so, or it has run before.
-    fn preempting(&mut self, found: &Found<B::Found>) -> Result<Option<Explanation>, Explanation> {
+    fn preempting(
+        &mut self,
+        found: &LiveState<B::Found>,
+    ) -> Result<Option<Explanation>, Explanation> {
         const ATTEMPTS: usize = 3;
         let mut last = None;
         for _ in 0..ATTEMPTS {
@@ -167,7 +173,7 @@ impl<B: Backend> Converging<'_, B> {
     }
 
     /// Rules that are there already are the planned ones, or what an ADD that was killed left of them.
-    fn ensure_no_conflict(&self, found: &Found<B::Found>) -> Result<(), Explanation> {
+    fn ensure_no_conflict(&self, found: &LiveState<B::Found>) -> Result<(), Explanation> {
         let conflict = |what: &str| {
             let cause = format!(
                 "this network namespace already has other rules of ours or Istio's: {what}"
@@ -178,7 +184,7 @@ impl<B: Backend> Converging<'_, B> {
             return conflict(&extra.to_string());
         }
         let killed = self.earlier.is_some_and(|e| !e.done);
-        if killed || self.course == Course::Replace || self.live.is_untouched(found) {
+        if killed || self.course == Handling::Replace || self.live.is_untouched(found) {
             return Ok(());
         }
         summary(found.of_rules()).map_or(Ok(()), |what| conflict(&what))

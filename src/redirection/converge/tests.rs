@@ -4,7 +4,7 @@ use nix::errno::Errno;
 
 use super::{
     Converging,
-    fake::{Fake, Memory, Namespace, Table},
+    fake::{Fake, FakeNamespace, Memory, Table},
 };
 use crate::{
     kernel::{KernelError, Live},
@@ -14,12 +14,12 @@ use crate::{
         fixtures::{intent, network},
     },
     reason::{Explanation, Reason},
-    redirection::{redirect::Done, wanted::Course},
+    redirection::{redirect::Done, wanted::Handling},
 };
 
 /// A namespace and the records of its node, and the plan of a pod that needs rules, an address, policy rules and routes.
 struct Lab {
-    namespace: Rc<RefCell<Namespace>>,
+    namespace: Rc<RefCell<FakeNamespace>>,
     store: Memory,
     plan: Plan,
     refuses_preempted: bool,
@@ -69,7 +69,11 @@ impl Lab {
             live: Live::new(backend, &namespace, &self.plan),
             record: self.record(false),
             earlier: earlier.as_ref(),
-            course: if is_done { Course::Keep } else { Course::Make },
+            course: if is_done {
+                Handling::Keep
+            } else {
+                Handling::Make
+            },
             refuses_preempted: self.refuses_preempted,
             store: &self.store,
         }
@@ -169,7 +173,7 @@ fn one_that_is_overtaken_each_time_gives_up_and_says_why() {
 
 #[test]
 fn what_was_added_before_a_failure_is_removed() {
-    type Refuse = fn(&mut Namespace);
+    type Refuse = fn(&mut FakeNamespace);
     let refuse: [(Refuse, Reason, &str); 3] = [
         (
             |namespace| namespace.refuses_rules = Some(lacking()),

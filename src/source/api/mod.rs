@@ -48,8 +48,8 @@ impl Api {
     async fn attempts(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, NoAnswer> {
         let client = OnceCell::new();
         let ask = async || {
-            let slot = slots::take(deadline).await.map_err(Failed::Here)?;
-            let slot = slot.ok_or(Failed::NoSlot)?;
+            let slot = slots::take(deadline).await.map_err(AttemptError::Here)?;
+            let slot = slot.ok_or(AttemptError::NoSlot)?;
             let bearer = || Bearer::new(&self.credential.token);
             let connect = async || cluster::client(&self.credential, &bearer(), None);
             let client = client.get_or_try_init(connect).await?;
@@ -57,18 +57,18 @@ impl Api {
             drop(slot);
             Ok(found)
         };
-        let again = |failed: &Failed, waited| match failed {
-            Failed::There(failure) => failure.again(waited),
-            Failed::NoSlot => Some(Duration::ZERO),
-            Failed::Here(_) => None,
+        let again = |failed: &AttemptError, waited| match failed {
+            AttemptError::There(failure) => failure.again(waited),
+            AttemptError::NoSlot => Some(Duration::ZERO),
+            AttemptError::Here(_) => None,
         };
         let (first, longest) = (Duration::from_millis(50), Duration::from_secs(1));
         let attempts = Attempts::until(deadline, first, longest);
         let made = attempts.make(ask, again).await;
         made.map_err(|failed| match failed {
-            Some(Failed::Here(why)) => NoAnswer::Refused(why),
-            Some(Failed::NoSlot) => NoAnswer::Away(slots::all_taken(deadline)),
-            Some(Failed::There(failure)) => self.no_answer(failure, pod, deadline),
+            Some(AttemptError::Here(why)) => NoAnswer::Refused(why),
+            Some(AttemptError::NoSlot) => NoAnswer::Away(slots::all_taken(deadline)),
+            Some(AttemptError::There(failure)) => self.no_answer(failure, pod, deadline),
             None => self.no_answer(Failure::Timeout, pod, deadline),
         })
     }
@@ -110,7 +110,7 @@ impl Api {
 }
 
 /// Why an attempt failed.
-enum Failed {
+enum AttemptError {
     /// On this node.
     Here(Explanation),
     /// Other look-ups kept all slots.
@@ -119,7 +119,7 @@ enum Failed {
     There(Failure),
 }
 
-impl From<Failure> for Failed {
+impl From<Failure> for AttemptError {
     fn from(failure: Failure) -> Self {
         Self::There(failure)
     }

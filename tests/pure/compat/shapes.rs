@@ -13,8 +13,8 @@ use mesh_optin::{
     },
     reason::Reason,
     source::wire::{
-        Answer, Ask, Bypassing, Governed, LookUp, Outcome, Owner, Question, Refusal, Reply, Report,
-        VERSION, WireProfile,
+        Answer, Ask, Bypassing, Governed, LookUp, Outcome, Owner, Question, Reply, Report, VERSION,
+        WireExplanation, WireProfile,
     },
 };
 use serde::{Serialize, de::DeserializeOwned};
@@ -90,8 +90,8 @@ fn installed() -> Installed {
     }
 }
 
-fn refusal() -> Refusal {
-    Refusal::from(
+fn refusal() -> WireExplanation {
+    WireExplanation::from(
         &Reason::PodNotFound
             .because("there is no pod team-a/web")
             .remedy("create it"),
@@ -139,7 +139,7 @@ fn found() -> Governed {
             origin: ProfileOrigin::File("/var/lib/mesh-optin/profiles/default.yaml".into()),
             object: Some(RawValue::from_string(object.into()).unwrap()),
         }),
-        trouble: Some(Refusal::from(
+        trouble: Some(WireExplanation::from(
             &Reason::ProfileNotAllowed.because("the attachment names another"),
         )),
     }
@@ -216,9 +216,9 @@ pub(super) fn shapes() -> Vec<Shape> {
         is_ready: true,
     };
     let report = Report {
-        outcome: Refusal::from(&Reason::Redirected.into()),
+        outcome: WireExplanation::from(&Reason::Redirected.into()),
         refused: false,
-        warnings: vec![Refusal::from(
+        warnings: vec![WireExplanation::from(
             // with a text of its own: the reason's may change
             &Reason::FamilyNotCaptured
                 .because("eth0 has IPv6")

@@ -19,12 +19,12 @@ pub(super) use self::tool::Tool;
 /// The programs of a node that work. Found once, then kept in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tools {
-    ipv4: Found,
-    ipv6: Found,
+    ipv4: FoundTools,
+    ipv6: FoundTools,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Found {
+struct FoundTools {
     legacy: Option<Tool>,
     nft: Option<Tool>,
     plain: Option<Tool>,
@@ -41,7 +41,7 @@ impl Tools {
     pub fn find(directories: &[PathBuf], deadline: Deadline) -> Result<Self, KernelError> {
         in_new_netns(|| {
             hide_name_services();
-            let of = |prefix| Found::find(prefix, directories, deadline);
+            let of = |prefix| FoundTools::find(prefix, directories, deadline);
             Ok(Self {
                 ipv4: of("iptables")?,
                 ipv6: of("ip6tables")?,
@@ -54,7 +54,7 @@ impl Tools {
         &self,
         holds_rules: impl FnOnce() -> Result<bool, KernelError>,
     ) -> Result<Variant, KernelError> {
-        let Found {
+        let FoundTools {
             legacy, nft, plain, ..
         } = &self.ipv4;
         Ok(match (legacy, nft, plain) {
@@ -79,7 +79,7 @@ impl Tools {
 
     /// Whether every program that was found is still there, and there is one for each of these families.
     pub fn serve(&self, mut families: impl Iterator<Item = Family>) -> bool {
-        let tools = |f: &Found| {
+        let tools = |f: &FoundTools| {
             [&f.legacy, &f.nft, &f.plain]
                 .into_iter()
                 .flatten()
@@ -94,7 +94,7 @@ impl Tools {
             && families.all(|f| !tools(self.found(f)).is_empty())
     }
 
-    fn found(&self, family: Family) -> &Found {
+    fn found(&self, family: Family) -> &FoundTools {
         match family {
             Family::Ipv4 => &self.ipv4,
             Family::Ipv6 => &self.ipv6,
@@ -109,7 +109,7 @@ impl Tools {
     }
 }
 
-impl Found {
+impl FoundTools {
     fn find(
         prefix: &str,
         directories: &[PathBuf],
@@ -168,7 +168,7 @@ mod tests {
             })
         };
         let choose = |legacy, nft, plain, holds_rules| {
-            let found = Found {
+            let found = FoundTools {
                 legacy: tool(legacy),
                 nft: tool(nft),
                 plain: tool(plain),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use ipnet::{Ipv4Net, Ipv6Net};
 
-use super::{Loaded, Reader, is_r1, pad};
+use super::{Reader, Register, is_r1, pad};
 use crate::{
     kernel::{
         netlink::nla::Attributes,
@@ -15,7 +15,7 @@ use crate::{
                 ct_state_bits, port_offset,
             },
             read::value,
-            sets::{Element, Key, Set, networks},
+            sets::{Element, ElementKey, Set, networks},
             uapi::{bitwise, compare, lookup, meta_key, operator, payload},
         },
     },
@@ -29,13 +29,13 @@ use crate::{
 impl Reader<'_> {
     pub(super) fn load_meta(&mut self, key: u32) -> Option<()> {
         let loaded = match key {
-            meta_key::NFPROTO => Loaded::NfProto,
-            meta_key::L4PROTO => Loaded::L4Proto,
-            meta_key::IIFNAME => Loaded::Interface(Direction::In),
-            meta_key::OIFNAME => Loaded::Interface(Direction::Out),
-            meta_key::SKUID => Loaded::User,
-            meta_key::SKGID => Loaded::Group,
-            meta_key::MARK => Loaded::Mark,
+            meta_key::NFPROTO => Register::NfProto,
+            meta_key::L4PROTO => Register::L4Proto,
+            meta_key::IIFNAME => Register::Interface(Direction::In),
+            meta_key::OIFNAME => Register::Interface(Direction::Out),
+            meta_key::SKUID => Register::User,
+            meta_key::SKGID => Register::Group,
+            meta_key::MARK => Register::Mark,
             _ => return None,
         };
         self.load(Some(loaded))
@@ -57,14 +57,14 @@ impl Reader<'_> {
         let loaded = match (base?, offset?, length?) {
             (NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2) => {
                 let side = sides.into_iter().find(|s| port_offset(*s) == offset)?;
-                Loaded::Port(side)
+                Register::Port(side)
             }
             (NFT_PAYLOAD_NETWORK_HEADER, offset, length) => {
                 let families = [Family::Ipv4, Family::Ipv6].into_iter();
                 let mut fields = families.flat_map(|f| sides.map(|s| (f, s, address_field(f, s))));
                 let (family, side, _) =
                     fields.find(|(_, _, field)| field.0 == offset && length <= field.1)?;
-                Loaded::Address(family, side, length)
+                Register::Address(family, side, length)
             }
             _ => return None,
         };
@@ -106,14 +106,14 @@ impl Reader<'_> {
             self.load(None); // the register stays masked
         }
         match (loaded, mask) {
-            (Loaded::CtState, Some(mask)) => {
+            (Register::CtState, Some(mask)) => {
                 let states = [CtState::Invalid, CtState::RelatedOrEstablished];
                 let state = states
                     .into_iter()
                     .find(|s| mask == ct_state_bits(*s).to_ne_bytes());
                 state.filter(|_| not && value == [0; 4]).map(Match::CtState)
             }
-            (Loaded::Address(family, side, length), mask) => {
+            (Register::Address(family, side, length), mask) => {
                 let networks = one_network(family, value, mask.as_deref(), length)?;
                 Some(Match::Address {
                     side,
@@ -122,26 +122,26 @@ impl Reader<'_> {
                 })
             }
             (_, Some(_)) => None,
-            (Loaded::NfProto, None) => match value {
+            (Register::NfProto, None) => match value {
                 [NFPROTO_IPV4] if !not => Some(Match::Family(Family::Ipv4)),
                 [NFPROTO_IPV6] if !not => Some(Match::Family(Family::Ipv6)),
                 _ => None,
             },
-            (Loaded::L4Proto, None) => match value {
+            (Register::L4Proto, None) => match value {
                 [IPPROTO_TCP] if !not => Some(Match::Protocol(Protocol::Tcp)),
                 [IPPROTO_UDP] if !not => Some(Match::Protocol(Protocol::Udp)),
                 _ => None,
             },
-            (Loaded::User, None) => (!not).then_some(Match::SocketUser(number_of(value)?)),
-            (Loaded::Mark, None) => Some(Match::Mark {
+            (Register::User, None) => (!not).then_some(Match::SocketUser(number_of(value)?)),
+            (Register::Mark, None) => Some(Match::Mark {
                 not,
                 mark: number_of(value)?,
             }),
-            (Loaded::CtMark, None) => (!not).then_some(Match::CtMark(number_of(value)?)),
-            (Loaded::Interface(_) | Loaded::Group | Loaded::Port(_), None) => {
-                self.one_of(not, &[Element::key(Key::read(value)?)])
+            (Register::CtMark, None) => (!not).then_some(Match::CtMark(number_of(value)?)),
+            (Register::Interface(_) | Register::Group | Register::Port(_), None) => {
+                self.one_of(not, &[Element::key(ElementKey::read(value)?)])
             }
-            (Loaded::Nothing | Loaded::Value(..) | Loaded::CtState, None) => None,
+            (Register::Nothing | Register::Value(..) | Register::CtState, None) => None,
         }
     }
 
@@ -157,7 +157,7 @@ impl Reader<'_> {
             }
         }
         let Set { interval, elements } = set.filter(|_| self.mask.is_none())?;
-        if let Loaded::Address(family, side, length) = self.loaded
+        if let Register::Address(family, side, length) = self.loaded
             && *interval
             && length == address_field(family, side).1
         {
@@ -177,7 +177,7 @@ impl Reader<'_> {
             return None;
         }
         let keys = || elements.iter().map(|e| &*e.key);
-        if let Loaded::Interface(direction) = self.loaded {
+        if let Register::Interface(direction) = self.loaded {
             let names = keys().map(interface).collect::<Option<_>>()?;
             return Some(Match::Interface {
                 direction,
@@ -185,12 +185,12 @@ impl Reader<'_> {
                 names,
             });
         }
-        if let Loaded::Port(side) = self.loaded {
+        if let Register::Port(side) = self.loaded {
             let port = |key: &[u8]| Some(u16::from_be_bytes(key.try_into().ok()?));
             let ports = keys().map(port).collect::<Option<BTreeSet<_>>>()?;
             return Some(Match::Port { side, not, ports });
         }
-        if self.loaded == Loaded::Group && !not {
+        if self.loaded == Register::Group && !not {
             let gids = keys().map(number_of).collect::<Option<BTreeSet<_>>>()?;
             return Some(Match::SocketGroup(gids));
         }

@@ -7,11 +7,11 @@
 mod conditions;
 mod statements;
 
-pub(super) use self::statements::Verdict;
+pub(super) use self::statements::NftVerdict;
 
 use super::{
     sets::Sets,
-    socket::Object,
+    socket::RulesetObject,
     uapi::{self, expression, lookup, register::R1},
 };
 use crate::kernel::netlink::nla::{Attribute, Attributes};
@@ -28,7 +28,7 @@ pub(super) struct RuleText {
 
 impl RuleText {
     /// Of a rule in this table.
-    pub(super) fn of(object: Object<'_>, table: &str) -> Option<Self> {
+    pub(super) fn of(object: RulesetObject<'_>, table: &str) -> Option<Self> {
         let of = object.attributes;
         let is_rule =
             object.kind == uapi::object::RULE && of.text(uapi::rule::TABLE) == Some(table);
@@ -71,7 +71,7 @@ pub(super) fn sets_named(rule: &RuleText) -> impl Iterator<Item = &str> {
 pub(super) fn decode(rule: &RuleText, sets: &Sets) -> Rule {
     let mut reader = Reader {
         sets,
-        loaded: Loaded::Nothing,
+        loaded: Register::Nothing,
         mask: None,
         matches: vec![],
         statements: vec![],
@@ -87,7 +87,7 @@ pub(super) fn decode(rule: &RuleText, sets: &Sets) -> Rule {
 
 /// What register 1 holds; we use no other.
 #[derive(Debug, Clone, Copy, PartialEq)]
-enum Loaded {
+enum Register {
     Nothing,
     NfProto,
     L4Proto,
@@ -107,7 +107,7 @@ enum Loaded {
 /// Reads expressions one by one: load, perhaps mask, compare.
 struct Reader<'a> {
     sets: &'a Sets,
-    loaded: Loaded,
+    loaded: Register,
     mask: Option<Vec<u8>>,
     matches: Vec<Match>,
     statements: Vec<Statement>,
@@ -161,8 +161,8 @@ impl Reader<'_> {
         }
     }
 
-    fn load(&mut self, what: Option<Loaded>) -> Option<()> {
-        self.loaded = what.unwrap_or(Loaded::Nothing);
+    fn load(&mut self, what: Option<Register>) -> Option<()> {
+        self.loaded = what.unwrap_or(Register::Nothing);
         self.mask = None;
         what.map(|_| ())
     }

@@ -1,6 +1,6 @@
 //! Decodes the statements of a rule, as far as we write them ourselves.
 
-use super::{Loaded, Reader, is_r1, pad};
+use super::{Reader, Register, is_r1, pad};
 use crate::kernel::netlink::nla::{Attribute, Attributes};
 use crate::{
     kernel::nftables::{
@@ -27,11 +27,11 @@ impl Reader<'_> {
         }
         match (register?, loaded?) {
             // a second value would be the end of a range of ports
-            (register::R1, data) if !matches!(self.loaded, Loaded::Value(..)) => {
+            (register::R1, data) if !matches!(self.loaded, Register::Value(..)) => {
                 let value = value(data)?;
-                self.load(Some(Loaded::Value(pad(value)?, value.len())))
+                self.load(Some(Register::Value(pad(value)?, value.len())))
             }
-            (register::VERDICT, data) => self.done(statement(Verdict::of(data)?)),
+            (register::VERDICT, data) => self.done(statement(NftVerdict::of(data)?)),
             _ => None,
         }
     }
@@ -44,9 +44,9 @@ impl Reader<'_> {
             return None;
         }
         if has_r1(meta::FROM) && key == meta_key::MARK {
-            let statement = if let Loaded::Value(mark, 4) = self.loaded {
+            let statement = if let Register::Value(mark, 4) = self.loaded {
                 Statement::SetMark(u32::from_ne_bytes(mark))
-            } else if self.loaded == Loaded::CtMark {
+            } else if self.loaded == Register::CtMark {
                 Statement::RestoreMark
             } else {
                 return None;
@@ -65,8 +65,8 @@ impl Reader<'_> {
         }
         if has_r1(ct::FROM) {
             let statement = match (key, self.loaded) {
-                (NFT_CT_MARK, Loaded::Mark) => Statement::SaveMark,
-                (NFT_CT_ZONE, Loaded::Value([a, b, ..], 2)) => {
+                (NFT_CT_MARK, Register::Mark) => Statement::SaveMark,
+                (NFT_CT_ZONE, Register::Value([a, b, ..], 2)) => {
                     Statement::SetZone(u16::from_ne_bytes([a, b]))
                 }
                 _ => return None,
@@ -74,8 +74,8 @@ impl Reader<'_> {
             return self.done(statement);
         }
         let loaded = match key {
-            NFT_CT_STATE => Loaded::CtState,
-            NFT_CT_MARK => Loaded::CtMark,
+            NFT_CT_STATE => Register::CtState,
+            NFT_CT_MARK => Register::CtMark,
             _ => return None,
         };
         has_r1(ct::TO).then(|| self.load(Some(loaded))).flatten()
@@ -103,7 +103,7 @@ impl Reader<'_> {
     }
 
     fn port(&self) -> Option<u16> {
-        if let Loaded::Value([a, b, ..], 2) = self.loaded {
+        if let Register::Value([a, b, ..], 2) = self.loaded {
             Some(u16::from_be_bytes([a, b]))
         } else {
             None
@@ -119,12 +119,12 @@ impl Reader<'_> {
 }
 
 /// What becomes of a packet: a code, and the chain that it leads to.
-pub(in crate::kernel::nftables) struct Verdict<'a> {
+pub(in crate::kernel::nftables) struct NftVerdict<'a> {
     pub(in crate::kernel::nftables) code: u32,
     pub(in crate::kernel::nftables) chain: Option<&'a str>,
 }
 
-impl<'a> Verdict<'a> {
+impl<'a> NftVerdict<'a> {
     /// Of an immediate's data.
     pub(in crate::kernel::nftables) fn of(data: Attribute<'a>) -> Option<Self> {
         let of = data.nested().nested(data::VERDICT)?;
@@ -135,7 +135,7 @@ impl<'a> Verdict<'a> {
     }
 }
 
-fn statement(verdict: Verdict<'_>) -> Statement {
+fn statement(verdict: NftVerdict<'_>) -> Statement {
     match (verdict.code, verdict.chain) {
         (code::RETURN, None) => Statement::Return,
         (code::JUMP, Some(chain)) => Statement::Jump(chain.into()),

@@ -2,14 +2,14 @@
 
 use crate::{
     kernel::nftables::{
-        decode::{Expression, Verdict},
+        decode::{Expression, NftVerdict},
         uapi::{code, ct, immediate, lookup, meta, payload, target},
     },
     plan::ipt::HARMLESS,
 };
 
 /// What an expression does with a packet, seen from our chains.
-pub(super) enum What {
+pub(super) enum Effect {
     GoesOn,
     /// Its way through this table ends; our chains still see it.
     Ends(String),
@@ -17,17 +17,18 @@ pub(super) enum What {
     LeadsTo(String),
 }
 
-pub(super) fn what(expression: &Expression<'_>, marks: bool) -> What {
+pub(super) fn what(expression: &Expression<'_>, marks: bool) -> Effect {
     let has = |kind| {
         expression
             .data
             .is_some_and(|data| data.find(kind).is_some())
     };
-    let decides = |what: &str| What::Decides(what.to_owned());
+    let decides = |what: &str| Effect::Decides(what.to_owned());
     match expression.name {
         "immediate" => {
             let data = expression.data.and_then(|data| data.find(immediate::DATA));
-            data.and_then(Verdict::of).map_or(What::GoesOn, of_verdict)
+            data.and_then(NftVerdict::of)
+                .map_or(Effect::GoesOn, of_verdict)
         }
         // its elements may be any verdict
         "lookup" if has(lookup::TO) => decides("a map"),
@@ -41,12 +42,12 @@ pub(super) fn what(expression: &Expression<'_>, marks: bool) -> What {
         "target" => {
             let name = expression.data.and_then(|data| data.text(target::NAME));
             match name.unwrap_or_default() {
-                "MARK" | "CONNMARK" if !marks => What::GoesOn,
-                harmless if HARMLESS.contains(&harmless) => What::GoesOn,
+                "MARK" | "CONNMARK" if !marks => Effect::GoesOn,
+                harmless if HARMLESS.contains(&harmless) => Effect::GoesOn,
                 target => decides(target),
             }
         }
-        _ => What::GoesOn,
+        _ => Effect::GoesOn,
     }
 }
 
@@ -68,13 +69,13 @@ fn is_mark(expression: &Expression<'_>) -> bool {
     expression.data.and_then(|data| data.number(ct::KEY)) == Some(MARK)
 }
 
-fn of_verdict(verdict: Verdict<'_>) -> What {
+fn of_verdict(verdict: NftVerdict<'_>) -> Effect {
     match (verdict.code, verdict.chain) {
-        (_, Some(chain)) => What::LeadsTo(chain.to_owned()),
+        (_, Some(chain)) => Effect::LeadsTo(chain.to_owned()),
         // back to the caller, or to the policy, which accepts
-        (code::RETURN | code::CONTINUE, None) => What::GoesOn,
-        (code::ACCEPT, None) => What::Ends("accept".into()),
-        (code::DROP, None) => What::Decides("drop".into()),
-        (code, None) => What::Decides(format!("verdict {}", code.cast_signed())),
+        (code::RETURN | code::CONTINUE, None) => Effect::GoesOn,
+        (code::ACCEPT, None) => Effect::Ends("accept".into()),
+        (code::DROP, None) => Effect::Decides("drop".into()),
+        (code, None) => Effect::Decides(format!("verdict {}", code.cast_signed())),
     }
 }

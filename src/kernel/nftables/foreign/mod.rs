@@ -12,13 +12,13 @@ use netlink_packet_netfilter::{
 use nix::errno::Errno;
 
 use self::{
-    effect::{What, what},
+    effect::{Effect, what},
     reach::sees,
 };
 use super::{
     decode::RuleText,
     read::chain,
-    socket::{Extent, Object, Socket},
+    socket::{Extent, RulesetObject, Socket},
     uapi,
 };
 use crate::{
@@ -97,7 +97,10 @@ pub(super) fn has_chains_of_istio(socket: &mut Socket) -> Result<bool, KernelErr
 }
 
 /// Every chain of every table.
-fn each_chain(socket: &mut Socket, each: &mut dyn FnMut(Object<'_>)) -> Result<(), KernelError> {
+fn each_chain(
+    socket: &mut Socket,
+    each: &mut dyn FnMut(RulesetObject<'_>),
+) -> Result<(), KernelError> {
     let doing = "listing chains";
     let all = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
     whole(
@@ -129,7 +132,7 @@ fn whole(doing: &'static str, extent: Extent) -> Result<(), KernelError> {
     }
 }
 
-fn base_chain(object: Object<'_>) -> Option<Foreign> {
+fn base_chain(object: RulesetObject<'_>) -> Option<Foreign> {
     let (table, chain) = chain(object)?;
     let hook = chain.hook.clone()?;
     Some(Foreign {
@@ -142,7 +145,7 @@ fn base_chain(object: Object<'_>) -> Option<Foreign> {
 }
 
 /// The devices that a chain is attached to, if it is.
-fn devices(object: Object<'_>) -> Vec<String> {
+fn devices(object: RulesetObject<'_>) -> Vec<String> {
     let Some(hook) = object.attributes.nested(uapi::chain::HOOK) else {
         return Vec::new();
     };
@@ -249,10 +252,10 @@ impl Foreign {
                 .flat_map(RuleText::expressions)
             {
                 match what(&expression, marks) {
-                    What::GoesOn => {}
-                    What::Ends(what) => ends = ends.or(Some((what, false))),
-                    What::Decides(what) => return Ok(Some((what, true))),
-                    What::LeadsTo(next) => left.push(next),
+                    Effect::GoesOn => {}
+                    Effect::Ends(what) => ends = ends.or(Some((what, false))),
+                    Effect::Decides(what) => return Ok(Some((what, true))),
+                    Effect::LeadsTo(next) => left.push(next),
                 }
             }
         }

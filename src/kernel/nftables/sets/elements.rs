@@ -9,7 +9,7 @@ use crate::plan::nft::Networks;
 
 /// A key: a port, a group, an address, or the name of an interface. A set of 256 networks has 512, so none is allocated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::kernel::nftables) struct Key {
+pub(in crate::kernel::nftables) struct ElementKey {
     bytes: [u8; LONGEST_KEY],
     length: usize,
 }
@@ -17,7 +17,7 @@ pub(in crate::kernel::nftables) struct Key {
 /// Of an IPv6 address, and of an interface's name with its padding, in bytes.
 const LONGEST_KEY: usize = 16;
 
-impl Key {
+impl ElementKey {
     /// `None` where it is longer than any of ours.
     pub(in crate::kernel::nftables) fn read(key: &[u8]) -> Option<Self> {
         let mut bytes = [0; LONGEST_KEY];
@@ -29,7 +29,7 @@ impl Key {
     }
 }
 
-impl<const N: usize> From<[u8; N]> for Key {
+impl<const N: usize> From<[u8; N]> for ElementKey {
     fn from(key: [u8; N]) -> Self {
         const { assert!(N <= LONGEST_KEY) };
         let mut bytes = [0; LONGEST_KEY];
@@ -38,7 +38,7 @@ impl<const N: usize> From<[u8; N]> for Key {
     }
 }
 
-impl std::ops::Deref for Key {
+impl std::ops::Deref for ElementKey {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -49,12 +49,12 @@ impl std::ops::Deref for Key {
 /// An element: a key, or the first key behind an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::kernel::nftables) struct Element {
-    pub(in crate::kernel::nftables) key: Key,
+    pub(in crate::kernel::nftables) key: ElementKey,
     pub(in crate::kernel::nftables) interval_end: bool,
 }
 
 impl Element {
-    pub(in crate::kernel::nftables) fn key(key: impl Into<Key>) -> Self {
+    pub(in crate::kernel::nftables) fn key(key: impl Into<ElementKey>) -> Self {
         Self {
             key: key.into(),
             interval_end: false,
@@ -105,7 +105,11 @@ fn merge(ranges: impl Iterator<Item = (u128, u128)>) -> Vec<(u128, u128)> {
     merged
 }
 
-fn elements(ranges: Vec<(u128, u128)>, key: impl Fn(u128) -> Key, highest: u128) -> Vec<Element> {
+fn elements(
+    ranges: Vec<(u128, u128)>,
+    key: impl Fn(u128) -> ElementKey,
+    highest: u128,
+) -> Vec<Element> {
     let mut out = Vec::with_capacity(ranges.len() * 2);
     for (start, end) in ranges {
         out.push(Element::key(key(start)));

@@ -6,7 +6,7 @@ mod raw;
 
 use ipnet::IpNet;
 
-use super::{Chain, Match, Owner, Rule, Ruleset, Table, TableName, Target, corrections};
+use super::{Chain, Match, Rule, Ruleset, SocketOwner, Table, TableName, Target, corrections};
 use crate::{
     mesh::InterceptionMode,
     plan::{
@@ -102,9 +102,9 @@ impl Lower<'_> {
             .map(|p| Rule::new(port(Tcp, Destination, *p), Target::Return))
     }
 
-    fn owners(&self) -> [Owner; 2] {
+    fn owners(&self) -> [SocketOwner; 2] {
         let proxy = &self.plan.intent.proxy;
-        [Owner::User(proxy.uid), Owner::Group(proxy.gid)]
+        [SocketOwner::User(proxy.uid), SocketOwner::Group(proxy.gid)]
     }
 
     fn out_lo(&self) -> Match {
@@ -183,7 +183,7 @@ fn address(side: Side, not: bool, network: IpNet) -> Match {
     Match::Address { side, not, network }
 }
 
-fn owned(not: bool, owner: Owner) -> Match {
+fn owned(not: bool, owner: SocketOwner) -> Match {
     Match::Owner { not, owner }
 }
 

@@ -1,8 +1,8 @@
 //! Table nat.
 
 use super::{
-    Chain, INBOUND, Lower, Match, OUTPUT, OUTPUT_DNS, Owner, PREROUTING, Rule, Target, address,
-    jump, owned, port, tcp, with_rules,
+    Chain, INBOUND, Lower, Match, OUTPUT, OUTPUT_DNS, PREROUTING, Rule, SocketOwner, Target,
+    address, jump, owned, port, tcp, with_rules,
 };
 use crate::{
     mesh::InterceptionMode,
@@ -118,7 +118,7 @@ impl Lower<'_> {
             Target::Return,
         ));
         for owner in self.owners() {
-            let ports = if dns && matches!(owner, Owner::User(_)) {
+            let ports = if dns && matches!(owner, SocketOwner::User(_)) {
                 Match::DestinationPorts {
                     not: true,
                     ports: vec![DNS, intent.ports.tunnel],
@@ -164,12 +164,13 @@ impl Lower<'_> {
         match &outbound.owner_groups.include {
             Selection::All => {
                 let excluded = outbound.owner_groups.exclude.iter();
-                rules.extend(
-                    excluded.map(|g| Rule::new([owned(false, Owner::Group(*g))], Target::Return)),
-                );
+                rules
+                    .extend(excluded.map(|g| {
+                        Rule::new([owned(false, SocketOwner::Group(*g))], Target::Return)
+                    }));
             }
             Selection::Only(groups) => rules.push(Rule::new(
-                groups.iter().map(|g| owned(true, Owner::Group(*g))),
+                groups.iter().map(|g| owned(true, SocketOwner::Group(*g))),
                 Target::Return,
             )),
         }

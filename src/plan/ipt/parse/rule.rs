@@ -4,7 +4,7 @@ use std::iter::Peekable;
 
 use ipnet::IpNet;
 
-use super::super::{Match, Owner, Rule, Target};
+use super::super::{Match, Rule, SocketOwner, Target};
 use super::words;
 use crate::{
     plan::packet::{CtState, Direction, Family, Protocol, Side},
@@ -112,7 +112,7 @@ impl<'a> Reader<'a> {
         };
         let interface =
             |direction| (!not).then_some(Match::Interface(direction, IfName::of_kernel(value)?));
-        let owner = |owner: fn(u32) -> Owner| {
+        let owner = |owner: fn(u32) -> SocketOwner| {
             Some(Match::Owner {
                 not,
                 owner: owner(value.parse().ok()?),
@@ -141,8 +141,8 @@ impl<'a> Reader<'a> {
                     .collect::<Option<_>>()?;
                 Some(Match::DestinationPorts { not, ports })
             }
-            ("owner", "--uid-owner") => owner(Owner::User),
-            ("owner", "--gid-owner") => owner(Owner::Group),
+            ("owner", "--uid-owner") => owner(SocketOwner::User),
+            ("owner", "--gid-owner") => owner(SocketOwner::Group),
             ("conntrack", "--ctstate") if !not => ct_state(value),
             ("mark", "--mark") => Some(Match::Mark {
                 not,
