@@ -42,8 +42,9 @@ fn an_add_takes_few_page_faults_system_calls_and_instructions() {
         println!(
             "an ADD takes {faults} page faults, {calls} system calls and {instructions} instructions"
         );
-        // the release, whose code lies closer together, takes some 14 less: 87
-        assert!((20..=106).contains(&faults), "{faults} page faults");
+        // some 70 are of code and constants, one for each 64 KiB that an ADD touches: where the linker puts them is worth ten; the release
+        // takes some 12 less
+        assert!((20..=114).contains(&faults), "{faults} page faults");
         assert!((50..=205).contains(&calls), "{calls} system calls");
         assert!(
             (500_000..=2_300_000).contains(&instructions),
