@@ -10,15 +10,13 @@ use k8s_openapi::{
 use super::{
     difference::AttachmentState,
     objects::{Node, ProfileObject},
+    texts::{cut, names},
     wanted::{ObjectKey, SHARED_NAMESPACE, Wanted},
 };
 use crate::{
     profile::{MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer},
     reason::Reason,
 };
-
-/// Most names that a message lists.
-const MOST_NAMES: usize = 10;
 
 /// Most bytes of all selectors of others that are listed: an object has about a million, and the policies read them for each pod.
 const MOST_SELECTED: usize = 65_536;
@@ -73,26 +71,8 @@ fn found(
         kind,
         status: if holds { "True" } else { "False" },
         reason,
-        message: cut(message.into()),
+        message: cut(message.into(), LONGEST),
     }
-}
-
-/// A message of at most [`LONGEST`] bytes.
-fn cut(mut message: String) -> String {
-    message.truncate(message.floor_char_boundary(LONGEST));
-    message
-}
-
-/// The first of a list of names, and how many there are.
-fn names<S: AsRef<str>>(all: &[S]) -> String {
-    let first: Vec<_> = all.iter().take(MOST_NAMES).map(AsRef::as_ref).collect();
-    let more = all.len() - first.len();
-    let and = if more > 0 {
-        format!(" and {more} more")
-    } else {
-        String::new()
-    };
-    first.join(", ") + &and
 }
 
 impl Evidence<'_> {

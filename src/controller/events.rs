@@ -14,6 +14,7 @@ use super::{
     conditions::{ATTACHING, READY},
     failure::Failure,
     objects::ProfileObject,
+    texts::cut,
     wanted::ObjectKey,
     writes::Writes,
 };
@@ -92,14 +93,7 @@ impl Events {
         now: BTreeSet<ObjectKey>,
         was_counted: bool,
     ) -> Result<(), Failure> {
-        let known = match self.in_the_way.take() {
-            Some(known) => known,
-            None if was_counted => now.clone(),
-            None => BTreeSet::new(),
-        };
-        let new: Vec<_> = now.difference(&known).take(MOST).cloned().collect();
-        self.in_the_way = Some(now);
-        for ObjectKey { namespace, name } in &new {
+        for ObjectKey { namespace, name } in &news(&mut self.in_the_way, now, was_counted) {
             let reference = ObjectReference {
                 api_version: Some("k8s.cni.cncf.io/v1".into()),
                 kind: Some("NetworkAttachmentDefinition".into()),
@@ -120,23 +114,73 @@ impl Events {
     async fn publish(
         &self,
         writes: &mut Writes,
-        (kind, reason, note): (EventType, String, String),
+        said: (EventType, String, String),
         on: &ObjectReference,
     ) -> Result<(), Failure> {
-        let event = Event {
-            type_: kind,
-            reason,
-            note: Some(note[..note.floor_char_boundary(LONGEST)].to_owned()),
-            action: "Reconcile".into(),
-            secondary: None,
-        };
-        match writes.send(self.recorder.publish(&event, on)).await {
+        match writes.send(self.recorder.publish(&event(said), on)).await {
             Ok(()) => Ok(()),
             Err(Failure::NotHeld) => Err(Failure::NotHeld),
             Err(Failure::Refused { why, .. } | Failure::Unavailable(why)) => {
                 warn!("an Event is lost: {why}");
                 Ok(())
             }
+        }
+    }
+}
+
+fn event((type_, reason, note): (EventType, String, String)) -> Event {
+    Event {
+        type_,
+        reason,
+        note: Some(cut(note, LONGEST)),
+        action: "Reconcile".into(),
+        secondary: None,
+    }
+}
+
+/// Takes in which attachments are in the way now. Those to say it on.
+fn news(
+    known: &mut Option<BTreeSet<ObjectKey>>,
+    now: BTreeSet<ObjectKey>,
+    was_counted: bool,
+) -> Vec<ObjectKey> {
+    let before = match known.take() {
+        Some(before) => before,
+        None if was_counted => now.clone(),
+        None => BTreeSet::new(),
+    };
+    let new = now.difference(&before).take(MOST).cloned().collect();
+    *known = Some(now);
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_created_for_each_attachment_that_gets_in_the_way_and_for_few_at_a_time() {
+        let first = |count: usize| -> BTreeSet<_> {
+            (0..count)
+                .map(|n| ObjectKey::new(&format!("n{n:03}"), "mesh"))
+                .collect()
+        };
+        for (count, expected) in [(MOST, MOST), (MOST + 1, MOST), (300, MOST)] {
+            let mut known = None;
+            assert_eq!(news(&mut known, first(count), false).len(), expected);
+            assert_eq!(news(&mut known, first(count), false), [], "only once");
+            let one_more = news(&mut known, first(count + 1), false);
+            assert_eq!(one_more, [ObjectKey::new(&format!("n{count:03}"), "mesh")]);
+        }
+        let mut known = None;
+        assert_eq!(news(&mut known, first(3), true), [], "an earlier replica's");
+    }
+
+    #[test]
+    fn a_note_has_as_many_bytes_as_an_event_takes() {
+        for (bytes, kept) in [(LONGEST, LONGEST), (LONGEST + 1, LONGEST)] {
+            let event = event((EventType::Warning, String::new(), "a".repeat(bytes)));
+            assert_eq!(event.note.unwrap().len(), kept);
         }
     }
 }

@@ -19,6 +19,7 @@ mod reconcile;
 mod refusals;
 mod statuses;
 mod step;
+mod texts;
 mod unused;
 mod view;
 mod wanted;

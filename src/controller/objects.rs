@@ -135,7 +135,9 @@ mod tests {
         assert_eq!(known.cannot_read, ["a-b".into(), "c".into()]);
         assert!(known.is_marked && known.reported.is_some());
         assert!(read("0.3.0", "True").cannot_read.is_empty());
-        for hostile in ["0.3.0\n", "<b>", &"9".repeat(33)] {
+        let longest = "9".repeat(LONGEST_VERSION);
+        assert_eq!(*read(&longest, "True").version, *longest);
+        for hostile in ["0.3.0\n", "<b>", &"9".repeat(LONGEST_VERSION + 1)] {
             assert_eq!(&*read(hostile, "True").version, "", "{hostile}");
         }
     }

@@ -28,12 +28,34 @@ pub(super) const TOGETHER: Duration = Duration::from_millis(200);
 /// Longest without a look.
 pub(super) const IDLE: Duration = Duration::from_secs(300);
 /// Most objects of a kind written before everything is looked at again: what should be may have changed.
-pub(super) const MOST: usize = 100;
-/// Longest that one look writes attachments: those that are slow come last, and must not hold up what is new.
+const MOST: usize = 100;
+/// Longest that one look writes attachments, or MeshNodes: those that are slow come last, and must not hold up what is new.
 const LONGEST: Duration = Duration::from_secs(10);
 /// After a write that failed for all: the first pause, and the longest.
 const AWAY: Duration = Duration::from_secs(1);
 const AWAY_LONGEST: Duration = Duration::from_secs(30);
+
+/// How much of one kind of objects a look may still write.
+pub(super) struct Turn {
+    left: usize,
+    started: Instant,
+}
+
+impl Turn {
+    pub(super) fn new(started: Instant) -> Self {
+        let left = MOST;
+        Self { left, started }
+    }
+
+    /// Whether another object may be written now.
+    pub(super) fn has_another(&mut self, now: Instant) -> bool {
+        if self.left == 0 || now.duration_since(self.started) > LONGEST {
+            return false;
+        }
+        self.left -= 1;
+        true
+    }
+}
 
 /// What is kept from one look to the next, besides what is in the cluster.
 pub(super) struct Reconciler<'a> {
@@ -147,8 +169,9 @@ impl Reconciler<'_> {
         due.retain(|(key, _)| refused.may_try(key));
         due.sort_by_key(|(key, _)| refused.has(key));
         let started = Instant::now();
-        for (n, (key, owner)) in due.iter().enumerate() {
-            if n == MOST || started.elapsed() > LONGEST {
+        let mut turn = Turn::new(started);
+        for (key, owner) in &due {
+            if !turn.has_another(Instant::now()) {
                 is_done = false;
                 break;
             }
@@ -164,9 +187,9 @@ impl Reconciler<'_> {
             .filter(|key| self.writes.refused.may_try(key))
             .filter_map(|key| Some((key, present.get(key)?)))
             .collect();
-        is_done &= marked.len() <= MOST;
-        for (key, seen) in marked.iter().take(MOST) {
-            if started.elapsed() > LONGEST {
+        let mut turn = Turn::new(started);
+        for (key, seen) in &marked {
+            if !turn.has_another(Instant::now()) {
                 is_done = false;
                 break;
             }
@@ -197,5 +220,21 @@ impl Reconciler<'_> {
         let found = difference(wanted, &present, |key| self.writes.refused.is_conflict(key));
         self.controller.metrics.attachments(found.states.values());
         (present, found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_look_writes_at_most_100_objects_and_for_10_seconds() {
+        let started = Instant::now();
+        let mut turn = Turn::new(started);
+        let written = (0..300).filter(|_| turn.has_another(started)).count();
+        assert_eq!(written, 100);
+        let mut turn = Turn::new(started);
+        assert!(turn.has_another(started + Duration::from_secs(10)));
+        assert!(!turn.has_another(started + Duration::from_millis(10_001)));
     }
 }

@@ -104,4 +104,16 @@ mod tests {
         refusals.retain(|_, generation| *generation == 2);
         assert!(refusals.may_try(&broken) && refusals.next_try().is_none());
     }
+
+    #[test]
+    fn an_object_that_is_refused_again_and_again_is_tried_every_ten_minutes() {
+        let (mut refusals, broken) = (Refusals::new(), ObjectKey::new("", "broken"));
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            refusals.add(&broken, (), false, "no".into());
+            let pause = refusals.next_try().unwrap();
+            pauses.push((pause + Duration::from_millis(500)).as_secs());
+        }
+        assert_eq!(pauses, [15, 30, 60, 120, 240, 480, 600, 600, 600]);
+    }
 }

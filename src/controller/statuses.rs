@@ -16,7 +16,7 @@ use super::{
     failure::Failure,
     nodes,
     objects::ProfileObject,
-    reconcile::{IDLE, MOST, Reconciler, TOGETHER},
+    reconcile::{IDLE, Reconciler, TOGETHER, Turn},
     wanted::{ObjectKey, Wanted},
 };
 use crate::profile::{MeshProfile, Status, mesh_node::MeshNode};
@@ -145,10 +145,12 @@ impl Reconciler<'_> {
                 }
             }
         }
-        if due.len() > MOST {
-            pause = Duration::ZERO; // the rest after everything else had its turn
-        }
-        for (key, conditions) in due.into_iter().take(MOST) {
+        let mut turn = Turn::new(Instant::now());
+        for (key, conditions) in due {
+            if !turn.has_another(Instant::now()) {
+                pause = Duration::ZERO; // the rest after everything else had its turn
+                break;
+            }
             let (resource, object) = (
                 ApiResource::erase::<MeshNode>(&()),
                 nodes::object(&key.name, &conditions),

@@ -157,20 +157,26 @@ impl Cluster {
             let (head, body) = answer.into_parts();
             let date = head.headers.get("date").and_then(|d| d.to_str().ok());
             let date = date.and_then(|d| jiff::fmt::rfc2822::parse(d).ok());
-            let body = Limited::new(body, LARGEST).collect().await;
-            let body = body.map_err(|e| match e.downcast_ref::<LengthLimitError>() {
-                Some(_) => failed(format!(
-                    "the answer is larger than {} MiB; look at one namespace with -n",
-                    LARGEST >> 20
-                )),
-                None => failed(e.to_string()),
-            })?;
+            let body = whole(body, LARGEST).await.map_err(failed)?;
             let date = date.map(|d| d.timestamp());
-            Ok((head.status.as_u16(), body.to_bytes().to_vec(), date))
+            Ok((head.status.as_u16(), body, date))
         };
         let answer = tokio::time::timeout(PATIENCE, exchange).await;
         answer.unwrap_or_else(|_| Err(failed(format!("no answer within {} s", PATIENCE.as_secs()))))
     }
+}
+
+/// A body of at most this number of bytes.
+async fn whole(body: Body, most: usize) -> Result<Vec<u8>, String> {
+    let body = Limited::new(body, most).collect().await;
+    let body = body.map_err(|e| match e.downcast_ref::<LengthLimitError>() {
+        Some(_) => format!(
+            "the answer is larger than {} MiB; look at one namespace with -n",
+            most >> 20
+        ),
+        None => e.to_string(),
+    })?;
+    Ok(body.to_bytes().to_vec())
 }
 
 /// Whether a text can be an object's name, and so a part of a path: it may be a tenant's.
@@ -208,4 +214,44 @@ fn innermost(error: &dyn std::error::Error) -> String {
         cause = inner;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_a_name_cannot_be_another_path() {
+        for name in ["a", "a.b-9", "9", &"a".repeat(253)] {
+            assert!(is_name(name), "{name}");
+        }
+        for other in [
+            "",
+            ".",
+            "..",
+            ".a",
+            "a/b",
+            "a?b",
+            "a%2fb",
+            "A",
+            "ä",
+            "a b",
+            "a\n",
+            &"a".repeat(254),
+        ] {
+            assert!(!is_name(other), "{other:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_its_limit() {
+        let most = 1 << 20;
+        let answer = async |bytes: usize| {
+            let answer = whole(Body::from(vec![b'x'; bytes]), most).await;
+            answer.map(|body| body.len())
+        };
+        assert_eq!(answer(most).await, Ok(most));
+        let why = answer(most + 1).await.unwrap_err();
+        assert!(why.starts_with("the answer is larger than 1 MiB"), "{why}");
+    }
 }

@@ -129,24 +129,29 @@ async fn default_profile(cluster: &Cluster) -> Result<String, CommandFailure> {
     Ok(flag.unwrap_or("BuiltIn").to_owned())
 }
 
+/// Namespace and name of each attachment that the pod names.
+fn named(networks: &str, namespace: &str) -> Result<BTreeSet<(String, String)>, CommandFailure> {
+    // what cannot be read is the decision's to say
+    let named = named_networks(networks, namespace).unwrap_or_default();
+    let named: BTreeSet<_> = named
+        .into_iter()
+        .filter(|(namespace, name)| is_name(namespace) && is_name(name))
+        .collect();
+    match named.len() {
+        ..=MOST_ATTACHMENTS => Ok(named),
+        more => Err(CommandFailure::failed(format!(
+            "the pod names {more} attachments"
+        ))),
+    }
+}
+
 /// The attachments that the pod names.
 async fn attachments(
     cluster: &Cluster,
     pod: &Pod,
 ) -> Result<Vec<AttachmentDefinition>, CommandFailure> {
     let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
-    // what cannot be read is the decision's to say
-    let named = named_networks(networks, &pod.metadata.namespace).unwrap_or_default();
-    let named: BTreeSet<_> = named
-        .into_iter()
-        .filter(|(namespace, name)| is_name(namespace) && is_name(name))
-        .collect();
-    if named.len() > MOST_ATTACHMENTS {
-        let named = named.len();
-        return Err(CommandFailure::failed(format!(
-            "the pod names {named} attachments"
-        )));
-    }
+    let named = named(networks, &pod.metadata.namespace)?;
     let mut found = Vec::new();
     for (namespace, name) in named {
         let kind = "network-attachment-definitions";
@@ -193,5 +198,25 @@ pub(super) fn reported(report: &MeshNode, pod: &Pod) -> String {
         more => format!(
             "the audit of {audit} found {more} pods of {node} that it does not list; this may be one"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_most_32_attachments_of_a_pod_are_read_and_no_path_that_it_makes_up() {
+        let networks = |count: usize| {
+            let names: Vec<_> = (0..count).map(|n| format!("mesh-{n}")).collect();
+            names.join(",")
+        };
+        assert_eq!(named(&networks(32), "a").unwrap().len(), 32);
+        assert!(named(&networks(33), "a").is_err());
+        let twice = format!("{},{}", networks(32), networks(32));
+        assert_eq!(named(&twice, "a").unwrap().len(), 32);
+        let hostile = r#"[{"name":"../../secrets/x"},{"name":"x?watch=1"},{"name":"mesh","namespace":".."},{"name":"mesh"}]"#;
+        let only = BTreeSet::from([("a".to_owned(), "mesh".to_owned())]);
+        assert_eq!(named(hostile, "a").unwrap(), only);
     }
 }

@@ -78,4 +78,21 @@ mod tests {
             assert_eq!(error.reason, Reason::InvalidAttachment, "{bad}");
         }
     }
+
+    #[test]
+    fn an_attachment_has_at_most_64_kib_and_a_name_of_253_characters() {
+        let padded = |bytes: usize| format!("{{{}}}", " ".repeat(bytes - 2));
+        assert_eq!(
+            Attachment::parse(Some(&padded(LARGEST))),
+            Ok(Attachment::default())
+        );
+        let error = Attachment::parse(Some(&padded(LARGEST + 1))).unwrap_err();
+        assert!(
+            error.to_string().contains("larger than 65536 bytes"),
+            "{error}"
+        );
+        let named = |bytes: usize| format!(r#"{{"profile":"{}"}}"#, "x".repeat(bytes));
+        assert!(Attachment::parse(Some(&named(LONGEST_NAME))).is_ok());
+        assert!(Attachment::parse(Some(&named(LONGEST_NAME + 1))).is_err());
+    }
 }
