@@ -16,14 +16,13 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tracing::{info, warn};
 
-use super::wanted::ObjectKey;
+use super::{
+    pauses::{LONGEST, LONGEST_UNSERVED, Pauses},
+    wanted::ObjectKey,
+};
 
 /// How long a kind may be unserved before its objects are forgotten: an API server that starts does not serve all kinds at once.
 const GONE: Duration = Duration::from_secs(60);
-
-/// After an error: the first pause, and the longest. Only a complete list or an event starts again with the first.
-const PAUSE: Duration = Duration::from_secs(1);
-const PAUSE_LONGEST: Duration = Duration::from_secs(30);
 
 /// Objects by name. A list that has begun takes their place once it is complete, so that nothing is forgotten while there is no API server,
 /// and nothing is kept that was deleted while nobody watched.
@@ -79,32 +78,41 @@ impl<T: Send + 'static> Followed<T> {
     ) where
         K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     {
-        let events = watcher(api, config);
-        pin_mut!(events);
-        let (mut is_failing, mut pause) = (false, PAUSE);
-        while let Some(event) = events.next().await {
-            match event {
-                Ok(event) => {
-                    // that a list begins says nothing: the next one does so, too
-                    if matches!(event, Event::InitDone | Event::Apply(_) | Event::Delete(_)) {
-                        pause = PAUSE;
-                        if std::mem::take(&mut is_failing) {
+        let mut pauses = Pauses::new();
+        loop {
+            let events = watcher(api.clone(), config.clone());
+            pin_mut!(events);
+            while let Some(event) = events.next().await {
+                let error = match event {
+                    Ok(event) => {
+                        // that a list begins says nothing: the next one does so, too
+                        let is_success = !matches!(event, Event::Init | Event::InitApply(_));
+                        if is_success && pauses.succeeded() {
                             info!("{what} are followed again");
                         }
+                        if self.heard().hear(event, &read, self.is_same) {
+                            self.changed.notify_one();
+                        }
+                        continue;
                     }
-                    if self.heard().hear(event, &read, self.is_same) {
-                        self.changed.notify_one();
-                    }
+                    Err(error) => error,
+                };
+                let is_unserved = is_unserved(&error);
+                if is_unserved && self.heard().miss(Instant::now()) {
+                    self.changed.notify_one();
                 }
-                Err(error) => {
-                    if is_unserved(&error) && self.heard().miss(Instant::now()) {
-                        self.changed.notify_one();
-                    }
-                    if !std::mem::replace(&mut is_failing, true) {
-                        warn!("{what} cannot be followed, what is known of them stays: {error}");
-                    }
-                    tokio::time::sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-                    pause = (pause * 2).min(PAUSE_LONGEST);
+                let longest = if is_unserved {
+                    LONGEST_UNSERVED
+                } else {
+                    LONGEST
+                };
+                let (pause, is_first) = pauses.after_failure(Instant::now(), longest);
+                if is_first {
+                    warn!("{what} cannot be followed, what is known of them stays: {error}");
+                }
+                tokio::time::sleep(pause).await;
+                if is_unserved {
+                    break; // where the kind comes back, a watch says nothing of it before something changes, but a list does
                 }
             }
         }
@@ -113,7 +121,8 @@ impl<T: Send + 'static> Followed<T> {
 
 /// Whether the cluster does not have the kind.
 fn is_unserved(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+    use watcher::Error::{InitialListFailed, WatchStartFailed};
+    matches!(error, InitialListFailed(kube::Error::Api(status)) | WatchStartFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
 /// A resourceVersion as a number, by which versions of all objects of a kind can be compared.

@@ -15,6 +15,7 @@ mod lease;
 mod metrics;
 mod nodes;
 mod objects;
+mod pauses;
 mod reconcile;
 mod refusals;
 mod statuses;

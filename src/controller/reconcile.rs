@@ -16,6 +16,7 @@ use super::{
     events::Events,
     failure::Failure,
     objects::ProfileObject,
+    pauses::{self, Pauses},
     refusals::Refusals,
     unused::Looks,
     wanted::{ObjectKey, Wanted, wanted},
@@ -31,9 +32,6 @@ pub(super) const IDLE: Duration = Duration::from_secs(300);
 const MOST: usize = 100;
 /// Longest that one look writes attachments, or MeshNodes: those that are slow come last, and must not hold up what is new.
 const LONGEST: Duration = Duration::from_secs(10);
-/// After a write that failed for all: the first pause, and the longest.
-const AWAY: Duration = Duration::from_secs(1);
-const AWAY_LONGEST: Duration = Duration::from_secs(30);
 
 /// How much of one kind of objects a look may still write.
 pub(super) struct Turn {
@@ -87,7 +85,7 @@ pub(super) async fn reconcile(controller: &Arc<Controller>, client: Client, args
         refused_nodes: Refusals::new(),
         had_attachments: true,
     };
-    let mut away = AWAY;
+    let mut pauses = Pauses::new();
     loop {
         leads.mark_unchanged();
         let started = Instant::now();
@@ -95,14 +93,13 @@ pub(super) async fn reconcile(controller: &Arc<Controller>, client: Client, args
         controller.metrics.reconciled(started.elapsed());
         let pause = match looked {
             Ok(pause) => {
-                away = AWAY;
+                pauses.succeeded();
                 pause
             }
             Err(Failure::NotHeld) => Duration::ZERO, // the next look finds so, too, and waits
             Err(Failure::Unavailable(why) | Failure::Refused { why, .. }) => {
                 warn!("nothing can be written now: {why}");
-                let pause = away.mul_f64(0.5 + fastrand::f64());
-                away = (away * 2).min(AWAY_LONGEST);
+                let (pause, _) = pauses.after_failure(Instant::now(), pauses::LONGEST);
                 tokio::time::sleep(pause).await;
                 Duration::ZERO
             }

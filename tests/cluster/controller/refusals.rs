@@ -161,3 +161,22 @@ fn attachments_are_made_once_multus_has_brought_their_kind() {
     let tried = tried.filter(|w| w.contains("network-attachment")).count();
     assert_eq!(tried, 2, "nothing was tried in vain");
 }
+
+#[test]
+fn a_kind_that_is_removed_and_comes_back_while_the_controller_runs_is_noticed_soon() {
+    let cluster = Cluster::start_with_crds();
+    let controller = start(&cluster, 8147, &["a1"]);
+    until("it is ready", || is_ready(&cluster));
+    let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
+    cluster.enter(&["kubectl", "delete", crd]);
+    within(Duration::from_secs(20), "the profile says so", || {
+        cluster.condition("a", "Ready").1 == "NoNetworkAttachmentDefinitions"
+    });
+    until("none is left", || {
+        controller.metric(r#"mesh_optin_attachments{state="attached"}"#) == Some(0.0)
+    });
+    cluster.apply_attachments_crd();
+    within(Duration::from_secs(15), "they are created again", || {
+        is_ready(&cluster) && cluster.attachments().len() == 2
+    });
+}
