@@ -6,6 +6,7 @@ mod bypass;
 mod cache;
 mod cluster;
 mod conditions;
+mod ending;
 #[cfg(test)]
 mod fixtures;
 mod health;
@@ -31,10 +32,7 @@ use std::{
 use jiff::Timestamp;
 use serde::de::IgnoredAny;
 use serde_json::Value;
-use tokio::{
-    net::UnixListener,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::net::UnixListener;
 use tracing::{error, info};
 
 pub use self::args::Args;
@@ -42,6 +40,7 @@ use self::{
     args::Verb,
     cache::Cache,
     cluster::{Account, Cluster},
+    ending::{ends, until_ended},
     health::Health,
     install::{Installer, uninstall, verify, wait_for_removal},
     metrics::Metrics,
@@ -103,11 +102,16 @@ pub fn run(args: Args) -> Result<(), Explanation> {
             telemetry::probe(&socket)
         }
         Verb::Install => enter(&args.root).and_then(|()| install_once(args)),
-        Verb::Uninstall { stay: true, .. } => loop {
-            std::thread::park();
-        },
+        Verb::Uninstall { stay: true, .. } => until_ended(Ok(()), || {
+            loop {
+                std::thread::park();
+            }
+        }),
         Verb::Uninstall { until_done, .. } => {
-            enter(&args.root).and_then(|()| uninstall(&args.install, until_done))
+            let ended = "it was ended before everything was removed";
+            until_ended(Err(Reason::Uninstalled.because(ended)), move || {
+                enter(&args.root).and_then(|()| uninstall(&args.install, until_done))
+            })
         }
     }
 }
@@ -163,10 +167,7 @@ async fn work(
     probes: Option<StdUnixListener>,
 ) -> Result<(), Explanation> {
     let internal = |e: std::io::Error| Reason::Internal.because(e.to_string());
-    let (mut end, mut interrupt) = (
-        signal(SignalKind::terminate()).map_err(internal)?,
-        signal(SignalKind::interrupt()).map_err(internal)?,
-    );
+    let (mut end, mut interrupt) = ends().map_err(internal)?;
     let probes = probes
         .map(UnixListener::from_std)
         .transpose()

@@ -1,5 +1,15 @@
 //! The process: what it starts, whom it asks, and what it survives.
 
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 use crate::support::{
     lab::{CONFIG, V4, on_node},
     pods::given,
@@ -151,4 +161,31 @@ fn a_stdin_that_never_ends_does_not_block_the_answer() {
         );
         drop(kept_open);
     });
+}
+
+#[test]
+fn the_container_that_has_uninstalled_ends_when_it_is_asked_to() {
+    // the first process of a pid namespace, which signals that it does not ask for do not end
+    #[allow(clippy::disallowed_methods, reason = "it is about a process")]
+    let mut unshare = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL", "unshare", "--pid", "--fork"])
+        .args(["--kill-child", "--", env!("CARGO_BIN_EXE_mesh-optin")])
+        .args(["agent", "uninstall", "--stay"])
+        .spawn()
+        .unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", unshare.id());
+    let started = Instant::now();
+    let mut ended = None;
+    while ended.is_none() && started.elapsed() < Duration::from_secs(10) {
+        let children = std::fs::read_to_string(&children).unwrap_or_default();
+        for pid in children.split_whitespace() {
+            let pid = Pid::from_raw(pid.parse().unwrap());
+            kill(pid, Signal::SIGTERM).ok(); // again, if it was not listening yet
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        ended = unshare.try_wait().unwrap();
+    }
+    unshare.kill().ok();
+    unshare.wait().unwrap();
+    assert_eq!(ended.and_then(|status| status.code()), Some(0));
 }
