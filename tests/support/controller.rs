@@ -22,7 +22,7 @@ pub const NODES: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes";
 pub const ALL_ATTACHMENTS: &str = "/apis/k8s.cni.cncf.io/v1/network-attachment-definitions";
 
 /// The program, which is built with its own feature alone: tests/run does that.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     let path =
         PathBuf::from(env!("CARGO_BIN_EXE_mesh-optin")).with_file_name("mesh-optin-controller");
     assert!(

@@ -69,8 +69,10 @@ pub(super) fn restored(s: &Stack, work: impl FnOnce()) {
         s.cluster.enter(&["rm", "-rf", path]);
     }
     let done = catch_unwind(AssertUnwindSafe(work));
-    // a scenario that failed may have left it, and it would make its pod again
+    // a scenario that failed may have left what would make its pods again
     s.cluster.request("DELETE", DAEMONSET, &Value::Null).ok();
+    let deployments = ["kubectl", "delete", "deployments", "--all", "-A"];
+    s.cluster.enter(&deployments);
     s.delete_every_pod();
     s.cluster
         .enter(&["rm", "-rf", "/var/lib/mesh-optin", "/run/mesh-optin"]);
@@ -89,12 +91,12 @@ fn manifest(s: &Stack) -> Value {
     pod
 }
 
-/// Makes the image of this program known to the node.
-pub(super) fn import_image(s: &Stack) {
+/// Makes an image of this program, and of others beside it, known to the node.
+pub(super) fn import_image(s: &Stack, others: &[&str]) {
     let image = s.cluster.directory.join("agent.tar");
     run(
         &script("image"),
-        &[image.to_str().unwrap(), IMAGE, PROGRAM],
+        &[&[image.to_str().unwrap(), IMAGE, PROGRAM], others].concat(),
         "",
     );
     s.import_archive("/mnt/agent.tar");
@@ -102,7 +104,7 @@ pub(super) fn import_image(s: &Stack) {
 
 /// The DaemonSet for this node, which has paths of its own and no service network; all that it needs is there.
 pub(super) fn daemonset(s: &Stack) -> Value {
-    import_image(s);
+    import_image(s, &[]);
     let text = s.cluster.enter(&[
         "kubectl",
         "kustomize",

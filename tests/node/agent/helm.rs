@@ -10,15 +10,15 @@ use crate::{
     support::{stack::Stack, stack_pod::Pod},
 };
 
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/mesh-optin");
-const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+pub(super) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/mesh-optin");
+pub(super) const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
 pub(super) const SCENARIO: Scenario = alone(
     "the chart and one label are all that a pod needs, and uninstalled it leaves nothing",
     |s| {
         restored(s, || {
-            import_image(s);
+            import_image(s, &[]);
             remove_everything(s);
             let started = Instant::now();
             let said = helm(s, &["install", "--create-namespace"], &values());
@@ -43,14 +43,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 &json!({}),
             );
             ready(s, "mesh-optin-uninstall");
-            for path in [
-                "/var/lib/mesh-optin",
-                "/run/mesh-optin",
-                "/mnt/cni/bin/mesh-optin",
-                "/mnt/cni/confdir/istio-cni.conf",
-            ] {
-                assert!(!s.path(path).exists(), "{path} is left");
-            }
+            node_has_nothing(s);
             s.cluster
                 .enter(&["helm", "uninstall", "mesh-optin", "--namespace=mesh-optin"]);
             let left = s.cluster.enter(&[
@@ -66,7 +59,7 @@ pub(super) const SCENARIO: Scenario = alone(
 );
 
 /// The values of this node, which has directories of its own and no service network.
-fn values() -> Value {
+pub(super) fn values() -> Value {
     let (repository, tag) = IMAGE.split_once(':').unwrap();
     json!({
         "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
@@ -80,7 +73,7 @@ fn values() -> Value {
     })
 }
 
-fn helm(s: &Stack, args: &[&str], values: &Value) -> String {
+pub(super) fn helm(s: &Stack, args: &[&str], values: &Value) -> String {
     s.write("/mnt/values.yaml", &values.to_string());
     let fixed = [
         "mesh-optin",
@@ -91,8 +84,20 @@ fn helm(s: &Stack, args: &[&str], values: &Value) -> String {
     s.cluster.enter(&[&["helm"], args, &fixed].concat())
 }
 
+/// Fails the test if the node still has something of mesh-optin.
+pub(super) fn node_has_nothing(s: &Stack) {
+    for path in [
+        "/var/lib/mesh-optin",
+        "/run/mesh-optin",
+        "/mnt/cni/bin/mesh-optin",
+        "/mnt/cni/confdir/istio-cni.conf",
+    ] {
+        assert!(!s.path(path).exists(), "{path} is left");
+    }
+}
+
 /// Waits until a DaemonSet's pod of this node is ready.
-fn ready(s: &Stack, name: &str) {
+pub(super) fn ready(s: &Stack, name: &str) {
     let path = DAEMONSET.replace("mesh-optin-agent", name);
     let is_ready = || {
         let object = s.cluster.request("GET", &path, &Value::Null).ok()?;
@@ -106,7 +111,7 @@ fn ready(s: &Stack, name: &str) {
 }
 
 /// What this node and other scenarios have installed by manifests.
-fn remove_everything(s: &Stack) {
+pub(super) fn remove_everything(s: &Stack) {
     s.cluster.enter(&["rm", "-f", "/etc/mesh-optin/node.yaml"]);
     let delete = ["kubectl", "delete", "--ignore-not-found", "--wait"];
     for what in [

@@ -4,6 +4,7 @@ mod daemonset;
 mod helm;
 mod hollow;
 mod rollout;
+mod tenant;
 
 use crate::{
     Scenario, alone, enrolled, lands_at_the_sidecar,
@@ -20,6 +21,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     hollow::SCENARIO,
     rollout::SCENARIO,
     helm::SCENARIO,
+    tenant::SCENARIO,
     alone(
         "with the agent a crowd of pods starts at once, and only their namespace is read",
         |s| {

@@ -1,0 +1,270 @@
+//! Admins, tenants and Istio's chart beside each other: all of it by Helm, profiles, labels and Deployments.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    daemonset::{import_image, restored},
+    helm::{CRDS, helm, node_has_nothing, ready, remove_everything, values},
+};
+use crate::{
+    Scenario, alone, lands_at_the_sidecar,
+    support::{controller, lab::inside, run, stack::Stack, stack_pod::Pod},
+};
+
+const CONTROLLER: &str = "deployment/mesh-optin-controller";
+/// The attachment that Istio's injector names, and a namespace's own.
+const SHARED: &str = "default/istio-cni";
+const OWN: &str = "istio-cni";
+
+pub(super) const SCENARIO: Scenario = alone(
+    "tenants opt in by labels alone, also while the controller is away, and nothing is left of it",
+    |s| {
+        restored(s, || {
+            let program = controller::program();
+            import_image(s, &[program.to_str().unwrap()]);
+            remove_everything(s);
+            with_service_network(s, || {
+                let started = Instant::now();
+                let took = |what: &str| {
+                    let took = started.elapsed().as_secs_f32();
+                    s.note(format!("{took:.0} s after `helm install` {what}"));
+                };
+                installed_beside_istio(s);
+                tenants_opt_in(s);
+                took("with the controller, 5 Deployments had started as their labels say");
+                istio_goes_comes_and_goes(s);
+                took("Istio's attachment had gone, come and gone");
+                without_the_controller(s);
+                took("the controller was away, and 6 namespaces were gone");
+                removed(s);
+                took("nothing was left of it");
+            });
+            s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
+        });
+    },
+);
+
+/// Does `work` while pods reach the API server by its Service, which nobody serves on this node.
+fn with_service_network(s: &Stack, work: impl FnOnce()) {
+    let nft = |commands: &str| {
+        inside(&s.cluster.netns, || run("nft", &["-f", "-"], commands));
+    };
+    let localnet = "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet";
+    s.cluster.enter(&["sh", "-c", localnet]);
+    nft(
+        "table ip services { chain pods { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 tcp dport 443 dnat to 127.0.0.1:6443; }; }",
+    );
+    let done = catch_unwind(AssertUnwindSafe(work));
+    nft("delete table ip services");
+    done.unwrap_or_else(|panic| resume_unwind(panic));
+}
+
+/// Istio's chart was there first; its attachment serves as well.
+fn installed_beside_istio(s: &Stack) {
+    s.attachment("default", OWN, None);
+    let mut values = values();
+    values["controller"] = json!({"enabled": true});
+    values["meshProfile"] = json!({"create": false});
+    helm(s, &["install", "--create-namespace"], &values);
+    s.cluster.profile("default", &json!({}));
+    let own = json!({"namespaces": {"matchLabels": {"tenancy": "own"}}, "attachment": {"placement": "PerNamespace"}});
+    s.cluster.profile("own", &own);
+    let injected = json!({"istio-injection": "enabled"});
+    s.cluster.namespace("shop", &injected);
+    s.cluster.namespace("plain", &json!({}));
+    let own = json!({"tenancy": "own"});
+    s.cluster.namespace("vault", &own);
+    let own = json!({"tenancy": "own", "istio-injection": "enabled"});
+    s.cluster.namespace("bank", &own);
+    profiles_are_ready(s);
+    assert!(is_istios(s), "Istio's attachment is left as it was");
+}
+
+/// In each namespace it opts in itself, or its workload alone does; each names an attachment that its placement has.
+fn tenants_opt_in(s: &Stack) {
+    let by_label = |namespace: &str, name: &str, networks: &str| {
+        Pod::new(namespace, name, networks).label("sidecar.istio.io/inject", "true")
+    };
+    deploy(s, &Pod::new("shop", "web", SHARED));
+    deploy(s, &by_label("plain", "web", SHARED));
+    deploy(s, &Pod::new("bank", "web", OWN));
+    deploy(s, &by_label("vault", "web", OWN));
+    deploy(s, &Pod::new("plain", "batch", SHARED).without_sidecar());
+    deploy(s, &by_label("plain", "lost", SHARED).without_sidecar());
+    for namespace in ["shop", "plain", "bank", "vault"] {
+        are_redirected(s, namespace);
+    }
+    let one = |name: &str| s.wait_for(|| pods(s, "plain", name).pop()).unwrap();
+    let batch = one("batch");
+    s.running(&batch);
+    assert!(s.answered(&batch).starts_with("80 203.0.113.7:80 "));
+    assert!(s.answered_inside(&batch).starts_with("8080 "));
+    let why = s.refused(&one("lost"));
+    assert!(why.contains("SidecarMissing"), "{why}");
+    delete(s, "plain", &["deployment/lost"]);
+}
+
+fn istio_goes_comes_and_goes(s: &Stack) {
+    let nad = "network-attachment-definition/istio-cni";
+    delete(s, "default", &[nad]);
+    let is_ours = || {
+        let made = s.cluster.attachment("default", OWN)?;
+        (made["metadata"]["labels"]["meshoptin.dev/shared"] == "true").then_some(())
+    };
+    assert!(s.wait_for(is_ours).is_some(), "ours takes its place");
+    others_are_redirected(s, &["shop", "plain"]);
+    // Istio's chart, installed again, takes over the one that it finds
+    let path = controller::attachment_path("default", OWN);
+    let mut theirs = s.cluster.attachment("default", OWN).unwrap();
+    theirs["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "Helm"});
+    theirs["metadata"]["managedFields"] = json!([]);
+    theirs["spec"] = json!({});
+    s.cluster.request("PUT", &path, &theirs).unwrap();
+    others_are_redirected(s, &["shop"]);
+    profiles_are_ready(s);
+    assert!(is_istios(s), "it is left to Istio");
+    delete(s, "default", &[nad]);
+    assert!(s.wait_for(is_ours).is_some(), "ours is there again");
+}
+
+fn without_the_controller(s: &Stack) {
+    let in_namespace = ["-n", "mesh-optin"];
+    let scale = ["scale", CONTROLLER, "--replicas=0"];
+    kubectl(s, &[&in_namespace[..], &scale].concat());
+    let labels = "app.kubernetes.io/name=mesh-optin-controller";
+    let gone = ["wait", "--for=delete", "pod", "-l", labels, "--timeout=60s"];
+    kubectl(s, &[&in_namespace[..], &gone].concat());
+    s.cluster
+        .namespace("late", &json!({"istio-injection": "enabled"}));
+    deploy(s, &Pod::new("late", "web", SHARED));
+    // what the controller would have made is missing: its pod does not start instead of starting outside of the mesh
+    let own = json!({"tenancy": "own", "istio-injection": "enabled"});
+    s.cluster.namespace("early", &own);
+    deploy(s, &Pod::new("early", "web", OWN));
+    others_are_redirected(s, &["shop", "plain", "bank", "vault"]);
+    are_redirected(s, "late");
+    let waits = || {
+        let pod = pods(s, "early", "web").pop()?;
+        let mut events = s.events(&pod).into_iter();
+        events.find(|(_, message)| message.contains("cannot find a network-attachment-definition"))
+    };
+    assert!(s.wait_for(waits).is_some());
+    // each of these waits for what it deletes to be gone
+    delete(s, "plain", &["deployment/batch"]);
+    delete(s, "default", &["meshprofile/own"]);
+    let namespaces = ["shop", "plain", "bank", "vault", "late", "early"];
+    let namespaces = namespaces.map(|name| format!("namespace/{name}"));
+    delete(s, "default", &namespaces.each_ref().map(String::as_str));
+}
+
+/// The steps of deploy/README.md.
+fn removed(s: &Stack) {
+    let uninstall = ["upgrade", "--reuse-values", "--set=uninstall=true"];
+    helm(s, &uninstall, &json!({}));
+    ready(s, "mesh-optin-uninstall");
+    node_has_nothing(s);
+    s.cluster
+        .enter(&["helm", "uninstall", "mesh-optin", "--namespace=mesh-optin"]);
+    for label in ["meshoptin.dev/profile", "meshoptin.dev/shared"] {
+        let attachments = ["delete", "network-attachment-definitions", "-A", "-l"];
+        kubectl(s, &[&attachments[..], &[label]].concat());
+    }
+    let crds = ["meshprofiles.meshoptin.dev", "meshnodes.meshoptin.dev"];
+    kubectl(s, &[&["delete", "crd"], &crds[..]].concat());
+    let started = Instant::now();
+    delete(s, "default", &["namespace/mesh-optin"]);
+    let took = started.elapsed();
+    assert!(
+        took < Duration::from_secs(20),
+        "its pods do not end: {took:?}"
+    );
+    let kinds = kubectl(s, &["api-resources", "--verbs=list", "--output=name"]);
+    let kinds: Vec<_> = kinds
+        .lines()
+        .filter(|kind| !kind.starts_with("events") && !crds.contains(kind))
+        .collect();
+    let all = kubectl(s, &["get", "-A", "--output=name", &kinds.join(",")]);
+    let left: Vec<_> = all
+        .lines()
+        .filter(|name| name.contains("mesh-optin") || name.contains("meshoptin"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+    assert!(s.cluster.attachments().is_empty());
+}
+
+fn kubectl(s: &Stack, args: &[&str]) -> String {
+    s.cluster.enter(&[&["kubectl"], args].concat())
+}
+
+/// Deletes these, and waits until they are gone.
+fn delete(s: &Stack, namespace: &str, what: &[&str]) {
+    let args = ["-n", namespace, "delete", "--timeout=60s"];
+    kubectl(s, &[&args[..], what].concat());
+}
+
+fn profiles_are_ready(s: &Stack) {
+    for name in ["default", "own"] {
+        s.cluster.wait_for_profile(name);
+    }
+}
+
+/// Whether the shared attachment is as Istio's chart has it.
+fn is_istios(s: &Stack) -> bool {
+    let attachment = s.cluster.attachment("default", OWN).unwrap();
+    attachment["spec"] == json!({})
+        && attachment["metadata"]["labels"]["meshoptin.dev/shared"].is_null()
+}
+
+/// A Deployment of pods like this one, wherever they are scheduled.
+fn deploy(s: &Stack, pod: &Pod) {
+    let (name, pod) = (pod.name.as_str(), pod.clone().label("app", &pod.name));
+    let mut template = pod.manifest();
+    let object = json!({
+        "metadata": {"name": name},
+        "spec": {"selector": {"matchLabels": {"app": name}}, "template": {
+            "metadata": {"labels": template["metadata"]["labels"], "annotations": template["metadata"]["annotations"]},
+            "spec": {
+                "terminationGracePeriodSeconds": 1,
+                "automountServiceAccountToken": false,
+                "containers": template["spec"]["containers"].take(),
+            },
+        }},
+    });
+    let path = format!("/apis/apps/v1/namespaces/{}/deployments", pod.namespace);
+    s.cluster.create(&path, &object);
+}
+
+/// The pods of a Deployment that stay.
+fn pods(s: &Stack, namespace: &str, name: &str) -> Vec<Pod> {
+    let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector=app={name}");
+    let list = s.cluster.request("GET", &path, &Value::Null).unwrap();
+    let items = list["items"].as_array().unwrap().iter();
+    let stay = items.filter(|pod| pod["metadata"]["deletionTimestamp"].is_null());
+    stay.map(|pod| Pod::new(namespace, pod["metadata"]["name"].as_str().unwrap(), ""))
+        .collect()
+}
+
+/// The pods of a namespace's Deployment are up, and redirected.
+fn are_redirected(s: &Stack, namespace: &str) {
+    let status = ["rollout", "status", "deployment/web", "--timeout=60s"];
+    kubectl(s, &[&["-n", namespace], &status[..]].concat());
+    let pods = pods(s, namespace, "web");
+    assert!(!pods.is_empty());
+    pods.iter().for_each(|pod| lands_at_the_sidecar(s, pod));
+}
+
+/// Other pods take the place of those of these namespaces, and are redirected.
+fn others_are_redirected(s: &Stack, namespaces: &[&str]) {
+    for namespace in namespaces {
+        let restart = ["-n", namespace, "rollout", "restart", "deployment/web"];
+        kubectl(s, &restart);
+    }
+    for namespace in namespaces {
+        are_redirected(s, namespace);
+    }
+}
