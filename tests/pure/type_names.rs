@@ -24,7 +24,10 @@ const SAME: [(&str, &str); 7] = [
         "what associated types of traits are called",
         "Err Error Future Item Response Target",
     ),
-    ("why a request to the API server failed", "Failure"),
+    (
+        "failures of requests to the API server, and what follows",
+        "Failure Pauses",
+    ),
     (
         "what was compared or looked at, and is not as it should be",
         "Difference Finding",
