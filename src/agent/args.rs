@@ -6,7 +6,8 @@ use std::{
 
 use super::cluster;
 use crate::{
-    node::{DefaultProfile, LogLevel, NodeSettings, SourceKind},
+    node::{LogLevel, NodeSettings, SourceKind},
+    profile::DefaultProfile,
     reason::{Explanation, Reason, quote},
     telemetry::WantedEvents,
 };

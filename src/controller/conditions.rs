@@ -10,12 +10,12 @@ use k8s_openapi::{
 use super::{
     difference::AttachmentState,
     objects::{Node, ProfileObject},
-    texts::{cut, names},
+    texts::cut,
     wanted::{ObjectKey, SHARED_NAMESPACE, Wanted},
 };
 use crate::{
     profile::{MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer},
-    reason::Reason,
+    reason::{Reason, names},
 };
 
 /// Most bytes of all selectors of others that are listed: an object has about a million, and the policies read them for each pod.

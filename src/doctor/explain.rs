@@ -16,6 +16,7 @@ use crate::{
     explain::{Case, Objects, OnNode, report_of, text},
     mesh::{Namespace, Pod, annotation},
     multus::{AttachmentDefinition, named_networks},
+    profile::DefaultProfile,
     terminal::{CommandFailure, Exit, Format, say, say_json},
 };
 
@@ -79,12 +80,12 @@ async fn case(cluster: &Cluster, namespace: &str, name: &str) -> Result<Case, Co
     let default = if profiles.is_empty() {
         default_profile(cluster).await?
     } else {
-        String::new()
+        DefaultProfile::default()
     };
-    let decides = match default.as_str() {
-        "Required" => Vec::new(),
-        "Auto" if is_served => Vec::new(),
-        _ => Facts::deciding(&profiles),
+    let decides = match default {
+        DefaultProfile::Required => Vec::new(),
+        DefaultProfile::Auto if is_served => Vec::new(),
+        DefaultProfile::Auto | DefaultProfile::BuiltIn => Facts::deciding(&profiles),
     };
     let objects = Objects {
         pods: Vec::new(),
@@ -123,10 +124,10 @@ async fn handler(cluster: &Cluster, class: &str) -> Result<String, CommandFailur
 }
 
 /// What agents do without a MeshProfile.
-async fn default_profile(cluster: &Cluster) -> Result<String, CommandFailure> {
+async fn default_profile(cluster: &Cluster) -> Result<DefaultProfile, CommandFailure> {
     let daemon_sets = seen(gather::daemon_sets(cluster).await)?.unwrap_or_default();
-    let flag = Facts::agent_flag(&daemon_sets, "--default-profile");
-    Ok(flag.unwrap_or("BuiltIn").to_owned())
+    Facts::default_profile(&daemon_sets)
+        .map_err(|why| CommandFailure::failed(format!("--default-profile of the agents: {why}")))
 }
 
 /// Namespace and name of each attachment that the pod names.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     mesh::{Namespace, Pod},
     multus::AttachmentDefinition,
-    profile::Profile,
+    profile::{DefaultProfile, Profile},
 };
 
 /// The label of the agents' DaemonSet, and its name.
@@ -96,6 +96,12 @@ impl Facts {
     pub(super) fn agent_flag<'a>(daemon_sets: &'a [Workload], flag: &str) -> Option<&'a str> {
         let containers = Self::agents(daemon_sets)?.containers();
         containers.iter().find_map(|c| c.flag(flag))
+    }
+
+    /// What agents do without a MeshProfile; an error where it is no word that this version knows.
+    pub(super) fn default_profile(daemon_sets: &[Workload]) -> Result<DefaultProfile, String> {
+        let flag = Self::agent_flag(daemon_sets, "--default-profile");
+        flag.map_or(Ok(DefaultProfile::default()), str::parse)
     }
 
     /// The DaemonSet of Multus.

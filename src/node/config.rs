@@ -10,6 +10,7 @@ use super::{
     trusted::{Privacy, read},
 };
 use crate::{
+    profile::DefaultProfile,
     reason::{Explanation, Reason, quote},
     words::words,
 };
@@ -68,18 +69,6 @@ words! {
 }
 
 words! {
-    /// What governs where no profile exists.
-    pub enum DefaultProfile("defaultProfile") {
-        /// The built-in profile, while the cluster does not have the kind MeshProfile and never had one on this node; then as Required.
-        Auto = "Auto",
-        /// The built-in profile, where the node has none at all.
-        BuiltIn = "BuiltIn",
-        /// Nothing: a profile must exist.
-        Required = "Required",
-    }
-}
-
-words! {
     /// The least severe level that is logged.
     pub enum LogLevel("logLevel") {
         /// Someone must act.
@@ -111,7 +100,7 @@ impl Default for NodeConfig {
             manifests: None,
             node_name: None,
             deadline: Duration::from_secs(15),
-            default_profile: DefaultProfile::BuiltIn,
+            default_profile: DefaultProfile::default(),
             log_level: LogLevel::Info,
         }
     }

@@ -10,7 +10,7 @@ mod root;
 pub mod state;
 mod trusted;
 
-pub use config::{DefaultProfile, LogLevel, NodeConfig, NodeSettings, SourceKind};
+pub use config::{LogLevel, NodeConfig, NodeSettings, SourceKind};
 pub use installed::Installed;
 pub use profiles::{
     OfCluster, ProfileKind, Written, admin_profiles, cluster_profile, keep_profiles, kept_profiles,

@@ -5,11 +5,11 @@ use std::{
 };
 
 use super::{
-    DefaultProfile, Installed, paths, state,
+    Installed, paths, state,
     trusted::{Privacy, list, read},
 };
 use crate::{
-    profile::{Profile, ProfileOrigin},
+    profile::{DefaultProfile, Profile, ProfileOrigin},
     reason::{Explanation, Reason},
     words::words,
 };

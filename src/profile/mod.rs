@@ -26,9 +26,9 @@ pub use self::{
     pattern::Pattern,
     selector::Selector,
     settings::{
-        AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrollmentMode, Interfaces,
-        IpFamilies, MissingSidecar, NotAllowed, Placement, PreemptedPolicy, UnattachedPods,
-        UnenrolledSidecar,
+        AttachmentsMode, BackendPolicy, DefaultProfile, DriftPolicy, EnforcedMode, EnrollmentMode,
+        Interfaces, IpFamilies, MissingSidecar, NotAllowed, Placement, PreemptedPolicy,
+        UnattachedPods, UnenrolledSidecar,
     },
     spec::{AttachmentSpec, Enrollment, ProfileSpec, ProxyPorts, Redirect, Tenants},
     traffic::{Key, TrafficSettings},

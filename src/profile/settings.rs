@@ -165,3 +165,17 @@ words! {
         Deny = "Deny",
     }
 }
+
+words! {
+    /// What governs where no profile exists.
+    #[derive(Default)]
+    pub enum DefaultProfile("defaultProfile") {
+        /// The built-in profile, while the cluster does not have the kind MeshProfile and never had one on this node; then as Required.
+        Auto = "Auto",
+        /// The built-in profile, where the node has none at all.
+        #[default]
+        BuiltIn = "BuiltIn",
+        /// Nothing: a profile must exist.
+        Required = "Required",
+    }
+}

@@ -79,10 +79,35 @@ pub fn quote(text: &str) -> String {
     format!("{shown:?}")
 }
 
+/// Most names that a message lists.
+const MOST_NAMES: usize = 10;
+
+/// Names as a message lists them: the first few, and how many more.
+#[cfg_attr(
+    not(any(feature = "controller", feature = "kubectl")),
+    expect(dead_code, reason = "of programs for a whole cluster")
+)]
+pub(crate) fn names<S: AsRef<str>>(all: &[S]) -> String {
+    let first: Vec<_> = all.iter().take(MOST_NAMES).map(AsRef::as_ref).collect();
+    match all.len() - first.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::reason::Reason;
+
+    #[test]
+    fn ten_names_are_listed_and_the_rest_is_counted() {
+        let all: Vec<_> = (0..12).map(|n| format!("n{n}")).collect();
+        let first = "n0, n1, n2, n3, n4, n5, n6, n7, n8, n9";
+        assert_eq!(names(&all[..10]), first);
+        assert_eq!(names(&all[..11]), format!("{first} and 1 more"));
+        assert_eq!(names(&all), format!("{first} and 2 more"));
+    }
 
     #[test]
     fn an_explanation_is_one_bounded_line_cause_first() {

@@ -6,6 +6,8 @@ mod explanation;
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
+#[cfg(any(feature = "controller", feature = "kubectl"))]
+pub(crate) use self::explanation::names;
 pub use self::explanation::{Explanation, is_unshowable, quote};
 
 macro_rules! reasons {

@@ -3,9 +3,9 @@
 use std::{collections::BTreeSet, path::Path};
 
 use mesh_optin::{
-    node::{DefaultProfile, LogLevel, SourceKind},
+    node::{LogLevel, SourceKind},
     plan::{Plan, PodNetwork},
-    profile::{Key, Profile},
+    profile::{DefaultProfile, Key, Profile},
     reason::Reason,
 };
 

@@ -5,12 +5,12 @@ use std::{fmt::Display, str::FromStr};
 use mesh_optin::{
     cni::{Command, Version},
     mesh::{InterceptionMode, OtherProxy, Source},
-    node::{DefaultProfile, LogLevel, ProfileKind, SourceKind},
+    node::{LogLevel, ProfileKind, SourceKind},
     plan::Form,
     profile::{
-        AttachmentsMode, BackendPolicy, DriftPolicy, EnforcedMode, EnrollmentMode, Interfaces,
-        IpFamilies, Key, MissingSidecar, NotAllowed, Placement, PreemptedPolicy, UnattachedPods,
-        UnenrolledSidecar,
+        AttachmentsMode, BackendPolicy, DefaultProfile, DriftPolicy, EnforcedMode, EnrollmentMode,
+        Interfaces, IpFamilies, Key, MissingSidecar, NotAllowed, Placement, PreemptedPolicy,
+        UnattachedPods, UnenrolledSidecar,
     },
     reason::Reason,
     redirection::Verdict,

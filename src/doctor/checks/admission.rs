@@ -1,9 +1,12 @@
 use std::collections::BTreeSet;
 
-use super::{Facts, Looked, names};
-use crate::doctor::{
-    cluster::{Trial, Unseen},
-    objects::AdmissionPolicy,
+use super::{Facts, Looked};
+use crate::{
+    doctor::{
+        cluster::{Trial, Unseen},
+        objects::AdmissionPolicy,
+    },
+    reason::names,
 };
 
 /// The policies that are always installed, and those for tenants.

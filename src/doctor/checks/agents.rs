@@ -2,10 +2,13 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Facts, Looked, names, numbers, unknown_conditions};
-use crate::doctor::{
-    facts::AGENT,
-    objects::{MeshNode, tag},
+use super::{Facts, Looked, numbers, unknown_conditions};
+use crate::{
+    doctor::{
+        facts::AGENT,
+        objects::{MeshNode, tag},
+    },
+    reason::names,
 };
 
 const INSTALL: &str = "helm install mesh-optin deploy/helm/mesh-optin --namespace mesh-optin --create-namespace --set platform=kubernetes";

@@ -1,7 +1,10 @@
 use serde_json::Value;
 
-use super::{Facts, Looked, names};
-use crate::doctor::{facts::Injector, objects::Workload};
+use super::{Facts, Looked};
+use crate::{
+    doctor::{facts::Injector, objects::Workload},
+    reason::names,
+};
 
 pub(super) fn other_cni(facts: &Facts, looked: &mut Looked) {
     let Some(daemon_sets) = looked.list(&facts.daemon_sets) else {

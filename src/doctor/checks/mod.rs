@@ -9,7 +9,7 @@ mod pods;
 mod profiles;
 
 use super::{facts::Facts, finding::Looked, objects::MeshNode};
-use crate::words::words;
+use crate::{reason::names, words::words};
 
 words! {
     /// What is checked. Scripts rely on these words.
@@ -138,16 +138,6 @@ fn unknown_conditions(looked: &mut Looked, nodes: &[MeshNode], kind: &str) {
             "{kind} is not known yet on nodes {}",
             names(&unknown)
         ));
-    }
-}
-
-/// Names as a message lists them: the first few, and how many more.
-fn names<S: AsRef<str>>(all: &[S]) -> String {
-    const MOST: usize = 8;
-    let first: Vec<_> = all.iter().take(MOST).map(AsRef::as_ref).collect();
-    match all.len().saturating_sub(MOST) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
     }
 }
 

@@ -1,9 +1,9 @@
-use super::{Facts, Looked, names};
+use super::{Facts, Looked};
 use crate::{
     doctor::objects::MeshNode,
     explain::{Case, Objects},
     mesh::{Decision, Pod, annotation},
-    reason::Reason,
+    reason::{Reason, names},
 };
 
 pub(super) fn without_attachment(facts: &Facts, looked: &mut Looked) {

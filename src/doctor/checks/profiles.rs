@@ -1,9 +1,10 @@
-use super::{Facts, Looked, names};
+use super::{Facts, Looked};
 use crate::{
     doctor::{facts::AGENT, objects::ProfileObject},
     mesh::{Namespace, candidates, is_namespace_enrolled},
     multus::{AttachmentDefinition, our_attachment},
-    profile::{Enrollment, Placement, Profile},
+    profile::{DefaultProfile, Enrollment, Placement, Profile},
+    reason::names,
 };
 
 /// Whose attachments every namespace may name.
@@ -102,20 +103,24 @@ pub(super) fn default_profile(facts: &Facts, looked: &mut Looked) {
     if Facts::agents(daemon_sets).is_none() {
         return;
     }
-    let default = Facts::agent_flag(daemon_sets, "--default-profile").unwrap_or("BuiltIn");
+    let default = match Facts::default_profile(daemon_sets) {
+        Ok(default) => default,
+        Err(why) => return looked.not_said(format!("--default-profile of the agents: {why}")),
+    };
     let at = format!("DaemonSet {AGENT}");
     match (profiles.map(|p| p.is_empty()), default) {
-        (Some(false), "BuiltIn") => looked.advice(
+        (Some(false), DefaultProfile::BuiltIn) => looked.advice(
             at,
             "if the last MeshProfile is deleted by mistake, the built-in one governs all namespaces",
             "set the chart's value defaultProfile: Required",
         ),
-        (Some(true), "BuiltIn") => looked.advice(
+        (Some(true), DefaultProfile::BuiltIn) => looked.advice(
             "MeshProfiles",
             "there is none: the built-in profile governs all namespaces",
             "create one: crds/README.md has an example with every default",
         ),
-        (Some(true), "Auto" | "Required") | (None, "Required") => looked.error(
+        (Some(true), DefaultProfile::Auto | DefaultProfile::Required)
+        | (None, DefaultProfile::Required) => looked.error(
             "MeshProfiles",
             format!("there is none, and agents have --default-profile={default}: new pods of the mesh are refused"),
             "create one: crds/README.md has an example with every default",
