@@ -42,11 +42,11 @@ pub(super) struct Namespaces<R> {
     reads: Arc<R>,
     cache: Arc<Cache>,
     /// The reads of each namespace, one after the other.
-    queues: Mutex<HashMap<String, Arc<ReadQueue>>>,
+    queues: Mutex<HashMap<String, Arc<LastFailure>>>,
 }
 
 /// When the last read that failed was sent, and why it failed.
-type ReadQueue = tokio::sync::Mutex<Option<(Moment, Failure)>>;
+type LastFailure = tokio::sync::Mutex<Option<(Moment, Failure)>>;
 
 impl<R: Reads> Namespaces<R> {
     pub(super) fn new(reads: Arc<R>, cache: Arc<Cache>) -> Self {
@@ -137,7 +137,7 @@ impl<R: Reads> Namespaces<R> {
         answer
     }
 
-    fn queue(&self, name: &str) -> Arc<ReadQueue> {
+    fn queue(&self, name: &str) -> Arc<LastFailure> {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.entry(name.to_owned()).or_default().clone()
     }

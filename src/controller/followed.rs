@@ -33,7 +33,7 @@ pub(super) struct Followed<T> {
     changed: Arc<Notify>,
 }
 
-/// What was heard.
+/// The objects of a kind that were listed and watched.
 pub(super) struct FollowedObjects<T> {
     pub(super) objects: BTreeMap<ObjectKey, T>,
     /// A first list is complete.
