@@ -93,10 +93,15 @@ fn manifest(s: &Stack) -> Value {
 
 /// Makes an image of this program, and of others beside it, known to the node.
 pub(super) fn import_image(s: &Stack, others: &[&str]) {
+    import_image_of(s, IMAGE, PROGRAM, others);
+}
+
+/// The same of another program.
+pub(super) fn import_image_of(s: &Stack, name: &str, program: &str, others: &[&str]) {
     let image = s.cluster.directory.join("agent.tar");
     run(
         &script("image"),
-        &[&[image.to_str().unwrap(), IMAGE, PROGRAM], others].concat(),
+        &[&[image.to_str().unwrap(), name, program], others].concat(),
         "",
     );
     s.import_archive("/mnt/agent.tar");

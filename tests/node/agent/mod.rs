@@ -3,8 +3,10 @@
 mod daemonset;
 mod helm;
 mod hollow;
+mod removals;
 mod rollout;
 mod tenant;
+mod upgrades;
 
 use crate::{
     Scenario, alone, enrolled, lands_at_the_sidecar,
@@ -22,6 +24,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     rollout::SCENARIO,
     helm::SCENARIO,
     tenant::SCENARIO,
+    upgrades::SCENARIO,
+    removals::SCENARIO,
     alone(
         "with the agent a crowd of pods starts at once, and only their namespace is read",
         |s| {

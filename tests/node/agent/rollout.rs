@@ -2,6 +2,7 @@
 
 use std::{
     os::unix::net::UnixStream,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -25,10 +26,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 .create(DAEMONSET.rsplit_once('/').unwrap().0, &object);
             rolled_out(s);
             enrolled(s, "rolling");
-            let stop = AtomicBool::new(false);
-            std::thread::scope(|scope| {
-                let watched = scope.spawn(|| without_a_socket(s, &stop));
-                let started = scope.spawn(|| churn(s, &stop));
+            let Meanwhile { pods, looks, away } = meanwhile(s, "rolling", || {
                 // another version that gets ready
                 change(s, &json!({"metadata": {"annotations": {"version": "2"}}}));
                 rolled_out(s);
@@ -67,14 +65,11 @@ pub(super) const SCENARIO: Scenario = alone(
                     ]);
                     rolled_out(s);
                 }
-                stop.store(true, Ordering::Relaxed);
-                let (looks, away) = watched.join().unwrap();
-                let pods = started.join().unwrap();
-                assert_eq!(away, 0, "of {looks} checks, this number found no agent");
-                s.note(format!(
-                    "the DaemonSet was rolled out four times, and back three times: {pods} pods redirected meanwhile, an agent at each of {looks} looks"
-                ));
             });
+            assert_eq!(away, 0, "of {looks} looks, this number found no agent");
+            s.note(format!(
+                "the DaemonSet was rolled out four times, and back three times: {pods} pods redirected meanwhile, an agent at each of {looks} looks"
+            ));
             let deleted = json!({"propagationPolicy": "Foreground"});
             s.cluster.request("DELETE", DAEMONSET, &deleted).unwrap();
             let gone = s.wait_for(|| {
@@ -106,7 +101,7 @@ fn with_arg(object: &Value, arg: &str) -> Value {
 }
 
 /// Waits until every node has the version that is asked for, as `kubectl rollout status` does.
-fn rolled_out(s: &Stack) {
+pub(super) fn rolled_out(s: &Stack) {
     let is_done = || {
         let object = s.cluster.request("GET", DAEMONSET, &Value::Null).ok()?;
         let status = &object["status"];
@@ -126,6 +121,31 @@ fn rolled_out(s: &Stack) {
     assert!(s.wait_for(|| (pods() == 1).then_some(())).is_some());
 }
 
+/// What happened meanwhile.
+pub(super) struct Meanwhile {
+    /// Pods that were redirected: all that were created.
+    pub(super) pods: u32,
+    /// How often an agent was looked for.
+    pub(super) looks: u32,
+    /// How often there was none.
+    pub(super) away: u32,
+}
+
+/// Does `work` while pods of a namespace start and an agent is looked for.
+pub(super) fn meanwhile(s: &Stack, namespace: &str, work: impl FnOnce()) -> Meanwhile {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watched = scope.spawn(|| without_a_socket(s, &stop));
+        let started = scope.spawn(|| churn(s, namespace, &stop));
+        let done = catch_unwind(AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        let ended = (watched.join(), started.join());
+        done.unwrap_or_else(|panic| resume_unwind(panic));
+        let ((looks, away), pods) = (ended.0.unwrap(), ended.1.unwrap());
+        Meanwhile { pods, looks, away }
+    })
+}
+
 /// Looks for an agent every few milliseconds: how often, and how often there was none.
 fn without_a_socket(s: &Stack, stop: &AtomicBool) -> (u32, u32) {
     let socket = s.path("/run/mesh-optin/agent.sock");
@@ -138,11 +158,11 @@ fn without_a_socket(s: &Stack, stop: &AtomicBool) -> (u32, u32) {
     (looks, away)
 }
 
-/// Starts pods one after the other, each of which is redirected: how many.
-fn churn(s: &Stack, stop: &AtomicBool) -> u32 {
+/// Starts pods of a namespace one after the other, each of which is redirected: how many.
+fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> u32 {
     let mut count = 0;
     while !stop.load(Ordering::Relaxed) {
-        let pod = Pod::new("rolling", &format!("p{count}"), "mesh");
+        let pod = Pod::new(namespace, &format!("p{count}"), "mesh");
         let started = Instant::now();
         s.create(&pod);
         lands_at_the_sidecar(s, &pod);

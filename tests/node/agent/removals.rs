@@ -1,0 +1,130 @@
+//! The chart is removed in the wrong order, and then in the right one, while pods run.
+
+use super::{
+    daemonset::{import_image, restored},
+    helm::{CRDS, helm, node_has_nothing, ready, remove_everything, values},
+    rollout::rolled_out,
+};
+use crate::{
+    Scenario, alone, enrolled, is_redirected, lands_at_the_sidecar,
+    support::{stack::Stack, stack_pod::Pod},
+};
+
+const NAMESPACE: &str = "removed";
+
+/// What is removed before the nodes are clean, and what new pods are refused with from then on.
+struct TooEarly {
+    what: &'static str,
+    remove: fn(&Stack),
+    reason: &'static str,
+}
+
+const TOO_EARLY: [TooEarly; 3] = [
+    TooEarly {
+        what: "the release",
+        remove: uninstall,
+        reason: "AgentUnavailable",
+    },
+    TooEarly {
+        what: "its namespace",
+        remove: |s| {
+            let delete = ["kubectl", "delete", "namespace", "mesh-optin"];
+            s.cluster.enter(&[&delete[..], &["--timeout=60s"]].concat());
+        },
+        reason: "AgentUnavailable",
+    },
+    TooEarly {
+        what: "the CRDs",
+        remove: delete_crds,
+        reason: "UnknownProfile",
+    },
+];
+
+pub(super) const SCENARIO: Scenario = alone(
+    "whatever is removed first, running pods stay in the mesh and the way out is the same",
+    |s| {
+        restored(s, || {
+            import_image(s, &[]);
+            enrolled(s, NAMESPACE);
+            for early in TOO_EARLY {
+                remove_everything(s);
+                helm(s, &["install", "--create-namespace"], &values());
+                rolled_out(s);
+                let pod = |name: &str| Pod::new(NAMESPACE, name, "mesh");
+                let [stays, goes, new] = ["stays", "goes", "new"].map(pod);
+                is_redirected(s, &stays);
+                is_redirected(s, &goes);
+                (early.remove)(s);
+                s.create(&new);
+                let (why, what) = (s.refused(&new), early.what);
+                let is_refused = why.contains(early.reason);
+                assert!(is_refused, "after {what} was removed: {why}");
+                let took = s.delete(&goes);
+                assert!(took.as_secs() < 15, "after {what} was removed: {took:?}");
+                s.delete(&new); // an ADD that waits for the agent ends first
+                let wrong = elsewhere(s, &stays);
+                assert!(wrong.is_empty(), "after {what} was removed: {wrong:?}");
+                way_out(s, &stays);
+            }
+            s.note(
+                "after release, namespace or CRDs were removed too early, running pods stayed in the mesh, and nothing was left in the end".into(),
+            );
+            remove_everything(s);
+            s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
+        });
+    },
+);
+
+/// Installs what removes everything from the nodes, and then that, as deploy/README.md says. Ends the last pod meanwhile.
+fn way_out(s: &Stack, last: &Pod) {
+    let list = ["helm", "list", "--namespace=mesh-optin", "--short"];
+    let verb: &[&str] = match s.cluster.enter(&list).trim() {
+        "" => &["install", "--create-namespace"],
+        _ => &["upgrade"],
+    };
+    let out = ["--set=uninstall=true", "--set=meshProfile.create=false"];
+    helm(s, &[verb, &out].concat(), &values());
+    s.delete(last);
+    ready(s, "mesh-optin-uninstall");
+    node_has_nothing(s);
+    uninstall(s);
+}
+
+fn uninstall(s: &Stack) {
+    let uninstall = ["helm", "uninstall", "mesh-optin", "--namespace=mesh-optin"];
+    s.cluster.enter(&uninstall);
+}
+
+/// Deletes the CRDs as the refusal of one says.
+fn delete_crds(s: &Stack) {
+    for crd in ["meshprofiles.meshoptin.dev", "meshnodes.meshoptin.dev"] {
+        let delete = format!("kubectl delete crd {crd} --timeout=60s");
+        let said = s
+            .cluster
+            .enter(&["sh", "-c", &format!("{delete} 2>&1 || true")]);
+        let unbind = "kubectl delete -k deploy/admission/bindings";
+        let (_, annotate) = said
+            .split_once("then run: ")
+            .unwrap_or_else(|| panic!("{said}"));
+        assert!(said.contains(unbind), "{said}");
+        let here = concat!("cd ", env!("CARGO_MANIFEST_DIR"));
+        s.cluster.enter(&[
+            "sh",
+            "-c",
+            &format!("{here} && {unbind} --ignore-not-found && {annotate} && {delete}"),
+        ]);
+    }
+}
+
+/// The connections of a pod that did not land at its sidecar.
+fn elsewhere(s: &Stack, pod: &Pod) -> Vec<String> {
+    lands_at_the_sidecar(s, pod);
+    let log = s.log(pod, "app");
+    let answers = log
+        .lines()
+        .map(|line| line.split(' ').skip(4).collect::<Vec<_>>().join(" "));
+    let since = answers.skip_while(|answer| !answer.starts_with("15001 "));
+    since
+        .filter(|answer| !answer.starts_with("15001 "))
+        .collect()
+}
