@@ -1,10 +1,12 @@
 // app is what runs in the test stack's pods, static and of no image but its own:
 //
 //	app                             holds a sandbox
-//	app serve PORT... dial ADDRESS...
+//	app serve PORT... dial ADDRESS... http PORT... get URL...
+//	app once URL...
 //
 // It answers every connection to a port with "<port> <original destination> <peer>", connects to each address in turn, again and again, and
-// prints "<address> <what answered>".
+// prints "<address> <what answered>". Over HTTP it answers with "<peer> <X-Forwarded-Client-Cert>", and prints "<URL> <status> <what answered>",
+// or with `once` ends when each URL has answered with 200.
 package main
 
 import (
@@ -12,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
@@ -20,19 +23,34 @@ import (
 )
 
 func main() {
-	verb, addresses := "", []string{}
+	verb, asked := "", map[string][]string{}
 	for _, word := range os.Args[1:] {
 		switch {
-		case word == "serve" || word == "dial":
+		case word == "serve" || word == "dial" || word == "http" || word == "get" || word == "once":
 			verb = word
 		case verb == "serve":
 			go serve(word)
+		case verb == "http":
+			go serveHTTP(word)
 		default:
-			addresses = append(addresses, word)
+			asked[verb] = append(asked[verb], word)
 		}
 	}
-	if len(addresses) > 0 {
-		go dial(addresses)
+	for _, url := range asked["once"] {
+		for status := 0; status != http.StatusOK; time.Sleep(100 * time.Millisecond) {
+			var answer string
+			status, answer = get(url)
+			fmt.Println(url, answer)
+		}
+	}
+	if len(asked["once"]) > 0 {
+		return
+	}
+	if len(asked["dial"]) > 0 {
+		go again(asked["dial"], ask)
+	}
+	if len(asked["get"]) > 0 {
+		go again(asked["get"], func(url string) string { _, answer := get(url); return answer })
 	}
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
@@ -90,7 +108,27 @@ func original(conn *net.TCPConn) string {
 	return address
 }
 
-func dial(addresses []string) {
+func serveHTTP(port string) {
+	fmt.Println(http.ListenAndServe(":"+port, http.HandlerFunc(func(to http.ResponseWriter, request *http.Request) {
+		fmt.Fprintf(to, "%s %s", request.RemoteAddr, request.Header.Get("X-Forwarded-Client-Cert"))
+	})))
+	os.Exit(1)
+}
+
+// client has a connection for each request, as if every one came from another process.
+var client = http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+
+func get(url string) (int, string) {
+	response, err := client.Get(url)
+	if err != nil {
+		return 0, "error " + err.Error()
+	}
+	defer response.Body.Close()
+	answer, _ := io.ReadAll(response.Body)
+	return response.StatusCode, fmt.Sprint(response.StatusCode, " ", string(answer))
+}
+
+func again(addresses []string, ask func(string) string) {
 	for {
 		for _, address := range addresses {
 			fmt.Println(address, ask(address))
