@@ -61,7 +61,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 /// The application's connections end at the world, and the node's at the application, both through Envoy.
 fn passes_through(s: &Stack, pod: Pod) -> Pod {
     enrolled(s, &pod.namespace);
-    s.import("envoy.tar");
+    s.import("istio-proxy.tar");
     s.create(&pod);
     s.running(&pod);
     let (out, inside, ip) = (s.answered(&pod), s.answered_inside(&pod), s.ip(&pod));
@@ -96,7 +96,7 @@ fn envoy(security: &Value, env: &Value, inbound: &Value) -> Sidecar {
         "clusters": [cluster("outbound", json!({})), cluster("inbound", from)],
     }});
     Sidecar::Container(json!({
-        "image": "stack.test/envoy:1", "imagePullPolicy": "Never", "securityContext": security, "env": env,
+        "image": "stack.test/istio-proxy:1", "command": ["envoy"], "imagePullPolicy": "Never", "securityContext": security, "env": env,
         "args": ["--config-yaml", config.to_string(), "--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"],
     }))
 }
