@@ -9,6 +9,7 @@
 mod agent;
 mod deleting;
 mod hostile;
+mod istio;
 mod opting;
 mod proxies;
 mod rebooting;
@@ -68,7 +69,7 @@ const fn with_daemon(name: &'static str, run: fn(&Stack)) -> Scenario {
     }
 }
 
-const SCENARIOS: [&[Scenario]; 8] = [
+const SCENARIOS: [&[Scenario]; 9] = [
     agent::SCENARIOS,
     opting::SCENARIOS,
     hostile::SCENARIOS,
@@ -76,6 +77,7 @@ const SCENARIOS: [&[Scenario]; 8] = [
     refusals::SCENARIOS,
     waiting::SCENARIOS,
     deleting::SCENARIOS,
+    istio::SCENARIOS,
     rebooting::SCENARIOS,
 ];
 /// How many scenarios that do not disturb each other run at once.

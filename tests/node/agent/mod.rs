@@ -15,7 +15,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::daemonset::with_agent;
+pub(crate) use self::daemonset::{Agent, with_agent};
 
 const USER: &str = "system:serviceaccount:mesh-optin:agent";
 
