@@ -106,6 +106,7 @@ fn delete_crds(s: &Stack) {
         let (_, annotate) = said
             .split_once("then run: ")
             .unwrap_or_else(|| panic!("{said}"));
+        let annotate = annotate.trim();
         assert!(said.contains(unbind), "{said}");
         let here = concat!("cd ", env!("CARGO_MANIFEST_DIR"));
         s.cluster.enter(&[

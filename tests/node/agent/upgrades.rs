@@ -135,17 +135,10 @@ impl<'a> Release<'a> {
 
     fn take(&self, step: Step) {
         let crds = || {
-            let files = ["meshprofiles", "meshnodes"]
-                .map(|kind| format!("{CRDS}/meshoptin.dev_{kind}.yaml"));
-            let apply = [
-                "kubectl",
-                "apply",
-                "--server-side",
-                "--force-conflicts",
-                "--field-manager=helm",
-            ];
-            let files = ["-f", &files[0], "-f", &files[1]];
-            self.stack.cluster.enter(&[&apply[..], &files].concat())
+            let files = ["meshprofiles", "meshnodes"];
+            let files = files.map(|kind| format!("{CRDS}/meshoptin.dev_{kind}.yaml"));
+            let apply = ["kubectl", "apply", "-f", &files[0], "-f", &files[1]];
+            self.stack.cluster.enter(&apply)
         };
         match step {
             Step::Down => self.helm("upgrade", Version::Before, true),
@@ -175,6 +168,7 @@ impl<'a> Release<'a> {
         rolled_out(self.stack);
     }
 
+    /// Whatever kubectl has applied.
     fn helm_with(&self, verb: &str, version: Version, args: &[&str]) {
         let mut values = values();
         let chart = match version {
@@ -193,6 +187,8 @@ impl<'a> Release<'a> {
             chart,
             "--namespace=mesh-optin",
             "--values=/mnt/values.yaml",
+            "--take-ownership",
+            "--force-conflicts",
         ];
         s.cluster.enter(&[&fixed[..], args].concat());
     }

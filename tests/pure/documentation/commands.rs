@@ -87,14 +87,6 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         ),
     ),
     (
-        "kubectl apply --server-side --force-conflicts --field-manager=helm -f crds/meshoptin.dev_meshprofiles.yaml -f crds/meshoptin.dev_meshnodes.yaml",
-        By(
-            "tests/node/agent/upgrades.rs",
-            "the chart is upgraded and rolled back with its CRDs first and last, and every pod stays as it was",
-            "--field-manager=helm",
-        ),
-    ),
-    (
         "kubectl apply -k deploy/kubernetes",
         By("tests/node/agent/mod.rs", DAEMONSET, "with_agent(s,"),
     ),
