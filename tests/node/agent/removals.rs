@@ -102,6 +102,9 @@ fn delete_crds(s: &Stack) {
         let said = s
             .cluster
             .enter(&["sh", "-c", &format!("{delete} 2>&1 || true")]);
+        if said.contains(" deleted") {
+            continue; // unbound with the first
+        }
         let unbind = "kubectl delete -k deploy/admission/bindings";
         let (_, annotate) = said
             .split_once("then run: ")

@@ -147,7 +147,13 @@ impl<'a> Release<'a> {
                 self.helm("upgrade", Version::This, true);
             }
             Step::Back => {
-                let back = ["helm", "rollback", "mesh-optin", "--namespace=mesh-optin"];
+                let back = [
+                    "helm",
+                    "rollback",
+                    "mesh-optin",
+                    "--namespace=mesh-optin",
+                    "--force-conflicts",
+                ];
                 self.stack.cluster.enter(&back);
             }
             Step::UpBeforeCrds => {
