@@ -46,11 +46,12 @@ pub(super) const SCENARIO: Scenario = alone(
         restored(s, || {
             import_image(s, &[]);
             enrolled(s, NAMESPACE);
-            for early in TOO_EARLY {
+            for (round, early) in TOO_EARLY.into_iter().enumerate() {
                 remove_everything(s);
                 helm(s, &["install", "--create-namespace"], &values());
                 rolled_out(s);
-                let pod = |name: &str| Pod::new(NAMESPACE, name, "mesh");
+                // Events outlive pods of the same name
+                let pod = |name: &str| Pod::new(NAMESPACE, &format!("{name}-{round}"), "mesh");
                 let [stays, goes, new] = ["stays", "goes", "new"].map(pod);
                 is_redirected(s, &stays);
                 is_redirected(s, &goes);
