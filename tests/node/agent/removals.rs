@@ -50,6 +50,10 @@ pub(super) const SCENARIO: Scenario = alone(
                 remove_everything(s);
                 helm(s, &["install", "--create-namespace"], &values());
                 rolled_out(s);
+                // what the agent has never seen it does not miss
+                let profile = s.path("/var/lib/mesh-optin/profiles/default.yaml");
+                let is_known = s.wait_for(|| profile.exists().then_some(()));
+                assert!(is_known.is_some(), "{} is missing", profile.display());
                 // Events outlive pods of the same name
                 let pod = |name: &str| Pod::new(NAMESPACE, &format!("{name}-{round}"), "mesh");
                 let [stays, goes, new] = ["stays", "goes", "new"].map(pod);
