@@ -12,18 +12,16 @@ use crate::{
 
 const NAMESPACE: &str = "removed";
 
-/// What is removed before the nodes are clean, and what new pods are refused with from then on.
+/// What is removed before the nodes are clean.
 struct TooEarly {
     what: &'static str,
     remove: fn(&Stack),
-    reason: &'static str,
 }
 
-const TOO_EARLY: [TooEarly; 3] = [
+const TOO_EARLY: [TooEarly; 2] = [
     TooEarly {
         what: "the release",
         remove: uninstall,
-        reason: "AgentUnavailable",
     },
     TooEarly {
         what: "its namespace",
@@ -31,12 +29,6 @@ const TOO_EARLY: [TooEarly; 3] = [
             let delete = ["kubectl", "delete", "namespace", "mesh-optin"];
             s.cluster.enter(&[&delete[..], &["--timeout=60s"]].concat());
         },
-        reason: "AgentUnavailable",
-    },
-    TooEarly {
-        what: "the CRDs",
-        remove: delete_crds,
-        reason: "UnknownProfile",
     },
 ];
 
@@ -50,10 +42,6 @@ pub(super) const SCENARIO: Scenario = alone(
                 remove_everything(s);
                 helm(s, &["install", "--create-namespace"], &values());
                 rolled_out(s);
-                // what the agent has never seen it does not miss
-                let profile = s.path("/var/lib/mesh-optin/profiles/default.yaml");
-                let is_known = s.wait_for(|| profile.exists().then_some(()));
-                assert!(is_known.is_some(), "{} is missing", profile.display());
                 // Events outlive pods of the same name
                 let pod = |name: &str| Pod::new(NAMESPACE, &format!("{name}-{round}"), "mesh");
                 let [stays, goes, new] = ["stays", "goes", "new"].map(pod);
@@ -62,7 +50,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 (early.remove)(s);
                 s.create(&new);
                 let (why, what) = (s.refused(&new), early.what);
-                let is_refused = why.contains(early.reason);
+                let is_refused = why.contains("AgentUnavailable");
                 assert!(is_refused, "after {what} was removed: {why}");
                 let took = s.delete(&goes);
                 assert!(took.as_secs() < 15, "after {what} was removed: {took:?}");
@@ -72,7 +60,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 way_out(s, &stays);
             }
             s.note(
-                "after release, namespace or CRDs were removed too early, running pods stayed in the mesh, and nothing was left in the end".into(),
+                "after the release or its namespace was removed too early, running pods stayed in the mesh, and nothing was left in the end".into(),
             );
             remove_everything(s);
             s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
@@ -98,31 +86,6 @@ fn way_out(s: &Stack, last: &Pod) {
 fn uninstall(s: &Stack) {
     let uninstall = ["helm", "uninstall", "mesh-optin", "--namespace=mesh-optin"];
     s.cluster.enter(&uninstall);
-}
-
-/// Deletes the CRDs as the refusal of one says.
-fn delete_crds(s: &Stack) {
-    for crd in ["meshprofiles.meshoptin.dev", "meshnodes.meshoptin.dev"] {
-        let delete = format!("kubectl delete crd {crd} --timeout=60s");
-        let said = s
-            .cluster
-            .enter(&["sh", "-c", &format!("{delete} 2>&1 || true")]);
-        if said.contains(" deleted") {
-            continue; // unbound with the first
-        }
-        let unbind = "kubectl delete -k deploy/admission/bindings";
-        let (_, annotate) = said
-            .split_once("then run: ")
-            .unwrap_or_else(|| panic!("{said}"));
-        let annotate = annotate.trim();
-        assert!(said.contains(unbind), "{said}");
-        let here = concat!("cd ", env!("CARGO_MANIFEST_DIR"));
-        s.cluster.enter(&[
-            "sh",
-            "-c",
-            &format!("{here} && {unbind} --ignore-not-found && {annotate} && {delete}"),
-        ]);
-    }
 }
 
 /// The connections of a pod that did not land at its sidecar.

@@ -67,8 +67,10 @@ impl Stack {
                 .find(|(reason, message)| reason == "FailedCreatePodSandBox" && is_ours(message))
                 .map(|(_, message)| message)
         };
-        self.wait_for(refusal)
-            .unwrap_or_else(|| panic!("{}/{} is not refused", pod.namespace, pod.name))
+        self.wait_for(refusal).unwrap_or_else(|| {
+            let (namespace, name, events) = (&pod.namespace, &pod.name, self.events(pod));
+            panic!("{namespace}/{name} is not refused: {events:#?}")
+        })
     }
 
     /// Reasons and messages of its events.
