@@ -58,7 +58,8 @@ fn config(selector: Option<String>) -> watcher::Config {
 
 /// Follows the objects of a kind until it is cancelled: those of the first of these field selectors that the API server supports, or all if
 /// there are none. A failed list or watch is retried after a growing pause. Only a completed list resets the pause, or ten minutes without a
-/// failure: the watcher announces each list before it asks for it, also one that then fails. A failure is logged when it begins or changes,
+/// failure: the watcher announces each list before it asks for it, also one that then fails. A watch of a kind that is gone begins again with
+/// a list. A failure is logged when it begins or changes,
 /// and its end when a list has succeeded.
 pub(crate) async fn follow(
     client: Client,
@@ -70,13 +71,16 @@ pub(crate) async fn follow(
     let mut selectors = selectors.iter();
     let follow =
         |selector: Option<&String>| Box::pin(watcher(api.clone(), config(selector.cloned())));
-    let mut events = follow(selectors.next());
+    let mut selector = selectors.next();
+    let mut events = follow(selector);
     let mut pauses = Pauses::new();
     let mut failure: Option<String> = None;
+    // the next list comes after a watch of a kind that is gone, and says nothing of the next watch
+    let mut is_doubted = false;
     while let Some(event) = events.next().await {
         let (error, cause) = match event {
             Ok(event) => {
-                if matches!(event, Event::InitDone) {
+                if matches!(event, Event::InitDone) && !std::mem::take(&mut is_doubted) {
                     pauses = Pauses::new();
                     if failure.take().is_some() {
                         info!("watching {}: the list succeeded again", kind.plural);
@@ -95,8 +99,19 @@ pub(crate) async fn follow(
                 if status.code == 400 && selectors.len() > 0 =>
             {
                 info!("watching {}: {}", kind.plural, status.message);
-                events = follow(selectors.next());
+                selector = selectors.next();
+                events = follow(selector);
                 continue;
+            }
+            // a list says whether the kind is gone; the watcher itself would only repeat the watch
+            Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
+                if status.code == 404 =>
+            {
+                each(Heard::Trouble);
+                is_doubted = true;
+                events = follow(selector);
+                let error = "the cluster no longer knows them".to_owned();
+                (error, Cause::Failed(None))
             }
             Err(error) => {
                 each(Heard::Trouble);
@@ -249,6 +264,25 @@ mod tests {
         assert!(means[5] > 4.0, "{means:?}");
         assert!(means[6] < 0.01, "the watch follows the list: {means:?}");
         assert!(means[7] < 0.5 && means[8] < 1.0, "{means:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_of_a_kind_that_is_gone_begins_again_with_a_list() {
+        const GONE: (u16, &str) = (404, "404 page not found");
+        let gone = |n: usize, _: &str| if n == 0 { (200, POD_LIST) } else { GONE };
+        let requests_then = requests(60, gone).await;
+        let is_watch = |n: usize| requests_then[n].1.contains("watch=true");
+        assert!(
+            is_watch(1) && !is_watch(2) && !is_watch(3),
+            "{requests_then:?}"
+        );
+        // where only watches fail so, lists do not hurry them
+        let unwatched: Answer = |_, uri| match uri.contains("watch=true") {
+            true => GONE,
+            false => (200, POD_LIST),
+        };
+        let count = requests(600, unwatched).await.len();
+        assert!((8..=80).contains(&count), "{count}");
     }
 
     #[tokio::test(start_paused = true)]
