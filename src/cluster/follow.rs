@@ -59,8 +59,7 @@ fn config(selector: Option<String>) -> watcher::Config {
 /// Follows the objects of a kind until it is cancelled: those of the first of these field selectors that the API server supports, or all if
 /// there are none. A failed list or watch is retried after a growing pause. Only a completed list resets the pause, or ten minutes without a
 /// failure: the watcher announces each list before it asks for it, also one that then fails. A watch of a kind that is gone begins again with
-/// a list. A failure is logged when it begins or changes,
-/// and its end when a list has succeeded.
+/// a list. A failure is logged when it begins or changes, and its end when a list has succeeded.
 pub(crate) async fn follow(
     client: Client,
     kind: &ApiResource,
@@ -93,6 +92,7 @@ pub(crate) async fn follow(
                 if status.code == 404 =>
             {
                 each(Heard::Unknown);
+                is_doubted = false; // it is gone: the next list that succeeds has it again
                 ("the cluster does not know them".to_owned(), Cause::Unserved)
             }
             Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
@@ -276,6 +276,15 @@ mod tests {
             is_watch(1) && !is_watch(2) && !is_watch(3),
             "{requests_then:?}"
         );
+        // once the kind is back, the first failure is a first one
+        let back: Answer = |n, uri| match (n, uri.contains("watch=true")) {
+            (0 | 8.., false) => (200, POD_LIST),
+            (0..8, _) => GONE,
+            (_, true) => (500, ""),
+        };
+        let means = mean_gaps(600, back).await;
+        assert!(means[7] > 4.0 && means[8] < 0.01, "{means:?}");
+        assert!(means[9] < 0.5, "the pause begins again: {means:?}");
         // where only watches fail so, lists do not hurry them
         let unwatched: Answer = |_, uri| match uri.contains("watch=true") {
             true => GONE,
