@@ -39,6 +39,16 @@ enum Suspect {
     OptedOut,
 }
 
+impl Suspect {
+    /// Whether what redirects its network namespace may be ours, on a record that cannot be read.
+    fn may_be_ours(&self, are_records_read: bool) -> bool {
+        match self {
+            Self::Bypasses(_) => !are_records_read,
+            Self::OptedOut => false,
+        }
+    }
+}
+
 /// Judges all running pods; those without a live record (by UID) also by their network namespaces, which are found by address. `known`: the
 /// UIDs of pods that were reported already. Returns the pods that bypass the mesh.
 pub(super) fn look(
@@ -101,14 +111,15 @@ pub(super) fn look(
         let ips = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
         match ips.filter_map(|ip| netns.get(&ip)).next() {
             None => counts.add(PodState::Unaudited, about(&found.pod)),
-            // something else redirects it: istio-init, or an earlier plugin; or it is ours, on a record that cannot be read
+            // else something else redirects it: istio-init, or an earlier plugin
             Some(InNetns {
                 redirects: true, ..
-            }) => {
-                if !are_records_read && matches!(suspect, Suspect::Bypasses(_)) {
-                    counts.add(PodState::Unaudited, about(&found.pod));
-                }
+            }) if suspect.may_be_ours(are_records_read) => {
+                counts.add(PodState::Unaudited, about(&found.pod));
             }
+            Some(InNetns {
+                redirects: true, ..
+            }) => {}
             Some(InNetns { path, .. }) => match suspect {
                 Suspect::OptedOut => counts.add(PodState::OptedOut, about(&found.pod)),
                 Suspect::Bypasses(why) => {
@@ -324,6 +335,11 @@ mod tests {
         ] {
             let (judged, found) = judged(Some(spec), pod.clone());
             let suspect = suspect(&found, &judged.decided);
+            let may_be_ours = [true, false].map(|are_read| {
+                let suspect = suspect.as_ref();
+                suspect.is_some_and(|suspect| suspect.may_be_ours(are_read))
+            });
+            assert_eq!(may_be_ours, [false, suspected == "Bypassing"], "{what}");
             assert_eq!(
                 reason_of(suspect),
                 suspected,

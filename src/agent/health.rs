@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     deadline::Deadline,
+    profile::unreadable,
     reason::{Explanation, Reason},
     redirection::self_test,
     source::wire::{Bypassing, Owner},
@@ -27,8 +28,6 @@ use crate::{
 const TESTING: Duration = Duration::from_secs(20);
 /// The pause before it is repeated.
 const TEST_AGAIN: Duration = Duration::from_secs(15);
-/// Most further profiles that a condition names.
-const MOST_NAMED: usize = 64;
 
 /// The state of the agent and its node.
 pub(super) struct Health {
@@ -144,18 +143,9 @@ impl Health {
         if let Some(wrong) = self.profiles.wrong() {
             return Finding::Wrong(wrong);
         }
-        let mut unreadable = self.profiles.unreadable().into_iter();
-        let Some((first, why)) = unreadable.next() else {
-            return Finding::Right;
-        };
-        let mut cause = format!("the last generation of MeshProfile {first} cannot be read: {why}");
-        // the controller reads the names
-        for (name, _) in unreadable.take(MOST_NAMED) {
-            cause.push_str(&format!(
-                "; that of MeshProfile {name} cannot be read either"
-            ));
-        }
-        Finding::Wrong(Reason::NodeConfigInvalid.because(cause))
+        let all = self.profiles.unreadable();
+        let all = all.iter().map(|(name, why)| (name.as_str(), why.as_str()));
+        Finding::of(unreadable(all).map(|cause| Reason::NodeConfigInvalid.because(cause)))
     }
 
     /// Tests whether this node can redirect. Repeats the test while it cannot, until it is cancelled: a kernel module may be loaded later.

@@ -12,7 +12,9 @@ use super::{
     nodes::REPORTING,
     wanted::{Namespace, ObjectKey},
 };
-use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeCondition, validate_cel};
+use crate::profile::{
+    Profile, ProfileOrigin, Status, mesh_node::NodeCondition, named_unreadable, validate_cel,
+};
 
 /// A MeshProfile and what its status says.
 #[derive(Debug, Clone)]
@@ -98,8 +100,6 @@ pub(super) fn node(object: NodeObject) -> (ObjectKey, Node) {
         all.find(|c| c.kind == kind && c.status == "False")
     };
     let message = is_false("ProfilesKnown").map_or("", |known| &known.message);
-    let named = message.split("MeshProfile ").skip(1);
-    let unread = named.filter_map(|named| Some(named.split_once(" cannot be read")?.0.into()));
     let is_version = |c: char| c.is_ascii_alphanumeric() || ".-+".contains(c);
     let is_version = said.version.len() <= LONGEST_VERSION && said.version.chars().all(is_version);
     let node = Node {
@@ -111,7 +111,7 @@ pub(super) fn node(object: NodeObject) -> (ObjectKey, Node) {
         .into(),
         reported: said.last_report.and_then(|at| at.parse().ok()),
         is_marked: is_false(REPORTING).is_some(),
-        cannot_read: unread.collect(),
+        cannot_read: named_unreadable(message).map(Into::into).collect(),
     };
     (cluster_key(object.metadata.name), node)
 }

@@ -13,6 +13,7 @@ mod spec;
 #[cfg(feature = "schema")]
 mod status;
 mod traffic;
+mod unreadable;
 mod values;
 mod version;
 
@@ -20,6 +21,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "controller")]
+pub(crate) use self::unreadable::named_unreadable;
 pub use self::{
     groups::{Groups, OwnerGroups},
     ifname::IfName,
@@ -43,6 +46,7 @@ pub use self::{
 };
 pub(crate) use self::{
     traffic::{Injected, Merge, Resolved},
+    unreadable::unreadable,
     values::{Entry, Value, comma, unite},
 };
 use crate::reason::Reason;
