@@ -1,7 +1,9 @@
 //! The chart is removed in the wrong order, and then in the right one, while pods run.
 
+use serde_json::Value;
+
 use super::{
-    daemonset::{import_image, restored},
+    daemonset::{DAEMONSET, import_image, restored},
     helm::{CRDS, helm, node_has_nothing, ready, remove_everything, values},
     rollout::rolled_out,
 };
@@ -12,16 +14,18 @@ use crate::{
 
 const NAMESPACE: &str = "removed";
 
-/// What is removed before the nodes are clean.
+/// What is removed before the nodes are clean, and what new pods are refused with from then on.
 struct TooEarly {
     what: &'static str,
     remove: fn(&Stack),
+    reason: &'static str,
 }
 
-const TOO_EARLY: [TooEarly; 2] = [
+const TOO_EARLY: [TooEarly; 3] = [
     TooEarly {
         what: "the release",
         remove: uninstall,
+        reason: "AgentUnavailable",
     },
     TooEarly {
         what: "its namespace",
@@ -29,6 +33,12 @@ const TOO_EARLY: [TooEarly; 2] = [
             let delete = ["kubectl", "delete", "namespace", "mesh-optin"];
             s.cluster.enter(&[&delete[..], &["--timeout=60s"]].concat());
         },
+        reason: "AgentUnavailable",
+    },
+    TooEarly {
+        what: "the CRDs",
+        remove: delete_crds,
+        reason: "UnknownProfile",
     },
 ];
 
@@ -42,6 +52,9 @@ pub(super) const SCENARIO: Scenario = alone(
                 remove_everything(s);
                 helm(s, &["install", "--create-namespace"], &values());
                 rolled_out(s);
+                // what the agent has never seen it does not miss
+                let profile = s.path("/var/lib/mesh-optin/profiles/default.yaml");
+                assert!(s.wait_for(|| profile.exists().then_some(())).is_some());
                 // Events outlive pods of the same name
                 let pod = |name: &str| Pod::new(NAMESPACE, &format!("{name}-{round}"), "mesh");
                 let [stays, goes, new] = ["stays", "goes", "new"].map(pod);
@@ -50,7 +63,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 (early.remove)(s);
                 s.create(&new);
                 let (why, what) = (s.refused(&new), early.what);
-                let is_refused = why.contains("AgentUnavailable");
+                let is_refused = why.contains(early.reason);
                 assert!(is_refused, "after {what} was removed: {why}");
                 let took = s.delete(&goes);
                 assert!(took.as_secs() < 15, "after {what} was removed: {took:?}");
@@ -60,7 +73,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 way_out(s, &stays);
             }
             s.note(
-                "after the release or its namespace was removed too early, running pods stayed in the mesh, and nothing was left in the end".into(),
+                "after release, namespace or CRDs were removed too early, running pods stayed in the mesh, and nothing was left in the end".into(),
             );
             remove_everything(s);
             s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
@@ -86,6 +99,31 @@ fn way_out(s: &Stack, last: &Pod) {
 fn uninstall(s: &Stack) {
     let uninstall = ["helm", "uninstall", "mesh-optin", "--namespace=mesh-optin"];
     s.cluster.enter(&uninstall);
+}
+
+/// Deletes the CRDs, as the refusal of the first says, and waits until the agent is not ready without them.
+fn delete_crds(s: &Stack) {
+    let delete = |crd: &str| format!("kubectl delete crd {crd}.meshoptin.dev --timeout=60s");
+    let refused = format!("{} 2>&1 || true", delete("meshprofiles"));
+    let said = s.cluster.enter(&["sh", "-c", &refused]);
+    let unbind = "kubectl delete -k deploy/admission/bindings";
+    assert!(said.contains(unbind), "{said}");
+    let (_, annotate) = said.split_once("then run: ").unwrap();
+    let annotate = annotate.trim();
+    let steps = [
+        concat!("cd ", env!("CARGO_MANIFEST_DIR")),
+        &format!("{unbind} --ignore-not-found"),
+        annotate,
+        &annotate.replace("meshprofiles", "meshnodes"),
+        &delete("meshprofiles"),
+        &delete("meshnodes"),
+    ];
+    s.cluster.enter(&["sh", "-c", &steps.join(" && ")]);
+    let is_noticed = || {
+        let object = s.cluster.request("GET", DAEMONSET, &Value::Null).ok()?;
+        (object["status"]["numberReady"] == 0).then_some(())
+    };
+    assert!(s.wait_for(is_noticed).is_some(), "the agent is still ready");
 }
 
 /// The connections of a pod that did not land at its sidecar.
