@@ -76,7 +76,7 @@ fn installed_beside_istio(s: &Stack) {
     s.cluster.profile("own", &own);
     let injected = json!({"istio-injection": "enabled"});
     s.cluster.namespace("shop", &injected);
-    s.cluster.namespace("plain", &json!({}));
+    s.cluster.namespace("annex", &json!({}));
     let own = json!({"tenancy": "own"});
     s.cluster.namespace("vault", &own);
     let own = json!({"tenancy": "own", "istio-injection": "enabled"});
@@ -91,22 +91,22 @@ fn tenants_opt_in(s: &Stack) {
         Pod::new(namespace, name, networks).label("sidecar.istio.io/inject", "true")
     };
     deploy(s, &Pod::new("shop", "web", SHARED));
-    deploy(s, &by_label("plain", "web", SHARED));
+    deploy(s, &by_label("annex", "web", SHARED));
     deploy(s, &Pod::new("bank", "web", OWN));
     deploy(s, &by_label("vault", "web", OWN));
-    deploy(s, &Pod::new("plain", "batch", SHARED).without_sidecar());
-    deploy(s, &by_label("plain", "lost", SHARED).without_sidecar());
-    for namespace in ["shop", "plain", "bank", "vault"] {
+    deploy(s, &Pod::new("annex", "batch", SHARED).without_sidecar());
+    deploy(s, &by_label("annex", "lost", SHARED).without_sidecar());
+    for namespace in ["shop", "annex", "bank", "vault"] {
         are_redirected(s, namespace);
     }
-    let one = |name: &str| s.wait_for(|| pods(s, "plain", name).pop()).unwrap();
+    let one = |name: &str| s.wait_for(|| pods(s, "annex", name).pop()).unwrap();
     let batch = one("batch");
     s.running(&batch);
     assert!(s.answered(&batch).starts_with("80 203.0.113.7:80 "));
     assert!(s.answered_inside(&batch).starts_with("8080 "));
     let why = s.refused(&one("lost"));
     assert!(why.contains("SidecarMissing"), "{why}");
-    delete(s, "plain", &["deployment/lost"]);
+    delete(s, "annex", &["deployment/lost"]);
 }
 
 fn istio_goes_comes_and_goes(s: &Stack) {
@@ -117,7 +117,7 @@ fn istio_goes_comes_and_goes(s: &Stack) {
         (made["metadata"]["labels"]["meshoptin.dev/shared"] == "true").then_some(())
     };
     assert!(s.wait_for(is_ours).is_some(), "ours takes its place");
-    others_are_redirected(s, &["shop", "plain"]);
+    others_are_redirected(s, &["shop", "annex"]);
     // Istio's chart, installed again, takes over the one that it finds
     let path = controller::attachment_path("default", OWN);
     let mut theirs = s.cluster.attachment("default", OWN).unwrap();
@@ -146,7 +146,7 @@ fn without_the_controller(s: &Stack) {
     let own = json!({"tenancy": "own", "istio-injection": "enabled"});
     s.cluster.namespace("early", &own);
     deploy(s, &Pod::new("early", "web", OWN));
-    others_are_redirected(s, &["shop", "plain", "bank", "vault"]);
+    others_are_redirected(s, &["shop", "annex", "bank", "vault"]);
     are_redirected(s, "late");
     let waits = || {
         let pod = pods(s, "early", "web").pop()?;
@@ -155,9 +155,9 @@ fn without_the_controller(s: &Stack) {
     };
     assert!(s.wait_for(waits).is_some());
     // each of these waits for what it deletes to be gone
-    delete(s, "plain", &["deployment/batch"]);
+    delete(s, "annex", &["deployment/batch"]);
     delete(s, "default", &["meshprofile/own"]);
-    let namespaces = ["shop", "plain", "bank", "vault", "late", "early"];
+    let namespaces = ["shop", "annex", "bank", "vault", "late", "early"];
     let namespaces = namespaces.map(|name| format!("namespace/{name}"));
     delete(s, "default", &namespaces.each_ref().map(String::as_str));
 }
