@@ -54,6 +54,11 @@ pub(super) struct Injector {
     pub(super) revision: String,
     /// Where its control plane runs; empty where that is outside of the cluster.
     pub(super) namespace: String,
+    pub(super) service: String,
+    /// How many endpoints of its service are ready.
+    pub(super) ready: Seen<usize>,
+    /// The MutatingWebhookConfigurations that create pods also when it does not answer.
+    pub(super) fail_open: Vec<String>,
     /// Its configuration.
     pub(super) config: Seen<ConfigMap>,
 }
@@ -83,7 +88,9 @@ impl Facts {
             self.bindings.as_ref().err(),
         ];
         let injectors = self.injectors.iter().flatten().flatten();
-        let configs = injectors.filter_map(|i| i.config.as_ref().err());
+        let configs = injectors
+            .flat_map(|i| [i.config.as_ref().err(), i.ready.as_ref().err()])
+            .flatten();
         all.into_iter().flatten().chain(configs).collect()
     }
 

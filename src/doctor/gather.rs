@@ -1,6 +1,6 @@
 //! Fills [`Facts`]: lists from the API server's memory, a few objects by name, and one write that is only tried.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde_json::{Value, json, value::RawValue};
@@ -8,7 +8,9 @@ use serde_json::{Value, json, value::RawValue};
 use super::{
     cluster::{Cluster, Seen, Unseen},
     facts::{Facts, Injector},
-    objects::{ConfigMap, MeshNode, ProfileObject, WebhookConfiguration, Workload},
+    objects::{
+        ConfigMap, EndpointSlice, MeshNode, ProfileObject, Service, WebhookConfiguration, Workload,
+    },
 };
 use crate::{
     mesh::{Namespace, Pod},
@@ -191,25 +193,36 @@ async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
     else {
         return Ok(None);
     };
-    let mut known = BTreeSet::new();
+    let mut known: BTreeMap<_, (Service, Vec<String>)> = BTreeMap::new();
     for webhooks in list {
-        let revision = webhooks.metadata.labels.get("istio.io/rev").cloned();
+        let (name, labels) = (webhooks.metadata.name, webhooks.metadata.labels);
+        let revision = labels.get("istio.io/rev").cloned();
+        let fails_open = webhooks
+            .webhooks
+            .iter()
+            .any(|w| w.failure_policy == "Ignore");
         let services = webhooks
             .webhooks
             .into_iter()
             .map(|w| w.client_config.service);
-        let namespace = services.flatten().map(|service| service.namespace).next();
-        known.insert((
+        let service = services.flatten().next().unwrap_or_default();
+        let at = (
             revision.unwrap_or_else(|| "default".into()),
-            namespace.unwrap_or_default(),
-        ));
+            service.namespace.clone(),
+        );
+        let (_, fail_open) = known.entry(at).or_insert((service, Vec::new()));
+        fail_open.extend(fails_open.then_some(name));
     }
     let mut injectors = Vec::new();
-    for (at, (revision, namespace)) in known.into_iter().enumerate() {
+    for (at, ((revision, namespace), (service, fail_open))) in known.into_iter().enumerate() {
+        let too_many = || Unseen::NotSaid(format!("only {MOST_INJECTORS} injectors are looked at"));
+        let ready = match namespace.as_str() {
+            _ if at >= MOST_INJECTORS => Err(too_many()),
+            "" => Ok(None),
+            namespace => ready_endpoints(cluster, namespace, &service.name).await,
+        };
         let config = match (namespace.as_str(), revision.as_str()) {
-            _ if at >= MOST_INJECTORS => Err(Unseen::NotSaid(format!(
-                "only {MOST_INJECTORS} injectors are looked at"
-            ))),
+            _ if at >= MOST_INJECTORS => Err(too_many()),
             ("", _) => Ok(None),
             (namespace, "default") => {
                 config_map(cluster, namespace, "istio-sidecar-injector").await
@@ -222,10 +235,28 @@ async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
         injectors.push(Injector {
             revision,
             namespace,
+            service: service.name,
+            ready,
+            fail_open,
             config,
         });
     }
     Ok(Some(injectors))
+}
+
+/// How many endpoints of a service are ready.
+async fn ready_endpoints(cluster: &Cluster, namespace: &str, service: &str) -> Seen<usize> {
+    let right = format!("list endpointslices in {namespace}");
+    let path = format!(
+        "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{service}"
+    );
+    let slices = cluster.list::<EndpointSlice>(&right, &path).await?;
+    Ok(slices.map(|slices| {
+        let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+        endpoints
+            .filter(|e| e.conditions.ready != Some(false))
+            .count()
+    }))
 }
 
 /// Tries, as a dry run, to create an attachment that our policies must refuse.

@@ -53,6 +53,13 @@ pub(super) struct Container {
     pub(super) command: Vec<String>,
     pub(super) args: Vec<String>,
     pub(super) volume_mounts: Vec<Mount>,
+    pub(super) resources: Resources,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Resources {
+    pub(super) limits: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -136,6 +143,7 @@ pub(super) struct WebhookConfiguration {
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Webhook {
     pub(super) client_config: ClientConfig,
+    pub(super) failure_policy: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -147,7 +155,28 @@ pub(super) struct ClientConfig {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Service {
+    pub(super) name: String,
     pub(super) namespace: String,
+}
+
+/// An EndpointSlice.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointSlice {
+    pub(super) endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Endpoint {
+    pub(super) conditions: EndpointConditions,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct EndpointConditions {
+    /// Absent means ready.
+    pub(super) ready: Option<bool>,
 }
 
 /// A ValidatingAdmissionPolicy.
@@ -268,6 +297,28 @@ impl Container {
             }
         }
         None
+    }
+}
+
+// === impl Resources ===
+
+impl Resources {
+    /// The limit of memory in bytes, if there is one that can be read.
+    pub(super) fn memory(&self) -> Option<u64> {
+        let limit = self.limits.get("memory")?;
+        let unit = limit.find(|c: char| !c.is_ascii_digit());
+        let (number, unit) = limit.split_at(unit.unwrap_or(limit.len()));
+        let unit = match unit {
+            "" => 1,
+            "k" => 1_000,
+            "M" => 1_000_000,
+            "G" => 1_000_000_000,
+            "Ki" => 1 << 10,
+            "Mi" => 1 << 20,
+            "Gi" => 1 << 30,
+            _ => return None,
+        };
+        number.parse::<u64>().ok()?.checked_mul(unit)
     }
 }
 

@@ -111,6 +111,18 @@ impl Reason {
         matches!(self, Self::Redirected | Self::AlreadyRedirected)
     }
 
+    /// Whether a pod stays out of the mesh by what its own text says.
+    pub const fn is_opt_out(self) -> bool {
+        matches!(
+            self,
+            Self::HostNetwork
+                | Self::InitContainerRedirects
+                | Self::OptedOut
+                | Self::ProxyDisabled
+                | Self::InterceptionNone
+        )
+    }
+
     /// Whether an ADD that ends with it has changed something.
     pub const fn is_news(self) -> bool {
         matches!(self, Self::Redirected)

@@ -118,6 +118,29 @@ fn of_injector(facts: &Facts, looked: &mut Looked, injector: &Injector) {
     }
 }
 
+pub(super) fn answers(facts: &Facts, looked: &mut Looked) {
+    let Some(injectors) = looked.list(&facts.injectors) else {
+        return;
+    };
+    for injector in injectors {
+        let (namespace, service) = (&injector.namespace, &injector.service);
+        if let Some(Some(0)) = looked.see(&injector.ready) {
+            looked.error(
+                format!("service {namespace}/{service}"),
+                format!("the injector of revision {} has no endpoint that is ready: no pod that it would inject is created, or without a sidecar", injector.revision),
+                format!("kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={service}"),
+            );
+        }
+        for name in &injector.fail_open {
+            looked.warning(
+                format!("MutatingWebhookConfiguration {name}"),
+                "failurePolicy is Ignore: while the injector does not answer, pods are created without a sidecar",
+                "set failurePolicy to Fail, as Istio's chart does",
+            );
+        }
+    }
+}
+
 fn istio_cni(daemon_sets: &[Workload]) -> Option<&Workload> {
     daemon_sets
         .iter()

@@ -4,6 +4,7 @@ mod admission;
 mod agents;
 mod istio;
 mod kubernetes;
+mod leftovers;
 mod multus;
 mod pods;
 mod profiles;
@@ -22,10 +23,12 @@ words! {
         MultusVersion = "MultusVersion",
         MultusBinDir = "MultusBinDir",
         MultusConfDir = "MultusConfDir",
+        MultusMemory = "MultusMemory",
         NamespaceIsolation = "NamespaceIsolation",
         OtherCniInstalled = "OtherCniInstalled",
         AmbientInUse = "AmbientInUse",
         InjectorProvider = "InjectorProvider",
+        InjectorHealthy = "InjectorHealthy",
         NodeKernel = "NodeKernel",
         AgentsReady = "AgentsReady",
         VersionSkew = "VersionSkew",
@@ -36,6 +39,8 @@ words! {
         AdmissionInForce = "AdmissionInForce",
         InjectedWithoutAttachment = "InjectedWithoutAttachment",
         PodsRedirected = "PodsRedirected",
+        OptOuts = "OptOuts",
+        Leftovers = "Leftovers",
     }
 }
 
@@ -51,10 +56,12 @@ impl Check {
             Self::MultusVersion => "Multus is new enough",
             Self::MultusBinDir => "Multus looks for plugins where agents put the program",
             Self::MultusConfDir => "Multus looks for configurations where agents put them",
+            Self::MultusMemory => "Multus has the memory that its nodes' pods take",
             Self::NamespaceIsolation => "pods may name the shared attachment",
             Self::OtherCniInstalled => "no other CNI plugin redirects",
             Self::AmbientInUse => "ambient mode has what it needs",
             Self::InjectorProvider => "Istio's injector leaves the redirection to Multus",
+            Self::InjectorHealthy => "Istio's injector answers, and no pod is created without it",
             Self::NodeKernel => "kernels are new enough",
             Self::AgentsReady => "each node has an agent that is ready",
             Self::VersionSkew => "versions fit together",
@@ -65,6 +72,8 @@ impl Check {
             Self::AdmissionInForce => "admission policies are in force",
             Self::InjectedWithoutAttachment => "pods with a sidecar name the attachment",
             Self::PodsRedirected => "pods are redirected as they should be",
+            Self::OptOuts => "no pod of the mesh's namespaces opts out",
+            Self::Leftovers => "no attachment of another installation is left",
         }
     }
 
@@ -78,10 +87,12 @@ impl Check {
             | Self::MultusInstalled
             | Self::MultusVersion
             | Self::MultusConfDir
+            | Self::MultusMemory
             | Self::NamespaceIsolation
             | Self::OtherCniInstalled
             | Self::AmbientInUse
             | Self::InjectorProvider
+            | Self::InjectorHealthy
             | Self::NodeKernel => true,
             Self::MultusBinDir
             | Self::AgentsReady
@@ -92,7 +103,9 @@ impl Check {
             | Self::Attachments
             | Self::AdmissionInForce
             | Self::InjectedWithoutAttachment
-            | Self::PodsRedirected => false,
+            | Self::PodsRedirected
+            | Self::OptOuts
+            | Self::Leftovers => false,
         }
     }
 
@@ -108,10 +121,12 @@ impl Check {
             Self::MultusVersion => multus::version,
             Self::MultusBinDir => multus::bin_dir,
             Self::MultusConfDir => multus::conf_dir,
+            Self::MultusMemory => multus::memory,
             Self::NamespaceIsolation => multus::isolation,
             Self::OtherCniInstalled => istio::other_cni,
             Self::AmbientInUse => istio::ambient,
             Self::InjectorProvider => istio::provider,
+            Self::InjectorHealthy => istio::answers,
             Self::NodeKernel => agents::kernels,
             Self::AgentsReady => agents::ready,
             Self::VersionSkew => agents::versions,
@@ -122,6 +137,8 @@ impl Check {
             Self::AdmissionInForce => admission::in_force,
             Self::InjectedWithoutAttachment => pods::without_attachment,
             Self::PodsRedirected => pods::redirected,
+            Self::OptOuts => pods::opted_out,
+            Self::Leftovers => leftovers::attachments,
         };
         look(facts, &mut looked);
         looked

@@ -1,7 +1,12 @@
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 use super::{Facts, Looked, numbers, unknown_conditions};
-use crate::doctor::objects::{Container, Workload, tag};
+use crate::{
+    doctor::objects::{Container, Workload, tag},
+    reason::names,
+};
 
 const INSTALL: &str =
     "install Multus 4 and its CRD: https://github.com/k8snetworkplumbingwg/multus-cni";
@@ -109,6 +114,40 @@ pub(super) fn isolation(facts: &Facts, looked: &mut Looked) {
             format!("DaemonSet {}", multus.at()),
             "namespaceIsolation is on and default is not among globalNamespaces: pods may not name the shared attachment",
             "add default to Multus's globalNamespaces, or set attachment.placement: PerNamespace in the MeshProfiles",
+        );
+    }
+}
+
+/// What Multus's own manifest limits its daemon to, which takes some 50 MB at rest, and more for each pod that starts.
+const LITTLE_MEMORY: u64 = 50 << 20;
+/// With more pods on a node that is too little: https://github.com/k8snetworkplumbingwg/multus-cni/issues/1346
+const MANY_PODS: usize = 50;
+
+pub(super) fn memory(facts: &Facts, looked: &mut Looked) {
+    let Some((multus, container)) = container(facts, looked) else {
+        return;
+    };
+    let limit = container.resources.memory();
+    if limit.is_none_or(|limit| limit > LITTLE_MEMORY) {
+        return;
+    }
+    if facts.scope.is_some() {
+        return looked.not_said("how many pods a node has: pods of one namespace are looked at");
+    }
+    let Some(pods) = looked.list(&facts.pods) else {
+        return;
+    };
+    let mut on_node = BTreeMap::<_, usize>::new();
+    for pod in pods.iter().filter(|pod| !pod.spec.node_name.is_empty()) {
+        *on_node.entry(pod.spec.node_name.as_str()).or_default() += 1;
+    }
+    on_node.retain(|_, pods| *pods > MANY_PODS);
+    let full: Vec<_> = on_node.into_keys().collect();
+    if !full.is_empty() {
+        looked.warning(
+            format!("DaemonSet {}", multus.at()),
+            format!("its memory is limited to 50Mi or less, which ends it where many pods start at once; there are more than {MANY_PODS} pods on nodes {}", names(&full)),
+            "set resources.limits.memory of its container to 200Mi or more",
         );
     }
 }

@@ -1,27 +1,17 @@
+use std::collections::BTreeMap;
+
 use super::{Facts, Looked};
 use crate::{
     doctor::objects::MeshNode,
     explain::{Case, Objects},
-    mesh::{Decision, Pod, annotation},
+    mesh::{Decision, Namespace, Pod, annotation, is_namespace_enrolled},
+    profile::Enrollment,
     reason::{Reason, names},
 };
 
 pub(super) fn without_attachment(facts: &Facts, looked: &mut Looked) {
-    let seen = looked.list(&facts.pods).zip(looked.list(&facts.namespaces));
-    let Some((pods, namespaces)) = seen else {
+    let Some((pods, objects)) = decided_by(facts, looked) else {
         return;
-    };
-    let seen = looked
-        .list(&facts.profiles)
-        .zip(looked.list(&facts.attachments));
-    let Some((profiles, attachments)) = seen else {
-        return;
-    };
-    let objects = Objects {
-        pods: Vec::new(),
-        namespaces: namespaces.to_vec(),
-        attachments: attachments.to_vec(),
-        profiles: Facts::deciding(profiles),
     };
     for pod in pods.iter().filter(|pod| has_proxy(pod)) {
         let Ok(case) = Case::of(pod, &objects, None) else {
@@ -36,6 +26,65 @@ pub(super) fn without_attachment(facts: &Facts, looked: &mut Looked) {
                 "name default/istio-cni there in the workload's template, and delete the pod",
             );
         }
+    }
+}
+
+/// All pods, and what decides on them; `None` if not all of that was seen.
+fn decided_by<'a>(facts: &'a Facts, looked: &mut Looked) -> Option<(&'a [Pod], Objects)> {
+    let seen = looked.list(&facts.pods).zip(looked.list(&facts.namespaces));
+    let (pods, namespaces) = seen?;
+    let seen = looked
+        .list(&facts.profiles)
+        .zip(looked.list(&facts.attachments));
+    let (profiles, attachments) = seen?;
+    let objects = Objects {
+        pods: Vec::new(),
+        namespaces: namespaces.to_vec(),
+        attachments: attachments.to_vec(),
+        profiles: Facts::deciding(profiles),
+    };
+    Some((pods, objects))
+}
+
+pub(super) fn opted_out(facts: &Facts, looked: &mut Looked) {
+    let Some((pods, objects)) = decided_by(facts, looked) else {
+        return;
+    };
+    let mut out = BTreeMap::<_, Vec<_>>::new();
+    for pod in pods {
+        let namespace = &pod.metadata.namespace;
+        let is_in_mesh = |n: &Namespace| {
+            n.metadata.name == *namespace && is_namespace_enrolled(&Enrollment::default(), n)
+        };
+        let Ok(case) = Case::of(pod, &objects, None) else {
+            continue; // its namespace is newer than the list of them
+        };
+        if let Some(why) = opt_out(&case.decided.decision)
+            && objects.namespaces.iter().any(is_in_mesh)
+        {
+            let pod = format!("{namespace}/{}", pod.metadata.name);
+            out.entry(why).or_default().push(pod);
+        }
+    }
+    for (why, pods) in out {
+        looked.advice(
+            format!("pods {}", names(&pods)),
+            format!("{} of an enrolled namespace: {why}", pods.len()),
+            "where that is not meant to be possible, set tenants.mayOptOut: false in a MeshProfile with a selector for the namespace",
+        );
+    }
+}
+
+/// How a pod stays out of the mesh, or takes its connections past it.
+fn opt_out(decision: &Decision) -> Option<&'static str> {
+    match decision {
+        Decision::Redirect(intent) => {
+            let mut excluded = intent.outbound.exclude_ranges.iter();
+            let all = excluded.any(|range| range.prefix_len() == 0);
+            all.then_some("the pod excludes all outbound destinations")
+        }
+        Decision::Skip(e) => e.reason.is_opt_out().then_some(e.reason.sentence()),
+        Decision::Refuse(_) => None, // the audit's to say
     }
 }
 

@@ -130,6 +130,9 @@ pub(super) fn healthy() -> Facts {
         injectors: Ok(Some(vec![Injector {
             revision: "default".into(),
             namespace: "istio-system".into(),
+            service: "istiod".into(),
+            ready: Ok(Some(1)),
+            fail_open: vec![],
             config: Ok(Some(of(json!({"data": {"values": values}})))),
         }])),
         networks_policy: Ok(None),

@@ -74,6 +74,24 @@ fn what_is_wrong_with_istio_is_named_with_its_remedy() {
             "pilot.cni.provider is not multus",
             "pilot.cni.provider=multus",
         ),
+        (
+            |f| first_injector(f).ready = Ok(Some(0)),
+            Check::InjectorHealthy,
+            CheckOutcome::Error,
+            "service istio-system/istiod: the injector of revision default has no endpoint",
+            "kubectl -n istio-system get endpointslices -l kubernetes.io/service-name=istiod",
+        ),
+        (
+            |f| {
+                first_injector(f)
+                    .fail_open
+                    .push("istio-sidecar-injector".into())
+            },
+            Check::InjectorHealthy,
+            CheckOutcome::Warning,
+            "MutatingWebhookConfiguration istio-sidecar-injector: failurePolicy is Ignore",
+            "Fail",
+        ),
     ]);
     let mut facts = healthy();
     injector(&mut facts, &json!({"enabled": true}));

@@ -147,3 +147,37 @@ fn isolation_that_lets_default_through_is_no_finding() {
         );
     }
 }
+
+#[test]
+fn little_memory_for_many_pods_is_named() {
+    fn limited(facts: &mut Facts, limit: &str, pods: usize) {
+        let multus = daemon_set(facts, "kube-multus-ds");
+        let limits = &mut multus.spec.template.spec.containers[0].resources.limits;
+        limits.insert("memory".into(), limit.into());
+        let all = facts.pods.as_mut().unwrap().as_mut().unwrap();
+        *all = vec![all[0].clone(); pods];
+    }
+    let check = |limit, pods| {
+        let mut facts = healthy();
+        limited(&mut facts, limit, pods);
+        Check::MultusMemory.look(&facts).findings
+    };
+    for limit in ["50Mi", "50M", "51200Ki", "52428800"] {
+        let [found] = check(limit, 51).try_into().unwrap();
+        assert_eq!(found.severity, CheckOutcome::Warning);
+        assert_eq!(found.object, "DaemonSet kube-system/kube-multus-ds");
+        assert!(found.message.ends_with("more than 50 pods on nodes n1"));
+        assert!(found.remedy.contains("200Mi"));
+        assert_eq!(check(limit, 50), [], "{limit}");
+    }
+    for limit in ["51Mi", "1Gi", "1G", "100000k", "52428801"] {
+        assert_eq!(check(limit, 100), [], "{limit}");
+    }
+    let mut facts = healthy();
+    limited(&mut facts, "50Mi", 100);
+    facts.scope = Some("team-a".into());
+    assert_eq!(
+        Check::MultusMemory.look(&facts).outcome(),
+        CheckOutcome::Unknown
+    );
+}

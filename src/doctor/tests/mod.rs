@@ -4,6 +4,7 @@ mod agents;
 mod healthy;
 mod istio;
 mod kubernetes;
+mod leftovers;
 mod pods;
 mod profiles;
 mod rendered;
@@ -96,8 +97,15 @@ fn multus_config(facts: &mut Facts, config: &serde_json::Value) {
 
 fn injector(facts: &mut Facts, cni: &serde_json::Value) {
     let values = json!({"pilot": {"cni": cni}}).to_string();
-    let injectors = facts.injectors.as_mut().unwrap().as_mut().unwrap();
-    injectors[0].config = Ok(Some(of(json!({"data": {"values": values}}))));
+    first_injector(facts).config = Ok(Some(of(json!({"data": {"values": values}}))));
+}
+
+fn first_injector(facts: &mut Facts) -> &mut super::facts::Injector {
+    &mut facts.injectors.as_mut().unwrap().as_mut().unwrap()[0]
+}
+
+fn pod(facts: &mut Facts) -> &mut crate::mesh::Pod {
+    &mut facts.pods.as_mut().unwrap().as_mut().unwrap()[0]
 }
 
 /// A change of a fact to one that was not seen.
@@ -119,12 +127,13 @@ fn what_was_not_seen_is_never_ok() {
                 Check::ProfilesAccepted,
                 Check::Attachments,
                 Check::InjectedWithoutAttachment,
+                Check::OptOuts,
             ],
         ),
         (
             |f, u| f.pods = Err(u),
             "list pods",
-            &[Check::InjectedWithoutAttachment],
+            &[Check::InjectedWithoutAttachment, Check::OptOuts],
         ),
         (
             |f, u| f.daemon_sets = Err(u),
@@ -134,12 +143,14 @@ fn what_was_not_seen_is_never_ok() {
                 Check::MultusVersion,
                 Check::MultusBinDir,
                 Check::MultusConfDir,
+                Check::MultusMemory,
                 Check::NamespaceIsolation,
                 Check::OtherCniInstalled,
                 Check::AmbientInUse,
                 Check::AgentsReady,
                 Check::VersionSkew,
                 Check::DefaultProfile,
+                Check::Leftovers,
             ],
         ),
         (
@@ -149,6 +160,8 @@ fn what_was_not_seen_is_never_ok() {
                 Check::MultusInstalled,
                 Check::Attachments,
                 Check::InjectedWithoutAttachment,
+                Check::OptOuts,
+                Check::Leftovers,
             ],
         ),
         (
@@ -159,6 +172,8 @@ fn what_was_not_seen_is_never_ok() {
                 Check::DefaultProfile,
                 Check::Attachments,
                 Check::InjectedWithoutAttachment,
+                Check::OptOuts,
+                Check::Leftovers,
             ],
         ),
         (
@@ -201,7 +216,7 @@ fn what_was_not_seen_is_never_ok() {
         (
             |f, u| f.injectors = Err(u),
             "list webhooks",
-            &[Check::InjectorProvider],
+            &[Check::InjectorProvider, Check::InjectorHealthy],
         ),
     ];
     for (hide, right, blind) in lists {
@@ -308,8 +323,7 @@ fn what_cannot_be_told_is_not_ok() {
         ),
         (
             |f| {
-                let injectors = f.injectors.as_mut().unwrap().as_mut().unwrap();
-                injectors[0].config = Err(Unseen::NotSaid("only 16 are looked at".into()));
+                first_injector(f).config = Err(Unseen::NotSaid("only 16 are looked at".into()));
             },
             Check::InjectorProvider,
         ),
@@ -340,7 +354,7 @@ fn before_an_installation_nothing_of_it_is_missed() {
     (facts.policies, facts.bindings, facts.controllers) =
         (Ok(Some(vec![])), Ok(Some(vec![])), Ok(Some(vec![])));
     let checks = look(&facts);
-    assert_eq!(checks.len(), 12);
+    assert_eq!(checks.len(), 14);
     assert_eq!(exit(&checks), Exit::Done);
     multus_config(
         &mut facts,

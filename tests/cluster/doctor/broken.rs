@@ -17,6 +17,11 @@ fn delete(cluster: &Cluster, path: &str) {
     cluster.request("DELETE", path, &Value::Null).unwrap();
 }
 
+fn delete_pod(cluster: &Cluster, name: &str) {
+    let path = "/api/v1/namespaces/team-a/pods";
+    delete(cluster, &format!("{path}/{name}?gracePeriodSeconds=0"));
+}
+
 fn config_of_multus(cluster: &Cluster, config: &Value) {
     let data = json!({"data": {"daemon-config.json": config.to_string()}});
     cluster.patch(MULTUS_CONFIG, &data);
@@ -25,6 +30,24 @@ fn config_of_multus(cluster: &Cluster, config: &Value) {
 fn daemon_set(cluster: &Cluster, image: &str, mounts: &[&str]) {
     let path = format!("{DAEMON_SETS}/kube-multus-ds");
     cluster.patch(&path, &multus_of(image, mounts));
+}
+
+fn memory_of_multus(cluster: &Cluster, limit: Option<&str>) {
+    let mut daemon_set = multus_of(IMAGE, MOUNTS);
+    let container = &mut daemon_set["spec"]["template"]["spec"]["containers"][0];
+    container["resources"] = json!({"limits": limit.map(|limit| json!({"memory": limit}))});
+    cluster.patch(&format!("{DAEMON_SETS}/kube-multus-ds"), &daemon_set);
+}
+
+fn endpoint_is(cluster: &Cluster, ready: bool) {
+    let endpoint = json!({"addresses": ["192.0.2.20"], "conditions": {"ready": ready}});
+    cluster.patch(INJECTOR_SLICE, &json!({"endpoints": [endpoint]}));
+}
+
+fn on_failure(cluster: &Cluster, policy: &str) {
+    let mut webhooks = cluster.request("GET", WEBHOOKS, &Value::Null).unwrap();
+    webhooks["webhooks"][0]["failurePolicy"] = json!(policy);
+    cluster.request("PUT", WEBHOOKS, &webhooks).unwrap();
 }
 
 const IMAGE: &str = "ghcr.io/k8snetworkplumbingwg/multus-cni:v4.3.0-thick";
@@ -62,6 +85,26 @@ const BROKEN: &[Broken] = &[
         remedy: "mount /etc/cni/multus/net.d",
         breaks: |c| daemon_set(c, IMAGE, &["/elsewhere"]),
         mends: |c| daemon_set(c, IMAGE, MOUNTS),
+    },
+    Broken {
+        check: "MultusMemory",
+        result: "warning",
+        message: "its memory is limited to 50Mi or less",
+        remedy: "200Mi",
+        breaks: |c| {
+            memory_of_multus(c, Some("50Mi"));
+            for n in 0..51 {
+                c.create_changed_pod("defaults", &format!("crowd-{n}"), |pod| {
+                    pod["spec"]["nodeName"] = json!("n1")
+                });
+            }
+        },
+        mends: |c| {
+            memory_of_multus(c, None);
+            for n in 0..51 {
+                delete_pod(c, &format!("crowd-{n}"));
+            }
+        },
     },
     Broken {
         check: "NamespaceIsolation",
@@ -124,6 +167,22 @@ const BROKEN: &[Broken] = &[
                 &injector(&json!({"enabled": true, "provider": "multus"})),
             )
         },
+    },
+    Broken {
+        check: "InjectorHealthy",
+        result: "error",
+        message: "service istio-system/istiod: the injector of revision default has no endpoint",
+        remedy: "kubectl -n istio-system get endpointslices -l kubernetes.io/service-name=istiod",
+        breaks: |c| endpoint_is(c, false),
+        mends: |c| endpoint_is(c, true),
+    },
+    Broken {
+        check: "InjectorHealthy",
+        result: "warning",
+        message: "MutatingWebhookConfiguration istio-sidecar-injector: failurePolicy is Ignore",
+        remedy: "failurePolicy",
+        breaks: |c| on_failure(c, "Ignore"),
+        mends: |c| on_failure(c, "Fail"),
     },
     Broken {
         check: "NodeKernel",
@@ -233,12 +292,7 @@ const BROKEN: &[Broken] = &[
                 annotations.unwrap().remove("k8s.v1.cni.cncf.io/networks");
             });
         },
-        mends: |c| {
-            delete(
-                c,
-                "/api/v1/namespaces/team-a/pods/stray?gracePeriodSeconds=0",
-            )
-        },
+        mends: |c| delete_pod(c, "stray"),
     },
     Broken {
         check: "PodsRedirected",
@@ -253,6 +307,32 @@ const BROKEN: &[Broken] = &[
             );
         },
         mends: |c| c.patch(MESH_NODE, &report()),
+    },
+    Broken {
+        check: "OptOuts",
+        result: "advice",
+        message: "pods team-a/own-network: 1 of an enrolled namespace: the pod uses the host's network",
+        remedy: "tenants.mayOptOut: false",
+        breaks: |c| {
+            c.create_changed_pod("defaults", "own-network", |pod| {
+                pod["spec"]["hostNetwork"] = json!(true)
+            });
+        },
+        mends: |c| delete_pod(c, "own-network"),
+    },
+    Broken {
+        check: "Leftovers",
+        result: "advice",
+        message: "NetworkAttachmentDefinition team-a/v2-5-istio-cni: it is for istio-cni",
+        remedy: "kubectl -n team-a delete network-attachment-definition v2-5-istio-cni",
+        breaks: |c| {
+            let mut left = attachment("istio-cni");
+            left["metadata"] = json!({"name": "v2-5-istio-cni", "namespace": "team-a"});
+            left["spec"] = json!({});
+            let path = attachment_path("team-a", "");
+            c.create(path.trim_end_matches('/'), &left);
+        },
+        mends: |c| delete(c, &attachment_path("team-a", "v2-5-istio-cni")),
     },
 ];
 
@@ -290,7 +370,8 @@ fn a_healthy_cluster_is_healthy_and_whatever_breaks_is_named_with_its_remedy() {
     {
         breaks(cluster);
         doctor_says(admin, &format!("{name}: {message}"), |code, json| {
-            code == 5
+            let expected = if *result == "advice" { 0 } else { 5 };
+            code == expected
                 && check(json, name)["result"] == *result
                 && finds(json, name, message, remedy)
         });

@@ -20,6 +20,10 @@ const DAEMON_SETS: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets";
 const AGENTS: &str = "/apis/apps/v1/namespaces/mesh-optin/daemonsets/mesh-optin-agent";
 const MULTUS_CONFIG: &str = "/api/v1/namespaces/kube-system/configmaps/multus-daemon-config";
 const INJECTOR: &str = "/api/v1/namespaces/istio-system/configmaps/istio-sidecar-injector";
+const INJECTOR_SLICE: &str =
+    "/apis/discovery.k8s.io/v1/namespaces/istio-system/endpointslices/istiod";
+const WEBHOOKS: &str =
+    "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-sidecar-injector";
 const MESH_NODE: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes/n1/status";
 
 /// A healthy cluster and an admin's kubeconfig. One test has it at a time, and leaves it as it was.
@@ -129,6 +133,11 @@ fn istio(cluster: &Cluster) {
         "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
         &webhooks,
     );
+    let slice = json!({
+        "metadata": {"name": "istiod", "labels": {"kubernetes.io/service-name": "istiod"}},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["192.0.2.20"], "conditions": {"ready": true}}],
+    });
+    cluster.create(INJECTOR_SLICE.trim_end_matches("/istiod"), &slice);
     let mut config = injector(&json!({"enabled": true, "provider": "multus"}));
     config["metadata"] = json!({"name": "istio-sidecar-injector"});
     cluster.create("/api/v1/namespaces/istio-system/configmaps", &config);
