@@ -166,14 +166,23 @@ fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> u32 {
         let started = Instant::now();
         s.create(&pod);
         lands_at_the_sidecar(s, &pod);
-        assert!(
-            started.elapsed() < Duration::from_secs(12),
-            "{} was tried again: {:?}",
-            pod.name,
-            s.events(&pod)
-        );
+        if started.elapsed() > Duration::from_secs(12) {
+            was_multus_alone(&s.events(&pod));
+        }
         s.mark_deleted(&pod);
         count += 1;
     }
     count
+}
+
+/// Fails unless each attempt at a sandbox that failed never got to a plugin: Multus itself asks the API server for the pod first, which takes too
+/// long at times where the machine is busy.
+fn was_multus_alone(events: &[(String, String)]) {
+    let mut failures = events
+        .iter()
+        .filter(|(reason, _)| reason == "FailedCreatePodSandBox")
+        .peekable();
+    assert!(failures.peek().is_some(), "it took long: {events:?}");
+    let is_multus = |(_, message): &(String, String)| message.contains(": error waiting for pod: ");
+    assert!(failures.all(is_multus), "it was tried again: {events:?}");
 }
