@@ -57,16 +57,13 @@ pub(super) const SCENARIO: Scenario = alone(
             s.note(format!(
                 "{FIRST} to {THIS}, then to {ways}: {pods} more pods redirected, and all but {away} of {looks} looks found an agent"
             ));
-            let (mut right, mut wrong) = (0, Vec::new());
-            for pod in &kept {
+            let of_kept = kept.iter().map(|pod| {
                 lands_at_the_sidecar(s, pod);
-                landed(s, pod, "15001 203.0.113.7:80 ", &mut right, &mut wrong);
-            }
-            landed(s, &out, "80 203.0.113.7:80 ", &mut right, &mut wrong);
-            assert!(wrong.is_empty(), "{wrong:#?}");
+                s.all_landed(pod, "15001 203.0.113.7:80 ")
+            });
+            let connections = of_kept.sum::<usize>() + s.all_landed(&out, "80 203.0.113.7:80 ");
             s.note(format!(
-                "of {} connections of {} pods that stayed meanwhile none landed elsewhere",
-                right,
+                "of {connections} connections of {} pods that stayed meanwhile none landed elsewhere",
                 kept.len() + 1
             ));
             s.delete_all(&[kept, vec![out]].concat());
@@ -215,20 +212,4 @@ fn is_now(s: &Stack, version: &str) {
     };
     let is = s.wait_for(|| (installed().as_deref() == Some(version)).then_some(()));
     assert!(is.is_some(), "{:?}, not {version}", installed());
-}
-
-/// Adds how often the connections of a pod to the world landed where they must, and those that did not.
-fn landed(s: &Stack, pod: &Pod, where_to: &str, right: &mut usize, wrong: &mut Vec<String>) {
-    let log = s.log(pod, "app");
-    let answers = log
-        .lines()
-        .map(|line| line.split(' ').skip(4).collect::<Vec<_>>().join(" "));
-    // before the stand-in for the sidecar serves there is nobody to connect to
-    for answer in answers.skip_while(|answer| !answer.starts_with(where_to)) {
-        if answer.starts_with(where_to) {
-            *right += 1;
-        } else {
-            wrong.push(format!("{}: {answer}", pod.name));
-        }
-    }
 }

@@ -124,6 +124,24 @@ impl Stack {
             .unwrap_or_else(|| panic!("no answer: {}", self.log(pod, "app")))
     }
 
+    /// Fails unless all of the application's connections to the world, from the first that was answered on, landed there: how many.
+    pub fn all_landed(&self, pod: &Pod, at: &str) -> usize {
+        let log = self.log(pod, "app");
+        let answers = log
+            .lines()
+            .map(|line| line.splitn(5, ' ').nth(4).unwrap_or_default());
+        // nobody may serve yet when the application begins
+        let answers =
+            answers.skip_while(|answer| answer.is_empty() || answer.starts_with("error "));
+        let (right, wrong): (Vec<_>, Vec<_>) = answers.partition(|answer| answer.starts_with(at));
+        assert!(
+            !right.is_empty() && wrong.is_empty(),
+            "{}: {wrong:#?}",
+            pod.name
+        );
+        right.len()
+    }
+
     /// What answers a connection from the node to the application's port, likewise.
     pub fn answered_inside(&self, pod: &Pod) -> String {
         let to = SocketAddr::new(self.ip(pod).parse().unwrap(), Pod::PORT);
