@@ -10,6 +10,7 @@ mod agent;
 mod deleting;
 mod hostile;
 mod istio;
+mod migrating;
 mod opting;
 mod proxies;
 mod rebooting;
@@ -38,8 +39,8 @@ struct Scenario {
     run: fn(&Stack),
     /// It changes what other pods need, so that nothing else may run beside it.
     alone: bool,
-    /// It needs Multus's daemon.
-    thick_only: bool,
+    /// The Multus that it is about, if it is about one: thin or thick.
+    only: Option<&'static str>,
 }
 
 const fn together(name: &'static str, run: fn(&Stack)) -> Scenario {
@@ -47,7 +48,7 @@ const fn together(name: &'static str, run: fn(&Stack)) -> Scenario {
         name,
         run,
         alone: false,
-        thick_only: false,
+        only: None,
     }
 }
 
@@ -56,7 +57,7 @@ const fn alone(name: &'static str, run: fn(&Stack)) -> Scenario {
         name,
         run,
         alone: true,
-        thick_only: false,
+        only: None,
     }
 }
 
@@ -65,11 +66,11 @@ const fn with_daemon(name: &'static str, run: fn(&Stack)) -> Scenario {
         name,
         run,
         alone: false,
-        thick_only: true,
+        only: Some("thick"),
     }
 }
 
-const SCENARIOS: [&[Scenario]; 9] = [
+const SCENARIOS: [&[Scenario]; 10] = [
     agent::SCENARIOS,
     opting::SCENARIOS,
     hostile::SCENARIOS,
@@ -78,6 +79,7 @@ const SCENARIOS: [&[Scenario]; 9] = [
     waiting::SCENARIOS,
     deleting::SCENARIOS,
     istio::SCENARIOS,
+    migrating::SCENARIOS,
     rebooting::SCENARIOS,
 ];
 /// How many scenarios that do not disturb each other run at once.
@@ -111,7 +113,8 @@ fn all(multus: &'static str) {
     #[allow(clippy::disallowed_methods, reason = "for who works on one of them")]
     let wanted = std::env::var("SCENARIO").unwrap_or_default();
     let possible = |at: &usize| {
-        (stack.thick || !scenarios[*at].thick_only) && scenarios[*at].name.contains(&wanted)
+        let scenario = scenarios[*at];
+        scenario.only.is_none_or(|only| only == multus) && scenario.name.contains(&wanted)
     };
     let (alone, together): (Vec<_>, Vec<_>) = (0..scenarios.len())
         .filter(possible)
@@ -144,7 +147,9 @@ fn all(multus: &'static str) {
         let outcome = match outcome {
             Outcome::Passed(took) => format!("ok      {:5.1} s", took.as_secs_f32()),
             Outcome::Failed(took) => format!("FAILED  {:5.1} s", took.as_secs_f32()),
-            Outcome::NotRun if scenario.thick_only && !stack.thick => "has no daemon  ".into(),
+            Outcome::NotRun if scenario.only.is_some_and(|only| only != multus) => {
+                "of the other   ".into()
+            }
             Outcome::NotRun => "not asked for  ".into(),
         };
         table.push_str(&format!("  {multus:5}  {outcome}  {}\n", scenario.name));

@@ -55,7 +55,7 @@ pub(crate) fn with_agent(s: &Stack, work: impl FnOnce(&Agent<'_>)) {
 }
 
 /// Does `work` on a node that has nothing of mesh-optin. The node is then as it was, however that ends.
-pub(super) fn restored(s: &Stack, work: impl FnOnce()) {
+pub(crate) fn restored(s: &Stack, work: impl FnOnce()) {
     s.delete_every_pod(); // those of other scenarios need the program
     for path in [
         "/var/lib/mesh-optin",
@@ -92,7 +92,7 @@ fn manifest(s: &Stack) -> Value {
 }
 
 /// Makes an image of this program, and of others beside it, known to the node.
-pub(super) fn import_image(s: &Stack, others: &[&str]) {
+pub(crate) fn import_image(s: &Stack, others: &[&str]) {
     import_image_of(s, IMAGE, PROGRAM, others);
 }
 

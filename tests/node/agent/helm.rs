@@ -11,7 +11,7 @@ use crate::{
 };
 
 pub(super) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/mesh-optin");
-pub(super) const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+pub(crate) const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
 pub(super) const SCENARIO: Scenario = alone(
@@ -59,7 +59,7 @@ pub(super) const SCENARIO: Scenario = alone(
 );
 
 /// The values of this node, which has directories of its own and no service network.
-pub(super) fn values() -> Value {
+pub(crate) fn values() -> Value {
     let (repository, tag) = IMAGE.split_once(':').unwrap();
     json!({
         "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
@@ -73,7 +73,7 @@ pub(super) fn values() -> Value {
     })
 }
 
-pub(super) fn helm(s: &Stack, args: &[&str], values: &Value) -> String {
+pub(crate) fn helm(s: &Stack, args: &[&str], values: &Value) -> String {
     s.write("/mnt/values.yaml", &values.to_string());
     let fixed = [
         "mesh-optin",
@@ -97,7 +97,7 @@ pub(super) fn node_has_nothing(s: &Stack) {
 }
 
 /// Waits until a DaemonSet's pod of this node is ready.
-pub(super) fn ready(s: &Stack, name: &str) {
+pub(crate) fn ready(s: &Stack, name: &str) {
     let path = DAEMONSET.replace("mesh-optin-agent", name);
     let is_ready = || {
         let object = s.cluster.request("GET", &path, &Value::Null).ok()?;
@@ -111,7 +111,7 @@ pub(super) fn ready(s: &Stack, name: &str) {
 }
 
 /// What this node and other scenarios have installed by manifests.
-pub(super) fn remove_everything(s: &Stack) {
+pub(crate) fn remove_everything(s: &Stack) {
     s.cluster.enter(&["rm", "-f", "/etc/mesh-optin/node.yaml"]);
     let delete = ["kubectl", "delete", "--ignore-not-found", "--wait"];
     for what in [

@@ -1,11 +1,11 @@
 //! The node agent, as deploy/ has it, in a pod that kubelet runs.
 
-mod daemonset;
-mod helm;
+pub(crate) mod daemonset;
+pub(crate) mod helm;
 mod hollow;
 mod removals;
 mod rollout;
-mod tenant;
+pub(crate) mod tenant;
 mod upgrades;
 
 use crate::{

@@ -49,18 +49,21 @@ pub(super) const SCENARIO: Scenario = alone(
     },
 );
 
-/// Does `work` while pods reach the API server by its Service, which nobody serves on this node.
-fn with_service_network(s: &Stack, work: impl FnOnce()) {
+/// Does `work` while pods, and programs of the node, reach the API server by its Service, which nobody serves on this node.
+pub(crate) fn with_service_network(s: &Stack, work: impl FnOnce()) {
     let nft = |commands: &str| {
         inside(&s.cluster.netns, || run("nft", &["-f", "-"], commands));
     };
-    let localnet = "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet";
-    s.cluster.enter(&["sh", "-c", localnet]);
-    nft(
-        "table ip services { chain pods { type nat hook prerouting priority dstnat; ip daddr 10.96.0.1 tcp dport 443 dnat to 127.0.0.1:6443; }; }",
-    );
+    let routed = "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet; ip route replace 10.96.0.0/24 dev node0";
+    s.cluster.enter(&["sh", "-c", routed]);
+    let service = "ip daddr 10.96.0.1 tcp dport 443 dnat to 127.0.0.1:6443;";
+    nft(&format!(
+        "table ip services {{ chain pods {{ type nat hook prerouting priority -100; {service} }}; chain node {{ type nat hook output priority -100; {service} }}; }}",
+    ));
     let done = catch_unwind(AssertUnwindSafe(work));
     nft("delete table ip services");
+    s.cluster
+        .enter(&["ip", "route", "del", "10.96.0.0/24", "dev", "node0"]);
     done.unwrap_or_else(|panic| resume_unwind(panic));
 }
 
