@@ -41,7 +41,7 @@ fn uninstall(cluster: &Cluster) -> String {
 }
 
 /// A control plane with the kinds of a cluster with Multus.
-fn cluster_with_multus() -> Cluster {
+pub(super) fn cluster_with_multus() -> Cluster {
     let cluster = Cluster::start();
     cluster.namespace("default-account", &json!({}));
     apply_kind(
@@ -57,7 +57,7 @@ fn file(name: &str) -> String {
 }
 
 /// Applies CRDs; they are served when this returns.
-fn apply_kind(cluster: &Cluster, crds: &str) {
+pub(super) fn apply_kind(cluster: &Cluster, crds: &str) {
     std::fs::write(cluster.directory.join("crds.yaml"), crds).unwrap();
     for args in [
         &["apply", "--server-side"][..],
@@ -67,7 +67,7 @@ fn apply_kind(cluster: &Cluster, crds: &str) {
     }
 }
 
-fn get(cluster: &Cluster, path: &str) -> Option<Value> {
+pub(super) fn get(cluster: &Cluster, path: &str) -> Option<Value> {
     cluster.request("GET", path, &Value::Null).ok()
 }
 
@@ -229,7 +229,7 @@ fn every_platform_and_option_is_accepted_by_the_api_server_and_removed_again() {
     );
     apply_kind(
         &cluster,
-        &file("tests/data/security-context-constraints.yaml"),
+        &std::fs::read_to_string(program("openshift-scc.yaml")).unwrap(),
     );
     for values in values::MATRIX {
         install(&cluster, &["--set", values]).unwrap_or_else(|e| panic!("{values}: {e}"));
