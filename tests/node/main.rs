@@ -1,4 +1,4 @@
-//! On the real stack: kube-apiserver, kubelet, containerd, and Multus thin and thick call the program as on any node.
+//! On the real stack: kube-apiserver, kubelet, containerd, and Multus thin, thick and as on OpenShift call the program as on any node.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +11,7 @@ mod deleting;
 mod hostile;
 mod istio;
 mod migrating;
+mod openshift;
 mod opting;
 mod proxies;
 mod rebooting;
@@ -92,13 +93,30 @@ enum Outcome {
     NotRun,
 }
 
-/// Runs every scenario and prints them as a table.
-fn all(multus: &'static str) {
+/// Runs every scenario that is asked for and prints them as a table.
+fn all(multus: &'static str, scenarios: &[&'static [Scenario]], prepare: fn(&Stack)) {
+    #[allow(clippy::disallowed_methods, reason = "for who works on one of them")]
+    let wanted = std::env::var("SCENARIO").unwrap_or_default();
+    let is_wanted = |s: &&Scenario| s.name.contains(&wanted);
+    let is_known = SCENARIOS.into_iter().flatten().any(|s| is_wanted(&s))
+        || openshift::SCENARIOS.iter().any(|s| is_wanted(&s));
+    assert!(is_known, "there is no scenario {wanted:?}");
+    let scenarios: Vec<_> = scenarios.iter().copied().flatten().collect();
+    let possible = |at: &usize| {
+        let scenario = scenarios[*at];
+        scenario.only.is_none_or(|only| only == multus) && is_wanted(&scenario)
+    };
+    let (alone, together): (Vec<_>, Vec<_>) = (0..scenarios.len())
+        .filter(possible)
+        .partition(|at| scenarios[*at].alone);
+    if alone.is_empty() && together.is_empty() {
+        return;
+    }
     let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
     let started = Instant::now();
     let stack = Stack::start(multus);
+    prepare(&stack);
     let up = started.elapsed();
-    let scenarios: Vec<_> = SCENARIOS.into_iter().flatten().collect();
     let outcomes = Mutex::new(vec![Outcome::NotRun; scenarios.len()]);
     let run = |at: usize| {
         let started = Instant::now();
@@ -110,19 +128,6 @@ fn all(multus: &'static str) {
             Outcome::Failed(took)
         };
     };
-    #[allow(clippy::disallowed_methods, reason = "for who works on one of them")]
-    let wanted = std::env::var("SCENARIO").unwrap_or_default();
-    let possible = |at: &usize| {
-        let scenario = scenarios[*at];
-        scenario.only.is_none_or(|only| only == multus) && scenario.name.contains(&wanted)
-    };
-    let (alone, together): (Vec<_>, Vec<_>) = (0..scenarios.len())
-        .filter(possible)
-        .partition(|at| scenarios[*at].alone);
-    assert!(
-        !alone.is_empty() || !together.is_empty() || !stack.thick,
-        "there is no scenario {wanted:?}"
-    );
     let queue = Mutex::new(together.into_iter());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -152,10 +157,10 @@ fn all(multus: &'static str) {
             }
             Outcome::NotRun => "not asked for  ".into(),
         };
-        table.push_str(&format!("  {multus:5}  {outcome}  {}\n", scenario.name));
+        table.push_str(&format!("  {multus:9}  {outcome}  {}\n", scenario.name));
     }
     for note in stack.notes.lock().unwrap().iter() {
-        table.push_str(&format!("  {multus:5}  {note}\n"));
+        table.push_str(&format!("  {multus:9}  {note}\n"));
     }
     // not by print!, which is shown of failing tests alone
     std::io::stdout().write_all(table.as_bytes()).unwrap();
@@ -167,12 +172,17 @@ fn all(multus: &'static str) {
 
 #[test]
 fn on_a_node_with_thin_multus() {
-    all("thin");
+    all("thin", &SCENARIOS, |_| {});
 }
 
 #[test]
 fn on_a_node_with_thick_multus() {
-    all("thick");
+    all("thick", &SCENARIOS, |_| {});
+}
+
+#[test]
+fn on_a_node_with_multus_as_on_openshift() {
+    all("openshift", &[openshift::SCENARIOS], openshift::install);
 }
 
 /// A namespace that Istio injects, with our attachment.

@@ -15,7 +15,10 @@ use crate::{
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::daemonset::{Agent, with_agent};
+pub(crate) use self::{
+    daemonset::{Agent, IMAGE, import_image, with_agent},
+    helm::{CHART, ready},
+};
 
 const USER: &str = "system:serviceaccount:mesh-optin:agent";
 

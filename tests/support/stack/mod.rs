@@ -1,4 +1,4 @@
-//! A whole node: the control plane, kubelet, containerd and Multus, thin or thick, in namespaces that end with the test program.
+//! A whole node: the control plane, kubelet, containerd and Multus, thin, thick or as on OpenShift, in namespaces that end with the test program.
 
 mod pods;
 
@@ -35,11 +35,11 @@ pub struct Stack {
 }
 
 impl Stack {
-    /// Brings it up with the program and its credential installed.
+    /// Brings it up with the program and its credential installed, but for `openshift`.
     pub fn start(multus: &'static str) -> Self {
         Self {
             cluster: Cluster::start_as(multus),
-            thick: multus == "thick",
+            thick: multus != "thin",
             imported: Mutex::default(),
             notes: Mutex::default(),
         }
