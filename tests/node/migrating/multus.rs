@@ -1,6 +1,6 @@
 //! From istio-cni that Multus calls, Istio's provider "multus", and back: both name the attachment default/istio-cni.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use super::{
     ATTACHMENT, NAD, installed,
     istio_cni::{self, IstioCni},
     kubectl, migrated, removed, reports,
-    traffic::{By, Talking, iptables_rule},
+    traffic::{By, Talking, iptables_rule, redirected_by},
     upgraded,
 };
 use crate::{
@@ -62,6 +62,7 @@ fn there(s: &Stack, talking: &mut Talking<'_>) {
         all.any(|c| c["status"] == "False" && c["message"].to_string().contains("istio-cni"))
     });
     talking.start(pod("old-3"), By::Istio);
+    let theirs = starts(s, "theirs", By::Istio);
     let started = Instant::now();
     if s.thick {
         attachment_goes_with_istio(s, talking, istio);
@@ -74,11 +75,44 @@ fn there(s: &Stack, talking: &mut Talking<'_>) {
         "{:.0} s later Istio's CNI chart was gone and the agent ready",
         started.elapsed().as_secs_f32()
     ));
+    let ours = starts(s, "ours", By::Us);
+    s.note(format!(
+        "of ten pods, one after the other, the fifth was Running and Ready {theirs} after its creation with istio-cni, and {ours} with this"
+    ));
     talking.end(&["old-1", "old-2"]);
     // OpenShift's IPTablesUsageObserved
     let rule = iptables_rule(s, &pod("old-3"));
     assert!(rule.is_some_and(|rule| rule.contains("ISTIO_")));
     assert_eq!(iptables_rule(s, &pod("new-1")), None);
+}
+
+/// Starts ten pods one after the other; the fifth of the times to Running, and to Ready.
+fn starts(s: &Stack, name: &str, by: By) -> String {
+    let pods: Vec<_> = (0..10).map(|n| pod(&format!("{name}-{n}"))).collect();
+    let (mut running, mut ready) = (Vec::new(), Vec::new());
+    for pod in &pods {
+        let created = Instant::now();
+        s.create(pod);
+        let after = |is: fn(&Value) -> bool| {
+            while !s.get(pod).is_some_and(|pod| is(&pod["status"])) {
+                assert!(created.elapsed() < Duration::from_secs(60), "{}", pod.name);
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            created.elapsed()
+        };
+        running.push(after(|status| status["phase"] == "Running"));
+        ready.push(after(|status| {
+            let mut all = status["conditions"].as_array().into_iter().flatten();
+            all.any(|c| c["type"] == "Ready" && c["status"] == "True")
+        }));
+        assert_eq!(redirected_by(s, pod), by, "{}", pod.name);
+    }
+    s.delete_all(&pods);
+    let fifth = |mut all: Vec<Duration>| {
+        all.sort_unstable();
+        all[4].as_secs_f32()
+    };
+    format!("{:.2} and {:.2} s", fifth(running), fifth(ready))
 }
 
 /// And with it new pods, before Istio's plugin goes with its configuration and program.
