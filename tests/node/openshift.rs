@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use crate::{
     CONFIG, Scenario,
-    agent::{CHART, IMAGE, import_image, ready},
+    agent::{
+        helm::{helm, ready, values},
+        import_image,
+    },
     alone, enrolled, is_left_alone, is_redirected, lands_at_the_sidecar,
     support::{lab::inside, run, stack::Stack, stack_pod::Pod},
     together,
@@ -145,7 +148,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     alone(
         "on OpenShift without the agent the API server is asked directly, whatever the proxy's environment says",
         |s| {
-            helm(s, "upgrade", &["--set=nodeSelector.agents=none"]);
+            chart(s, &["upgrade", "--set=nodeSelector.agents=none"]);
             let socket = s.path("/run/mesh-optin/agent.sock");
             let away = || {
                 std::os::unix::net::UnixStream::connect(&socket)
@@ -173,7 +176,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     ),
     alone("on OpenShift, uninstalled, it leaves nothing", |s| {
         s.delete_every_pod();
-        helm(s, "upgrade", &["--set=uninstall=true"]);
+        chart(s, &["upgrade", "--set=uninstall=true"]);
         ready(s, "mesh-optin-uninstall");
         for path in [
             "/var/lib/mesh-optin",
@@ -196,29 +199,17 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
 /// What the chart installs, with the values of OpenShift alone: no directory is given, and the API server is found as by every pod.
 pub(crate) fn install(s: &Stack) {
     import_image(s, &[]);
-    let (repository, tag) = IMAGE.split_once(':').unwrap();
-    let values = json!({
-        "platform": "openshift",
-        "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
-        "extraAttachments": ["v2-6-istio-cni"],
-        "hostCredential": true,
-        "extraArgs": ["--audit-period=2"],
-    });
-    s.write("/mnt/values.yaml", &values.to_string());
-    helm(s, "install", &["--create-namespace"]);
+    chart(s, &["install", "--create-namespace"]);
     ready(s, "mesh-optin-agent");
 }
 
-fn helm(s: &Stack, verb: &str, args: &[&str]) {
-    let fixed = [
-        "helm",
-        verb,
-        "mesh-optin",
-        CHART,
-        "--namespace=mesh-optin",
-        "--values=/mnt/values.yaml",
-    ];
-    s.cluster.enter(&[&fixed[..], args].concat());
+fn chart(s: &Stack, args: &[&str]) {
+    let mut values = values(s);
+    assert_eq!(values["platform"], "openshift");
+    values["extraAttachments"] = json!(["v2-6-istio-cni"]);
+    values["hostCredential"] = json!(true);
+    values["extraArgs"] = json!(["--audit-period=2"]);
+    helm(s, args, &values);
 }
 
 /// One more sandbox of a pod, made as CRI-O makes it: a namespace pinned by UUID, and the arguments that ocicni gives.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io::Write as _,
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -33,13 +34,18 @@ struct Up {
 
 impl Up {
     fn start(name: &str) -> Self {
+        Self::start_as(name, &["thin"])
+    }
+
+    fn start_as(name: &str, how: &[&str]) -> Self {
         let alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
         let (name, mounts) = (format!("test-{}-{name}", std::process::id()), mounts());
         #[allow(clippy::disallowed_methods, reason = "the stack is programs")]
         let mut up = Command::new("setpriv");
         // a shell that runs the tests in the background has had SIGINT ignored
         let up = up.args(["--pdeathsig", "TERM", "env", "--default-signal=INT"]);
-        up.args([&script("up"), "thin"])
+        up.arg(script("up"))
+            .args(how)
             .env("STACK", &name)
             .env("PROGRAM", env!("CARGO_BIN_EXE_mesh-optin"));
         let process = up
@@ -226,6 +232,38 @@ fn all_pids() -> Vec<u32> {
 #[test]
 fn down_takes_down_a_stack_with_pods() {
     let up = Up::with_pods("down");
+    up.ends_by(|up| drop(up.run("down", &[])));
+}
+
+/// The page's commands on a node, without `tests/stack/enter`.
+fn shown(page: &str) -> Vec<&str> {
+    let enters = |line| str::strip_prefix(line, "# tests/stack/enter ");
+    page.lines().filter_map(enters).collect()
+}
+
+#[test]
+fn the_commands_of_the_readme_redirect_a_pod_on_a_bare_node() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let commands = shown(&page);
+    assert!(commands.iter().any(|c| c.starts_with("helm install ")));
+    let up = Up::start_as("bare", &["thin", "bare"]);
+    let started = Instant::now();
+    up.until("up", || up.is_up());
+    let node = started.elapsed().as_secs_f32();
+    let run = |command: &str| up.run("enter", &command.split(' ').collect::<Vec<_>>());
+    let (logs, before) = commands.split_last().unwrap();
+    for command in before {
+        run(command);
+    }
+    // the sidecar may not serve yet
+    up.until("redirected", || run(logs).contains("203.0.113.7:80 15001 "));
+    let redirected = started.elapsed().as_secs_f32();
+    let took = format!(
+        "a bare node was up after {node:.1} s; after {redirected:.1} s, all by the commands of README.md, a pod's connections landed at its sidecar\n"
+    );
+    // not by print!, which is shown of failing tests alone
+    std::io::stdout().write_all(took.as_bytes()).unwrap();
     up.ends_by(|up| drop(up.run("down", &[])));
 }
 

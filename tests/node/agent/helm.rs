@@ -21,7 +21,7 @@ pub(super) const SCENARIO: Scenario = alone(
             import_image(s, &[]);
             remove_everything(s);
             let started = Instant::now();
-            let said = helm(s, &["install", "--create-namespace"], &values());
+            let said = helm(s, &["install", "--create-namespace"], &values(s));
             assert!(
                 said.contains("pilot.cni.provider=multus") && !said.contains("IN THE WAY"),
                 "{said}"
@@ -59,28 +59,22 @@ pub(super) const SCENARIO: Scenario = alone(
 );
 
 /// The values of this node, which has directories of its own and no service network.
-pub(crate) fn values() -> Value {
+pub(crate) fn values(s: &Stack) -> Value {
+    let text = std::fs::read_to_string(s.path("/mnt/values.yaml")).unwrap();
+    let mut values: Value = serde_yaml::from_str(&text).unwrap();
     let (repository, tag) = IMAGE.split_once(':').unwrap();
-    json!({
-        "image": {"repository": repository, "tag": tag, "pullPolicy": "Never"},
-        "paths": {
-            "cniBin": "/mnt/cni/bin",
-            "multusConf": "/mnt/cni/confdir",
-            "multusCache": "/mnt/cni/multus",
-            "runtimeConf": "/mnt/cni/net.d",
-        },
-        "extraArgs": ["--api-server=127.0.0.1", "--api-port=6443"],
-    })
+    assert_eq!(values["image"]["repository"], repository);
+    values["image"]["tag"] = json!(tag);
+    values
 }
 
+/// Where values for helm are.
+pub(super) const VALUES: &str = "/mnt/scenario-values.yaml";
+
 pub(crate) fn helm(s: &Stack, args: &[&str], values: &Value) -> String {
-    s.write("/mnt/values.yaml", &values.to_string());
-    let fixed = [
-        "mesh-optin",
-        CHART,
-        "--namespace=mesh-optin",
-        "--values=/mnt/values.yaml",
-    ];
+    s.write(VALUES, &values.to_string());
+    let of_scenario = format!("--values={VALUES}");
+    let fixed = ["mesh-optin", CHART, "--namespace=mesh-optin", &of_scenario];
     s.cluster.enter(&[&["helm"], args, &fixed].concat())
 }
 

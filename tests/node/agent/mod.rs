@@ -15,10 +15,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-pub(crate) use self::{
-    daemonset::{Agent, IMAGE, import_image, with_agent},
-    helm::{CHART, ready},
-};
+pub(crate) use self::daemonset::{Agent, import_image, with_agent};
 
 const USER: &str = "system:serviceaccount:mesh-optin:agent";
 

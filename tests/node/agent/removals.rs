@@ -50,7 +50,7 @@ pub(super) const SCENARIO: Scenario = alone(
             enrolled(s, NAMESPACE);
             for (round, early) in TOO_EARLY.into_iter().enumerate() {
                 remove_everything(s);
-                helm(s, &["install", "--create-namespace"], &values());
+                helm(s, &["install", "--create-namespace"], &values(s));
                 rolled_out(s);
                 // what the agent has never seen it does not miss
                 let profile = s.path("/var/lib/mesh-optin/profiles/default.yaml");
@@ -89,7 +89,7 @@ fn way_out(s: &Stack, last: &Pod) {
         _ => &["upgrade"],
     };
     let out = ["--set=uninstall=true", "--set=meshProfile.create=false"];
-    helm(s, &[verb, &out].concat(), &values());
+    helm(s, &[verb, &out].concat(), &values(s));
     s.delete(last);
     ready(s, "mesh-optin-uninstall");
     node_has_nothing(s);

@@ -70,7 +70,7 @@ pub(crate) fn with_service_network(s: &Stack, work: impl FnOnce()) {
 /// Istio's chart was there first; its attachment serves as well.
 fn installed_beside_istio(s: &Stack) {
     s.attachment("default", OWN, None);
-    let mut values = values();
+    let mut values = values(s);
     values["controller"] = json!({"enabled": true});
     values["meshProfile"] = json!({"create": false});
     helm(s, &["install", "--create-namespace"], &values);

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     daemonset::{import_image, import_image_of, restored},
-    helm::{CHART, CRDS, node_has_nothing, ready, remove_everything, values},
+    helm::{CHART, CRDS, VALUES, node_has_nothing, ready, remove_everything, values},
     rollout::{Meanwhile, meanwhile, rolled_out},
 };
 use crate::{
@@ -173,7 +173,8 @@ impl<'a> Release<'a> {
 
     /// Whatever kubectl has applied.
     fn helm_with(&self, verb: &str, version: Version, args: &[&str]) {
-        let mut values = values();
+        let s = self.stack;
+        let mut values = values(s);
         let chart = match version {
             Version::This => CHART,
             Version::Before => {
@@ -181,15 +182,15 @@ impl<'a> Release<'a> {
                 CHART_BEFORE
             }
         };
-        let s = self.stack;
-        s.write("/mnt/values.yaml", &values.to_string());
+        s.write(VALUES, &values.to_string());
+        let of_scenario = format!("--values={VALUES}");
         let fixed = [
             "helm",
             verb,
             "mesh-optin",
             chart,
             "--namespace=mesh-optin",
-            "--values=/mnt/values.yaml",
+            &of_scenario,
             "--take-ownership",
             "--force-conflicts",
         ];

@@ -41,7 +41,7 @@ fn migrated(s: &Stack, work: impl FnOnce()) {
 
 /// Installs the chart.
 fn installed(s: &Stack) -> String {
-    let mut values = helm::values();
+    let mut values = helm::values(s);
     let arguments = values["extraArgs"].as_array_mut().unwrap();
     arguments.push(json!("--audit-period=2"));
     helm::helm(s, &["install", "--create-namespace"], &values)

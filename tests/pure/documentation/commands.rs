@@ -28,6 +28,9 @@ const REMOVAL: Shown = By(
 );
 const DOCTOR: &str = "a_healthy_cluster_is_healthy_and_whatever_breaks_is_named_with_its_remedy";
 const UP_AND_DOWN: &str = "tests/node/up_and_down.rs";
+const BARE: &str = "the_commands_of_the_readme_redirect_a_pod_on_a_bare_node";
+/// It runs what the page shows.
+const OF_README: Shown = By(UP_AND_DOWN, BARE, "shown(&page)");
 const DOWN: &str = "down_takes_down_a_stack_with_pods";
 
 /// Each command as it is shown, without its prompt and comment.
@@ -321,6 +324,22 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         REMOVAL,
     ),
     // the stack
+    (
+        "tests/stack/up thin bare",
+        By(UP_AND_DOWN, BARE, r#"&["thin", "bare"]"#),
+    ),
+    (
+        "tests/stack/enter helm install mesh-optin deploy/helm/mesh-optin --namespace mesh-optin --create-namespace --values /mnt/values.yaml",
+        OF_README,
+    ),
+    (
+        "tests/stack/enter kubectl -n team-a wait --for condition=Ready pod/web --timeout 60s",
+        OF_README,
+    ),
+    (
+        "tests/stack/enter kubectl -n team-a logs web -c app",
+        OF_README,
+    ),
     (
         "tests/stack/up thick",
         By(UP_AND_DOWN, DOWN, r#"script("up")"#),
