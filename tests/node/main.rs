@@ -62,12 +62,13 @@ const fn alone(name: &'static str, run: fn(&Stack)) -> Scenario {
     }
 }
 
-const fn with_daemon(name: &'static str, run: fn(&Stack)) -> Scenario {
-    Scenario {
-        name,
-        run,
-        alone: false,
-        only: Some("thick"),
+impl Scenario {
+    /// With this Multus alone, be it that there is nothing else to see with the other.
+    const fn only_with(self, multus: &'static str) -> Self {
+        Self {
+            only: Some(multus),
+            ..self
+        }
     }
 }
 

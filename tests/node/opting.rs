@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::{
     CONFIG, Scenario, are_redirected, enrolled, is_left_alone, is_redirected, lands_at_the_sidecar,
     support::{run, stack::Stack, stack_pod::Pod},
-    together, with_daemon,
+    together,
 };
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -168,7 +168,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             assert!(s.wait_for(gone).is_some(), "{:?}", s.records(&pod));
         },
     ),
-    with_daemon(
+    together(
         "hot-plugged through the daemon it redirects a running pod; its DEL succeeds",
         |s| {
             enrolled(s, "hot");
@@ -189,7 +189,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             );
             assert!(s.delete(&pod) < Duration::from_secs(20));
         },
-    ),
+    )
+    .only_with("thick"),
     together(
         "pods are redirected while the program is replaced by rename again and again",
         |s| {

@@ -42,6 +42,7 @@ const TOO_EARLY: [TooEarly; 3] = [
     },
 ];
 
+/// With one Multus alone: agent and chart are the same with both.
 pub(super) const SCENARIO: Scenario = alone(
     "whatever is removed first, running pods stay in the mesh and the way out is the same",
     |s| {
@@ -79,7 +80,8 @@ pub(super) const SCENARIO: Scenario = alone(
             s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
         });
     },
-);
+)
+.only_with("thin");
 
 /// Installs what removes everything from the nodes, and then that, as deploy/README.md says. Ends the last pod meanwhile.
 fn way_out(s: &Stack, last: &Pod) {

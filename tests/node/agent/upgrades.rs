@@ -20,6 +20,7 @@ const FIRST: &str = "0.1.0";
 const THIS: &str = env!("CARGO_PKG_VERSION");
 const NAMESPACE: &str = "upgraded";
 
+/// With one Multus alone: agent and chart are the same with both.
 pub(super) const SCENARIO: Scenario = alone(
     "the chart is upgraded and rolled back with its CRDs first and last, and every pod stays as it was",
     |s| {
@@ -76,7 +77,8 @@ pub(super) const SCENARIO: Scenario = alone(
             s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
         });
     },
-);
+)
+.only_with("thick");
 
 /// A way from one version to another.
 #[derive(Clone, Copy)]

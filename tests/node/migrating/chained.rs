@@ -20,25 +20,23 @@ const FIRST: &str = "first";
 const SECOND: &str = "second";
 
 /// Of thin Multus alone, whose configuration no daemon writes: that is what Istio's plugin is chained to.
-pub(super) const SCENARIO: Scenario = Scenario {
-    only: Some("thin"),
-    ..alone(
-        "from chained istio-cni namespace by namespace and back, while its pods and ours talk",
-        |s| {
-            migrated(s, || {
-                for namespace in [FIRST, SECOND] {
-                    let labels = json!({"istio-injection": "enabled"});
-                    s.cluster.namespace(namespace, &labels);
-                }
-                let _as_it_was = RuntimeConf::of_one_version(s);
-                let mut talking = Talking::new(s);
-                there(s, &mut talking);
-                back(s, &mut talking);
-                talking.note("chained istio-cni, there and back");
-            });
-        },
-    )
-};
+pub(super) const SCENARIO: Scenario = alone(
+    "from chained istio-cni namespace by namespace and back, while its pods and ours talk",
+    |s| {
+        migrated(s, || {
+            for namespace in [FIRST, SECOND] {
+                let labels = json!({"istio-injection": "enabled"});
+                s.cluster.namespace(namespace, &labels);
+            }
+            let _as_it_was = RuntimeConf::of_one_version(s);
+            let mut talking = Talking::new(s);
+            there(s, &mut talking);
+            back(s, &mut talking);
+            talking.note("chained istio-cni, there and back");
+        });
+    },
+)
+.only_with("thin");
 
 /// A pod that only the runtime's plugins are called for.
 fn chained(namespace: &str, name: &str) -> Pod {

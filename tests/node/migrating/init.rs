@@ -16,39 +16,37 @@ use crate::{
 const NAMESPACE: &str = "initial";
 
 /// With one Multus alone: istio-init knows nothing of it.
-pub(super) const SCENARIO: Scenario = Scenario {
-    only: Some("thick"),
-    ..alone(
-        "from istio-init and back, while its pods and ours talk",
-        |s| {
-            migrated(s, || {
-                let labels = json!({"istio-injection": "enabled"});
-                s.cluster.namespace(NAMESPACE, &labels);
-                let mut talking = Talking::new(s);
-                let starts = |talking: &mut Talking<'_>, name: &str, networks: &str| {
-                    let pod = Pod::new(NAMESPACE, name, networks);
-                    create(s, &pod);
-                    talking.joins(pod, By::Istio);
-                };
-                starts(&mut talking, "old-1", "");
-                starts(&mut talking, "old-2", "");
-                installed(s);
-                ready(s, "mesh-optin-agent");
-                // the injector now leaves the redirection to a plugin
-                talking.start(Pod::new(NAMESPACE, "new-1", ATTACHMENT), By::Us);
-                // a pod that still brings istio-init is left alone, even where it names the attachment
-                starts(&mut talking, "old-3", "");
-                starts(&mut talking, "old-4", ATTACHMENT);
-                talking.end(&["old-1"]);
-                // back
-                starts(&mut talking, "again-1", "");
-                removed(s, || talking.end(&["new-1", "old-4"]));
-                talking.end(&["old-2", "old-3", "again-1"]);
-                talking.note("istio-init, there and back");
-            });
-        },
-    )
-};
+pub(super) const SCENARIO: Scenario = alone(
+    "from istio-init and back, while its pods and ours talk",
+    |s| {
+        migrated(s, || {
+            let labels = json!({"istio-injection": "enabled"});
+            s.cluster.namespace(NAMESPACE, &labels);
+            let mut talking = Talking::new(s);
+            let starts = |talking: &mut Talking<'_>, name: &str, networks: &str| {
+                let pod = Pod::new(NAMESPACE, name, networks);
+                create(s, &pod);
+                talking.joins(pod, By::Istio);
+            };
+            starts(&mut talking, "old-1", "");
+            starts(&mut talking, "old-2", "");
+            installed(s);
+            ready(s, "mesh-optin-agent");
+            // the injector now leaves the redirection to a plugin
+            talking.start(Pod::new(NAMESPACE, "new-1", ATTACHMENT), By::Us);
+            // a pod that still brings istio-init is left alone, even where it names the attachment
+            starts(&mut talking, "old-3", "");
+            starts(&mut talking, "old-4", ATTACHMENT);
+            talking.end(&["old-1"]);
+            // back
+            starts(&mut talking, "again-1", "");
+            removed(s, || talking.end(&["new-1", "old-4"]));
+            talking.end(&["old-2", "old-3", "again-1"]);
+            talking.note("istio-init, there and back");
+        });
+    },
+)
+.only_with("thick");
 
 /// Creates it with the init container of Istio's template.
 fn create(s: &Stack, pod: &Pod) {
