@@ -120,7 +120,7 @@ pub(super) fn isolation(facts: &Facts, looked: &mut Looked) {
 
 /// What Multus's own manifest limits its daemon to, which takes some 50 MB at rest, and more for each pod that starts.
 const LITTLE_MEMORY: u64 = 50 << 20;
-/// With more pods on a node that is too little: https://github.com/k8snetworkplumbingwg/multus-cni/issues/1346
+/// With more pods on a node that is too little: <https://github.com/k8snetworkplumbingwg/multus-cni/issues/1346>
 const MANY_PODS: usize = 50;
 
 pub(super) fn memory(facts: &Facts, looked: &mut Looked) {
