@@ -57,7 +57,7 @@ pub(super) struct Injector {
     pub(super) service: String,
     /// How many endpoints of its service are ready.
     pub(super) ready: Seen<usize>,
-    /// The MutatingWebhookConfigurations that create pods also when it does not answer.
+    /// The MutatingWebhookConfigurations that let pods be created even when it does not answer.
     pub(super) fail_open: Vec<String>,
     /// Its configuration.
     pub(super) config: Seen<ConfigMap>,
@@ -100,7 +100,7 @@ impl Facts {
     }
 
     /// A flag of the agents; `None` where it is not given.
-    pub(super) fn agent_flag<'a>(daemon_sets: &'a [Workload], flag: &str) -> Option<&'a str> {
+    pub(super) fn agent_flag<'a>(daemon_sets: &'a [Workload], flag: &'a str) -> Option<&'a str> {
         let containers = Self::agents(daemon_sets)?.containers();
         containers.iter().find_map(|c| c.flag(flag))
     }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json, value::RawValue};
 
 use super::{
-    cluster::{Cluster, Seen, Unseen},
+    cluster::{Cluster, Seen, Unseen, is_name},
     facts::{Facts, Injector},
     objects::{
         ConfigMap, EndpointSlice, MeshNode, ProfileObject, Service, WebhookConfiguration, Workload,
@@ -216,14 +216,18 @@ async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
     let mut injectors = Vec::new();
     for (at, ((revision, namespace), (service, fail_open))) in known.into_iter().enumerate() {
         let too_many = || Unseen::NotSaid(format!("only {MOST_INJECTORS} injectors are looked at"));
+        let is_path = is_name(&namespace) && is_name(&service.name);
+        let no_path = || Unseen::NotSaid(format!("revision {revision} names no service"));
         let ready = match namespace.as_str() {
             _ if at >= MOST_INJECTORS => Err(too_many()),
             "" => Ok(None),
+            _ if !is_path => Err(no_path()),
             namespace => ready_endpoints(cluster, namespace, &service.name).await,
         };
         let config = match (namespace.as_str(), revision.as_str()) {
             _ if at >= MOST_INJECTORS => Err(too_many()),
             ("", _) => Ok(None),
+            _ if !is_path => Err(no_path()),
             (namespace, "default") => {
                 config_map(cluster, namespace, "istio-sidecar-injector").await
             }
@@ -244,13 +248,15 @@ async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
     Ok(Some(injectors))
 }
 
-/// How many endpoints of a service are ready.
+/// How many endpoints of a service are ready; `None` where it has no EndpointSlice.
 async fn ready_endpoints(cluster: &Cluster, namespace: &str, service: &str) -> Seen<usize> {
     let right = format!("list endpointslices in {namespace}");
     let path = format!(
         "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{service}"
     );
     let slices = cluster.list::<EndpointSlice>(&right, &path).await?;
+    // a service of another kind, such as ExternalName, has none
+    let slices = slices.filter(|slices| !slices.is_empty());
     Ok(slices.map(|slices| {
         let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
         endpoints

@@ -285,27 +285,31 @@ impl MeshNode {
 
 impl Container {
     /// The value of a flag, written `--flag=value` or `--flag value`.
-    pub(super) fn flag(&self, flag: &str) -> Option<&str> {
+    pub(super) fn flag<'a>(&'a self, flag: &'a str) -> Option<&'a str> {
+        self.flags(flag).next()
+    }
+
+    /// The values of a flag that may be given more than once.
+    pub(super) fn flags<'a>(&'a self, flag: &'a str) -> impl Iterator<Item = &'a str> {
         let words = || self.command.iter().chain(&self.args).map(String::as_str);
-        let joined = |word: &'_ str| word.len() > flag.len() && word.starts_with(flag);
-        for (at, word) in words().enumerate() {
-            if joined(word) && word.as_bytes().get(flag.len()) == Some(&b'=') {
-                return word.get(flag.len() + 1..);
-            }
-            if word == flag {
+        words().enumerate().filter_map(move |(at, word)| {
+            let rest = word.strip_prefix(flag)?;
+            if rest.is_empty() {
                 return words().nth(at + 1);
             }
-        }
-        None
+            rest.strip_prefix('=')
+        })
     }
 }
 
 // === impl Resources ===
 
 impl Resources {
-    /// The limit of memory in bytes, if there is one that can be read.
-    pub(super) fn memory(&self) -> Option<u64> {
-        let limit = self.limits.get("memory")?;
+    /// The limit of memory in bytes, if there is one; an error with the limit where that is not whole, or has another unit.
+    pub(super) fn memory(&self) -> Result<Option<u64>, &str> {
+        let Some(limit) = self.limits.get("memory") else {
+            return Ok(None);
+        };
         let unit = limit.find(|c: char| !c.is_ascii_digit());
         let (number, unit) = limit.split_at(unit.unwrap_or(limit.len()));
         let unit = match unit {
@@ -316,9 +320,10 @@ impl Resources {
             "Ki" => 1 << 10,
             "Mi" => 1 << 20,
             "Gi" => 1 << 30,
-            _ => return None,
+            _ => return Err(limit),
         };
-        number.parse::<u64>().ok()?.checked_mul(unit)
+        let bytes = number.parse::<u64>().ok().and_then(|n| n.checked_mul(unit));
+        bytes.map(Some).ok_or(limit)
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) use enrollment::is_namespace_enrolled;
 pub use governance::{candidates, governing};
 pub use inputs::{Input, Source};
 pub use intent::{Inbound, Intent, InterceptionMode, Outbound, ProxyIdentity};
+#[cfg(feature = "kubectl")]
+pub(crate) use out_of_scope::expects;
 pub use pod::{
     Capabilities, Container, ContainerState, ContainerStatus, EnvVar, Metadata, Namespace,
     OtherProxy, Pod, PodIp, PodSpec, PodStatus, SecurityContext, Started, annotation, label,

@@ -73,6 +73,15 @@ fn by_its_own_word(pod: &Pod) -> Option<Explanation> {
     None
 }
 
+/// Whether a profile takes a pod of the namespace for one of the mesh, unless that opts out.
+pub(crate) fn expects(profile: &Profile, namespace: &Namespace, pod: &Pod) -> bool {
+    let spec = &profile.spec;
+    !spec.suspended
+        && !spec.excludes(&namespace.metadata.name)
+        && is_namespace_enrolled(&spec.enrollment, namespace)
+        && !pod.is_gateway()
+}
+
 impl SoFar {
     /// Leaves a pod alone that stays out of the mesh by its own word, where the profile lets it.
     pub(super) fn skip(
@@ -83,12 +92,7 @@ impl SoFar {
         profile: Option<&Profile>,
     ) -> Other {
         let forbids = |profile: &&Profile| {
-            let spec = &profile.spec;
-            !spec.tenants.may_opt_out
-                && !spec.suspended
-                && !spec.excludes(&namespace.metadata.name)
-                && is_namespace_enrolled(&spec.enrollment, namespace)
-                && !pod.is_gateway()
+            !profile.spec.tenants.may_opt_out && expects(profile, namespace, pod)
         };
         match profile.filter(forbids) {
             None => Other::Skip(skip),

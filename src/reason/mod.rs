@@ -111,16 +111,19 @@ impl Reason {
         matches!(self, Self::Redirected | Self::AlreadyRedirected)
     }
 
-    /// Whether a pod stays out of the mesh by what its own text says.
-    pub const fn is_opt_out(self) -> bool {
-        matches!(
-            self,
-            Self::HostNetwork
-                | Self::InitContainerRedirects
-                | Self::OptedOut
-                | Self::ProxyDisabled
-                | Self::InterceptionNone
-        )
+    /// What an admin can do about a pod that stays out of the mesh by what its own text says; `None` where it does not.
+    pub const fn remedy_of_opt_out(self) -> Option<&'static str> {
+        match self {
+            Self::HostNetwork | Self::OptedOut | Self::ProxyDisabled | Self::InterceptionNone => {
+                Some(
+                    "where that is not meant to be possible, set tenants.mayOptOut: false in a MeshProfile with a selector for the namespace",
+                )
+            }
+            Self::InitContainerRedirects => Some(
+                "set pilot.cni.enabled=true and pilot.cni.provider=multus for istiod, and recreate the pods",
+            ),
+            _ => None,
+        }
     }
 
     /// Whether an ADD that ends with it has changed something.

@@ -122,14 +122,22 @@ pub(super) fn answers(facts: &Facts, looked: &mut Looked) {
     let Some(injectors) = looked.list(&facts.injectors) else {
         return;
     };
+    if injectors.is_empty() {
+        looked.not_said("there is no injector that could answer");
+    }
     for injector in injectors {
         let (namespace, service) = (&injector.namespace, &injector.service);
-        if let Some(Some(0)) = looked.see(&injector.ready) {
-            looked.error(
+        let revision = &injector.revision;
+        match looked.see(&injector.ready) {
+            Some(Some(0)) => looked.error(
                 format!("service {namespace}/{service}"),
-                format!("the injector of revision {} has no endpoint that is ready: no pod that it would inject is created, or without a sidecar", injector.revision),
+                format!("the injector of revision {revision} has no endpoint that is ready: pods that it would inject are refused, or created without a sidecar where failurePolicy is Ignore"),
                 format!("kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={service}"),
-            );
+            ),
+            Some(None) => looked.not_said(format!(
+                "whether the injector of revision {revision} answers: it has no EndpointSlice in this cluster"
+            )),
+            Some(Some(_)) | None => {}
         }
         for name in &injector.fail_open {
             looked.warning(
@@ -141,10 +149,11 @@ pub(super) fn answers(facts: &Facts, looked: &mut Looked) {
     }
 }
 
-fn istio_cni(daemon_sets: &[Workload]) -> Option<&Workload> {
+/// Istio's own CNI plugin, which OpenShift Service Mesh 2 names by its version.
+pub(super) fn istio_cni(daemon_sets: &[Workload]) -> Option<&Workload> {
     daemon_sets
         .iter()
-        .find(|d| d.metadata.name == "istio-cni-node")
+        .find(|d| d.metadata.name.starts_with("istio-cni-node"))
 }
 
 fn ztunnel(daemon_sets: &[Workload]) -> Option<&Workload> {

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{Facts, Looked};
+use super::{Facts, Looked, istio::istio_cni};
 use crate::{
     mesh::annotation,
     multus::{AttachmentDefinition, named_networks},
@@ -21,16 +21,20 @@ pub(super) fn attachments(facts: &Facts, looked: &mut Looked) {
     let profiles = Facts::deciding(profiles);
     let of_profiles = profiles.iter().map(|p| p.spec.attachment.name.as_str());
     let agents = Facts::agents(daemon_sets).into_iter();
-    let args = agents
-        .flat_map(|agents| agents.containers())
-        .flat_map(|c| &c.args);
-    let of_agents = args.filter_map(|arg| arg.strip_prefix("--attachment="));
+    let containers = agents.flat_map(|agents| agents.containers());
+    let of_agents = containers.flat_map(|c| c.flags("--attachment"));
     let given: BTreeSet<_> = of_profiles.chain(of_agents).collect();
     let is_left =
         |a: &&AttachmentDefinition| calls_istio_cni(a) && !given.contains(a.name.as_str());
     let istios: Vec<_> = attachments.iter().filter(is_left).collect();
     if istios.is_empty() {
         return;
+    }
+    if let Some(cni) = istio_cni(daemon_sets) {
+        return looked.not_said(format!(
+            "whether DaemonSet {} still needs its attachments",
+            cni.at()
+        ));
     }
     if facts.scope.is_some() {
         return looked.not_said("pods of other namespaces may name an attachment");
@@ -52,7 +56,7 @@ pub(super) fn attachments(facts: &Facts, looked: &mut Looked) {
             looked.advice(
                 format!("NetworkAttachmentDefinition {namespace}/{name}"),
                 "it is for istio-cni, and no running pod names it",
-                format!("unless a workload's template names it: kubectl -n {namespace} delete network-attachment-definition {name}"),
+                format!("once no injector adds it, and no workload that has no pod now needs it: kubectl -n {namespace} delete network-attachment-definition {name}"),
             );
         }
     }

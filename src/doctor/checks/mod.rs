@@ -56,7 +56,7 @@ impl Check {
             Self::MultusVersion => "Multus is new enough",
             Self::MultusBinDir => "Multus looks for plugins where agents put the program",
             Self::MultusConfDir => "Multus looks for configurations where agents put them",
-            Self::MultusMemory => "Multus has the memory that its nodes' pods take",
+            Self::MultusMemory => "Multus has enough memory for the pods of its nodes",
             Self::NamespaceIsolation => "pods may name the shared attachment",
             Self::OtherCniInstalled => "no other CNI plugin redirects",
             Self::AmbientInUse => "ambient mode has what it needs",

@@ -127,8 +127,14 @@ pub(super) fn memory(facts: &Facts, looked: &mut Looked) {
     let Some((multus, container)) = container(facts, looked) else {
         return;
     };
+    if !is_thick(container) {
+        return; // its plugin is a process of the runtime's
+    }
     let limit = container.resources.memory();
-    if limit.is_none_or(|limit| limit > LITTLE_MEMORY) {
+    if let Err(limit) = &limit {
+        looked.not_said(format!("the limit of Multus's memory, {limit}"));
+    }
+    if !matches!(limit, Ok(Some(..=LITTLE_MEMORY))) {
         return;
     }
     if facts.scope.is_some() {
@@ -146,7 +152,7 @@ pub(super) fn memory(facts: &Facts, looked: &mut Looked) {
     if !full.is_empty() {
         looked.warning(
             format!("DaemonSet {}", multus.at()),
-            format!("its memory is limited to 50Mi or less, which ends it where many pods start at once; there are more than {MANY_PODS} pods on nodes {}", names(&full)),
+            format!("its memory is limited to 50Mi or less, so the kernel may kill it when many pods start at once; there are more than {MANY_PODS} pods on nodes {}", names(&full)),
             "set resources.limits.memory of its container to 200Mi or more",
         );
     }

@@ -4,8 +4,7 @@ use super::{Facts, Looked};
 use crate::{
     doctor::objects::MeshNode,
     explain::{Case, Objects},
-    mesh::{Decision, Namespace, Pod, annotation, is_namespace_enrolled},
-    profile::Enrollment,
+    mesh::{Decision, Pod, annotation, expects, governing},
     reason::{Reason, names},
 };
 
@@ -52,38 +51,44 @@ pub(super) fn opted_out(facts: &Facts, looked: &mut Looked) {
     };
     let mut out = BTreeMap::<_, Vec<_>>::new();
     for pod in pods {
-        let namespace = &pod.metadata.namespace;
-        let is_in_mesh = |n: &Namespace| {
-            n.metadata.name == *namespace && is_namespace_enrolled(&Enrollment::default(), n)
+        let at = &pod.metadata.namespace;
+        let namespace = objects.namespaces.iter().find(|n| n.metadata.name == *at);
+        let Some(namespace) = namespace else {
+            continue; // newer than the list of them
         };
-        let Ok(case) = Case::of(pod, &objects, None) else {
-            continue; // its namespace is newer than the list of them
+        let Ok((profile, _)) = governing(&objects.profiles, namespace, pod, None) else {
+            continue; // ProfilesAccepted's to say
         };
-        if let Some(why) = opt_out(&case.decided.decision)
-            && objects.namespaces.iter().any(is_in_mesh)
+        if !expects(profile, namespace, pod) {
+            continue;
+        }
+        if let Ok(case) = Case::of(pod, &objects, None)
+            && let Some(how) = opt_out(&case.decided.decision)
         {
-            let pod = format!("{namespace}/{}", pod.metadata.name);
-            out.entry(why).or_default().push(pod);
+            let pod = format!("{at}/{}", pod.metadata.name);
+            out.entry(how).or_default().push(pod);
         }
     }
-    for (why, pods) in out {
-        looked.advice(
-            format!("pods {}", names(&pods)),
-            format!("{} of an enrolled namespace: {why}", pods.len()),
-            "where that is not meant to be possible, set tenants.mayOptOut: false in a MeshProfile with a selector for the namespace",
-        );
+    for ((why, remedy), pods) in out {
+        let message = format!("{} of enrolled namespaces: {why}", pods.len());
+        looked.advice(format!("pods {}", names(&pods)), message, remedy);
     }
 }
 
-/// How a pod stays out of the mesh, or takes its connections past it.
-fn opt_out(decision: &Decision) -> Option<&'static str> {
+/// How a pod stays out of the mesh, or takes its connections past it, and what forbids that.
+fn opt_out(decision: &Decision) -> Option<(&'static str, &'static str)> {
     match decision {
         Decision::Redirect(intent) => {
             let mut excluded = intent.outbound.exclude_ranges.iter();
-            let all = excluded.any(|range| range.prefix_len() == 0);
-            all.then_some("the pod excludes all outbound destinations")
+            excluded.any(|range| range.prefix_len() == 0).then_some((
+                "all outbound destinations of a family are excluded",
+                "where that is not meant to be possible, leave excludeOutboundIPRanges out of tenants.mayOverride in the MeshProfile",
+            ))
         }
-        Decision::Skip(e) => e.reason.is_opt_out().then_some(e.reason.sentence()),
+        Decision::Skip(e) => {
+            let remedy = e.reason.remedy_of_opt_out()?;
+            Some((e.reason.sentence(), remedy))
+        }
         Decision::Refuse(_) => None, // the audit's to say
     }
 }

@@ -175,9 +175,24 @@ fn little_memory_for_many_pods_is_named() {
     }
     let mut facts = healthy();
     limited(&mut facts, "50Mi", 100);
-    facts.scope = Some("team-a".into());
-    assert_eq!(
-        Check::MultusMemory.look(&facts).outcome(),
-        CheckOutcome::Unknown
-    );
+    // thin Multus is a process of the runtime
+    let container = &mut daemon_set(&mut facts, "kube-multus-ds")
+        .spec
+        .template
+        .spec
+        .containers[0];
+    container.command = vec!["/thin_entrypoint".into()];
+    container.image = "x/multus-cni:v4.3.0".into();
+    assert_eq!(Check::MultusMemory.look(&facts).findings, []);
+    let unknown: [fn(&mut Facts); 2] = [
+        |f| f.scope = Some("team-a".into()),
+        |f| limited(f, "53687091200m", 100),
+    ];
+    for hides in unknown {
+        let mut facts = healthy();
+        limited(&mut facts, "50Mi", 100);
+        hides(&mut facts);
+        let outcome = Check::MultusMemory.look(&facts).outcome();
+        assert_eq!(outcome, CheckOutcome::Unknown);
+    }
 }

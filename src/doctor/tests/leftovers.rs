@@ -1,6 +1,9 @@
 use serde_json::json;
 
-use super::{healthy::of, *};
+use super::{
+    healthy::{of, profile},
+    *,
+};
 use crate::{mesh::Pod, multus::AttachmentDefinition};
 
 fn annotated(pod: &mut Pod, key: &str, value: &str) {
@@ -8,16 +11,16 @@ fn annotated(pod: &mut Pod, key: &str, value: &str) {
     annotations.insert(key.into(), value.into());
 }
 
-/// How a pod opts out, and what is said of it.
-type OptOut = (fn(&mut Pod), &'static str);
+/// How a pod opts out, what is said of it, and of the remedy.
+type OptOut = (fn(&mut Pod), &'static str, &'static str);
 
 #[test]
 fn whoever_opts_out_is_named() {
-    const ADVICE: &str = "tenants.mayOptOut: false";
     let opts_out: [OptOut; 4] = [
         (
             |pod| pod.spec.host_network = true,
-            "1 of an enrolled namespace: the pod uses the host's network",
+            "1 of enrolled namespaces: the pod uses the host's network",
+            "tenants.mayOptOut: false",
         ),
         (
             |pod| {
@@ -26,10 +29,12 @@ fn whoever_opts_out_is_named() {
                     of(json!([{"name": "istio-init", "securityContext": may}]));
             },
             "istio-init sets the redirection up itself",
+            "pilot.cni.provider=multus",
         ),
         (
             |pod| annotated(pod, "sidecar.istio.io/interceptionMode", "NONE"),
             "interceptionMode: NONE",
+            "tenants.mayOptOut: false",
         ),
         (
             |pod| {
@@ -39,10 +44,11 @@ fn whoever_opts_out_is_named() {
                     "10.0.0.0/8,0.0.0.0/0",
                 )
             },
-            "excludes all outbound destinations",
+            "all outbound destinations of a family are excluded",
+            "leave excludeOutboundIPRanges out of tenants.mayOverride",
         ),
     ];
-    for (changes, message) in opts_out {
+    for (changes, message, remedy) in opts_out {
         let mut facts = healthy();
         changes(pod(&mut facts));
         let looked = Check::OptOuts.look(&facts);
@@ -52,11 +58,16 @@ fn whoever_opts_out_is_named() {
         assert_eq!(found.severity, CheckOutcome::Advice, "{found:?}");
         assert_eq!(found.object, "pods team-a/web");
         assert!(found.message.contains(message), "{found:?}");
-        assert!(found.remedy.contains(ADVICE), "{found:?}");
-        // where nobody is in the mesh nobody opts out of it
+        assert!(found.remedy.contains(remedy), "{found:?}");
+        // where nobody is expected in the mesh nobody opts out of it
+        let mut excluded = facts.clone();
+        let spec = json!({"excludedNamespaces": ["team-a"]});
+        excluded.profiles = Ok(Some(vec![profile("default", &spec, &json!({}))]));
         let namespaces = facts.namespaces.as_mut().unwrap().as_mut().unwrap();
         namespaces[2].metadata.labels.clear();
-        assert!(Check::OptOuts.look(&facts).findings.is_empty(), "{message}");
+        for facts in [facts, excluded] {
+            assert!(Check::OptOuts.look(&facts).findings.is_empty(), "{message}");
+        }
     }
 }
 
@@ -96,7 +107,9 @@ fn attachments_of_another_installation_are_left_over() {
             attachment(f, "v2-6-istio-cni", None);
             let agents = daemon_set(f, "mesh-optin-agent");
             let container = &mut agents.spec.template.spec.containers[0];
-            container.args.push("--attachment=v2-6-istio-cni".into());
+            container.args.push("--attachment=istio-cni".into());
+            let more = ["--attachment", "v2-6-istio-cni"].map(str::to_owned);
+            container.args.extend(more);
         },
         |f| {
             attachment(f, "v2-6-istio-cni", None);
@@ -109,12 +122,19 @@ fn attachments_of_another_installation_are_left_over() {
         keeps(&mut facts);
         assert_eq!(Check::Leftovers.look(&facts), Default::default());
     }
-    let mut facts = healthy();
-    attachment(&mut facts, "v2-5-istio-cni", None);
-    facts.scope = Some("team-a".into());
-    assert_eq!(
-        Check::Leftovers.look(&facts).outcome(),
-        CheckOutcome::Unknown,
-        "others may name it"
-    );
+    let needed: [fn(&mut Facts); 2] = [
+        |f| f.scope = Some("team-a".into()), // others may name it
+        |f| {
+            let cni = json!({"metadata": {"name": "istio-cni-node-v2-5", "namespace": "openshift-operators"}});
+            let all = f.daemon_sets.as_mut().unwrap().as_mut().unwrap();
+            all.push(of(cni));
+        },
+    ];
+    for may_need in needed {
+        let mut facts = healthy();
+        attachment(&mut facts, "v2-5-istio-cni", None);
+        may_need(&mut facts);
+        let looked = Check::Leftovers.look(&facts);
+        assert_eq!(looked.outcome(), CheckOutcome::Unknown, "{looked:?}");
+    }
 }

@@ -296,12 +296,17 @@ type Unknown = (fn(&mut Facts), Check);
 
 #[test]
 fn what_cannot_be_told_is_not_ok() {
-    let unknown: [Unknown; 7] = [
+    let unknown: [Unknown; 9] = [
         (|f| f.date = None, Check::ClockSkew),
         (
             |f| f.forbidden = Ok(Trial::Refused("ValidatingAdmissionPolicy 'theirs'".into())),
             Check::AdmissionInForce,
         ),
+        (
+            |f| first_injector(f).ready = Ok(None),
+            Check::InjectorHealthy,
+        ),
+        (|f| f.injectors = Ok(Some(vec![])), Check::InjectorHealthy),
         (
             |f| node(f).status.last_audit = Some("2026-01-01T11:44:59Z".into()),
             Check::PodsRedirected,

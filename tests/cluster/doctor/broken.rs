@@ -311,7 +311,7 @@ const BROKEN: &[Broken] = &[
     Broken {
         check: "OptOuts",
         result: "advice",
-        message: "pods team-a/own-network: 1 of an enrolled namespace: the pod uses the host's network",
+        message: "pods team-a/own-network: 1 of enrolled namespaces: the pod uses the host's network",
         remedy: "tenants.mayOptOut: false",
         breaks: |c| {
             c.create_changed_pod("defaults", "own-network", |pod| {
