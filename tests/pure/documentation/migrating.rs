@@ -10,7 +10,7 @@ const FROM_CHAINED: &str =
 /// Each command as it is shown, without its prompt and comment.
 pub(super) const COMMANDS: &[(&str, Shown)] = &[
     (
-        "helm install mesh-optin deploy/helm/mesh-optin --namespace mesh-optin --create-namespace --set platform=openshift",
+        "helm install mesh-optin deploy/helm/mesh-optin --namespace mesh-optin --create-namespace --values values.yaml",
         By(
             "tests/node/migrating/multus.rs",
             FROM_MULTUS,
