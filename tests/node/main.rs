@@ -34,13 +34,16 @@ use support::{lab::CONFIG, stack::Stack, stack_pod::Pod};
 /// The namespaces and processes of this machine: read by tests that make some, written by those that see whether any are left.
 static MACHINE: RwLock<()> = RwLock::new(());
 
+const THIN: &str = "thin";
+const THICK: &str = "thick";
+
 /// What is tried on a node.
 struct Scenario {
     name: &'static str,
     run: fn(&Stack),
     /// It changes what other pods need, so that nothing else may run beside it.
     alone: bool,
-    /// The Multus that it is about, if it is about one: thin or thick.
+    /// The Multus that it is about, if it is about one.
     only: Option<&'static str>,
 }
 
@@ -63,7 +66,7 @@ const fn alone(name: &'static str, run: fn(&Stack)) -> Scenario {
 }
 
 impl Scenario {
-    /// With this Multus alone, be it that there is nothing else to see with the other.
+    /// With this Multus alone: the other has nothing of it, or would show nothing more.
     const fn only_with(self, multus: &'static str) -> Self {
         Self {
             only: Some(multus),
@@ -154,7 +157,7 @@ fn all(multus: &'static str, scenarios: &[&'static [Scenario]], prepare: fn(&Sta
             Outcome::Passed(took) => format!("ok      {:5.1} s", took.as_secs_f32()),
             Outcome::Failed(took) => format!("FAILED  {:5.1} s", took.as_secs_f32()),
             Outcome::NotRun if scenario.only.is_some_and(|only| only != multus) => {
-                "of the other   ".into()
+                "not for this   ".into()
             }
             Outcome::NotRun => "not asked for  ".into(),
         };

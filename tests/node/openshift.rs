@@ -1,7 +1,7 @@
 //! Multus in OpenShift's configuration, at OpenShift's directories, with what `platform=openshift` installs; and what is of CRI-O there: the way it
 //! names network namespaces and calls Multus, and crun. CRI-O itself, admission by SecurityContextConstraints and SELinux are not.
 
-use std::time::Duration;
+use std::{os::unix::net::UnixStream, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         },
     ),
     together(
-        "on OpenShift another namespace's NAD is refused by Multus, but of those that are global",
+        "on OpenShift another namespace's NAD is refused by Multus, except one in a global namespace",
         |s| {
             enrolled(s, "neighbor");
             enrolled(s, "isolated");
@@ -148,14 +148,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     alone(
         "on OpenShift without the agent the API server is asked directly, whatever the proxy's environment says",
         |s| {
-            chart(s, &["upgrade", "--set=nodeSelector.agents=none"]);
-            let socket = s.path("/run/mesh-optin/agent.sock");
-            let away = || {
-                std::os::unix::net::UnixStream::connect(&socket)
-                    .is_err()
-                    .then_some(())
-            };
-            assert!(s.wait_for(away).is_some(), "the agent is still there");
+            agents_end(s);
             let server = s.path("/var/lib/mesh-optin/api/server");
             let server = std::fs::read_to_string(server).unwrap();
             assert_eq!(
@@ -172,9 +165,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             let path = format!("get {}", pod.path());
             assert!(asked.iter().any(|r| r.starts_with(&path)), "{asked:?}");
             s.delete(&pod);
+            chart(s, &["upgrade"]);
+            ready(s, "mesh-optin-agent");
         },
     ),
     alone("on OpenShift, uninstalled, it leaves nothing", |s| {
+        assert!(s.path("/etc/cni/multus/net.d/istio-cni.conf").exists());
+        agents_end(s);
         s.delete_every_pod();
         chart(s, &["upgrade", "--set=uninstall=true"]);
         ready(s, "mesh-optin-uninstall");
@@ -201,6 +198,13 @@ pub(crate) fn install(s: &Stack) {
     import_image(s, &[]);
     chart(s, &["install", "--create-namespace"]);
     ready(s, "mesh-optin-agent");
+}
+
+fn agents_end(s: &Stack) {
+    chart(s, &["upgrade", "--set=nodeSelector.agents=none"]);
+    let socket = s.path("/run/mesh-optin/agent.sock");
+    let is_away = || UnixStream::connect(&socket).is_err().then_some(());
+    assert!(s.wait_for(is_away).is_some(), "the agent is still there");
 }
 
 fn chart(s: &Stack, args: &[&str]) {

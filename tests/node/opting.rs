@@ -9,7 +9,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::json;
 
 use crate::{
-    CONFIG, Scenario, are_redirected, enrolled, is_left_alone, is_redirected, lands_at_the_sidecar,
+    CONFIG, Scenario, THICK, are_redirected, enrolled, is_left_alone, is_redirected,
+    lands_at_the_sidecar,
     support::{run, stack::Stack, stack_pod::Pod},
     together,
 };
@@ -190,7 +191,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             assert!(s.delete(&pod) < Duration::from_secs(20));
         },
     )
-    .only_with("thick"),
+    .only_with(THICK),
     together(
         "pods are redirected while the program is replaced by rename again and again",
         |s| {

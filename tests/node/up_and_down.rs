@@ -258,6 +258,11 @@ fn the_commands_of_the_readme_redirect_a_pod_on_a_bare_node() {
     }
     // the sidecar may not serve yet
     up.until("redirected", || run(logs).contains("203.0.113.7:80 15001 "));
+    let log = run(logs);
+    assert!(
+        !log.contains("203.0.113.7:80 80 "),
+        "past the sidecar: {log}"
+    );
     let redirected = started.elapsed().as_secs_f32();
     let took = format!(
         "a bare node was up after {node:.1} s; after {redirected:.1} s, all by the commands of README.md, a pod's connections landed at its sidecar\n"

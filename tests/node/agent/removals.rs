@@ -8,7 +8,7 @@ use super::{
     rollout::rolled_out,
 };
 use crate::{
-    Scenario, alone, enrolled, is_redirected, lands_at_the_sidecar,
+    Scenario, THIN, alone, enrolled, is_redirected, lands_at_the_sidecar,
     support::{stack::Stack, stack_pod::Pod},
 };
 
@@ -81,7 +81,7 @@ pub(super) const SCENARIO: Scenario = alone(
         });
     },
 )
-.only_with("thin");
+.only_with(THIN);
 
 /// Installs what removes everything from the nodes, and then that, as deploy/README.md says. Ends the last pod meanwhile.
 fn way_out(s: &Stack, last: &Pod) {

@@ -175,7 +175,7 @@ fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> u32 {
     count
 }
 
-/// Fails unless each attempt at a sandbox that failed never got to a plugin: Multus itself asks the API server for the pod first, which takes too
+/// Fails if an attempt at a sandbox that failed got as far as a plugin: Multus itself asks the API server for the pod first, which takes too
 /// long at times where the machine is busy.
 fn was_multus_alone(events: &[(String, String)]) {
     let mut failures = events

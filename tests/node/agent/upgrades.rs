@@ -8,7 +8,7 @@ use super::{
     rollout::{Meanwhile, meanwhile, rolled_out},
 };
 use crate::{
-    Scenario, alone, enrolled, is_left_alone, is_redirected, lands_at_the_sidecar,
+    Scenario, THICK, alone, enrolled, is_left_alone, is_redirected, lands_at_the_sidecar,
     support::{cluster::script, run, stack::Stack, stack_pod::Pod},
 };
 
@@ -78,7 +78,7 @@ pub(super) const SCENARIO: Scenario = alone(
         });
     },
 )
-.only_with("thick");
+.only_with(THICK);
 
 /// A way from one version to another.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use super::{
     traffic::{By, Talking},
 };
 use crate::{
-    Scenario,
+    Scenario, THIN,
     agent::helm::ready,
     alone,
     support::{stack::Stack, stack_pod::Pod},
@@ -36,7 +36,7 @@ pub(super) const SCENARIO: Scenario = alone(
         });
     },
 )
-.only_with("thin");
+.only_with(THIN);
 
 /// A pod that only the runtime's plugins are called for.
 fn chained(namespace: &str, name: &str) -> Pod {

@@ -7,7 +7,7 @@ use super::{
     traffic::{By, Talking},
 };
 use crate::{
-    Scenario,
+    Scenario, THICK,
     agent::helm::ready,
     alone,
     support::{stack::Stack, stack_pod::Pod},
@@ -46,7 +46,7 @@ pub(super) const SCENARIO: Scenario = alone(
         });
     },
 )
-.only_with("thick");
+.only_with(THICK);
 
 /// Creates it with the init container of Istio's template.
 fn create(s: &Stack, pod: &Pod) {

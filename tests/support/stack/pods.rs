@@ -124,19 +124,23 @@ impl Stack {
             .unwrap_or_else(|| panic!("no answer: {}", self.log(pod, "app")))
     }
 
-    /// Fails unless all of the application's connections to the world, from the first that was answered on, landed there: how many.
+    /// Fails unless all of the application's connections to the world that were answered landed there, and nearly all were answered from the
+    /// first on: how many landed.
     pub fn all_landed(&self, pod: &Pod, at: &str) -> usize {
         let log = self.log(pod, "app");
         let answers = log
             .lines()
             .map(|line| line.splitn(5, ' ').nth(4).unwrap_or_default());
+        // on a busy machine one may take longer than its application waits
+        let is_none = |answer: &&str| answer.is_empty() || answer.starts_with("error ");
         // nobody may serve yet when the application begins
-        let answers =
-            answers.skip_while(|answer| answer.is_empty() || answer.starts_with("error "));
-        let (right, wrong): (Vec<_>, Vec<_>) = answers.partition(|answer| answer.starts_with(at));
+        let (none, answered): (Vec<_>, Vec<_>) = answers.skip_while(is_none).partition(is_none);
+        let (right, wrong): (Vec<_>, Vec<_>) =
+            answered.into_iter().partition(|a| a.starts_with(at));
+        let most = 1 + right.len() / 100;
         assert!(
-            !right.is_empty() && wrong.is_empty(),
-            "{}: {wrong:#?}",
+            !right.is_empty() && wrong.is_empty() && none.len() <= most,
+            "{}: {wrong:#?} {none:#?}",
             pod.name
         );
         right.len()
