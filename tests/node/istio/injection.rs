@@ -11,28 +11,31 @@ pub(super) const ROWS: &[Row] = &[Row {
     name: "pods are injected by namespace, workload, revision and tag, and redirected",
     run: |mesh| {
         let namespaces = [
-            ("by-namespace", json!({"istio-injection": "enabled"})),
-            ("by-revision", json!({"istio.io/rev": "stable"})),
-            ("by-tag", json!({"istio.io/rev": "prod"})),
-            ("by-workload", json!({})),
+            (
+                "injected-by-namespace",
+                json!({"istio-injection": "enabled"}),
+            ),
+            ("injected-by-revision", json!({"istio.io/rev": "stable"})),
+            ("injected-by-tag", json!({"istio.io/rev": "prod"})),
+            ("injected-by-workload", json!({})),
         ];
         for (name, labels) in &namespaces {
             mesh.s.cluster.namespace(name, labels);
         }
         let workload = |name: &str, key: &str, value: &str| {
-            Plain::server("by-workload", name).label(key, value)
+            Plain::server("injected-by-workload", name).label(key, value)
         };
         let pods = [
-            Plain::server("by-namespace", "web"),
-            Plain::server("by-revision", "web"),
-            Plain::server("by-tag", "web"),
+            Plain::server("injected-by-namespace", "web"),
+            Plain::server("injected-by-revision", "web"),
+            Plain::server("injected-by-tag", "web"),
             workload("inject", "sidecar.istio.io/inject", "true"),
             workload("revision", "istio.io/rev", "stable"),
             workload("tag", "istio.io/rev", "prod"),
         ];
         let out = [
-            Plain::server("by-workload", "none"),
-            Plain::server("by-namespace", "out").label("sidecar.istio.io/inject", "false"),
+            Plain::server("injected-by-workload", "none"),
+            Plain::server("injected-by-namespace", "out").label("sidecar.istio.io/inject", "false"),
         ];
         pods.iter().chain(&out).for_each(|pod| mesh.create(pod));
         for pod in &pods {

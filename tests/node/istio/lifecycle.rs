@@ -73,7 +73,7 @@ pub(super) const ROWS: &[Row] = &[
                 json!({"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1});
             app["livenessProbe"] =
                 json!({"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 1});
-            let pod = Plain::server("strict", "probed").spec("containers", json!([app]));
+            let pod = Plain::server("mtls", "probed").spec("containers", json!([app]));
             mesh.create(&pod);
             is_in_the_mesh(mesh, &pod);
             let found = mesh.ready(&pod);

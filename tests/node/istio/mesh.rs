@@ -23,7 +23,7 @@ pub(super) struct Mesh<'a> {
     pub(super) s: &'a Stack,
     pub(super) agent: &'a Agent<'a>,
     manifests: String,
-    /// Of namespace strict, which lets nobody in without mTLS.
+    /// Of namespace mtls, which lets nobody in without mTLS.
     pub(super) strict: Server,
     pub(super) permissive: Server,
 }
@@ -47,7 +47,7 @@ impl<'a> Mesh<'a> {
     /// Brings istiod up, and two servers, whose clients are to be in namespace client.
     pub(super) fn start(s: &'a Stack, agent: &'a Agent<'a>) -> Self {
         s.import("istio-proxy.tar");
-        let [strict, permissive] = ["strict", "permissive"].map(|namespace| Server {
+        let [strict, permissive] = ["mtls", "permissive"].map(|namespace| Server {
             plain: Plain::server(namespace, "server"),
             url: String::new(),
         });
@@ -65,13 +65,13 @@ impl<'a> Mesh<'a> {
             "metadata": {"name": "istio-cni", "namespace": "default"}, "spec": {"config": CONFIG}});
         s.cluster.apply(&attachment.to_string());
         mesh.start_istiod();
-        for namespace in ["client", "strict", "permissive"] {
+        for namespace in ["client", "mtls", "permissive"] {
             mesh.enrolled(namespace);
         }
         let mtls = json!({"mtls": {"mode": "STRICT"}});
         let kind = ("PeerAuthentication", "peerauthentications");
-        mesh.configure("security", "strict", kind, &mtls);
-        mesh.strict.url = mesh.service("strict", "server");
+        mesh.configure("security", "mtls", kind, &mtls);
+        mesh.strict.url = mesh.service("mtls", "server");
         mesh.permissive.url = mesh.service("permissive", "server");
         for server in [&mesh.strict, &mesh.permissive] {
             mesh.create(&server.plain);
