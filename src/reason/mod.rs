@@ -113,17 +113,20 @@ impl Reason {
 
     /// What an admin can do about a pod that stays out of the mesh by what its own text says; `None` where it does not.
     pub const fn remedy_of_opt_out(self) -> Option<&'static str> {
-        match self {
-            Self::HostNetwork | Self::OptedOut | Self::ProxyDisabled | Self::InterceptionNone => {
-                Some(
-                    "where that is not meant to be possible, set tenants.mayOptOut: false in a MeshProfile with a selector for the namespace",
-                )
-            }
-            Self::InitContainerRedirects => Some(
+        if matches!(self, Self::InitContainerRedirects) {
+            return Some(
                 "set pilot.cni.enabled=true and pilot.cni.provider=multus for istiod, and recreate the pods",
-            ),
-            _ => None,
+            );
         }
+        if matches!(
+            self,
+            Self::HostNetwork | Self::OptedOut | Self::ProxyDisabled | Self::InterceptionNone
+        ) {
+            return Some(
+                "where that is not meant to be possible, set tenants.mayOptOut: false in a MeshProfile with a selector for the namespace",
+            );
+        }
+        None
     }
 
     /// Whether an ADD that ends with it has changed something.
