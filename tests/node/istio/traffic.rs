@@ -49,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
                 ("ServiceEntry", "serviceentries"),
                 &entry,
             );
-            let service = format!("http://server.strict.svc.cluster.local:{PORT}/");
+            let service = format!("http://server.mtls.svc.cluster.local:{PORT}/");
             let entry = format!("http://db.example.test:{PORT}/");
             let config = json!({"proxyMetadata": {"ISTIO_META_DNS_CAPTURE": "true"}});
             let client = mesh.client("dns", &[&service, &entry]);
@@ -106,7 +106,7 @@ pub(super) const ROWS: &[Row] = &[
             let gateway = json!({"selector": {"app": "gateway"},
                 "servers": [{"port": {"number": PORT, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]});
             mesh.configure("networking", "edge", ("Gateway", "gateways"), &gateway);
-            let to = json!({"host": "server.strict.svc.cluster.local", "port": {"number": PORT}});
+            let to = json!({"host": "server.mtls.svc.cluster.local", "port": {"number": PORT}});
             let routes = json!({"hosts": ["*"], "gateways": ["test"], "http": [{"route": [{"destination": to}]}]});
             mesh.configure(
                 "networking",
