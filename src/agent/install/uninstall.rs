@@ -93,17 +93,15 @@ fn needed(installed: &Installed, args: &Install) -> Option<String> {
             "whether a sandbox of this node still names the program cannot be told (remove what no sandbox needs: {why})"
         ));
     }
-    let name = |path: &Path| {
-        path.file_name()
-            .and_then(|n| n.to_str())
-            .unwrap_or_default()
-            .to_owned()
-    };
+    // where another plugin has its name back, that one answers DEL
     let named: Vec<_> = installed
         .programs
-        .keys()
-        .map(|p| name(p))
-        .filter(|name| types.contains(name))
+        .iter()
+        .filter_map(|(path, digest)| {
+            let name = path.file_name()?.to_str()?;
+            let ours = name == program::NAME || program::is_recorded(path, Some(digest));
+            (ours && types.contains(name)).then_some(name)
+        })
         .collect();
     if !named.is_empty() {
         return Some(format!(

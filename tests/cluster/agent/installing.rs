@@ -147,6 +147,26 @@ fn uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all() {
 }
 
 #[test]
+fn uninstalling_does_not_wait_for_pods_whose_own_plugin_is_back() {
+    on_node_with_agent(|node| {
+        let agent = Agent::start(node, cluster(), "plugin-back", &["--install-period", "1"]);
+        let cache = "var/lib/cni/multus/c0ffee";
+        node.write(cache, r#"[{"Conf":{"type":"istio-cni"}}]"#);
+        let agent = agent.ready();
+        let alias = node.path("opt/cni/bin/istio-cni");
+        until(|| alias.exists(), String::new);
+        agent.end(Signal::SIGTERM);
+        // by rename, as Istio's installer does, after the last pass of the agent
+        node.write("opt/cni/bin/new", "Istio's own");
+        std::fs::rename(node.path("opt/cni/bin/new"), &alias).unwrap();
+        let output = node.program(&["agent", "uninstall"]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(std::fs::read_to_string(&alias).unwrap(), "Istio's own");
+        assert!(!node.path("opt/cni/bin/mesh-optin").exists());
+    });
+}
+
+#[test]
 fn a_full_or_read_only_directory_is_reported_and_retried() {
     on_node_with_agent(|node| {
         let bin = node.path("opt/cni/bin");
