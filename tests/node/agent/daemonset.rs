@@ -1,5 +1,6 @@
 //! The agent's DaemonSet, and its pod alone.
 
+use super::helm::{CRDS, remove_everything};
 use crate::support::{cluster::script, lab::inside, run, stack::Stack, stack_pod::Pod};
 use serde_json::{Value, json};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -68,16 +69,39 @@ pub(crate) fn restored(s: &Stack, work: impl FnOnce()) {
     ] {
         s.cluster.enter(&["rm", "-rf", path]);
     }
-    let done = catch_unwind(AssertUnwindSafe(work));
-    // a scenario that failed may have left what would make its pods again
-    s.cluster.request("DELETE", DAEMONSET, &Value::Null).ok();
-    let deployments = ["kubectl", "delete", "deployments", "--all", "-A"];
-    s.cluster.enter(&deployments);
-    s.delete_every_pod();
-    s.cluster
-        .enter(&["rm", "-rf", "/var/lib/mesh-optin", "/run/mesh-optin"]);
-    s.cluster.enter(&[&script("install"), "/mnt", PROGRAM]);
-    done.unwrap_or_else(|panic| resume_unwind(panic));
+    let delete = |what: &[&str]| {
+        s.cluster
+            .enter(&[&["kubectl", "delete", "--all"], what].concat())
+    };
+    let what_makes_pods = ["-A", "daemonsets,deployments"];
+    let put_back = || {
+        delete(&what_makes_pods);
+        s.delete_every_pod();
+        s.cluster
+            .enter(&["rm", "-rf", "/var/lib/mesh-optin", "/run/mesh-optin"]);
+        s.cluster.enter(&[&script("install"), "/mnt", PROGRAM]);
+    };
+    let Err(panic) = catch_unwind(AssertUnwindSafe(work)) else {
+        return put_back();
+    };
+    // the next scenario is not to fail of what this one has left
+    let cleared = catch_unwind(AssertUnwindSafe(|| {
+        delete(&what_makes_pods);
+        delete(&["-n", "mesh-optin", "pods"]);
+        // the other pods may need a program that it has removed
+        s.cluster.enter(&[&script("install"), "/mnt", PROGRAM]);
+        put_back();
+        let uninstall = ["helm", "uninstall", "mesh-optin", "-n", "mesh-optin"];
+        let anyway = ["--no-hooks", "--ignore-not-found"];
+        s.cluster.enter(&[&uninstall[..], &anyway].concat());
+        remove_everything(s);
+        s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
+        put_back();
+    }));
+    if cleared.is_err() {
+        s.note("the node could not be cleared after a scenario that failed".into());
+    }
+    resume_unwind(panic)
 }
 
 /// The DaemonSet's template as a pod of this node.
