@@ -15,6 +15,7 @@ use super::{
     conditions::{Condition, ConditionKind, Finding, NodeFindings},
     ownership::{Ownership, Role},
     profiles::Profiles,
+    watch::{LOST, out_of_reach},
 };
 use crate::{
     deadline::Deadline,
@@ -185,6 +186,9 @@ impl Health {
         if !self.cache.is_listed() {
             return Some("the node's pods are not listed yet".into());
         }
+        if self.cache.lost_for().is_some_and(|since| since > LOST) {
+            return Some(out_of_reach("the node's pods").to_string());
+        }
         let self_test = self.findings().self_test.clone();
         if self_test == Finding::Unknown {
             return Some("whether this node can redirect is being tried".into());
@@ -201,8 +205,8 @@ mod tests {
     use super::*;
     use crate::agent::fixtures;
 
-    #[test]
-    fn an_agent_is_ready_once_it_can_decide_redirect_and_be_asked() {
+    #[tokio::test(start_paused = true)]
+    async fn an_agent_is_ready_once_it_can_decide_redirect_and_be_asked() {
         let (cache, profiles) = (
             Arc::new(Cache::new()),
             fixtures::profiles(&[("p", json!({}))]),
@@ -234,6 +238,14 @@ mod tests {
         health.findings().installed = Some(Vec::new());
         assert_eq!(health.not_ready(), None);
         assert!(health.owner().is_ready);
+        // a watch that breaks goes on soon
+        cache.doubt();
+        assert_eq!(health.not_ready(), None);
+        tokio::time::advance(LOST * 2).await;
+        cache.doubt();
+        not_ready("the node's pods could not be followed");
+        cache.followed();
+        assert_eq!(health.not_ready(), None);
         let conditions = health.conditions();
         let ready = conditions.iter().find(|c| c.kind == ConditionKind::Ready);
         assert_eq!(ready.unwrap().reason, "AsExpected");

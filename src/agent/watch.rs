@@ -1,5 +1,7 @@
 //! Follows this node's pods into the cache.
 
+use std::time::Duration;
+
 use kube::runtime::watcher::Event;
 use serde::Deserialize;
 use tracing::warn;
@@ -11,7 +13,20 @@ use super::{
 use crate::{
     cluster::{Heard, Object, follow, kind},
     mesh::{Metadata, Pod},
+    reason::{Explanation, Reason},
 };
+
+/// How long pods or profiles may not be followed before that is reported.
+pub(super) const LOST: Duration = Duration::from_secs(60);
+
+/// That these have not been followed for that long.
+pub(super) fn out_of_reach(what: &str) -> Explanation {
+    Reason::ApiUnreachable
+        .because(format!(
+            "{what} could not be followed for over a minute: the last that were known count"
+        ))
+        .remedy("check the API server and the rights of the agent's service account")
+}
 
 /// Keeps the node's pods in the cache that have a network of their own and have not finished. `arrived` is called for each new pod that can be
 /// one of the mesh.
@@ -32,6 +47,7 @@ pub(super) async fn pods(
         &selectors,
         &mut |heard| match heard {
             Heard::Trouble | Heard::Unknown => cache.doubt(),
+            Heard::Watching => cache.followed(),
             Heard::Event(Event::Init) => listed.clear(),
             Heard::Event(Event::InitApply(pod)) => listed.extend(seen(pod).ok()),
             Heard::Event(Event::InitDone) => cache.list(std::mem::take(&mut listed)),

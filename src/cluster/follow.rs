@@ -6,10 +6,12 @@ use kube::{
     core::ApiResource,
     runtime::watcher::{self, Event, ListSemantic, watcher},
 };
+use tokio::sync::mpsc::unbounded_channel;
 use tracing::{info, warn};
 
 use super::{
     Failure,
+    accepted::reporting,
     object::Object,
     pauses::{Cause, Pauses},
 };
@@ -21,6 +23,8 @@ const WATCH: std::ops::RangeInclusive<u32> = 200..=290;
 /// What a watch reports.
 pub(crate) enum Heard {
     Event(Event<Object>),
+    /// The API server has accepted it: whatever it reported before is followed from there on.
+    Watching,
     /// It broke and is retried: what it reported before may be outdated.
     Trouble,
     /// The API server does not know the kind.
@@ -66,7 +70,9 @@ pub(crate) async fn follow(
     selectors: &[String],
     each: &mut (dyn FnMut(Heard) + Send),
 ) {
-    let api = Api::<Object>::all_with(client, kind);
+    // a watch that goes on where another one broke says nothing until something changes
+    let (accepted, mut watches) = unbounded_channel();
+    let api = Api::<Object>::all_with(reporting(client, accepted), kind);
     let mut selectors = selectors.iter();
     let follow =
         |selector: Option<&String>| Box::pin(watcher(api.clone(), config(selector.cloned())));
@@ -76,7 +82,15 @@ pub(crate) async fn follow(
     let mut failure: Option<String> = None;
     // the next list comes after a watch of a kind that is gone, and says nothing of the next watch
     let mut is_doubted = false;
-    while let Some(event) = events.next().await {
+    loop {
+        let event = tokio::select! {
+            Some(()) = watches.recv() => {
+                each(Heard::Watching);
+                continue;
+            }
+            event = events.next() => event,
+        };
+        let Some(event) = event else { return };
         let (error, cause) = match event {
             Ok(event) => {
                 if matches!(event, Event::InitDone) && !std::mem::take(&mut is_doubted) {

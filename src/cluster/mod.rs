@@ -1,5 +1,6 @@
 //! The cluster's API server: a client of it, requests for objects, and watches.
 
+mod accepted;
 mod answer;
 mod client;
 mod credential;

@@ -48,6 +48,8 @@ struct Contents {
     is_listed: bool,
     /// When a watch broke last.
     doubted: Option<Instant>,
+    /// Since when pods are not followed.
+    lost: Option<Instant>,
 }
 
 struct KeptPod {
@@ -121,6 +123,7 @@ impl Cache {
                 known.pods.insert(key, kept);
             }
             known.is_listed = true;
+            known.lost = None;
         });
     }
 
@@ -207,7 +210,19 @@ impl Cache {
 
     /// A watch broke: what it reported may be outdated.
     pub(super) fn doubt(&self) {
-        self.known().doubted = Some(Instant::now());
+        let (now, mut known) = (Instant::now(), self.known());
+        known.doubted = Some(now);
+        known.lost.get_or_insert(now);
+    }
+
+    /// A watch goes on.
+    pub(super) fn followed(&self) {
+        self.known().lost = None;
+    }
+
+    /// For how long the node's pods have not been followed, if they are not.
+    pub(super) fn lost_for(&self) -> Option<Duration> {
+        self.known().lost.map(|since| since.elapsed())
     }
 
     /// Whether a watch broke lately.

@@ -32,6 +32,7 @@ impl Profiles {
         let before = self.heard.borrow().clone();
         match store.take(heard, before.as_deref()) {
             Change::Nothing => {}
+            Change::Followed => drop(self.lost.send_replace(None)),
             Change::Lost => {
                 let since =
                     |lost: &mut Option<Instant>| *lost = lost.or_else(|| Some(Instant::now()));
@@ -62,6 +63,8 @@ enum Change {
     Nothing,
     /// The watch broke.
     Lost,
+    /// A watch goes on.
+    Followed,
     Known(OfCluster),
 }
 
@@ -72,6 +75,7 @@ impl ProfileStore {
         let is_served = !matches!(heard, Heard::Unknown);
         match heard {
             Heard::Trouble => return Change::Lost,
+            Heard::Watching => return Change::Followed,
             Heard::Unknown => now.clear(),
             Heard::Event(Event::Init) => {
                 self.listed.clear();
@@ -217,7 +221,7 @@ mod tests {
         };
         let known = |change: &Change| match change {
             Change::Known(now) => (now.texts.keys().cloned().collect::<Vec<_>>(), now.kind),
-            Change::Nothing | Change::Lost => panic!("{change:?}"),
+            Change::Nothing | Change::Lost | Change::Followed => panic!("{change:?}"),
         };
         let listed = |name| Heard::Event(Event::InitApply(object(name, "1", json!({}))));
         for event in [Heard::Event(Event::Init), listed("a"), listed("b")] {
@@ -229,6 +233,7 @@ mod tests {
             (vec!["a".into(), "b".into()], ProfileKind::Served)
         );
         assert_eq!(take(Heard::Trouble).0, Change::Lost);
+        assert_eq!(take(Heard::Watching).0, Change::Followed);
         let newer = object("a", "2", json!({"newerField": 1}));
         let (change, unread) = take(Heard::Event(Event::Apply(newer)));
         let Change::Known(now) = &change else {

@@ -14,7 +14,10 @@ use serde_json::{Value, value::RawValue};
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::ownership::{Ownership, Role};
+use super::{
+    ownership::{Ownership, Role},
+    watch::{LOST, out_of_reach},
+};
 use crate::{
     deadline::Deadline,
     log,
@@ -32,8 +35,6 @@ use crate::{
 const LOOK: Duration = Duration::from_secs(2);
 /// How long the first list after our own start may take.
 const FIRST_LIST: Duration = Duration::from_secs(3);
-/// How long profiles may be out of reach before that is reported.
-const LOST: Duration = Duration::from_secs(60);
 
 /// Profiles whose last generation cannot be read, by name, and why.
 type Unread = BTreeMap<String, String>;
@@ -227,15 +228,7 @@ impl Profiles {
     /// Why not every pod can be decided on, or could not be without us.
     pub(super) fn wrong(&self) -> Option<Explanation> {
         let (loaded, copy) = (self.loaded(), self.known().copy.clone());
-        let lost = self
-            .lost
-            .borrow()
-            .map(|since| since.elapsed())
-            .filter(|since| *since > LOST);
-        let lost = lost.map(|since| {
-            Reason::ApiUnreachable
-                .because(format!("the cluster's MeshProfiles cannot be followed for {since:.0?}: the last that were known govern"))
-        });
+        let lost = self.lost.borrow().is_some_and(|at| at.elapsed() > LOST);
         let gone = || {
             let profiles = Result::as_ref(&loaded).ok()?;
             let has = if profiles.is_empty() {
@@ -253,9 +246,7 @@ impl Profiles {
             .map(Explanation::from)
             .or_else(gone)
             .or(copy)
-            .or(lost.map(|e| {
-                e.remedy("check the API server and the rights of the agent's service account")
-            }))
+            .or(lost.then(|| out_of_reach("the cluster's MeshProfiles")))
     }
 
     /// Waits until what the API server says is what governs.

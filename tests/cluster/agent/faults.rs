@@ -109,3 +109,36 @@ fn a_connection_that_died_silently_is_replaced() {
         assert!(told.len() <= 2, "{told:#?}");
     });
 }
+
+#[test]
+fn an_agent_is_ready_as_long_as_watches_that_broke_go_on() {
+    let cluster = Cluster::start_with_team_a();
+    cluster.apply_crds();
+    cluster.create(
+        "/apis/meshoptin.dev/v1alpha1/meshprofiles",
+        &profile(&json!({})),
+    );
+    on_node_with_agent(|node| {
+        let port = "7471";
+        let begins = |of_pods: &str| {
+            let mut proxy = Proxy::start(&cluster, "faults", &[port]);
+            proxy.tell(of_pods);
+            proxy
+        };
+        let proxy = begins("pass");
+        let agent = Agent::start_at(node, &cluster, "go-on", port, &[]).ready();
+        drop(proxy);
+        let proxy = begins("pass");
+        // a watch that goes on says nothing until something changes
+        std::thread::sleep(Duration::from_secs(75));
+        assert_eq!(agent.get("/readyz"), "ready\n");
+        drop(proxy);
+        let mut proxy = begins("answer watch 403");
+        let readyz = || agent.get("/readyz");
+        let lost = || readyz().contains("the node's pods could not be followed");
+        until_within(120, lost, readyz);
+        assert!(!readyz().contains("MeshProfiles"), "{}", readyz());
+        proxy.tell("pass");
+        until_within(90, || readyz() == "ready\n", readyz);
+    });
+}
