@@ -65,7 +65,7 @@ impl Ownership {
         self.0.subscribe()
     }
 
-    /// Runs `work` from its beginning whenever this agent becomes the owner, until it is cancelled.
+    /// Runs `work` from its beginning whenever this agent becomes the owner, until it is canceled.
     pub(super) async fn while_owner(&self, work: impl AsyncFn()) {
         let mut role = self.changes();
         while role.wait_for(|role| *role == Role::Owner).await.is_ok() {
@@ -109,27 +109,29 @@ pub(super) enum Before {
 /// Waits until this agent may take over. `had_it`: it owned the node, and another agent took over.
 pub(super) async fn stand_by(health: &Health, had_it: bool) -> Before {
     let (mut not_ready, mut before) = (None::<Instant>, None);
+    let mut was_beside = had_it;
     loop {
         let found = tokio::task::spawn_blocking(owner)
             .await
             .unwrap_or(OwnerState::Nobody);
         match &found {
-            OwnerState::Owner(Owner {
+            OwnerState::Nobody
+            | OwnerState::Owner(Owner {
                 is_ready: false, ..
             }) => {
                 not_ready = not_ready.or_else(|| Some(Instant::now()));
             }
-            OwnerState::Nobody | OwnerState::Older | OwnerState::Newer | OwnerState::Owner(_) => {
-                not_ready = None
-            }
+            OwnerState::Older | OwnerState::Newer | OwnerState::Owner(_) => not_ready = None,
         }
+        was_beside |= found != OwnerState::Nobody;
         // an agent is not ready before it has taken over: its readiness ends the other one
         health.ownership.set(if had_it || found.is_newer() {
             Role::StandingBy
         } else {
             Role::Starting
         });
-        let waited = not_ready.is_some_and(|since| since.elapsed() >= NOT_READY);
+        // one that is killed is back soon; without any this one reports why it is not ready
+        let waited = not_ready.is_some_and(|since| since.elapsed() >= NOT_READY) || !was_beside;
         let is_ready = health.unable().is_none();
         if may_take(&found, had_it, waited, is_ready) {
             return if found == OwnerState::Nobody {
@@ -148,11 +150,12 @@ pub(super) async fn stand_by(health: &Health, had_it: bool) -> Before {
     }
 }
 
-fn may_take(found: &OwnerState, had_it: bool, was_not_ready: bool, is_ready: bool) -> bool {
+/// `waited`: there has been no ready owner for a while.
+fn may_take(found: &OwnerState, had_it: bool, waited: bool, is_ready: bool) -> bool {
     match found {
-        OwnerState::Nobody => true,
+        OwnerState::Nobody => is_ready || waited,
         OwnerState::Older | OwnerState::Newer | OwnerState::Owner(_) => {
-            is_ready && (was_not_ready || !had_it && !found.is_newer())
+            is_ready && (waited || !had_it && !found.is_newer())
         }
     }
 }
@@ -227,9 +230,11 @@ mod tests {
             owner("99.0.0", true),
             owner("99.0.0", false),
         );
-        // found, had the node, the owner was not ready for long, ready itself
+        // found, had the node, there was no ready owner for long, ready itself
         for (found, had_it, waited, is_ready, takes) in [
-            (&OwnerState::Nobody, false, false, false, true),
+            (&OwnerState::Nobody, false, true, false, true),
+            (&OwnerState::Nobody, false, false, false, false),
+            (&OwnerState::Nobody, true, false, false, false),
             (&OwnerState::Nobody, true, false, true, true),
             (&OwnerState::Older, false, false, true, true),
             (&OwnerState::Older, false, false, false, false),
