@@ -31,6 +31,9 @@ pub(crate) struct PodReport<'a> {
     inputs: &'a [Input],
     captures: Vec<String>,
     warnings: Vec<String>,
+    /// For a pod that has run: why it would be refused if it were recreated.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "refusedIfRecreated")]
+    refused_if_recreated: Option<&'static str>,
     /// For a pod of this node: what its ADD created, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     made: Option<Option<&'a str>>,
@@ -85,6 +88,11 @@ pub(crate) fn report_of(case: &Case) -> PodReport<'_> {
             .iter()
             .map(ToString::to_string)
             .collect(),
+        refused_if_recreated: case
+            .decided
+            .tolerated
+            .as_ref()
+            .map(|why| why.reason.as_str()),
         made: case.on_node.as_ref().and_then(|on_node| match on_node {
             OnNode::Made(made) => Some(Some(made.as_str())),
             OnNode::Decided(_) | OnNode::Nothing => Some(None),
@@ -135,6 +143,9 @@ pub(crate) fn text(report: &PodReport<'_>) -> String {
             out += &format!("  On this node: {}\n", plain(how));
         }
         None => {}
+    }
+    if let Some(reason) = report.refused_if_recreated {
+        out += &format!("  Recreated, it would be refused: {reason}\n");
     }
     if let Some(remedy) = &report.remedy {
         out += &format!("  To do: {}\n", plain(remedy));

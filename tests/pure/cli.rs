@@ -252,6 +252,31 @@ fn explain_warns_of_a_live_pod_for_which_multus_does_not_call_the_plugin() {
     assert!(!explain("default/istio-cni") && !explain("macvlan, somewhere/else"));
 }
 
+#[test]
+fn explain_says_of_a_running_pod_that_it_would_be_refused() {
+    let explain = |status: &str| {
+        let pod = file(&format!(
+            "{{kind: Namespace, metadata: {{name: a, labels: {{istio-injection: enabled}}}}}}
+---
+{{kind: Pod, metadata: {{name: p, namespace: a, uid: u, labels: {{sidecar.istio.io/inject: 'true'}}, annotations: {{k8s.v1.cni.cncf.io/networks: default/istio-cni}}}},
+  spec: {{containers: [{{name: app}}]}}, status: {status}}}"
+        ));
+        let path = pod.path().to_str().unwrap();
+        (
+            mesh_optin(&["explain", "-f", path]),
+            mesh_optin(&["explain", "-f", path, "-o", "json"]).1,
+        )
+    };
+    let would = "Recreated, it would be refused: SidecarMissing";
+    let running = "{containerStatuses: [{name: app, containerID: 'c', state: {running: {}}}]}";
+    let ((code, text, _), json) = explain(running);
+    assert!(code == 3 && text.contains(would), "{code} {text}");
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["pods"][0]["refusedIfRecreated"], "SidecarMissing");
+    let ((code, text, _), _) = explain("{}");
+    assert!(code == 4 && !text.contains("Recreated"), "{code} {text}");
+}
+
 /// `--help` of every command.
 pub(crate) fn help() -> String {
     help_of("mesh-optin", mesh_optin, &[])
