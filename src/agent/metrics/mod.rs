@@ -52,10 +52,15 @@ impl Metrics {
             }
             self.add(End::Skipped, *reason, by_agent);
         }
+        for what in ["program", "conf", "token"] {
+            for result in RESULTS {
+                drop(self.installs.get_or_create(&Installed { what, result }));
+            }
+        }
         for result in RESULTS {
             drop(self.repairs.get_or_create(&ResultLabel { result }));
         }
-        for delivered in [Delivered::Sent, Delivered::Failed, Delivered::Dropped] {
+        for delivered in Delivered::ALL {
             let result = delivered.as_str();
             drop(self.events.get_or_create(&ResultLabel { result }));
         }
