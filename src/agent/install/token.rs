@@ -36,7 +36,7 @@ struct KeptToken {
 }
 
 impl Agent {
-    /// Keeps the host credential valid, if one is asked for, until it is cancelled. It is for when the agent is away: a problem with it is a
+    /// Keeps the host credential valid, if one is asked for, until it is canceled. It is for when the agent is away: a problem with it is a
     /// condition, and affects nothing else.
     pub(in crate::agent) async fn keep_token(&self) {
         let Some(account) = &self.installer.args().host_account else {
@@ -48,14 +48,15 @@ impl Agent {
         // the first one is always renewed: the account or the Node may have changed
         let mut renewed = None::<(Instant, i64)>;
         loop {
-            let there = tokio::task::spawn_blocking(credential).await;
+            let of_cluster = self.cluster.clone();
+            let there = tokio::task::spawn_blocking(move || kept(credential()?, &of_cluster)).await;
             let stays = |kept: &KeptToken| {
                 renewed.is_some_and(|(at, expiry)| {
                     let is_fresh = expiry == kept.expiry && at.elapsed() < AT_LEAST;
                     is_fresh || !kept.renew_in.is_zero()
                 })
             };
-            let there = there.ok().flatten().and_then(|there| kept(there, cluster));
+            let there = there.ok().flatten();
             let (mut pause, renewal) = match there.filter(stays) {
                 Some(_) => (self.installer.args().install_period, None),
                 None => (PAUSE, Some(renew(cluster, &self.node, account).await)),
