@@ -84,7 +84,7 @@ fn a_hundred_and_ten_pods_with_full_lists_stay_within_the_memory_of_multus() {
         };
         let (default, limits) = (charged("a", &[]), charged("b", &full));
         println!(
-            "{COUNT} pods leave charged: {:.1} MB by default, {:.1} MB with full lists",
+            "{COUNT} pods leave charged (cgroup v1): {:.1} MB by default, {:.1} MB with full lists",
             default as f64 / 1e6,
             limits as f64 / 1e6
         );

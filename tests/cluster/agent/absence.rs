@@ -84,7 +84,7 @@ fn a_hundred_and_ten_waiting_adds_fit_into_the_memory_of_multus_and_all_succeed(
             "they wait"
         );
         println!(
-            "{COUNT} ADDs that wait are charged {:.1} MB",
+            "{COUNT} ADDs that wait are charged {:.1} MB (cgroup v1)",
             multus.used() as f64 / 1e6
         );
         let _agent = Agent::start(node, cluster(), "crowd", &[]).ready();
