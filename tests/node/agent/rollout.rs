@@ -70,6 +70,17 @@ pub(super) const SCENARIO: Scenario = alone(
             s.note(format!(
                 "the DaemonSet was rolled out four times, and back three times: {pods} pods redirected meanwhile, an agent at each of {looks} looks"
             ));
+            enrolled(s, "killing");
+            let Meanwhile { pods, looks, away } = meanwhile(s, "killing", || {
+                std::thread::sleep(Duration::from_secs(2));
+                agent.kill();
+                std::thread::sleep(Duration::from_secs(10));
+                rolled_out(s);
+            });
+            assert!(away > 0, "the agent was killed");
+            s.note(format!(
+                "the DaemonSet's agent was killed: {pods} pods redirected meanwhile, no agent at {away} of {looks} looks"
+            ));
             let deleted = json!({"propagationPolicy": "Foreground"});
             s.cluster.request("DELETE", DAEMONSET, &deleted).unwrap();
             let gone = s.wait_for(|| {
