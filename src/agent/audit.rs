@@ -164,7 +164,7 @@ impl Counts {
     }
 }
 
-/// Audits the node again and again, until cancelled.
+/// Audits the node again and again, until canceled.
 pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
     // the UIDs of pods that were reported already
     let mut known = HashSet::new();

@@ -149,7 +149,7 @@ impl Health {
         Finding::of(unreadable(all).map(|cause| Reason::NodeConfigInvalid.because(cause)))
     }
 
-    /// Tests whether this node can redirect. Repeats the test while it cannot, until it is cancelled: a kernel module may be loaded later.
+    /// Tests whether this node can redirect. Repeats the test while it cannot, until it is canceled: a kernel module may be loaded later.
     pub(super) async fn test_itself(&self) {
         loop {
             let tested = tokio::task::spawn_blocking(|| self_test(Deadline::after(TESTING))).await;

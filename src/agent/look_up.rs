@@ -25,7 +25,7 @@ const FIRST_LIST: Duration = Duration::from_secs(3);
 
 words! {
     /// Where an answer came from.
-    pub(super) enum From("source of an answer") {
+    pub(super) enum AnswerSource("source of an answer") {
         Cache = "cache",
         Watch = "watch",
         Api = "api",
@@ -47,7 +47,7 @@ impl LookUps<'_> {
         &self,
         asked: &PodRef,
         deadline: Deadline,
-    ) -> Result<(Found, From), Explanation> {
+    ) -> Result<(Found, AnswerSource), Explanation> {
         let (mut found, from) = self.find(asked, deadline).await?;
         let spec = &mut found.pod.spec;
         if !spec.runtime_class_name.is_empty() {
@@ -57,13 +57,17 @@ impl LookUps<'_> {
         Ok((found, from))
     }
 
-    async fn find(&self, asked: &PodRef, deadline: Deadline) -> Result<(Found, From), Explanation> {
+    async fn find(
+        &self,
+        asked: &PodRef,
+        deadline: Deadline,
+    ) -> Result<(Found, AnswerSource), Explanation> {
         match self.known(asked, deadline).await {
             None => {
                 let found = self.ask(asked, deadline).await?;
-                Ok((found, From::Api))
+                Ok((found, AnswerSource::Api))
             }
-            Some((CachedPod::Found(found), From::Cache)) => {
+            Some((CachedPod::Found(found), AnswerSource::Cache)) => {
                 Ok(self.confirmed(found, asked, deadline).await)
             }
             Some((CachedPod::Found(found), from)) => Ok((found, from)),
@@ -81,16 +85,16 @@ impl LookUps<'_> {
                         read.ok().and_then(Result::ok).unwrap_or(older)
                     }
                 };
-                Ok((Found { pod, namespace }, From::Api))
+                Ok((Found { pod, namespace }, AnswerSource::Api))
             }
         }
     }
 
     /// What the watch tells of the pod, at once or a moment later.
-    async fn known(&self, asked: &PodRef, deadline: Deadline) -> Option<(CachedPod, From)> {
+    async fn known(&self, asked: &PodRef, deadline: Deadline) -> Option<(CachedPod, AnswerSource)> {
         let mut changes = self.cache.changes();
         if let Some(answer) = self.cache.get(asked) {
-            return Some((answer, From::Cache));
+            return Some((answer, AnswerSource::Cache));
         }
         asked.uid.as_ref()?;
         let lag = if self.cache.is_listed() {
@@ -102,7 +106,7 @@ impl LookUps<'_> {
             loop {
                 changes.changed().await.ok()?;
                 if let Some(answer) = self.cache.get(asked) {
-                    return Some((answer, From::Watch));
+                    return Some((answer, AnswerSource::Watch));
                 }
             }
         };
@@ -111,7 +115,12 @@ impl LookUps<'_> {
     }
 
     /// What is kept, unless a watch broke lately and the API server answers at once with something newer.
-    async fn confirmed(&self, kept: Found, asked: &PodRef, deadline: Deadline) -> (Found, From) {
+    async fn confirmed(
+        &self,
+        kept: Found,
+        asked: &PodRef,
+        deadline: Deadline,
+    ) -> (Found, AnswerSource) {
         if self.cache.is_in_doubt() {
             let within = AT_ONCE.min(deadline.left() / 2);
             if let Ok(Ok(found)) =
@@ -123,11 +132,11 @@ impl LookUps<'_> {
                         pod: found.pod.reduced(),
                         ..found
                     },
-                    From::Api,
+                    AnswerSource::Api,
                 );
             }
         }
-        (kept, From::Cache)
+        (kept, AnswerSource::Cache)
     }
 
     async fn ask(&self, asked: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
@@ -239,7 +248,7 @@ mod tests {
         node: &str,
         asked: &PodRef,
         prepare: impl FnOnce(&Cache),
-    ) -> Result<From, (Reason, String)> {
+    ) -> Result<AnswerSource, (Reason, String)> {
         let agent = fixtures::agent(api, None);
         prepare(&agent.cache);
         let look_ups = LookUps {
@@ -262,11 +271,20 @@ mod tests {
     async fn a_pod_that_the_watch_does_not_tell_of_is_asked_for() {
         let (web, nothing) = (asked("web", Some("1")), |_: &Cache| {});
         let n1 = fixtures::NODE;
-        assert_eq!(look_up(api(0, 0), n1, &web, nothing).await, Ok(From::Api));
+        assert_eq!(
+            look_up(api(0, 0), n1, &web, nothing).await,
+            Ok(AnswerSource::Api)
+        );
         let known = |cache: &Cache| fixtures::put(cache, pod("web", "1", true));
-        assert_eq!(look_up(api(9, 500), n1, &web, known).await, Ok(From::Cache));
+        assert_eq!(
+            look_up(api(9, 500), n1, &web, known).await,
+            Ok(AnswerSource::Cache)
+        );
         // an outage that passes
-        assert_eq!(look_up(api(2, 503), n1, &web, nothing).await, Ok(From::Api));
+        assert_eq!(
+            look_up(api(2, 503), n1, &web, nothing).await,
+            Ok(AnswerSource::Api)
+        );
         let reason =
             async |api, node, asked| look_up(api, node, asked, nothing).await.unwrap_err().0;
         let earlier = asked("web", Some("0"));
@@ -294,7 +312,7 @@ mod tests {
     async fn an_earlier_pod_of_the_name_in_the_cache_is_not_taken_for_it() {
         let before = |cache: &Cache| fixtures::put(cache, pod("web", "0", true));
         let found = look_up(api(0, 0), fixtures::NODE, &asked("web", Some("1")), before).await;
-        assert_eq!(found, Ok(From::Api));
+        assert_eq!(found, Ok(AnswerSource::Api));
     }
 
     #[tokio::test(start_paused = true)]
@@ -304,10 +322,13 @@ mod tests {
             cache.doubt();
         };
         let (web, n1) = (asked("web", Some("1")), fixtures::NODE);
-        assert_eq!(look_up(api(0, 0), n1, &web, in_doubt).await, Ok(From::Api));
+        assert_eq!(
+            look_up(api(0, 0), n1, &web, in_doubt).await,
+            Ok(AnswerSource::Api)
+        );
         assert_eq!(
             look_up(api(usize::MAX, 500), n1, &web, in_doubt).await,
-            Ok(From::Cache)
+            Ok(AnswerSource::Cache)
         );
     }
 }

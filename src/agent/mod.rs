@@ -241,7 +241,7 @@ async fn work(
 /// How long `agent install` waits for another installer.
 const INSTALLING: Duration = Duration::from_secs(30);
 
-/// Maintains the node's files until it is cancelled.
+/// Maintains the node's files until it is canceled.
 async fn keep_installed(agent: &Arc<Agent>) {
     let mut changes = agent.profiles.changes();
     loop {

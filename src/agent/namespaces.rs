@@ -83,7 +83,7 @@ impl<R: Reads> Namespaces<R> {
         tokio::spawn(async move { this.read(&name, arrived).await });
     }
 
-    /// Reads what no ADD waits for, until it is cancelled.
+    /// Reads what no ADD waits for, until it is canceled.
     pub(super) async fn refresh(&self) {
         let (mut changes, mut last) = (self.cache.changes(), String::new());
         let (mut pauses, mut failing) = (Pauses::new(), None::<String>);

@@ -58,7 +58,7 @@ impl Outcomes {
     }
 }
 
-/// Collects outcomes that were kept while no agent was running, until it is cancelled.
+/// Collects outcomes that were kept while no agent was running, until it is canceled.
 pub(super) async fn collect(agent: &Agent) {
     loop {
         let taken = tokio::task::spawn_blocking(outcomes::take).await;

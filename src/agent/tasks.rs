@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn tasks_run_until_they_are_cancelled() {
+    async fn tasks_run_until_they_are_canceled() {
         let mut tasks = Tasks::default();
         tasks.add("watching", std::future::pending());
         let an_hour = Duration::from_secs(3600);

@@ -60,7 +60,7 @@ fn config(selector: Option<String>) -> watcher::Config {
     }
 }
 
-/// Follows the objects of a kind until it is cancelled: those of the first of these field selectors that the API server supports, or all if
+/// Follows the objects of a kind until it is canceled: those of the first of these field selectors that the API server supports, or all if
 /// there are none. A failed list or watch is retried after a growing pause. Only a completed list resets the pause, or ten minutes without a
 /// failure: the watcher announces each list before it asks for it, also one that then fails. A watch of a kind that is gone begins again with
 /// a list. A failure is logged when it begins or changes, and its end when a list has succeeded.

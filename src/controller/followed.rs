@@ -68,7 +68,7 @@ impl<T: Send + 'static> Followed<T> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Follows them until it is cancelled. Lists come in pages, which bounds what is read at a time.
+    /// Follows them until it is canceled. Lists come in pages, which bounds what is read at a time.
     pub(super) async fn follow<K>(
         &self,
         what: &str,

@@ -71,7 +71,7 @@ pub(super) struct Reconciler<'a> {
     had_attachments: bool,
 }
 
-/// Reconciles until it is cancelled.
+/// Reconciles until it is canceled.
 pub(super) async fn reconcile(controller: &Arc<Controller>, client: Client, args: &Args) {
     let mut leads = controller.lease.changes();
     let mut reconciler = Reconciler {

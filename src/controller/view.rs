@@ -56,7 +56,7 @@ impl View {
         }
     }
 
-    /// Follows all but the attachments of a name, until it is cancelled.
+    /// Follows all but the attachments of a name, until it is canceled.
     pub(super) async fn follow(&self) {
         let client = || self.client.clone();
         let all = |resource: &ApiResource| Api::<DynamicObject>::all_with(client(), resource);

@@ -52,7 +52,7 @@ impl Alive {
         Self(beats)
     }
 
-    /// Beats until it is cancelled.
+    /// Beats until it is canceled.
     pub(crate) async fn beat(&self) {
         loop {
             self.0.fetch_add(1, Ordering::Relaxed);

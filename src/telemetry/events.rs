@@ -116,7 +116,7 @@ impl Events {
 pub(crate) struct Queue(Receiver<PendingEvent>);
 
 impl Queue {
-    /// Sends Events until it is cancelled.
+    /// Sends Events until it is canceled.
     pub(crate) async fn send(mut self, journal: &impl Journal, node: &str) {
         let mut sent: HashMap<(About, Reason), Instant> = HashMap::new();
         while let Some(PendingEvent {

@@ -10,7 +10,7 @@ const BANNED: [(&str, &str); 20] = [
     ("are told ", "are reported, logged, distinguished"),
     ("behaviour", "behavior"),
     ("colour", "color"),
-    ("for ever ", "until it is cancelled"),
+    ("for ever ", "until it is canceled"),
     ("honour", "honor"),
     ("is told ", "is reported, logged, distinguished"),
     ("labelled", "labeled"),

@@ -33,7 +33,7 @@ const API_VERSION: &str = "meshoptin.dev/v1alpha1";
 const PATH: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes";
 /// How often changes are looked for.
 const LOOK: Duration = Duration::from_secs(5);
-/// Reports until it is cancelled.
+/// Reports until it is canceled.
 pub(super) async fn report(agent: &Arc<Agent>) {
     let (mut pace, mut since, mut pauses) = (Pace::new(), Since::default(), Pauses::new());
     let (mut is_made, mut failing) = (false, None::<String>);

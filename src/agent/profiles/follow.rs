@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl Profiles {
-    /// Follows the cluster's MeshProfiles until it is cancelled. Where it has none of that kind, what it had before counts.
+    /// Follows the cluster's MeshProfiles until it is canceled. Where it has none of that kind, what it had before counts.
     pub(in crate::agent) async fn follow(&self, cluster: &Cluster) {
         let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
         let mut store = ProfileStore::default();

@@ -260,7 +260,7 @@ impl Profiles {
         }
     }
 
-    /// Takes what the cluster and the admin's files say into use, and keeps the copy of the cluster's, until cancelled.
+    /// Takes what the cluster and the admin's files say into use, and keeps the copy of the cluster's, until canceled.
     /// The node's copy is that of the agent that owns it.
     pub(super) async fn keep(self: Arc<Self>, ownership: &Ownership) {
         let (mut heard, mut before, mut role) = (self.heard.subscribe(), None, ownership.changes());

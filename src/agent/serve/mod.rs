@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use self::socket::AgentSocket;
 use super::{
     Agent, install,
-    look_up::{From, LookUps},
+    look_up::{AnswerSource, LookUps},
     outcomes,
     ownership::{Before, Role, stand_by},
     profiles::Ungoverned,
@@ -179,7 +179,7 @@ async fn governed(
     agent: &Agent,
     asked: &LookUp,
     version: u32,
-) -> Result<(Governed, From), Explanation> {
+) -> Result<(Governed, AnswerSource), Explanation> {
     // who asks waits that long: our word, whatever it is, must come before
     let deadline = Deadline::after(Duration::from_millis(asked.millis).mul_f32(0.9));
     let Agent {
