@@ -93,14 +93,20 @@ fn needed(installed: &Installed, args: &Install) -> Option<String> {
             "whether a sandbox of this node still names the program cannot be told (remove what no sandbox needs: {why})"
         ));
     }
-    // where another plugin has its name back, that one answers DEL
+    let is_main = |path: &Path| path.file_name().is_some_and(|name| name == program::NAME);
+    let main = installed.programs.keys().find(|path| is_main(path));
+    // where another plugin has its name back, that one answers DEL; where that has gone again, this one does
+    let answers = |path: &Path, digest: &String| {
+        let main = main.filter(|_| !is_main(path));
+        let alias = main.map(|main| program::also(main, path, Some(digest)));
+        !matches!(alias, Some(Ok(None)))
+    };
     let named: Vec<_> = installed
         .programs
         .iter()
         .filter_map(|(path, digest)| {
             let name = path.file_name()?.to_str()?;
-            let ours = name == program::NAME || program::is_recorded(path, Some(digest));
-            (ours && types.contains(name)).then_some(name)
+            (types.contains(name) && answers(path, digest)).then_some(name)
         })
         .collect();
     if !named.is_empty() {

@@ -156,10 +156,15 @@ fn uninstalling_does_not_wait_for_pods_whose_own_plugin_is_back() {
         let alias = node.path("opt/cni/bin/istio-cni");
         until(|| alias.exists(), String::new);
         agent.end(Signal::SIGTERM);
-        // by rename, as Istio's installer does, after the last pass of the agent
+        let uninstall = || node.program(&["agent", "uninstall"]).output().unwrap();
+        // Istio's plugin came after the last pass of the agent, and went: the pod's DEL needs one
+        std::fs::remove_file(&alias).unwrap();
+        assert_eq!(uninstall().status.code(), Some(1));
+        assert!(alias.exists());
+        // it came to stay
         node.write("opt/cni/bin/new", "Istio's own");
         std::fs::rename(node.path("opt/cni/bin/new"), &alias).unwrap();
-        let output = node.program(&["agent", "uninstall"]).output().unwrap();
+        let output = uninstall();
         assert!(output.status.success(), "{output:?}");
         assert_eq!(std::fs::read_to_string(&alias).unwrap(), "Istio's own");
         assert!(!node.path("opt/cni/bin/mesh-optin").exists());
