@@ -168,6 +168,11 @@ fn the_cluster_is_checked_before_anything_is_installed() {
     let cluster = Cluster::start();
     let refused = install(&cluster, &[]).unwrap_err();
     assert!(refused.contains("Multus is not installed: "), "{refused}");
+    let few = "--set=attachment.create=false,crds.install=false,meshProfile.create=false";
+    let said = install(&cluster, &[few]).unwrap();
+    let multus = "IN THE WAY: Multus is not installed";
+    assert!(said.contains(multus), "{said}");
+    uninstall(&cluster);
     apply_kind(
         &cluster,
         &file("crds/k8s.cni.cncf.io_network-attachment-definitions.yaml"),
@@ -214,6 +219,7 @@ fn the_cluster_is_checked_before_anything_is_installed() {
     ] {
         assert!(said.contains(part), "{said}");
     }
+    assert!(!said.contains(multus), "{said}");
     assert_eq!(get(&cluster, ATTACHMENT).unwrap()["spec"]["config"], config);
     assert!(get(&cluster, &format!("{PROFILES}/default")).is_none());
     uninstall(&cluster);

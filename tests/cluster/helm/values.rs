@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// Values whose manifests are looked at and installed: each platform, and each option in one of them.
-pub(super) const MATRIX: [&str; 12] = [
+pub(super) const MATRIX: [&str; 14] = [
     "platform=kubernetes",
     "platform=openshift,podMonitor.enabled=true,podMonitor.labels.a=b,prometheusRule.enabled=true",
     "platform=k3s,hostCredential=true,takeOver={istio-cni},extraAttachments={v2-6-istio-cni}",
@@ -17,6 +17,8 @@ pub(super) const MATRIX: [&str; 12] = [
     "platform=aks,image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef,attachment.create=false,meshProfile.create=false",
     "platform=talos,meshProfile.spec.drift=Repair,meshProfile.name=mesh,attachment.name=mesh",
     "platform=openshift,iptables=true,uninstall=true",
+    "platform=kubernetes,controller.enabled=true,controller.replicas=3,podMonitor.enabled=true,prometheusRule.enabled=true,networkPolicy.enabled=true,podDisruptionBudget.enabled=true",
+    "platform=kubernetes,resourceScope=namespace,logLevel=debug",
     "platform=kubernetes,resourceScope=cluster,defaultProfile=Required,resources.requests.cpu=1m",
 ];
 
