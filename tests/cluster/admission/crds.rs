@@ -70,6 +70,12 @@ fn a_crd_is_deleted_only_with_its_annotation_and_then_only_pods_need_the_binding
         .request("PUT", &format!("{crd}?dryRun=All"), &upgraded)
         .unwrap();
 
+    let create = |namespace: &str, pod: &Value| {
+        let path = format!("/api/v1/namespaces/{namespace}/pods");
+        cluster.request("POST", &path, pod)
+    };
+    let named = |name: &str| plain(&json!({"metadata": {"name": name}}));
+    create("plain", &named("earlier")).unwrap();
     for kind in ["meshprofiles", "meshnodes"] {
         let crd = format!("{kind}.meshoptin.dev");
         cluster.enter(&[
@@ -84,11 +90,6 @@ fn a_crd_is_deleted_only_with_its_annotation_and_then_only_pods_need_the_binding
     cluster.restart(Duration::from_secs(1));
     eventually(|| cluster.request_or_nothing("/readyz").is_some());
     // pods of all namespaces but two are refused until the bindings are gone: that is why nothing but pods has parameters
-    let create = |namespace: &str, pod: &Value| {
-        let path = format!("/api/v1/namespaces/{namespace}/pods");
-        cluster.request("POST", &path, pod)
-    };
-    let named = |name: &str| plain(&json!({"metadata": {"name": name}}));
     eventually(|| {
         create("plain", &named("probe")).is_err() || {
             delete(&cluster, "/api/v1/namespaces/plain/pods/probe").unwrap();
@@ -102,6 +103,11 @@ fn a_crd_is_deleted_only_with_its_annotation_and_then_only_pods_need_the_binding
     create("mesh-optin", &named("agent")).unwrap();
     cluster.patch(
         "/api/v1/namespaces/mesh-optin/pods/agent/status",
+        &json!({"status": {"message": "x"}}),
+    );
+    // kubelet reports pods that run in the other namespaces, too
+    cluster.patch(
+        "/api/v1/namespaces/plain/pods/earlier/status",
         &json!({"status": {"message": "x"}}),
     );
     let nads = "/apis/k8s.cni.cncf.io/v1/namespaces/plain/network-attachment-definitions";
