@@ -71,6 +71,9 @@ fn there(s: &Stack, talking: &mut Talking<'_>) {
     }
     talking.start(pod("new-2"), By::Us);
     ready(s, "mesh-optin-agent");
+    // older pods need it, and Istio's pod removes its own after its configuration
+    let alias = s.path("/mnt/cni/bin/istio-cni");
+    assert!(s.wait_for(|| alias.exists().then_some(())).is_some());
     s.note(format!(
         "{:.0} s later Istio's CNI chart was gone and the agent ready",
         started.elapsed().as_secs_f32()
