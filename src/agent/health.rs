@@ -238,7 +238,7 @@ mod tests {
         health.findings().installed = Some(Vec::new());
         assert_eq!(health.not_ready(), None);
         assert!(health.owner().is_ready);
-        // a watch that breaks goes on soon
+        // a watch that breaks usually resumes soon
         cache.doubt();
         assert_eq!(health.not_ready(), None);
         tokio::time::advance(LOST * 2).await;

@@ -1,4 +1,4 @@
-//! Notices which watches the API server accepts: kube does not tell.
+//! Notices when the API server accepts a watch, which kube does not report.
 
 use std::{
     future::Future,
@@ -67,7 +67,7 @@ mod tests {
     type Silence = StreamBody<Pending<Result<Frame<Bytes>, Infallible>>>;
 
     #[tokio::test(start_paused = true)]
-    async fn a_watch_that_goes_on_after_one_that_failed_is_heard_of() {
+    async fn a_watch_that_resumes_after_a_failure_is_reported() {
         const LIST: &str =
             r#"{"apiVersion":"v1","kind":"PodList","metadata":{"resourceVersion":"7"},"items":[]}"#;
         let asked = AtomicUsize::default();

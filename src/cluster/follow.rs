@@ -23,7 +23,7 @@ const WATCH: std::ops::RangeInclusive<u32> = 200..=290;
 /// What a watch reports.
 pub(crate) enum Heard {
     Event(Event<Object>),
-    /// The API server has accepted it: whatever it reported before is followed from there on.
+    /// The API server has accepted it. It continues from what was reported before.
     Watching,
     /// It broke and is retried: what it reported before may be outdated.
     Trouble,
@@ -70,7 +70,7 @@ pub(crate) async fn follow(
     selectors: &[String],
     each: &mut (dyn FnMut(Heard) + Send),
 ) {
-    // a watch that goes on where another one broke says nothing until something changes
+    // a watch that resumes after a failure sends nothing until something changes
     let (accepted, mut watches) = unbounded_channel();
     let api = Api::<Object>::all_with(reporting(client, accepted), kind);
     let mut selectors = selectors.iter();

@@ -31,7 +31,7 @@ pub(crate) struct PodReport<'a> {
     inputs: &'a [Input],
     captures: Vec<String>,
     warnings: Vec<String>,
-    /// For a pod that has run: why it would be refused if it were recreated.
+    /// For a pod that has run: the reason why it would be refused if it were recreated.
     #[serde(skip_serializing_if = "Option::is_none", rename = "refusedIfRecreated")]
     refused_if_recreated: Option<&'static str>,
     /// For a pod of this node: what its ADD created, if anything.

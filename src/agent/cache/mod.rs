@@ -215,7 +215,7 @@ impl Cache {
         known.lost.get_or_insert(now);
     }
 
-    /// A watch goes on.
+    /// A watch has resumed.
     pub(super) fn followed(&self) {
         self.known().lost = None;
     }

@@ -84,7 +84,7 @@ fn attempt(args: &Install) -> Result<(), Explanation> {
     Ok(())
 }
 
-/// The sandboxes that still need the program, or may.
+/// The sandboxes that still need the program, or may. An alias that they need and that is missing is created again.
 fn needed(installed: &Installed, args: &Install) -> Option<String> {
     let multus = Multus::find(args.runtime_conf_dir.as_deref());
     let (types, unread) = cache::types(&installed.cache, multus.as_ref());
@@ -95,7 +95,7 @@ fn needed(installed: &Installed, args: &Install) -> Option<String> {
     }
     let is_main = |path: &Path| path.file_name().is_some_and(|name| name == program::NAME);
     let main = installed.programs.keys().find(|path| is_main(path));
-    // where another plugin has its name back, that one answers DEL; where that has gone again, this one does
+    // another plugin that has its own name back answers DEL itself
     let answers = |path: &Path, digest: &String| {
         let main = main.filter(|_| !is_main(path));
         let alias = main.map(|main| program::also(main, path, Some(digest)));

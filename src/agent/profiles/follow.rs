@@ -63,7 +63,7 @@ enum Change {
     Nothing,
     /// The watch broke.
     Lost,
-    /// A watch goes on.
+    /// A watch has resumed.
     Followed,
     Known(OfCluster),
 }

@@ -111,7 +111,7 @@ fn a_connection_that_died_silently_is_replaced() {
 }
 
 #[test]
-fn an_agent_is_ready_as_long_as_watches_that_broke_go_on() {
+fn an_agent_is_ready_again_once_its_watches_resume() {
     let cluster = Cluster::start_with_team_a();
     cluster.apply_crds();
     cluster.create(
@@ -120,20 +120,20 @@ fn an_agent_is_ready_as_long_as_watches_that_broke_go_on() {
     );
     on_node_with_agent(|node| {
         let port = "7471";
-        let begins = |of_pods: &str| {
+        let start_proxy = |fault: &str| {
             let mut proxy = Proxy::start(&cluster, "faults", &[port]);
-            proxy.tell(of_pods);
+            proxy.tell(fault);
             proxy
         };
-        let proxy = begins("pass");
+        let proxy = start_proxy("pass");
         let agent = Agent::start_at(node, &cluster, "go-on", port, &[]).ready();
         drop(proxy);
-        let proxy = begins("pass");
-        // a watch that goes on says nothing until something changes
+        let proxy = start_proxy("pass");
+        // a watch that resumes sends nothing until something changes
         std::thread::sleep(Duration::from_secs(75));
         assert_eq!(agent.get("/readyz"), "ready\n");
         drop(proxy);
-        let mut proxy = begins("answer watch 403");
+        let mut proxy = start_proxy("answer watch 403");
         let readyz = || agent.get("/readyz");
         let lost = || readyz().contains("the node's pods could not be followed");
         until_within(120, lost, readyz);
