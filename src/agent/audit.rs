@@ -2,15 +2,18 @@
 //! period.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use tracing::warn;
 
-use super::{Agent, bypass};
+use super::{
+    bypass,
+    counts::{Counts, PodState},
+    shared::Agent,
+};
 use crate::{
     deadline::Deadline,
     node::attachments::{self, Processes, Record},
@@ -26,143 +29,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_secs(10);
 /// Longest pause between two pods, so that few pods are looked at soon after each other.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// What was found of a pod of the mesh. Each is in one state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum PodState {
-    /// Of its redirection; also of one that has none where it should have one.
-    Redirection(Verdict),
-    /// It had drifted.
-    Repaired,
-    /// Injected, left alone by its own word, and not redirected.
-    OptedOut,
-    /// Of the mesh, without a sidecar.
-    SidecarMissing,
-    /// What it is could not be told.
-    Unaudited,
-}
-
-impl PodState {
-    pub(super) fn all() -> impl Iterator<Item = Self> {
-        let others = [
-            Self::Repaired,
-            Self::OptedOut,
-            Self::SidecarMissing,
-            Self::Unaudited,
-        ];
-        Verdict::ALL
-            .map(Self::Redirection)
-            .into_iter()
-            .chain(others)
-    }
-
-    /// As the metric has it.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Redirection(verdict) => verdict.as_str(),
-            Self::Repaired => "repaired",
-            Self::OptedOut => "opted-out",
-            Self::SidecarMissing => "sidecar-missing",
-            Self::Unaudited => "unaudited",
-        }
-    }
-}
-
-/// What an audit of the whole node has found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Counts {
-    /// Pods in each state.
-    states: BTreeMap<PodState, usize>,
-    /// Pods that run by policy that has changed: recreated, they would be refused. They are in a state as well.
-    pub(super) policy_changed: usize,
-    pub(super) unreadable_records: usize,
-    /// Pods that are not as they should be.
-    pub(super) wrong: Vec<Wrong>,
-    /// The profiles by which pods are decided: names and versions.
-    pub(super) profiles: BTreeSet<(String, String)>,
-}
-
-/// What is wrong with a pod, the worst first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum ProblemKind {
-    Bypassing,
-    Drifted,
-    Preempted,
-    Unaudited,
-    SidecarMissing,
-    PolicyChanged,
-}
-
-impl ProblemKind {
-    /// As an Event has it, where there is one.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Bypassing => Reason::Bypassing.as_str(),
-            Self::Drifted => Reason::Drifted.as_str(),
-            Self::Preempted => Reason::Preempted.as_str(),
-            Self::Unaudited => "Unaudited",
-            Self::SidecarMissing => Reason::SidecarMissing.as_str(),
-            Self::PolicyChanged => Reason::PolicyChanged.as_str(),
-        }
-    }
-
-    fn of(state: PodState) -> Option<Self> {
-        match state {
-            PodState::Redirection(Verdict::Bypassing) => Some(Self::Bypassing),
-            PodState::Redirection(Verdict::Drifted) => Some(Self::Drifted),
-            PodState::Redirection(Verdict::Preempted) => Some(Self::Preempted),
-            PodState::Unaudited => Some(Self::Unaudited),
-            PodState::SidecarMissing => Some(Self::SidecarMissing),
-            PodState::Redirection(Verdict::Consistent | Verdict::Outdated)
-            | PodState::Repaired
-            | PodState::OptedOut => None,
-        }
-    }
-}
-
-/// A pod that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wrong {
-    pub(super) what: ProblemKind,
-    pub(super) about: About,
-    /// The audit that saw it first.
-    pub(super) since: Timestamp,
-}
-
-impl Counts {
-    pub(super) fn add(&mut self, state: PodState, about: About) {
-        *self.states.entry(state).or_default() += 1;
-        if let Some(what) = ProblemKind::of(state) {
-            self.is_wrong(what, about);
-        }
-    }
-
-    pub(super) fn is_wrong(&mut self, what: ProblemKind, about: About) {
-        let since = Timestamp::now();
-        self.wrong.push(Wrong { what, about, since });
-    }
-
-    /// What an earlier audit saw already is so since then.
-    fn since(&mut self, earlier: &Self) {
-        let known: HashMap<_, _> = earlier
-            .wrong
-            .iter()
-            .map(|wrong| ((wrong.what, &wrong.about.uid), wrong.since))
-            .collect();
-        for wrong in &mut self.wrong {
-            let known = known.get(&(wrong.what, &wrong.about.uid));
-            wrong.since = known.copied().unwrap_or(wrong.since);
-        }
-        self.wrong.sort_by(|a, b| {
-            let by_name = |wrong: &Wrong| (wrong.about.namespace.clone(), wrong.about.name.clone());
-            (a.what, by_name(a)).cmp(&(b.what, by_name(b)))
-        });
-    }
-
-    pub(super) fn of(&self, state: PodState) -> usize {
-        self.states.get(&state).copied().unwrap_or_default()
-    }
-}
 
 /// Audits the node again and again, until canceled.
 pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
@@ -200,7 +66,7 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
                 return;
             }
         }
-        counts.since(&agent.health.last_audit().counts);
+        counts.sort_and_date(&agent.health.last_audit().counts);
         agent.metrics.audited(&counts);
         agent.health.audited(bypassing, counts);
         tokio::time::sleep(period.saturating_sub(started.elapsed()).max(LONGEST_PAUSE)).await;

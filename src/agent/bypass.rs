@@ -12,9 +12,9 @@ use std::{
 use tracing::warn;
 
 use super::{
-    Agent,
-    audit::{Counts, PodState, ProblemKind},
+    counts::{Counts, PodState, ProblemKind},
     profiles::{Profiles, Ungoverned},
+    shared::Agent,
 };
 use crate::{
     deadline::Deadline,
@@ -84,7 +84,7 @@ pub(super) fn look(
         let changed = policy_changed(&decided).filter(|_| is_on_record && is_known);
         if let Some(why) = changed {
             counts.policy_changed += 1;
-            counts.is_wrong(ProblemKind::PolicyChanged, about(&found.pod));
+            counts.add_problem(ProblemKind::PolicyChanged, about(&found.pod));
             let cause = format!("recreated, the pod would be refused: {why}");
             once(Reason::PolicyChanged.because(cause));
         }

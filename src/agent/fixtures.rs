@@ -6,14 +6,16 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use super::{
-    Agent, Args, Installer,
+    args::Args,
     cache::{Cache, WatchedPod},
     cluster::Cluster,
     health::Health,
+    install::Installer,
     metrics::Metrics,
     namespaces::Namespaces,
     outcomes::Outcomes,
     profiles::Profiles,
+    shared::Agent,
 };
 use crate::{
     cni::PodRef,

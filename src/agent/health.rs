@@ -9,17 +9,16 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{
-    VERSION,
-    audit::Counts,
     cache::Cache,
     conditions::{Condition, ConditionKind, Finding, NodeFindings},
+    counts::Counts,
     ownership::{Ownership, Role},
     profiles::Profiles,
     watch::{LOST, out_of_reach},
 };
 use crate::{
     deadline::Deadline,
-    profile::unreadable,
+    profile::{VERSION, unreadable},
     reason::{Explanation, Reason},
     redirection::self_test,
     source::wire::{Bypassing, Owner},

@@ -6,32 +6,30 @@ mod bypass;
 mod cache;
 mod cluster;
 mod conditions;
+mod counts;
 mod ending;
 #[cfg(test)]
 mod fixtures;
 mod health;
 mod install;
 mod look_up;
+mod maintain;
 mod mesh_node;
 mod metrics;
 mod namespaces;
 mod outcomes;
+mod owner;
 mod ownership;
 mod profiles;
+mod reports;
 mod serve;
+mod shared;
+mod take_over;
 mod tasks;
 mod watch;
 
-use std::{
-    os::unix::net::UnixListener as StdUnixListener,
-    path::Path,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{os::unix::net::UnixListener as StdUnixListener, path::Path, sync::Arc};
 
-use jiff::Timestamp;
-use serde::de::IgnoredAny;
-use serde_json::Value;
 use tokio::net::UnixListener;
 use tracing::{error, info};
 
@@ -42,41 +40,22 @@ use self::{
     cluster::{Account, Cluster},
     ending::{ends, until_ended},
     health::Health,
-    install::{Installer, uninstall, verify, wait_for_removal},
+    install::{Installer, uninstall, wait_for_removal},
+    maintain::{install_once, keep_installed},
     metrics::Metrics,
     namespaces::Namespaces,
     outcomes::Outcomes,
-    ownership::newer_agent_owns_node,
     profiles::Profiles,
+    shared::Agent,
     tasks::Tasks,
 };
 use crate::{
-    cluster::Failure,
-    deadline::Deadline,
     log,
-    multus::Multus,
     node::{self, NodeConfig, state},
+    profile::VERSION,
     reason::{Explanation, Reason},
-    telemetry::{self, About, Alive, Delivered, Events, Journal, Observed, Paths, TextFormat},
+    telemetry::{self, Alive, Events, Paths},
 };
-
-/// Version of this program.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
-/// What the agent's parts share.
-struct Agent {
-    /// This node's name.
-    node: String,
-    cache: Arc<Cache>,
-    namespaces: Arc<Namespaces<Cluster>>,
-    cluster: Arc<Cluster>,
-    profiles: Arc<Profiles>,
-    metrics: Arc<Metrics>,
-    events: Events,
-    health: Health,
-    installer: Installer,
-    outcomes: Outcomes,
-}
 
 /// Runs until SIGTERM or SIGINT, or runs one of the subcommands.
 pub fn run(args: Args) -> Result<(), Explanation> {
@@ -137,30 +116,6 @@ fn listen(path: &Path) -> Result<StdUnixListener, Explanation> {
     })
 }
 
-fn install_once(args: Args) -> Result<(), Explanation> {
-    let (installer, profiles, metrics) = (
-        Installer::new(args.install),
-        Profiles::load(),
-        Metrics::new(),
-    );
-    if newer_agent_owns_node() {
-        return Err(Reason::NodeConfigInvalid
-            .because("an agent of a newer version runs on this node and installs its own program")
-            .remedy("end it first"));
-    }
-    let deadline = Deadline::after(INSTALLING);
-    let wrong = loop {
-        match installer.pass(&profiles, &metrics) {
-            Some(wrong) => break wrong,
-            None if deadline.left().is_zero() => {
-                return Err(Reason::NodeConfigInvalid.because("another installer is still running"));
-            }
-            None => std::thread::sleep(Duration::from_millis(100)),
-        }
-    };
-    wrong.into_iter().next().map_or(Ok(()), Err) // all were logged
-}
-
 async fn work(
     args: Args,
     account: Account,
@@ -214,7 +169,7 @@ async fn work(
     tasks.add("installing", install);
     let token = ownership.while_owner(async || agent.keep_token().await);
     tasks.add("renewing the host's token", token);
-    let outcomes = ownership.while_owner(async || outcomes::collect(&agent).await);
+    let outcomes = ownership.while_owner(async || reports::collect(&agent).await);
     tasks.add("collecting outcomes", outcomes);
     let report = ownership.while_owner(async || mesh_node::report(&agent).await);
     tasks.add("reporting to the MeshNode", report);
@@ -236,73 +191,4 @@ async fn work(
     }
     info!("the agent ends");
     Ok(())
-}
-
-/// How long `agent install` waits for another installer.
-const INSTALLING: Duration = Duration::from_secs(30);
-
-/// Maintains the node's files until it is canceled.
-async fn keep_installed(agent: &Arc<Agent>) {
-    let mut changes = agent.profiles.changes();
-    loop {
-        install(agent).await;
-        tokio::time::timeout(agent.installer.args().install_period, changes.changed())
-            .await
-            .ok();
-    }
-}
-
-/// One pass over the node's files.
-async fn install(agent: &Arc<Agent>) {
-    let of_pass = agent.clone();
-    let pass = move || {
-        let Agent {
-            installer, metrics, ..
-        } = &*of_pass;
-        let found = Multus::find(installer.args().runtime_conf_dir.as_deref());
-        let health = &of_pass.health;
-        let was_called = health.was_called.load(Ordering::Relaxed);
-        let paths = verify(found.as_ref(), installer.args(), was_called);
-        health.findings().paths = paths;
-        health.findings().multus = found;
-        installer.pass(&of_pass.profiles, metrics)
-    };
-    match tokio::task::spawn_blocking(pass).await {
-        Ok(Some(wrong)) => {
-            agent.health.findings().installed = Some(wrong);
-        }
-        Ok(None) => {} // another installer runs: the earlier findings count
-        Err(error) => error!("installing: {error}"),
-    }
-}
-
-impl Agent {
-    /// Creates an Event about the current state of a pod.
-    fn tell(&self, about: About, explanation: Explanation) {
-        self.events.tell(about, explanation, Timestamp::now(), self);
-    }
-}
-
-impl Observed for Agent {
-    fn not_ready(&self) -> Option<String> {
-        self.health.not_ready()
-    }
-
-    fn metrics(&self, form: TextFormat) -> String {
-        self.metrics.cached(self.cache.size());
-        self.metrics.conditions(&self.health.conditions());
-        self.metrics.text(form)
-    }
-}
-
-impl Journal for Agent {
-    async fn create(&self, namespace: &str, event: &Value) -> Result<(), Failure> {
-        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
-        let created = self.cluster.post(&path, event).await;
-        created.map(|IgnoredAny| ())
-    }
-
-    fn count(&self, delivered: Delivered) {
-        self.metrics.event(delivered);
-    }
 }

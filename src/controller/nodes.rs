@@ -5,10 +5,8 @@ use std::time::Duration;
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::objects::Node;
+use super::objects::{Node, REPORTING};
 use crate::profile::mesh_node::NodeCondition;
-
-pub(super) const REPORTING: &str = "Reporting";
 
 /// How long an agent has been silent. What it could not have reported, as this replica has not led, does not count: where there was no API
 /// server, nobody led.

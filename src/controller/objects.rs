@@ -8,13 +8,13 @@ use kube::{
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{
-    nodes::REPORTING,
-    wanted::{Namespace, ObjectKey},
-};
+use super::wanted::{Namespace, ObjectKey};
 use crate::profile::{
     Profile, ProfileOrigin, Status, mesh_node::NodeCondition, named_unreadable, validate_cel,
 };
+
+/// The condition by which a MeshNode says whether its agent reports.
+pub(super) const REPORTING: &str = "Reporting";
 
 /// A MeshProfile and what its status says.
 #[derive(Debug, Clone)]

@@ -1,5 +1,6 @@
 use super::{
     Attachment, Container, Input, Intent, InterceptionMode, Namespace, Pod, ProxyIdentity,
+    decision::{Decided, Decision, Other, SoFar, not_enrolled},
     enrollment::enrolled,
     identity::{identity, sharing},
     inputs::inputs,
@@ -16,44 +17,6 @@ use crate::{
     profile::{MissingSidecar, NotAllowed, Profile, UnenrolledSidecar},
     reason::{Explanation, Reason, quote},
 };
-
-/// What to do with a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Decision {
-    /// Redirect its traffic like this.
-    Redirect(Box<Intent>),
-    /// Touch nothing, for this reason.
-    Skip(Explanation),
-    /// Fail the ADD, for this reason: the pod does not start.
-    Refuse(Explanation),
-}
-
-impl Decision {
-    /// The reason's code.
-    pub fn reason(&self) -> Reason {
-        match self {
-            Self::Redirect(_) => Reason::Redirected,
-            Self::Skip(e) | Self::Refuse(e) => e.reason,
-        }
-    }
-}
-
-/// A decision with everything that led to it.
-#[derive(Debug, Clone)]
-pub struct Decided {
-    /// What to do.
-    pub decision: Decision,
-    /// The inputs that led to it, in the order in which they were read.
-    pub inputs: Vec<Input>,
-    /// Warnings: the pod starts all the same.
-    pub warnings: Vec<Explanation>,
-    /// The first of these that would refuse the pod if it had not run before.
-    pub tolerated: Option<Explanation>,
-    /// Why a pod of the mesh should have a sidecar, if it has none.
-    pub missing_sidecar: Option<Explanation>,
-    /// It stays out of the mesh, which its profile does not allow.
-    pub stays_out: bool,
-}
 
 /// Decides from the namespace's enrollment and the pod's own labels, annotations and containers. The first reason that applies counts. The
 /// inputs are left out, since an ADD does not need them. An error instead of a profile counts only where a profile is needed.
@@ -120,46 +83,6 @@ fn decided(
         tolerated: so_far.tolerated,
         missing_sidecar: so_far.missing_sidecar,
         stays_out: so_far.stays_out,
-    }
-}
-
-/// A decision other than an Intent.
-pub(super) enum Other {
-    Skip(Explanation),
-    /// Skip, and warn of it.
-    Warn(Explanation),
-    Refuse(Explanation),
-}
-
-/// What was found on the way to a decision.
-pub(super) struct SoFar {
-    has_run: bool,
-    /// The inputs, if they are asked for.
-    inputs: Option<Vec<Input>>,
-    warnings: Vec<Explanation>,
-    tolerated: Option<Explanation>,
-    missing_sidecar: Option<Explanation>,
-    stays_out: bool,
-}
-
-impl SoFar {
-    /// Refuses the pod, unless it has run: then it gets a warning.
-    fn refuse(&mut self, why: Explanation) -> Result<(), Other> {
-        if !self.has_run {
-            return Err(Other::Refuse(why));
-        }
-        self.tolerated.get_or_insert_with(|| why.clone());
-        self.warnings.push(why);
-        Ok(())
-    }
-
-    /// Refuses a pod that must not stay out of the mesh, unless it has run: then it stays out, with a warning.
-    pub(super) fn refuse_to_skip(&mut self, why: Explanation, skip: Explanation) -> Other {
-        self.stays_out = true;
-        match self.refuse(why) {
-            Err(refused) => refused,
-            Ok(()) => Other::Skip(skip),
-        }
     }
 }
 
@@ -390,10 +313,4 @@ impl<'a> Candidate<'a> {
             backend: redirect.backend,
         }
     }
-}
-
-pub(super) fn not_enrolled(namespace: &str) -> Explanation {
-    Reason::NotEnrolled.because(format!(
-        "neither namespace {namespace} nor the pod is enrolled in the mesh"
-    ))
 }

@@ -5,6 +5,7 @@
 mod assume;
 mod attachment;
 mod decide;
+mod decision;
 mod enrollment;
 #[cfg(test)]
 mod fixtures;
@@ -21,7 +22,8 @@ mod pod;
 
 pub use assume::assume_injected;
 pub use attachment::{Attachment, MOST_ATTACHMENTS};
-pub use decide::{Decided, Decision, decide, explain};
+pub use decide::{decide, explain};
+pub use decision::{Decided, Decision};
 #[cfg(feature = "kubectl")]
 pub(crate) use enrollment::is_namespace_enrolled;
 pub use governance::{candidates, governing};

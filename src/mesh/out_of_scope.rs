@@ -2,7 +2,7 @@
 
 use super::{
     Namespace, Pod,
-    decide::{Other, SoFar, not_enrolled},
+    decision::{Other, SoFar, not_enrolled},
     enrollment::{enrolled, is_namespace_enrolled},
     pod::{annotation::STATUS, env, label},
 };

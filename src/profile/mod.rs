@@ -36,7 +36,7 @@ pub use self::{
     spec::{AttachmentSpec, Enrollment, ProfileSpec, ProxyPorts, Redirect, Tenants},
     traffic::{Key, TrafficSettings},
     values::Selection,
-    version::is_newer,
+    version::{VERSION, is_newer},
 };
 #[cfg(feature = "schema")]
 pub use self::{

@@ -6,7 +6,7 @@ use serde::{Deserialize, de};
 
 use super::{
     AttachmentSpec, Pattern, Placement, Profile, ProfileOrigin, ProfileSpec, ProxyPorts, Selector,
-    Unreadable, is_newer,
+    Unreadable, VERSION, is_newer,
     spec::{MOST_NAMES, MOST_PORTS},
 };
 use crate::reason::{Reason, quote};
@@ -98,7 +98,7 @@ impl Profile {
         }
         let needs: Needs = serde_json::from_str(json).ok()?;
         let version = needs.spec.requires;
-        is_newer(&version, OURS).then_some(version)
+        is_newer(&version, VERSION).then_some(version)
     }
 
     /// Reads a MeshProfile object that was parsed already.
@@ -130,11 +130,9 @@ struct Meta {
     resource_version: String,
 }
 
-const OURS: &str = env!("CARGO_PKG_VERSION");
-
 fn needs(version: &str) -> String {
     let version = quote(version);
-    format!("it needs mesh-optin {version}, this is {OURS}")
+    format!("it needs mesh-optin {version}, this is {VERSION}")
 }
 
 impl Object {
@@ -148,7 +146,7 @@ impl Object {
                 quote(&self.kind)
             ));
         }
-        if is_newer(&self.spec.requires, OURS) {
+        if is_newer(&self.spec.requires, VERSION) {
             return Err(needs(&self.spec.requires));
         }
         if self.spec.requires.chars().count() > 32 {

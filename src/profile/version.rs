@@ -1,3 +1,6 @@
+/// The version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Whether a version of this program is newer than another, by its numbers; text that is no version is older than any.
 pub fn is_newer(version: &str, than: &str) -> bool {
     let numbers = |version: &str| -> Option<Vec<u64>> {

@@ -4,9 +4,8 @@ use jiff::Timestamp;
 
 use super::{
     converge::{Converging, Failed},
-    redirect::Done,
     tools::tools,
-    wanted::{Handling, Redirection},
+    wanted::{Done, Handling, Redirection},
 };
 use crate::{
     kernel::{Backend, Iptables, KernelError, Live, Netns, Network, Nftables},

@@ -1,23 +1,14 @@
 use super::{
     attempt::Attempt,
     lock::lock,
-    wanted::{Handling, Redirection},
+    wanted::{Done, Handling, Redirection},
 };
 use crate::{
     kernel::{Netns, Network, netns::cookie},
     node::attachments,
     plan::Plan,
-    reason::{Explanation, Reason},
+    reason::Explanation,
 };
-
-/// How it ended.
-#[derive(Debug)]
-pub struct Done {
-    /// Redirected or AlreadyRedirected.
-    pub reason: Reason,
-    /// Warnings.
-    pub warnings: Vec<Explanation>,
-}
 
 /// Redirects. A repeated ADD finds everything as it should be and changes nothing, and so does one whose attachment has no settings of its
 /// own. One that was killed is completed. Another plan in the namespace is a conflict, and stays. This thread is in the namespace afterwards.

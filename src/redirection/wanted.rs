@@ -23,6 +23,15 @@ pub struct Redirection<'a> {
     pub deadline: Deadline,
 }
 
+/// How an ADD ended.
+#[derive(Debug)]
+pub struct Done {
+    /// Redirected or AlreadyRedirected.
+    pub reason: Reason,
+    /// Warnings.
+    pub warnings: Vec<Explanation>,
+}
+
 /// What an ADD does about what an earlier one made in the same sandbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Handling {

@@ -74,21 +74,21 @@ fn names_in_braces(text: &str) -> Vec<String> {
     names
 }
 
-/// The rooms that a text names with `crate::`.
-fn rooms_named(text: &str) -> BTreeSet<String> {
-    let first = |path: &str| {
-        let end = |c: char| !(c.is_alphanumeric() || c == '_');
-        path.trim().split(end).next().unwrap_or_default().to_owned()
-    };
-    let after = text.split("crate::").skip(1);
-    let paths = after.flat_map(|path| match path.starts_with('{') {
+/// The first names of what comes after a `::`, which may be a list in braces.
+fn names_of(path: &str) -> Vec<String> {
+    let paths = match path.starts_with('{') {
         true => names_in_braces(path),
         false => vec![path.to_owned()],
-    });
-    paths
-        .map(|path| first(&path))
-        .filter(|name| !name.is_empty())
-        .collect()
+    };
+    let end = |c: char| !(c.is_alphanumeric() || c == '_');
+    let first = |path: &String| path.trim().split(end).next().unwrap_or_default().to_owned();
+    let names = paths.iter().map(first);
+    names.filter(|name| !name.is_empty()).collect()
+}
+
+/// The rooms that a text names with `crate::`.
+fn rooms_named(text: &str) -> BTreeSet<String> {
+    text.split("crate::").skip(1).flat_map(names_of).collect()
 }
 
 /// How many modules up a file is left by the longest `super::super::...`.
@@ -175,6 +175,87 @@ fn the_table_has_every_room_below_those_that_it_uses() {
         modules, known,
         "the modules of src/lib.rs are the rows of src/README.md"
     );
+}
+
+/// The names that a file takes from `depth` modules above it.
+fn named_by_super(text: &str, depth: usize) -> BTreeSet<String> {
+    let tests = "#[cfg(test)]\nmod tests";
+    let text = text.split(tests).next().unwrap_or_default();
+    let up = "super::".repeat(depth);
+    let named = text.match_indices(&up).filter_map(|(at, _)| {
+        let (before, path) = (&text[..at], &text[at + up.len()..]);
+        (!before.ends_with("::") && !path.starts_with("super")).then(|| names_of(path))
+    });
+    named.flatten().collect()
+}
+
+/// For each file or folder in a folder, what its code names of that folder.
+fn children(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let all = paths.map(|child| {
+        let named = files(&child).into_iter().flat_map(|(file, text)| {
+            let inside = file.strip_prefix(folder).unwrap().with_extension("");
+            let inside = inside.display().to_string();
+            let depth = inside.trim_end_matches("/mod").split('/').count();
+            named_by_super(&text, depth)
+        });
+        let name = child.file_stem().unwrap().to_string_lossy().into_owned();
+        (name, named.collect())
+    });
+    let ours = |(name, _): &(String, _)| !["mod", "fixtures", "tests"].contains(&name.as_str());
+    all.filter(ours).collect()
+}
+
+/// All folders with a module of their own.
+fn folders(path: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path).unwrap();
+    let below = entries.map(|e| e.unwrap().path()).filter(|p| p.is_dir());
+    let mut all: Vec<_> = below.flat_map(|folder| folders(&folder)).collect();
+    all.extend(path.join("mod.rs").exists().then(|| path.into()));
+    all
+}
+
+#[test]
+fn no_two_files_of_a_folder_use_each_other() {
+    let mut wrong = vec![];
+    let all = folders(SOURCE.as_ref());
+    assert!(all.len() > 20, "{all:?}");
+    for folder in all {
+        let mut left = children(&folder);
+        // what uses nothing that is left can be taken away, until only files in a circle are left
+        while let Some(free) = left
+            .iter()
+            .find(|(name, uses)| {
+                !uses
+                    .iter()
+                    .any(|used| used != *name && left.contains_key(used))
+            })
+            .map(|(name, _)| name.clone())
+        {
+            left.remove(&free);
+        }
+        if !left.is_empty() {
+            let names: Vec<_> = left.keys().collect();
+            wrong.push(format!("in {}: {names:?}", folder.display()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "these use each other in a circle: move what they share to a file of its own: {wrong:#?}"
+    );
+}
+
+#[test]
+fn no_part_of_the_agent_uses_what_puts_the_parts_together() {
+    let parts = children(&Path::new(SOURCE).join("agent"));
+    for (part, named) in &parts {
+        let above: Vec<_> = named.iter().filter(|n| !parts.contains_key(*n)).collect();
+        assert!(
+            above.is_empty(),
+            "src/agent/{part} uses {above:?} of src/agent/mod.rs"
+        );
+    }
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::{
 use tracing::{debug, info};
 
 use super::super::{
-    VERSION,
     args::Install,
     metrics::Metrics,
     profiles::{Profiles, Ungoverned},
@@ -17,6 +16,7 @@ use super::{InstallState, program, remove_programs, write};
 use crate::{
     multus::{Multus, cache, net_d},
     node::{Installed, NodeSettings, paths, state},
+    profile::VERSION,
     reason::{Explanation, Reason},
 };
 

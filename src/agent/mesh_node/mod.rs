@@ -11,16 +11,16 @@ use tracing::{info, warn};
 
 use self::pace::{LEAST, Pace};
 use super::{
-    Agent, VERSION,
-    audit::{PodState, Wrong},
     conditions::Since,
+    counts::{PodState, Wrong},
     health::Audited,
+    shared::Agent,
 };
 use crate::{
     cluster::{Cause, Failure, Pauses},
     node::Installed,
     profile::{
-        BackendPolicy,
+        BackendPolicy, VERSION,
         mesh_node::{
             MOST_OF_NAMESPACE, MOST_PROBLEMS, MultusStatus, NodeCondition, NodeStatus, PodCounts,
             Problem, ProfileInUse,
@@ -233,7 +233,7 @@ fn time(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{agent::audit::ProblemKind, telemetry::About};
+    use crate::{agent::counts::ProblemKind, telemetry::About};
 
     #[test]
     fn no_namespace_hides_the_problems_of_others() {

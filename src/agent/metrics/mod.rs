@@ -14,10 +14,9 @@ use self::families::{
     Version, Watch, Which,
 };
 use super::{
-    audit::{Counts, PodState as Audited},
     cache::Size,
     conditions::{self, Condition},
-    outcomes::End,
+    counts::{Counts, PodState as Audited},
 };
 use crate::{
     cluster::{Asked, Observer},
@@ -25,7 +24,17 @@ use crate::{
     reason::Reason,
     redirection::Verdict,
     telemetry::{Delivered, TextFormat, of_program},
+    words::words,
 };
+
+words! {
+    /// How an ADD ended.
+    pub(super) enum End("outcome") {
+        Redirected = "redirected",
+        Skipped = "skipped",
+        Refused = "refused",
+    }
+}
 
 const RESULTS: [&str; 2] = ["ok", "failed"];
 

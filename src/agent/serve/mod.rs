@@ -18,11 +18,13 @@ use tracing::{debug, warn};
 
 use self::socket::AgentSocket;
 use super::{
-    Agent, install,
     look_up::{AnswerSource, LookUps},
-    outcomes,
-    ownership::{Before, Role, stand_by},
+    maintain::install,
+    ownership::Role,
     profiles::Ungoverned,
+    reports,
+    shared::Agent,
+    take_over::{Before, stand_by},
 };
 use crate::{
     deadline::Deadline,
@@ -138,7 +140,7 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
             return say(&mut write, version, Reply::Decided(decided)).await;
         }
         Ask::Report(outcome) => {
-            outcomes::take(agent, *outcome);
+            reports::take(agent, *outcome);
             return say(&mut write, version, Reply::Heard {}).await;
         }
         Ask::LookUp(look_up) => look_up,
@@ -147,7 +149,7 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
         Ok(found) => found,
         Err(refusal) => {
             if version < TELLS_ALL {
-                outcomes::take(agent, of_refusal(look_up, &refusal));
+                reports::take(agent, of_refusal(look_up, &refusal));
             }
             return say(&mut write, version, refused(&refusal)).await;
         }
@@ -166,7 +168,7 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
                 source: Some(SourceKind::Agent),
                 report,
             };
-            outcomes::take(agent, outcome);
+            reports::take(agent, outcome);
         }
         Ok(None) => {} // it was only to be explained
         Err(_nothing) => agent.metrics.unreported(),

@@ -5,7 +5,7 @@ mod fake;
 #[cfg(test)]
 mod tests;
 
-use super::{redirect::Done, wanted::Handling};
+use super::wanted::{Done, Handling};
 use crate::{
     kernel::{Backend, KernelError, Live, LiveState},
     node::attachments::{Begun, Record, RecordStore},

@@ -14,7 +14,7 @@ use crate::{
         fixtures::{intent, network},
     },
     reason::{Explanation, Reason},
-    redirection::{redirect::Done, wanted::Handling},
+    redirection::wanted::{Done, Handling},
 };
 
 /// A namespace and the records of its node, and the plan of a pod that needs rules, an address, policy rules and routes.
