@@ -78,6 +78,22 @@ impl Attempts {
         (pause < self.deadline.left()).then_some(pause)
     }
 
+    /// Looks until something is there; `None` where the deadline comes first.
+    pub(crate) fn wait_for<T, E>(
+        mut self,
+        mut look: impl FnMut() -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        loop {
+            if let Some(found) = look()? {
+                return Ok(Some(found));
+            }
+            let Some(pause) = self.pause(Duration::ZERO) else {
+                return Ok(None);
+            };
+            std::thread::sleep(pause);
+        }
+    }
+
     /// Asks until there is an answer. `again` returns how long to wait before asking again about a failure after so much time, or `None`
     /// where that cannot help. The last failure counts where there is no time left; `None` where there was none.
     pub(crate) async fn make<T, E, Asking: Future<Output = Result<T, E>>>(
@@ -137,6 +153,20 @@ mod tests {
         assert_eq!(made(&[Err(1), Err(9), Ok(())]).await, (Err(Some(9)), 2));
         assert_eq!(made(&[Err(1), Err(2)]).await, (Err(Some(2)), 3));
         assert_eq!(made(&[]).await, (Err(None), 1));
+    }
+
+    #[test]
+    fn waiting_ends_with_what_is_there_an_error_or_the_deadline() {
+        let found_after = |count: u32, then: Result<u8, u8>| {
+            let mut looks = 0;
+            attempts().wait_for(|| {
+                looks += 1;
+                (looks > count).then_some(then).transpose()
+            })
+        };
+        assert_eq!(found_after(2, Ok(7)), Ok(Some(7)));
+        assert_eq!(found_after(2, Err(9)), Err(9));
+        assert_eq!(found_after(1000, Ok(7)), Ok(None));
     }
 
     #[test]

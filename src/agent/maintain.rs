@@ -16,7 +16,7 @@ use super::{
     shared::Agent,
 };
 use crate::{
-    deadline::Deadline,
+    deadline::{Attempts, Deadline},
     multus::Multus,
     reason::{Explanation, Reason},
 };
@@ -71,15 +71,13 @@ pub(super) fn install_once(args: Args) -> Result<(), Explanation> {
             .because("an agent of a newer version runs on this node and installs its own program")
             .remedy("end it first"));
     }
-    let deadline = Deadline::after(INSTALLING);
-    let wrong = loop {
-        match installer.pass(&profiles, &metrics) {
-            Some(wrong) => break wrong,
-            None if deadline.left().is_zero() => {
-                return Err(Reason::NodeConfigInvalid.because("another installer is still running"));
-            }
-            None => std::thread::sleep(Duration::from_millis(100)),
-        }
-    };
-    wrong.into_iter().next().map_or(Ok(()), Err) // all were logged
+    let (first, longest) = (Duration::from_millis(100), Duration::from_secs(1));
+    let wrong = Attempts::until(Deadline::after(INSTALLING), first, longest)
+        .wait_for(|| Ok::<_, Explanation>(installer.pass(&profiles, &metrics)))?;
+    let running = || Reason::NodeConfigInvalid.because("another installer is still running");
+    wrong
+        .ok_or_else(running)?
+        .into_iter()
+        .next()
+        .map_or(Ok(()), Err) // all were logged
 }

@@ -3,7 +3,7 @@ use std::{fs::File, time::Duration};
 use nix::fcntl::Flock;
 
 use crate::{
-    deadline::Deadline,
+    deadline::{Attempts, Deadline},
     node::{paths, state},
     reason::{Explanation, Reason},
 };
@@ -13,16 +13,11 @@ const LOCKS: u64 = 64;
 
 /// The right to change the redirection of the network namespace of this cookie, and its record: one at a time.
 pub(super) fn lock(cookie: u64, deadline: Deadline) -> Result<Flock<File>, Explanation> {
-    loop {
-        if let Some(lock) = try_lock(cookie)? {
-            return Ok(lock);
-        }
-        if deadline.left().is_zero() {
-            return Err(Reason::DeadlineExceeded
-                .because("another ADD is still at work in this network namespace"));
-        }
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    let (first, longest) = (Duration::from_millis(2), Duration::from_millis(20));
+    let locked = Attempts::until(deadline, first, longest).wait_for(|| try_lock(cookie))?;
+    locked.ok_or_else(|| {
+        Reason::DeadlineExceeded.because("another ADD is still at work in this network namespace")
+    })
 }
 
 /// The same at once, or not at all.

@@ -25,7 +25,7 @@ use nix::{
 };
 
 use crate::{
-    deadline::Deadline,
+    deadline::{Attempts, Deadline},
     kernel::{KernelError, Lacking, Netns, modules, netns::as_child_of},
 };
 
@@ -161,16 +161,11 @@ impl Child<'_> {
             }
         }
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        loop {
-            match process
-                .try_wait()
-                .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))?
-            {
-                Some(status) => return Ok((status, text(out), text(err))),
-                None if self.deadline.left().is_zero() => return Err(Errno::ETIMEDOUT),
-                None => std::thread::sleep(Duration::from_micros(200)), // it has closed its output: it is about to end
-            }
-        }
+        // it has closed its output: it is about to end
+        let (first, longest) = (Duration::from_micros(200), Duration::from_millis(10));
+        let ended = Attempts::until(self.deadline, first, longest).wait_for(|| process.try_wait());
+        let ended = ended.map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or_default()))?;
+        Ok((ended.ok_or(Errno::ETIMEDOUT)?, text(out), text(err)))
     }
 
     fn failure(&self, status: ExitStatus, stderr: &str) -> KernelError {
