@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
+
 use super::root::Root;
 use crate::{
     cni::PodRef,
@@ -112,7 +114,7 @@ impl PodSelection {
             found,
             governing,
             conversation,
-            ..
+            source,
         } = look_up(&node, &asked, None, Deadline::after(node.deadline)).map_err(failed)?;
         if let Some(conversation) = conversation {
             conversation.report(None);
@@ -126,6 +128,10 @@ impl PodSelection {
         let network = self.network().unwrap_or_else(|| network(pod));
         let profile = governing.profile.as_ref();
         let mut case = Case::decided_as(pod, namespace, profile, &silent, &network, false);
+        let now = Timestamp::now();
+        case.read = Some(format!(
+            "the pod and its namespace at {now:.0}, through source {source}"
+        ));
         attachments::ensure_listable().map_err(failed)?;
         let records = attachments::all();
         match attachments::unreadable() {

@@ -22,6 +22,8 @@ pub(crate) struct Case {
     pub(crate) plan: Result<Plan, Explanation>,
     /// What the node knows about the pod, if there is one.
     pub(crate) on_node: Option<OnNode>,
+    /// On a node: when the pod and its namespace were read, and who has read them.
+    pub(crate) read: Option<String>,
 }
 
 /// What a node knows about one of its pods.
@@ -62,6 +64,7 @@ impl Case {
             decided,
             plan: Err(refusal),
             on_node: None,
+            read: None,
         }
     }
 }
@@ -155,6 +158,7 @@ impl Case {
             decided,
             plan,
             on_node: None,
+            read: None,
         }
     }
 

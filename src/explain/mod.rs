@@ -40,6 +40,9 @@ pub(crate) struct PodReport<'a> {
     /// How its last ADD ended, if it created nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     decided: Option<&'a str>,
+    /// For a pod of this node: when the pod and its namespace were read, and who has read them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<&'a str>,
     /// For a pod of a cluster: what the agent of its node reports.
     #[serde(skip_serializing_if = "Option::is_none")]
     reported: Option<&'a str>,
@@ -102,6 +105,7 @@ pub(crate) fn report_of(case: &Case) -> PodReport<'_> {
             OnNode::Decided(how) => Some(how.as_str()),
             OnNode::Made(_) | OnNode::Nothing | OnNode::Reported(_) => None,
         }),
+        read: case.read.as_deref(),
         reported: case.on_node.as_ref().and_then(|on_node| match on_node {
             OnNode::Reported(what) => Some(what.as_str()),
             OnNode::Made(_) | OnNode::Decided(_) | OnNode::Nothing => None,
@@ -143,6 +147,9 @@ pub(crate) fn text(report: &PodReport<'_>) -> String {
             out += &format!("  On this node: {}\n", plain(how));
         }
         None => {}
+    }
+    if let Some(read) = report.read {
+        out += &format!("  Read: {read}\n");
     }
     if let Some(reason) = report.refused_if_recreated {
         out += &format!("  Recreated, it would be refused: {reason}\n");

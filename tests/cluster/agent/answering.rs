@@ -326,6 +326,8 @@ fn explain_shows_what_was_done_for_a_pod_or_what_would_be_done() {
             "Pod team-a/asked was redirected.",
             "On this node: redirected at ",
             version,
+            "Read: the pod and its namespace at 2",
+            "through source agent",
         ] {
             assert!(said.contains(part), "{said}");
         }
