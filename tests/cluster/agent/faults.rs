@@ -3,17 +3,18 @@
 use super::*;
 use crate::support::{lab::inside, proxy::Proxy, run};
 
-/// How long a fault lasts.
-const FAULT: Duration = Duration::from_secs(15);
-
-/// What happens to requests for pods; the least time to the first one that is tried again; which requests are tried again.
-const FAULTS: [(&str, f64, &str); 6] = [
-    ("answer watch 429", 0.0, "watch"),
-    ("answer list 429", 0.0, "list"),
-    ("answer list 429 6", 6.0, "list"),
-    ("answer list 403", 0.0, "list"),
-    ("answer list 404", 0.0, "list"),
-    ("answer list 500", 0.0, "list"),
+/// What happens to requests for pods, and for how many seconds; the least time to the first retry; which requests are retried.
+const FAULTS: [(&str, u64, f64, &str); 8] = [
+    ("answer watch 429", 15, 0.0, "watch"),
+    ("answer list 429", 15, 0.0, "list"),
+    ("answer list 429 6", 15, 6.0, "list"),
+    ("answer list 403", 15, 0.0, "list"),
+    ("answer list 404", 15, 0.0, "list"),
+    ("answer list 500", 15, 0.0, "list"),
+    // as the API server answers what takes too long
+    ("answer list 504", 15, 0.0, "list"),
+    // an answer that never begins is given up after 75 s
+    ("stall list", 90, 75.0, "list"),
 ];
 
 #[test]
@@ -27,12 +28,13 @@ fn failures_are_retried_after_growing_pauses_and_logged_once() {
     });
 }
 
-fn breaks_and_recovers(node: &Node, n: usize, (fault, wait, tried): (&str, f64, &str)) {
+fn breaks_and_recovers(node: &Node, n: usize, fault: (&str, u64, f64, &str)) {
+    let (fault, seconds, wait, tried) = fault;
     let (name, port) = (format!("fault-{n}"), (7460 + n).to_string());
     let mut proxy = Proxy::start(cluster(), "faults", &[&port]);
     let agent = Agent::start_at(node, cluster(), &name, &port, &[]).ready();
     proxy.tell(fault);
-    std::thread::sleep(FAULT);
+    std::thread::sleep(Duration::from_secs(seconds));
     proxy.tell("pass");
     let pod = cluster().create_pod_on(&name, "defaults", &name);
     let lab = node.pod("a", V4);
