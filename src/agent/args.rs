@@ -1,6 +1,6 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -88,14 +88,10 @@ pub(super) struct Install {
     /// The directory with the runtime's CNI configuration, in which Multus's own is looked up [default: the usual ones]
     #[arg(long, global = true, value_name = "DIR")]
     pub(super) runtime_conf_dir: Option<PathBuf>,
-    /// The directory of Multus's cache, which says which plugins still have to be called for a DEL
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        default_value = "/var/lib/cni/multus"
-    )]
-    pub(super) multus_cache_dir: PathBuf,
+    /// The directory of Multus's cache, which says which plugins still have to be called for a DEL [default: /var/lib/cni/multus; for
+    /// `uninstall` the one that the agent has used]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) multus_cache_dir: Option<PathBuf>,
     /// An additional attachment without a spec that needs a configuration, such as v2-6-istio-cni; those of the profiles have one anyway
     #[arg(long = "attachment", global = true, value_name = "NAME")]
     pub(super) attachments: Vec<String>,
@@ -111,6 +107,14 @@ pub(super) struct Install {
     /// How often the node's files are checked
     #[arg(long, global = true, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     pub(super) install_period: Duration,
+}
+
+impl Install {
+    /// The directory of Multus's cache.
+    pub(super) fn cache_dir(&self) -> &Path {
+        let given = self.multus_cache_dir.as_deref();
+        given.unwrap_or_else(|| Path::new("/var/lib/cni/multus"))
+    }
 }
 
 /// Settings that are written to the node for the plugin, if they are given.
@@ -154,7 +158,7 @@ impl Default for Install {
             cni_bin_dir: "/opt/cni/bin".into(),
             multus_conf_dir: "/etc/cni/multus/net.d".into(),
             runtime_conf_dir: None,
-            multus_cache_dir: "/var/lib/cni/multus".into(),
+            multus_cache_dir: None,
             attachments: Vec::new(),
             host_account: None,
             take_over: Vec::new(),

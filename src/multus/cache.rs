@@ -1,15 +1,22 @@
 //! Reads Multus's cache: which types of plugin this node's sandboxes still need for a DEL.
 
-use std::{collections::BTreeSet, io::ErrorKind, path::Path};
+use std::{
+    collections::BTreeMap,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
 use super::Multus;
 
-/// The types that the cache names, and why there may be others: an unreadable file may name any.
-pub(crate) fn types(cache: &Path, multus: Option<&Multus>) -> (BTreeSet<String>, Option<String>) {
+/// The types that the cache names, each with a file that names it, and why there may be others: an unreadable file may name any.
+pub(crate) fn types(
+    cache: &Path,
+    multus: Option<&Multus>,
+) -> (BTreeMap<String, PathBuf>, Option<String>) {
     let doubt = || Multus::doubt(cache, multus).map(|why| why.to_string());
-    let (mut types, mut unread) = (BTreeSet::new(), doubt());
+    let (mut types, mut unread) = (BTreeMap::new(), doubt());
     let entries = match std::fs::read_dir(cache) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -35,7 +42,8 @@ pub(crate) fn types(cache: &Path, multus: Option<&Multus>) -> (BTreeSet<String>,
                         .into_iter()
                         .chain(d.conf_list.plugins.into_iter().flatten().flatten())
                 });
-                types.extend(plugins.map(|p| p.kind).filter(|kind| !kind.is_empty()));
+                let kinds = plugins.map(|p| p.kind).filter(|kind| !kind.is_empty());
+                types.extend(kinds.map(|kind| (kind, file.clone())));
             }
             Err(why) => unread = Some(format!("{}: {why}", file.display())),
         }
@@ -44,7 +52,7 @@ pub(crate) fn types(cache: &Path, multus: Option<&Multus>) -> (BTreeSet<String>,
 }
 
 /// Those that were names of Istio's or OpenShift Service Mesh's plugin. Tenants' text is cached as well, so the form is strict.
-pub(crate) fn old_names(types: &BTreeSet<String>) -> impl Iterator<Item = &String> {
+pub(crate) fn old_names(types: &BTreeMap<String, PathBuf>) -> impl Iterator<Item = &String> {
     let is_version = |v: &str| (1..=2).contains(&v.len()) && v.bytes().all(|b| b.is_ascii_digit());
     let of_service_mesh = move |name: &str| {
         name.strip_prefix("v2-")
@@ -52,7 +60,7 @@ pub(crate) fn old_names(types: &BTreeSet<String>) -> impl Iterator<Item = &Strin
             .is_some_and(is_version)
     };
     types
-        .iter()
+        .keys()
         .filter(move |name| *name == "istio-cni" || of_service_mesh(name))
 }
 
@@ -101,11 +109,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(
             types(&dir.path().join("none"), None),
-            (BTreeSet::new(), None)
+            (BTreeMap::new(), None)
         );
         std::fs::write(dir.path().join("half-written"), "[{").unwrap();
         std::fs::write(dir.path().join("whole"), r#"[{"Conf":{"type":"x"}}]"#).unwrap();
         let (types, unread) = types(dir.path(), None);
-        assert!(types.contains("x") && unread.unwrap().contains("half-written"));
+        assert!(types["x"].ends_with("whole") && unread.unwrap().contains("half-written"));
     }
 }

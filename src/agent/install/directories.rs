@@ -40,11 +40,7 @@ pub(in crate::agent) fn verify(
         let remedy = format!("start the agent with {flag}={}", theirs.display());
         Reason::NodeConfigInvalid.because(cause).remedy(remedy)
     };
-    let (bin, conf, cache) = (
-        &ours.cni_bin_dir,
-        &ours.multus_conf_dir,
-        &ours.multus_cache_dir,
-    );
+    let (bin, conf, cache) = (&ours.cni_bin_dir, &ours.multus_conf_dir, ours.cache_dir());
     if let Some(theirs) = differs(&multus.conf_dir, conf) {
         return Finding::Wrong(wrong("--multus-conf-dir", &theirs, conf));
     }

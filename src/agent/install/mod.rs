@@ -84,7 +84,7 @@ impl Installer {
 fn remove_programs(installed: &mut Installed, main: &Path, old: &BTreeSet<PathBuf>) {
     installed.programs.retain(|path, digest| {
         let stays = path == main || old.contains(path);
-        if !stays && program::is_recorded(path, Some(digest)) {
+        if !stays && program::is_alias(path, main, digest) {
             std::fs::remove_file(path).ok();
         }
         stays

@@ -65,7 +65,7 @@ impl Pass<'_> {
             .chain(self.args.attachments.iter().cloned())
             .collect();
         let (types, unread) = cache::types(
-            &self.args.multus_cache_dir,
+            self.args.cache_dir(),
             Multus::find(self.args.runtime_conf_dir.as_deref()).as_ref(),
         );
         let old: BTreeSet<PathBuf> = cache::old_names(&types)
@@ -74,13 +74,14 @@ impl Pass<'_> {
         let digest = known.program.digest()?;
         let mut installed = before.clone();
         (installed.version, installed.cache, installed.uninstalled) =
-            (VERSION.into(), self.args.multus_cache_dir.clone(), false);
+            (VERSION.into(), self.args.cache_dir().into(), false);
         installed.confs.extend(names.iter().map(conf_path));
-        installed.programs.extend(
-            std::iter::once(&main)
-                .chain(&old)
-                .map(|path| (path.clone(), digest.clone())),
-        );
+        installed.programs.insert(main.clone(), digest.clone());
+        for name in &old {
+            // the digest of what is there counts until that is replaced
+            let recorded = installed.programs.entry(name.clone());
+            recorded.or_insert_with(|| digest.clone());
+        }
         self.settings()?;
         // recorded before it is written, so that whatever was installed can be removed
         write(&installed, &before)?;

@@ -73,8 +73,14 @@ pub(super) fn also(
         .map_err(|e| failed(name, &e))
 }
 
+/// Whether a further name is of the program: a kill may have left it with a digest that is not on record yet.
+pub(super) fn is_alias(name: &Path, path: &Path, recorded: &String) -> bool {
+    let inode = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.ino());
+    (inode(name).is_some() && inode(name) == inode(path)) || is_recorded(name, Some(recorded))
+}
+
 /// Whether a file is the one that we installed.
-pub(super) fn is_recorded(path: &Path, recorded: Option<&String>) -> bool {
+fn is_recorded(path: &Path, recorded: Option<&String>) -> bool {
     recorded.is_some_and(|recorded| digest(path).is_ok_and(|there| there == *recorded))
 }
 

@@ -70,12 +70,17 @@ fn attempt(args: &Install) -> Result<(), Explanation> {
     for path in &before.confs {
         confs.remove(path)?;
     }
-    for (path, digest) in &before.programs {
-        if path.file_name().is_some_and(|name| name == program::NAME)
-            || program::is_recorded(path, Some(digest))
+    let (mains, aliases): (Vec<_>, Vec<_>) = before.programs.iter().partition(|(p, _)| is_main(p));
+    for (name, digest) in aliases {
+        if mains
+            .iter()
+            .any(|(main, _)| program::is_alias(name, main, digest))
         {
-            std::fs::remove_file(path).ok();
+            std::fs::remove_file(name).ok();
         }
+    }
+    for (main, _) in mains {
+        std::fs::remove_file(main).ok();
     }
     std::fs::remove_file(paths::INSTALLED).ok();
     std::fs::remove_file(paths::SETTINGS).ok();
@@ -84,16 +89,21 @@ fn attempt(args: &Install) -> Result<(), Explanation> {
     Ok(())
 }
 
+/// Whether this is the program under its own name.
+fn is_main(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == program::NAME)
+}
+
 /// The sandboxes that still need the program, or may. An alias that they need and that is missing is created again.
 fn needed(installed: &Installed, args: &Install) -> Option<String> {
     let multus = Multus::find(args.runtime_conf_dir.as_deref());
-    let (types, unread) = cache::types(&installed.cache, multus.as_ref());
+    let cache = args.multus_cache_dir.as_ref().unwrap_or(&installed.cache);
+    let (types, unread) = cache::types(cache, multus.as_ref());
     if let Some(why) = unread {
         return Some(format!(
             "whether a sandbox of this node still names the program cannot be told (remove what no sandbox needs: {why})"
         ));
     }
-    let is_main = |path: &Path| path.file_name().is_some_and(|name| name == program::NAME);
     let main = installed.programs.keys().find(|path| is_main(path));
     // another plugin that has its own name back answers DEL itself
     let answers = |path: &Path, digest: &String| {
@@ -106,7 +116,8 @@ fn needed(installed: &Installed, args: &Install) -> Option<String> {
         .iter()
         .filter_map(|(path, digest)| {
             let name = path.file_name()?.to_str()?;
-            (types.contains(name) && answers(path, digest)).then_some(name)
+            let file = types.get(name).filter(|_| answers(path, digest))?;
+            Some(format!("{name} ({})", file.display()))
         })
         .collect();
     if !named.is_empty() {

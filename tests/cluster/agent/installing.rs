@@ -1,4 +1,4 @@
-//! What the agent puts onto the node, keeps there and removes.
+//! What the agent puts onto the node, and keeps there.
 
 use super::*;
 
@@ -84,91 +84,6 @@ fn token_claims(token: &str) -> Value {
         .replace('-', "+")
         .replace('_', "/");
     serde_json::from_str(&crate::support::run("base64", &["-d"], &padded)).unwrap()
-}
-
-#[test]
-fn uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all() {
-    on_node_with_agent(|node| {
-        let agent = Agent::start(node, cluster(), "uninstall", &["--install-period", "1"]);
-        let uninstall = |node: &Node| {
-            let output = node
-                .program(&["agent", "uninstall"])
-                .env("KUBERNETES_SERVICE_HOST", "a.name")
-                .output()
-                .unwrap();
-            (
-                output.status.code(),
-                String::from_utf8(output.stderr).unwrap(),
-            )
-        };
-        // a sandbox that Istio's plugin made: its DEL is still to come
-        let cache = node.path("var/lib/cni/multus/c0ffee");
-        node.write(
-            "var/lib/cni/multus/c0ffee",
-            r#"[{"Conf":{"type":"istio-cni"}},{"Conf":{"type":"mesh-optin"}}]"#,
-        );
-        let agent = agent.ready();
-        let old = node.path("opt/cni/bin/istio-cni");
-        until(|| old.exists(), String::new);
-        let pod = cluster().create_pod_on("uninstall", "defaults", "uninstall");
-        let lab = node.pod("a", V4);
-        let (code, said) = uninstall(node);
-        assert!(
-            code == Some(1) && said.contains("the agent of this node runs"),
-            "{code:?} {said}"
-        );
-        agent.end(Signal::SIGTERM);
-        let (code, said) = uninstall(node);
-        let named = "Uninstalled: sandboxes of this node still name istio-cni, mesh-optin";
-        assert!(code == Some(1) && said.contains(named), "{code:?} {said}");
-        let (message, _) = add(node, cluster(), &lab.netns, &cni_args(&pod)).error();
-        assert!(message.starts_with("Uninstalled: "), "{message}");
-        let del = crate::support::lab::inside(&cluster().netns, || {
-            node.call("DEL", &lab.netns, "", "{}")
-        });
-        assert_eq!((del.code, del.stdout.as_str()), (0, ""));
-        std::fs::write(&cache, "[{").unwrap();
-        assert!(
-            uninstall(node).1.contains("cannot be told"),
-            "what cannot be read may name it"
-        );
-        std::fs::remove_file(cache).unwrap();
-        assert_eq!(uninstall(node).0, Some(0));
-        for path in ["opt/cni/bin", "etc/cni/multus/net.d"] {
-            assert_eq!(
-                std::fs::read_dir(node.path(path)).unwrap().count(),
-                0,
-                "{path}"
-            );
-        }
-        assert!(!node.path("var/lib/mesh-optin").exists() && !node.path("run/mesh-optin").exists());
-        assert_eq!(uninstall(node).0, Some(0), "again");
-    });
-}
-
-#[test]
-fn uninstalling_does_not_wait_for_pods_whose_own_plugin_is_back() {
-    on_node_with_agent(|node| {
-        let agent = Agent::start(node, cluster(), "plugin-back", &["--install-period", "1"]);
-        let cache = "var/lib/cni/multus/c0ffee";
-        node.write(cache, r#"[{"Conf":{"type":"istio-cni"}}]"#);
-        let agent = agent.ready();
-        let alias = node.path("opt/cni/bin/istio-cni");
-        until(|| alias.exists(), String::new);
-        agent.end(Signal::SIGTERM);
-        let uninstall = || node.program(&["agent", "uninstall"]).output().unwrap();
-        // Istio's plugin came after the last pass of the agent, and went: the pod's DEL needs one
-        std::fs::remove_file(&alias).unwrap();
-        assert_eq!(uninstall().status.code(), Some(1));
-        assert!(alias.exists());
-        // it came to stay
-        node.write("opt/cni/bin/new", "Istio's own");
-        std::fs::rename(node.path("opt/cni/bin/new"), &alias).unwrap();
-        let output = uninstall();
-        assert!(output.status.success(), "{output:?}");
-        assert_eq!(std::fs::read_to_string(&alias).unwrap(), "Istio's own");
-        assert!(!node.path("opt/cni/bin/mesh-optin").exists());
-    });
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod older;
 mod outcomes;
 mod ownership;
 mod profiles;
+mod uninstalling;
 mod watching;
 
 use std::time::{Duration, Instant};
