@@ -151,7 +151,6 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         Not("it only names the program"),
     ),
     ("mesh-optin explain web -n team-a -f examples/", Runs(0)),
-    ("mesh-optin explain -f examples/ -o json", Runs(3)),
     ("mesh-optin rules web -f examples/ --format nft", Runs(0)),
     ("mesh-optin explain -f examples/", Runs(3)),
     (
