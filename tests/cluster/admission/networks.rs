@@ -47,17 +47,10 @@ fn networks(
         .map(Into::into)
 }
 
-/// Whether this API server has MutatingAdmissionPolicies: from Kubernetes 1.36 on.
-fn has_mutating_policies(cluster: &Cluster) -> bool {
-    let path = "/apis/admissionregistration.k8s.io/v1";
-    let kinds = cluster.request("GET", path, &Value::Null).unwrap();
-    kinds.to_string().contains("\"mutatingadmissionpolicies\"")
-}
-
 #[test]
 fn an_injected_pod_gets_the_attachment_once_and_keeps_what_it_names() {
     let cluster = start();
-    if !has_mutating_policies(&cluster) {
+    if !cluster.has_mutating_policies() {
         // nothing is installed, and pods are created as before
         let folder = folder_of("admission/networks");
         let apply = ["kubectl", "apply", "-k", &folder];

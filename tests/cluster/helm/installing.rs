@@ -11,7 +11,7 @@ const ATTACHMENT: &str =
 const PROFILES: &str = "/apis/meshoptin.dev/v1alpha1/meshprofiles";
 const DAEMONSETS: &str = "/apis/apps/v1/namespaces/mesh-optin/daemonsets";
 
-fn install(cluster: &Cluster, args: &[&str]) -> Result<String, String> {
+pub(super) fn install(cluster: &Cluster, args: &[&str]) -> Result<String, String> {
     let fixed = [
         "install",
         "mesh-optin",
@@ -22,7 +22,7 @@ fn install(cluster: &Cluster, args: &[&str]) -> Result<String, String> {
     try_helm(cluster, &[&fixed, args].concat())
 }
 
-fn upgrade(cluster: &Cluster, args: &[&str]) -> String {
+pub(super) fn upgrade(cluster: &Cluster, args: &[&str]) -> String {
     let fixed = [
         "upgrade",
         "mesh-optin",
@@ -33,7 +33,7 @@ fn upgrade(cluster: &Cluster, args: &[&str]) -> String {
     helm(cluster, &[&fixed, args].concat())
 }
 
-fn uninstall(cluster: &Cluster) -> String {
+pub(super) fn uninstall(cluster: &Cluster) -> String {
     helm(
         cluster,
         &["uninstall", "mesh-optin", "--namespace=mesh-optin"],
@@ -72,7 +72,7 @@ pub(super) fn get(cluster: &Cluster, path: &str) -> Option<Value> {
 }
 
 /// The names of our objects in a list.
-fn ours(cluster: &Cluster, path: &str) -> Vec<String> {
+pub(super) fn ours(cluster: &Cluster, path: &str) -> Vec<String> {
     let list = get(cluster, path).unwrap_or_else(|| panic!("{path} cannot be listed"));
     let names = list["items"].as_array().unwrap().iter();
     names
@@ -238,6 +238,9 @@ fn every_platform_and_option_is_accepted_by_the_api_server_and_removed_again() {
         &std::fs::read_to_string(program("openshift-scc.yaml")).unwrap(),
     );
     for values in values::MATRIX {
+        if values == values::NETWORKS && !cluster.has_mutating_policies() {
+            continue; // `networks` says what is said then
+        }
         install(&cluster, &["--set", values]).unwrap_or_else(|e| panic!("{values}: {e}"));
         uninstall(&cluster);
         assert_eq!(ours(&cluster, BINDINGS), Vec::<String>::new(), "{values}");

@@ -1,6 +1,7 @@
 //! The chart: what it renders, and what a real API server makes of it.
 
 mod installing;
+mod networks;
 mod openshift;
 mod rendered;
 mod values;

@@ -208,7 +208,7 @@ fn the_chart_installs_the_controller_of_its_folder_and_keeps_owning_the_attachme
 fn in_another_namespace_nothing_references_the_default_one() {
     let args = [
         "--namespace=elsewhere",
-        "--set=hostCredential=true,platform=openshift,createNamespace=true",
+        "--set=hostCredential=true,platform=openshift,createNamespace=true,admission.networks=true",
     ];
     let category = "categories:\n    - mesh-optin\n";
     let text = try_template(&args).unwrap().replace(category, "");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 
 /// Values whose manifests are looked at and installed: each platform, and each option in one of them.
-pub(super) const MATRIX: [&str; 14] = [
+pub(super) const MATRIX: [&str; 15] = [
     "platform=kubernetes",
     "platform=openshift,podMonitor.enabled=true,podMonitor.labels.a=b,prometheusRule.enabled=true",
     "platform=k3s,hostCredential=true,takeOver={istio-cni},extraAttachments={v2-6-istio-cni}",
@@ -20,7 +20,10 @@ pub(super) const MATRIX: [&str; 14] = [
     "platform=kubernetes,controller.enabled=true,controller.replicas=3,podMonitor.enabled=true,prometheusRule.enabled=true,networkPolicy.enabled=true,podDisruptionBudget.enabled=true",
     "platform=kubernetes,resourceScope=namespace,logLevel=debug",
     "platform=kubernetes,resourceScope=cluster,defaultProfile=Required,resources.requests.cpu=1m",
+    NETWORKS,
 ];
+/// The row that an API server before Kubernetes 1.36 refuses.
+pub(super) const NETWORKS: &str = "platform=kubernetes,admission.networks=true";
 
 #[test]
 fn a_wrong_value_is_refused_with_its_name_and_the_allowed_values() {

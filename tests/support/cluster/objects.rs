@@ -27,6 +27,13 @@ impl Cluster {
         self.request_with("admin", content, method, path, body)
     }
 
+    /// Whether this API server has MutatingAdmissionPolicies: from Kubernetes 1.36 on.
+    pub fn has_mutating_policies(&self) -> bool {
+        let path = "/apis/admissionregistration.k8s.io/v1";
+        let kinds = self.request("GET", path, &Value::Null).unwrap();
+        kinds.to_string().contains("\"mutatingadmissionpolicies\"")
+    }
+
     /// What a path answers to the admin; `None` where there is no answer.
     pub fn request_or_nothing(&self, path: &str) -> Option<String> {
         let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
