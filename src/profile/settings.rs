@@ -134,7 +134,7 @@ words! {
     /// What the API server does about attachments that the plugin would refuse.
     #[derive(Default)]
     pub enum AttachmentsMode("admission.attachments") {
-        /// It refuses them. Its policies read no profile for attachments, so there is no other mode.
+        /// It refuses them. There is no other mode: a policy that read profiles would refuse all attachments once their CRD is gone.
         #[default]
         Deny = "Deny",
     }

@@ -168,7 +168,8 @@ pub struct Tenants {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(Serialize, JsonSchema))]
 pub struct Admission {
-    /// About attachments that the plugin would refuse. Deny (default), the only mode: the policies read no profile for attachments.
+    /// About attachments that the plugin would refuse. Deny (default) is the only mode: a policy that read profiles would refuse every
+    /// attachment of the cluster, of any plugin, once the CRD of MeshProfiles is gone.
     pub attachments: AttachmentsMode,
     /// About pods with a sidecar that do not name the attachment. Allow, Warn (default) or Deny.
     pub unattached_pods: UnattachedPods,

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{guarded, judge, nad, nad_of, patch, request};
+use super::{bind, eventually, guarded, judge, nad, nad_of, patch, request, start};
 
 const SHAPE: &str = "may hold cniVersion (0.1.0 to 1.1.0), name, type and meshOptin";
 
@@ -214,4 +214,20 @@ fn a_nad_of_the_reserved_name_has_the_content_of_ours_whoever_writes_it() {
             .0
             .is_ok()
     );
+}
+
+#[test]
+fn an_admin_who_wants_warnings_alone_changes_what_the_binding_does() {
+    let cluster = start();
+    bind(&cluster);
+    let binding = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings/mesh-optin-attachments";
+    cluster.patch(binding, &json!({"spec": {"validationActions": ["Warn"]}}));
+    let wrong = r#"{"type":"mesh-optin","prevResult":{}}"#;
+    eventually(|| {
+        let (created, warnings) = nad_of(&cluster, "plain", "x", wrong);
+        created.is_ok() && warnings.contains(SHAPE)
+    });
+    // the name that pods of the mesh use stays guarded
+    let refused = nad_of(&cluster, "plain", "istio-cni", r#"{"type":"bridge"}"#).0;
+    assert!(refused.unwrap_err().contains("give yours another name"));
 }
