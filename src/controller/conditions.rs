@@ -14,12 +14,11 @@ use super::{
     wanted::{ObjectKey, SHARED_NAMESPACE, Wanted},
 };
 use crate::{
-    profile::{MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer},
+    profile::{
+        MOST_SELECTED, MOST_SELECTORS, NamespaceCounts, Placement, SelectorText, Status, is_newer,
+    },
     reason::{Reason, names},
 };
-
-/// Most bytes of all selectors of others that are listed: an object has about a million, and the policies read them for each pod.
-const MOST_SELECTED: usize = 65_536;
 
 /// Most bytes of a message, which may quote what others have written.
 const LONGEST: usize = 1024;

@@ -42,7 +42,7 @@ pub use self::{
 pub use self::{
     schema::{crd, mesh_node_crd, unknown_fields_policy, validate_cel},
     spec::MeshProfile,
-    status::{MOST_SELECTORS, NamespaceCounts, SelectorText, Status},
+    status::{MOST_SELECTED, MOST_SELECTORS, NamespaceCounts, SelectorText, Status},
 };
 pub(crate) use self::{
     traffic::{Injected, Merge, Resolved},

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use super::{
     AttachmentSpec, Groups, Key, MeshProfile, ProxyPorts, Selection, Selector, TrafficSettings,
-    groups::MOST_GROUPS, mesh_node::MeshNode, spec::MayOverride,
+    groups::MOST_GROUPS,
+    mesh_node::{LONGEST_MESSAGE, LONGEST_WORD, MeshNode},
+    spec::MayOverride,
 };
 
 /// The CustomResourceDefinition, as an API server takes it. It has no defaults, which an API server would write into every object: they
@@ -36,6 +38,15 @@ pub fn crd() -> Value {
     spec["properties"]["redirect"]["properties"]["ports"]["x-kubernetes-validations"] = json!([
         {"rule": ports_differ(), "message": "the sidecar's ports must differ"},
     ]);
+    let condition = &mut schema["properties"]["status"]["properties"]["conditions"]["items"];
+    for (field, longest) in [
+        ("type", LONGEST_WORD),
+        ("status", LONGEST_WORD),
+        ("reason", LONGEST_WORD),
+        ("message", LONGEST_MESSAGE),
+    ] {
+        condition["properties"][field]["maxLength"] = longest.into();
+    }
     if let Value::Object(fields) = schema {
         fields.remove("required"); // an object without a spec is that of all defaults
         fields.remove("title");

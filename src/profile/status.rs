@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -50,6 +50,8 @@ pub struct SelectorText(Value);
 const MOST_CONDITIONS: usize = 16;
 /// Most selectors of other profiles that are listed.
 pub const MOST_SELECTORS: usize = 256;
+/// Most bytes of them all: an object has about a million, and the policies read them for each pod.
+pub const MOST_SELECTED: usize = 65_536;
 
 impl From<&Selector> for SelectorText {
     fn from(selector: &Selector) -> Self {
@@ -64,8 +66,8 @@ impl SelectorText {
     }
 }
 
-/// That of a selector without its rules: what is written here has been checked, and rules in a list of lists cost more than an API server
-/// allows.
+/// That of a selector in a spec, from which it was copied, without its rules: these have held, and in a list of lists they cost more than an
+/// API server allows.
 impl JsonSchema for SelectorText {
     fn inline_schema() -> bool {
         true
@@ -75,17 +77,23 @@ impl JsonSchema for SelectorText {
         "SelectorText".into()
     }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let texts = || json_schema!({"type": "array", "items": {"type": "string"}});
-        json_schema!({
-            "type": "object",
-            "properties": {
-                "matchLabels": {"type": "object", "additionalProperties": {"type": "string"}},
-                "matchExpressions": {"type": "array", "items": {
-                    "type": "object",
-                    "properties": {"key": {"type": "string"}, "operator": {"type": "string"}, "values": texts()},
-                }},
-            },
-        })
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Selector::text_schema(generator).to_value();
+        drop_rules(&mut schema);
+        schema["properties"]["matchLabels"]["additionalProperties"]["maxLength"] =
+            MOST_SELECTED.into();
+        Schema::try_from(schema).unwrap_or_default()
+    }
+}
+
+/// Takes rules from a schema, and descriptions, which the spec has.
+fn drop_rules(schema: &mut Value) {
+    match schema {
+        Value::Object(fields) => {
+            fields.retain(|key, _| !["x-kubernetes-validations", "description"].contains(&&**key));
+            fields.values_mut().for_each(drop_rules);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(drop_rules),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }

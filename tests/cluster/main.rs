@@ -11,6 +11,7 @@ mod admission;
 mod agent;
 mod api;
 mod behind_tls;
+mod bounds;
 mod controller;
 mod doctor;
 mod helm;

@@ -22,8 +22,8 @@ use crate::{
     profile::{
         BackendPolicy, VERSION,
         mesh_node::{
-            MOST_OF_NAMESPACE, MOST_PROBLEMS, MultusStatus, NodeCondition, NodeStatus, PodCounts,
-            Problem, ProfileInUse,
+            MOST_OF_NAMESPACE, MOST_PROBLEMS, MOST_PROFILES, MultusStatus, NodeCondition,
+            NodeStatus, PodCounts, Problem, ProfileInUse,
         },
     },
     redirection::Verdict,
@@ -197,7 +197,7 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
         profiles: counts
             .profiles
             .iter()
-            .take(MOST_PROBLEMS)
+            .take(MOST_PROFILES)
             .map(|(name, version)| ProfileInUse {
                 name: name.clone(),
                 resource_version: version.clone(),
@@ -206,6 +206,7 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
         problems: problems(&counts.wrong),
         problems_total: at.map(|_| counts.wrong.len()),
     }
+    .within_bounds()
 }
 
 /// As many problems as are shown, the worst first.

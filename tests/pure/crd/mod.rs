@@ -1,5 +1,6 @@
 //! `crds/` is what the types say, and an API server that has it takes what the node's program takes.
 
+mod bounds;
 mod generated;
 mod reference;
 

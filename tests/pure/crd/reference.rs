@@ -99,7 +99,7 @@ fn the_reference_of_fields_is_what_the_types_say() {
     for row in [
         "| `spec.redirect.ports.outbound` | integer (1 to 65535) |",
         "| `spec.drift` | string (Report \\| Repair) |",
-        "| `status.problems[].reason` | string |",
+        "| `status.problems[].reason` | string (at most 128 characters) |",
     ] {
         assert!(page.contains(row), "{row}");
     }
