@@ -1,6 +1,7 @@
 //! `kubectl mesh-optin` with a real kube-apiserver.
 
 mod broken;
+mod platform;
 mod rights;
 mod shown;
 

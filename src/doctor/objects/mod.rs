@@ -1,11 +1,14 @@
 //! Objects of a cluster, reduced to what is concluded from them.
 
+mod istio;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+pub(super) use self::istio::{EndpointSlice, Service, WebhookConfiguration};
 use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -129,54 +132,6 @@ pub(super) struct ProfileObject {
 #[serde(default)]
 pub(super) struct ConfigMap {
     pub(super) data: BTreeMap<String, String>,
-}
-
-/// A MutatingWebhookConfiguration of Istio.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct WebhookConfiguration {
-    pub(super) metadata: Metadata,
-    pub(super) webhooks: Vec<Webhook>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub(super) struct Webhook {
-    pub(super) client_config: ClientConfig,
-    pub(super) failure_policy: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ClientConfig {
-    pub(super) service: Option<Service>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Service {
-    pub(super) name: String,
-    pub(super) namespace: String,
-}
-
-/// An EndpointSlice.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct EndpointSlice {
-    pub(super) endpoints: Vec<Endpoint>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Endpoint {
-    pub(super) conditions: EndpointConditions,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct EndpointConditions {
-    /// Absent means ready.
-    pub(super) ready: Option<bool>,
 }
 
 /// A ValidatingAdmissionPolicy.

@@ -1,0 +1,63 @@
+//! Multus and its attachments.
+
+use serde_json::Value;
+
+use super::config_map;
+use crate::{
+    doctor::{
+        cluster::{Cluster, Seen},
+        facts::Facts,
+        objects::{ConfigMap, Workload},
+    },
+    multus::AttachmentDefinition,
+};
+
+/// Where NetworkAttachmentDefinitions are.
+pub(super) const ATTACHMENTS: &str = "/apis/k8s.cni.cncf.io/v1";
+
+pub(super) async fn attachments(
+    cluster: &Cluster,
+    scope: Option<&str>,
+) -> Seen<Vec<AttachmentDefinition>> {
+    let kind = "network-attachment-definitions";
+    let places = match scope {
+        None => vec![None],
+        Some("default") => vec![Some("default")],
+        Some(name) => vec![Some("default"), Some(name)],
+    };
+    let mut all = Vec::new();
+    for place in places {
+        let (right, path) = match place {
+            None => (format!("list {kind}"), format!("{ATTACHMENTS}/{kind}")),
+            Some(name) => (
+                format!("list {kind} in {name}"),
+                format!("{ATTACHMENTS}/namespaces/{name}/{kind}"),
+            ),
+        };
+        let Some(list) = cluster.list::<Value>(&right, &path).await? else {
+            return Ok(None);
+        };
+        all.extend(
+            list.iter()
+                .filter_map(|one| AttachmentDefinition::of(one).ok()),
+        );
+    }
+    Ok(Some(all))
+}
+
+/// What Multus's daemon reads; thin Multus has arguments alone.
+pub(super) async fn config(
+    cluster: &Cluster,
+    daemon_sets: &Seen<Vec<Workload>>,
+) -> Seen<ConfigMap> {
+    let daemon_sets = daemon_sets.clone()?.unwrap_or_default();
+    let Some(multus) = Facts::multus(&daemon_sets) else {
+        return Ok(None);
+    };
+    let volumes = multus.spec.template.spec.volumes.iter();
+    let mut maps = volumes.filter_map(|v| v.config_map.as_ref());
+    let Some(map) = maps.find(|map| map.name.contains("multus")) else {
+        return Ok(None);
+    };
+    config_map(cluster, &multus.metadata.namespace, &map.name).await
+}

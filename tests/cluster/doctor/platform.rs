@@ -1,0 +1,180 @@
+//! What Kubernetes, Multus and Istio are broken by.
+
+use serde_json::{Value, json};
+
+use super::{
+    broken::{Broken, delete, delete_pod},
+    *,
+};
+
+fn config_of_multus(cluster: &Cluster, config: &Value) {
+    let data = json!({"data": {"daemon-config.json": config.to_string()}});
+    cluster.patch(MULTUS_CONFIG, &data);
+}
+
+fn daemon_set(cluster: &Cluster, image: &str, mounts: &[&str]) {
+    let path = format!("{DAEMON_SETS}/kube-multus-ds");
+    cluster.patch(&path, &multus_of(image, mounts));
+}
+
+fn memory_of_multus(cluster: &Cluster, limit: Option<&str>) {
+    let mut daemon_set = multus_of(IMAGE, MOUNTS);
+    let container = &mut daemon_set["spec"]["template"]["spec"]["containers"][0];
+    container["resources"] = json!({"limits": limit.map(|limit| json!({"memory": limit}))});
+    cluster.patch(&format!("{DAEMON_SETS}/kube-multus-ds"), &daemon_set);
+}
+
+fn endpoint_is(cluster: &Cluster, ready: bool) {
+    let endpoint = json!({"addresses": ["192.0.2.20"], "conditions": {"ready": ready}});
+    cluster.patch(INJECTOR_SLICE, &json!({"endpoints": [endpoint]}));
+}
+
+fn on_failure(cluster: &Cluster, policy: &str) {
+    let mut webhooks = cluster.request("GET", WEBHOOKS, &Value::Null).unwrap();
+    webhooks["webhooks"][0]["failurePolicy"] = json!(policy);
+    cluster.request("PUT", WEBHOOKS, &webhooks).unwrap();
+}
+
+const IMAGE: &str = "ghcr.io/k8snetworkplumbingwg/multus-cni:v4.3.0-thick";
+const MOUNTS: &[&str] = &["/etc/cni/multus/net.d"];
+
+pub(super) const PLATFORM: &[Broken] = &[
+    Broken {
+        check: "MultusInstalled",
+        result: "warning",
+        message: "ready on 0 of 1 nodes",
+        remedy: "kubectl -n kube-system rollout status daemonset/kube-multus-ds",
+        breaks: |c| c.patch(&format!("{DAEMON_SETS}/kube-multus-ds/status"), &ready(0)),
+        mends: |c| c.patch(&format!("{DAEMON_SETS}/kube-multus-ds/status"), &ready(1)),
+    },
+    Broken {
+        check: "MultusVersion",
+        result: "error",
+        message: "older than 4.0",
+        remedy: "upgrade Multus",
+        breaks: |c| daemon_set(c, "ghcr.io/k8snetworkplumbingwg/multus-cni:v3.9.3", MOUNTS),
+        mends: |c| daemon_set(c, IMAGE, MOUNTS),
+    },
+    Broken {
+        check: "MultusBinDir",
+        result: "error",
+        message: "Multus looks in /var/lib/cni/bin, and agents use /opt/cni/bin",
+        remedy: "platform or paths",
+        breaks: |c| config_of_multus(c, &json!({"binDir": "/var/lib/cni/bin"})),
+        mends: |c| config_of_multus(c, &json!({})),
+    },
+    Broken {
+        check: "MultusConfDir",
+        result: "warning",
+        message: "does not mount /etc/cni/multus/net.d",
+        remedy: "mount /etc/cni/multus/net.d",
+        breaks: |c| daemon_set(c, IMAGE, &["/elsewhere"]),
+        mends: |c| daemon_set(c, IMAGE, MOUNTS),
+    },
+    Broken {
+        check: "MultusMemory",
+        result: "warning",
+        message: "its memory is limited to 50Mi or less",
+        remedy: "200Mi",
+        breaks: |c| {
+            memory_of_multus(c, Some("50Mi"));
+            for n in 0..51 {
+                c.create_changed_pod("defaults", &format!("crowd-{n}"), |pod| {
+                    pod["spec"]["nodeName"] = json!("n1")
+                });
+            }
+        },
+        mends: |c| {
+            memory_of_multus(c, None);
+            for n in 0..51 {
+                delete_pod(c, &format!("crowd-{n}"));
+            }
+        },
+    },
+    Broken {
+        check: "NamespaceIsolation",
+        result: "error",
+        message: "may not name the shared attachment",
+        remedy: "globalNamespaces",
+        breaks: |c| {
+            config_of_multus(
+                c,
+                &json!({"namespaceIsolation": true, "globalNamespaces": "infra"}),
+            )
+        },
+        mends: |c| config_of_multus(c, &json!({})),
+    },
+    Broken {
+        check: "OtherCniInstalled",
+        result: "warning",
+        message: "DaemonSet kube-system/istio-cni-node",
+        remedy: "Coming from istio-cni",
+        breaks: |c| {
+            let mut other = multus_of("istio/install-cni:1.27.0", &[]);
+            other["metadata"] = json!({"name": "istio-cni-node"});
+            other["spec"]["template"]["spec"]["containers"][0]["name"] = json!("install-cni");
+            c.create(DAEMON_SETS, &other);
+        },
+        mends: |c| delete(c, &format!("{DAEMON_SETS}/istio-cni-node")),
+    },
+    Broken {
+        check: "AmbientInUse",
+        result: "warning",
+        message: "namespaces istio-system: ambient mode is in use without",
+        remedy: "install Istio's CNI plugin again",
+        breaks: |c| {
+            c.patch(
+                "/api/v1/namespaces/istio-system",
+                &json!({"metadata": {"labels": {"istio.io/dataplane-mode": "ambient"}}}),
+            )
+        },
+        mends: |c| {
+            c.patch(
+                "/api/v1/namespaces/istio-system",
+                &json!({"metadata": {"labels": {"istio.io/dataplane-mode": null}}}),
+            )
+        },
+    },
+    Broken {
+        check: "InjectorProvider",
+        result: "error",
+        message: "pilot.cni.provider is not multus",
+        remedy: "-n istio-system --reuse-values --set pilot.cni.enabled=true --set pilot.cni.provider=multus",
+        breaks: |c| {
+            c.patch(
+                INJECTOR,
+                &injector(&json!({"enabled": true, "provider": "default"})),
+            )
+        },
+        mends: |c| {
+            c.patch(
+                INJECTOR,
+                &injector(&json!({"enabled": true, "provider": "multus"})),
+            )
+        },
+    },
+    Broken {
+        check: "InjectorHealthy",
+        result: "error",
+        message: "service istio-system/istiod: the injector of revision default has no endpoint",
+        remedy: "kubectl -n istio-system get endpointslices -l kubernetes.io/service-name=istiod",
+        breaks: |c| endpoint_is(c, false),
+        mends: |c| endpoint_is(c, true),
+    },
+    Broken {
+        check: "InjectorHealthy",
+        result: "warning",
+        message: "MutatingWebhookConfiguration istio-sidecar-injector: failurePolicy is Ignore",
+        remedy: "failurePolicy",
+        breaks: |c| on_failure(c, "Ignore"),
+        mends: |c| on_failure(c, "Fail"),
+    },
+    Broken {
+        check: "NodeKernel",
+        result: "error",
+        message: "node n1: the kernel is 4.18.0-553.el8",
+        remedy: "upgrade the node",
+        breaks: |c| c.patch("/api/v1/nodes/n1/status", &kernel_of("4.18.0-553.el8")),
+        mends: |c| c.patch("/api/v1/nodes/n1/status", &kernel_of("6.12.0")),
+    },
+];
