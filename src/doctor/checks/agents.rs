@@ -6,8 +6,9 @@ use super::{Facts, Looked, numbers, unknown_conditions};
 use crate::{
     doctor::{
         facts::AGENT,
-        objects::{MeshNode, tag},
+        objects::{MeshNode, Node, tag},
     },
+    profile::BackendPolicy,
     reason::names,
 };
 
@@ -23,15 +24,23 @@ pub(super) fn kernels(facts: &Facts, looked: &mut Looked) {
             let at = format!("node {}", node.metadata.name);
             let kernel = &node.status.node_info.kernel_version;
             match numbers(kernel) {
-                Some(version) if version < OLDEST_KERNEL => looked.error(
-                    at,
-                    format!("the kernel is {kernel}, which is older than 5.14"),
-                    "upgrade the node, or keep pods of the mesh off it",
-                ),
+                Some(version) if version < OLDEST_KERNEL => match rhel(kernel) {
+                    Some(8) => looked.error(
+                        at,
+                        format!("the kernel is {kernel}, that of RHEL 8: it is older than 5.14, whatever Red Hat has backported to it"),
+                        "upgrade the node to RHEL 9 or later, or keep pods of the mesh off it",
+                    ),
+                    Some(_) | None => looked.error(
+                        at,
+                        format!("the kernel is {kernel}, which is older than 5.14"),
+                        "upgrade the node, or keep pods of the mesh off it",
+                    ),
+                },
                 Some(_) => {}
                 None => looked.not_said(format!("{at} does not say its kernel")),
             }
         }
+        without_iptables(facts, looked, nodes);
     }
     let by_iptables = |node: &&MeshNode| node.status.backend == "Iptables";
     let nodes = looked.list(&facts.mesh_nodes).unwrap_or_default();
@@ -47,6 +56,35 @@ pub(super) fn kernels(facts: &Facts, looked: &mut Looked) {
             "load the kernel module nf_tables",
         );
     }
+}
+
+/// Says which profiles ask for iptables where nodes have it no longer. The kernel of RHEL 10 comes without its modules: they are in the package
+/// kernel-modules-extra, which iptables-nft needs: <https://github.com/kubernetes/kops/pull/17789>
+fn without_iptables(facts: &Facts, looked: &mut Looked, nodes: &[Node]) {
+    let major = |node: &&Node| rhel(&node.status.node_info.kernel_version);
+    let nodes = nodes.iter().filter(|n| major(n).is_some_and(|m| m >= 10));
+    let nodes: Vec<_> = nodes.map(|n| n.metadata.name.as_str()).collect();
+    if nodes.is_empty() || facts.is_before {
+        return;
+    }
+    for object in looked.list(&facts.profiles).unwrap_or_default() {
+        let profile = &object.profile;
+        if profile.unreadable.is_none() && profile.spec.redirect.backend == BackendPolicy::Iptables
+        {
+            looked.warning(
+                format!("MeshProfile {}", profile.name),
+                format!("redirect.backend is Iptables, which RHEL 10 no longer installs: without it, its pods are refused on nodes {}", names(&nodes)),
+                "set redirect.backend to Auto",
+            );
+        }
+    }
+}
+
+/// The major version of RHEL, or of a rebuild of it, that a kernel's release names, such as 9 of 5.14.0-570.12.1.el9_6.x86_64.
+fn rhel(kernel: &str) -> Option<u64> {
+    let (_, rest) = kernel.split_once(".el")?;
+    let (major, _) = rest.split_once(['.', '_']).unwrap_or((rest, ""));
+    major.parse().ok()
 }
 
 pub(super) fn ready(facts: &Facts, looked: &mut Looked) {
@@ -225,5 +263,27 @@ fn fit(one: &str, other: &str) -> bool {
     match (numbers(one), numbers(other)) {
         (Some((major, minor)), Some(other)) => major == other.0 && minor.abs_diff(other.1) <= 1,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::rhel;
+
+    #[test]
+    fn kernels_of_rhel_say_its_major_version() {
+        for (kernel, major) in [
+            ("4.18.0-553.el8", Some(8)),
+            ("4.18.0-553.16.1.el8_10.x86_64", Some(8)),
+            ("5.14.0-570.12.1.el9_6.x86_64", Some(9)),
+            ("6.12.0-124.13.1.el10_1.x86_64", Some(10)),
+            ("5.15.0-300.163.18.el8uek.x86_64", None), // Oracle's own
+            ("6.12.0", None),
+            ("6.1.0-37-cloud-amd64", None),
+            ("6.1.0-1.elrepo", None),
+            ("6.1.0-1.el99999999999999999999", None),
+        ] {
+            assert_eq!(rhel(kernel), major, "{kernel}");
+        }
     }
 }

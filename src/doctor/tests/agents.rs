@@ -4,21 +4,43 @@ use super::{
     healthy::{self, of},
     *,
 };
+use crate::{doctor::objects::ProfileObject, profile::BackendPolicy};
+
+fn kernel(facts: &mut Facts, kernel: &str) {
+    let nodes = facts.nodes.as_mut().unwrap().as_mut().unwrap();
+    nodes[0].status.node_info.kernel_version = kernel.into();
+}
+
+fn profile(facts: &mut Facts) -> &mut ProfileObject {
+    &mut facts.profiles.as_mut().unwrap().as_mut().unwrap()[0]
+}
 
 #[test]
 fn what_is_wrong_with_agents_is_named_with_its_remedy() {
     each_is_named(&[
         (
-            |f| {
-                f.nodes.as_mut().unwrap().as_mut().unwrap()[0]
-                    .status
-                    .node_info
-                    .kernel_version = "5.13.19".into()
-            },
+            |f| kernel(f, "5.13.19"),
             Check::NodeKernel,
             CheckOutcome::Error,
             "node n1: the kernel is 5.13.19",
             "upgrade the node",
+        ),
+        (
+            |f| kernel(f, "4.18.0-553.16.1.el8_10.x86_64"),
+            Check::NodeKernel,
+            CheckOutcome::Error,
+            "that of RHEL 8: it is older than 5.14",
+            "RHEL 9 or later",
+        ),
+        (
+            |f| {
+                kernel(f, "6.12.0-124.13.1.el10_1.x86_64");
+                profile(f).profile.spec.redirect.backend = BackendPolicy::Iptables;
+            },
+            Check::NodeKernel,
+            CheckOutcome::Warning,
+            "MeshProfile default: redirect.backend is Iptables, which RHEL 10 no longer installs: without it, its pods are refused on nodes n1",
+            "set redirect.backend to Auto",
         ),
         (
             |f| node(f).status.backend = "Iptables".into(),
@@ -123,6 +145,23 @@ fn what_is_wrong_with_agents_is_named_with_its_remedy() {
             "one release",
         ),
     ]);
+}
+
+#[test]
+fn nodes_of_rhel_10_need_no_iptables_unless_a_profile_asks_for_it() {
+    let mut facts = healthy();
+    kernel(&mut facts, "6.12.0-124.13.1.el10_1.x86_64");
+    assert_eq!(exit(&look(&facts)), Exit::Done);
+    let asked = |facts: &mut Facts| {
+        profile(facts).profile.spec.redirect.backend = BackendPolicy::Iptables;
+        Check::NodeKernel.look(facts)
+    };
+    kernel(&mut facts, "5.14.0-570.el9");
+    assert_eq!(asked(&mut facts).outcome(), CheckOutcome::Ok);
+    kernel(&mut facts, "6.12.0-124.el10");
+    facts.profiles = Err(Unseen::Right("list meshprofiles".into()));
+    let looked = Check::NodeKernel.look(&facts);
+    assert_eq!(looked.outcome(), CheckOutcome::Skipped);
 }
 
 #[test]

@@ -151,12 +151,7 @@ fn injector(cni: &Value) -> Value {
 /// Profile, attachment, the agent's report and a pod.
 fn mesh(cluster: &Cluster) {
     cluster.profile("default", &json!({}));
-    let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "AsExpected", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-    let status = json!({"status": {
-        "observedGeneration": 1, "conditions": [condition("Accepted"), condition("Ready")],
-        "namespaces": {"governed": 1, "attached": 1, "conflicting": 0},
-    }});
-    cluster.patch(&format!("{PROFILES}/default/status"), &status);
+    accepted(cluster);
     cluster.create(
         "/apis/k8s.cni.cncf.io/v1/namespaces/default/network-attachment-definitions",
         &attachment("mesh-optin"),
@@ -167,6 +162,18 @@ fn mesh(cluster: &Cluster) {
     cluster.create_changed_pod("defaults", "web", |pod| {
         pod["spec"]["nodeName"] = json!("n1")
     });
+}
+
+/// What the controller says of the profile's current generation: it is ready.
+fn accepted(cluster: &Cluster) {
+    let path = format!("{PROFILES}/default");
+    let profile = cluster.request("GET", &path, &Value::Null).unwrap();
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "AsExpected", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let status = json!({"status": {
+        "observedGeneration": profile["metadata"]["generation"], "conditions": [condition("Accepted"), condition("Ready")],
+        "namespaces": {"governed": 1, "attached": 1, "conflicting": 0},
+    }});
+    cluster.patch(&format!("{path}/status"), &status);
 }
 
 fn attachment(kind: &str) -> Value {

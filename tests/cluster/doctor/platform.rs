@@ -38,6 +38,13 @@ fn on_failure(cluster: &Cluster, policy: &str) {
 const IMAGE: &str = "ghcr.io/k8snetworkplumbingwg/multus-cni:v4.3.0-thick";
 const MOUNTS: &[&str] = &["/etc/cni/multus/net.d"];
 
+/// The profile asks for this back end; its status is of the new generation.
+fn backend(cluster: &Cluster, backend: &str) {
+    let spec = json!({"spec": {"redirect": {"backend": backend}}});
+    cluster.patch(&format!("{PROFILES}/default"), &spec);
+    accepted(cluster);
+}
+
 pub(super) const PLATFORM: &[Broken] = &[
     Broken {
         check: "MultusInstalled",
@@ -172,9 +179,24 @@ pub(super) const PLATFORM: &[Broken] = &[
     Broken {
         check: "NodeKernel",
         result: "error",
-        message: "node n1: the kernel is 4.18.0-553.el8",
-        remedy: "upgrade the node",
+        message: "node n1: the kernel is 4.18.0-553.el8, that of RHEL 8",
+        remedy: "upgrade the node to RHEL 9 or later",
         breaks: |c| c.patch("/api/v1/nodes/n1/status", &kernel_of("4.18.0-553.el8")),
         mends: |c| c.patch("/api/v1/nodes/n1/status", &kernel_of("6.12.0")),
+    },
+    Broken {
+        check: "NodeKernel",
+        result: "warning",
+        message: "MeshProfile default: redirect.backend is Iptables, which RHEL 10 no longer installs",
+        remedy: "set redirect.backend to Auto",
+        breaks: |c| {
+            let kernel = kernel_of("6.12.0-124.13.1.el10_1.x86_64");
+            c.patch("/api/v1/nodes/n1/status", &kernel);
+            backend(c, "Iptables");
+        },
+        mends: |c| {
+            c.patch("/api/v1/nodes/n1/status", &kernel_of("6.12.0"));
+            backend(c, "Auto");
+        },
     },
 ];
