@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::{
     cluster::{Seen, Trial, Unseen},
-    objects::{AdmissionPolicy, Binding, ConfigMap, MeshNode, Node, ProfileObject, Workload},
+    objects::{
+        AdmissionPolicy, Binding, ConfigMap, IstioCni, MeshNode, Node, ProfileObject, Workload,
+    },
 };
 use crate::{
     mesh::{Namespace, Pod},
@@ -38,6 +40,8 @@ pub(super) struct Facts {
     /// The ConfigMap of Multus's daemon.
     pub(super) multus: Seen<ConfigMap>,
     pub(super) injectors: Seen<Vec<Injector>>,
+    /// IstioCNIs of the Sail operator.
+    pub(super) istio_cnis: Seen<Vec<IstioCni>>,
     /// Whether the policy is installed that adds the attachment to pods.
     pub(super) networks_policy: Seen<AdmissionPolicy>,
     pub(super) policies: Seen<Vec<AdmissionPolicy>>,
@@ -84,6 +88,7 @@ impl Facts {
             self.mesh_nodes.as_ref().err(),
             self.multus.as_ref().err(),
             self.injectors.as_ref().err(),
+            self.istio_cnis.as_ref().err(),
             self.policies.as_ref().err(),
             self.bindings.as_ref().err(),
         ];

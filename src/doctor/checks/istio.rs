@@ -2,7 +2,10 @@ use serde_json::Value;
 
 use super::{Facts, Looked};
 use crate::{
-    doctor::{facts::Injector, objects::Workload},
+    doctor::{
+        facts::Injector,
+        objects::{IstioCni, Workload},
+    },
     reason::names,
 };
 
@@ -18,6 +21,13 @@ pub(super) fn other_cni(facts: &Facts, looked: &mut Looked) {
             format!("DaemonSet {}", cni.at()),
             "Istio's own CNI plugin puts its configuration back on each node",
             "remove it, in the order that deploy/README.md gives under \"Coming from istio-cni\"",
+        );
+    }
+    for IstioCni { metadata } in looked.list(&facts.istio_cnis).unwrap_or_default() {
+        looked.warning(
+            format!("IstioCNI {}", metadata.name),
+            "the Sail operator installs Istio's own CNI plugin by it, also where its DaemonSet was deleted",
+            format!("in the order that deploy/README.md gives under \"Coming from istio-cni\": kubectl delete istiocnis.sailoperator.io {}", metadata.name),
         );
     }
 }

@@ -2,16 +2,30 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::config_map;
 use crate::doctor::{
     cluster::{Cluster, Seen, Unseen, is_name},
     facts::Injector,
-    objects::{EndpointSlice, Service, WebhookConfiguration},
+    objects::{EndpointSlice, IstioCni, Service, WebhookConfiguration},
 };
 
 const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations?labelSelector=app%3Dsidecar-injector";
+const SAIL: &str = "/apis/sailoperator.io/v1";
 /// Most injectors that are looked at.
 const MOST_INJECTORS: usize = 16;
+
+/// All IstioCNIs. Where the Sail operator's kind is not served, nobody needs the right to list it.
+pub(super) async fn istio_cnis(cluster: &Cluster) -> Seen<Vec<IstioCni>> {
+    let group = cluster.get::<Value>("get sailoperator.io/v1", SAIL).await;
+    if matches!(group, Ok(None)) {
+        return Ok(None);
+    }
+    cluster
+        .list("list istiocnis", &format!("{SAIL}/istiocnis"))
+        .await
+}
 
 /// Istio's injectors, by their webhooks. A revision tag has a webhook of its own, and no configuration.
 pub(super) async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {

@@ -45,9 +45,10 @@ pub(super) async fn gather(
         cluster.list("list validatingadmissionpolicybindings", BINDINGS,),
         forbidden(cluster),
     );
-    let (multus, injectors, bypasses) = tokio::join!(
+    let (multus, injectors, istio_cnis, bypasses) = tokio::join!(
         multus::config(cluster, &daemon_sets),
         istio::injectors(cluster),
+        istio::istio_cnis(cluster),
         cluster.may("bypass", "meshoptin.dev", "meshprofiles"),
     );
     Ok(Facts {
@@ -66,6 +67,7 @@ pub(super) async fn gather(
         mesh_nodes,
         multus,
         injectors,
+        istio_cnis,
         networks_policy,
         policies,
         bindings,

@@ -32,6 +32,13 @@ pub(in crate::doctor) struct Service {
     pub(in crate::doctor) namespace: String,
 }
 
+/// An IstioCNI, from which the Sail operator makes Istio's CNI plugin.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(in crate::doctor) struct IstioCni {
+    pub(in crate::doctor) metadata: Metadata,
+}
+
 /// An EndpointSlice.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]

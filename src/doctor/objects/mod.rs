@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub(super) use self::istio::{EndpointSlice, Service, WebhookConfiguration};
+pub(super) use self::istio::{EndpointSlice, IstioCni, Service, WebhookConfiguration};
 use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
 
 #[derive(Debug, Clone, Default, Deserialize)]

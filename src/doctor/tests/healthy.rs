@@ -135,6 +135,7 @@ pub(super) fn healthy() -> Facts {
             fail_open: vec![],
             config: Ok(Some(of(json!({"data": {"values": values}})))),
         }])),
+        istio_cnis: Ok(None),
         networks_policy: Ok(None),
         policies: Ok(Some(of(policies
             .iter()

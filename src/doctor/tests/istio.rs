@@ -29,6 +29,13 @@ fn what_is_wrong_with_istio_is_named_with_its_remedy() {
             "Coming from istio-cni",
         ),
         (
+            |f| f.istio_cnis = Ok(Some(of(json!([{"metadata": {"name": "default"}}])))),
+            Check::OtherCniInstalled,
+            CheckOutcome::Warning,
+            "IstioCNI default: the Sail operator installs Istio's own CNI plugin",
+            "kubectl delete istiocnis.sailoperator.io default",
+        ),
+        (
             ambient,
             Check::AmbientInUse,
             CheckOutcome::Warning,

@@ -113,7 +113,7 @@ type Hide = fn(&mut Facts, Unseen);
 
 #[test]
 fn what_was_not_seen_is_never_ok() {
-    let lists: [(Hide, &str, &[Check]); 12] = [
+    let lists: [(Hide, &str, &[Check]); 13] = [
         (
             |f, u| f.nodes = Err(u),
             "list nodes",
@@ -217,6 +217,11 @@ fn what_was_not_seen_is_never_ok() {
             |f, u| f.injectors = Err(u),
             "list webhooks",
             &[Check::InjectorProvider, Check::InjectorHealthy],
+        ),
+        (
+            |f, u| f.istio_cnis = Err(u),
+            "list istiocnis",
+            &[Check::OtherCniInstalled],
         ),
     ];
     for (hide, right, blind) in lists {

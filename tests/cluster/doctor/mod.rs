@@ -49,6 +49,7 @@ fn start() -> (Cluster, PathBuf) {
     node(&cluster, "6.12.0");
     multus(&cluster);
     istio(&cluster);
+    serve_istio_cnis(&cluster);
     mesh(&cluster);
     let kubeconfig = cluster.kubeconfig("doctor", &json!({"token": "admin"}));
     (cluster, kubeconfig)
@@ -142,6 +143,27 @@ fn istio(cluster: &Cluster) {
     let mut config = injector(&json!({"enabled": true, "provider": "multus"}));
     config["metadata"] = json!({"name": "istio-sidecar-injector"});
     cluster.create("/api/v1/namespaces/istio-system/configmaps", &config);
+}
+
+/// The Sail operator's kind is served when this returns, as its CRD has it, but for the schema.
+fn serve_istio_cnis(cluster: &Cluster) {
+    let crd = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "istiocnis.sailoperator.io"},
+        "spec": {
+            "group": "sailoperator.io", "scope": "Cluster",
+            "names": {"kind": "IstioCNI", "listKind": "IstioCNIList", "plural": "istiocnis", "singular": "istiocni"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema": {
+                "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+            }}}],
+        },
+    });
+    cluster.create(
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+        &crd,
+    );
+    let name = "crd/istiocnis.sailoperator.io";
+    cluster.enter(&["kubectl", "wait", "--for=condition=Established", name]);
 }
 
 fn injector(cni: &Value) -> Value {

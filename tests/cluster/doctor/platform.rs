@@ -38,6 +38,8 @@ fn on_failure(cluster: &Cluster, policy: &str) {
 const IMAGE: &str = "ghcr.io/k8snetworkplumbingwg/multus-cni:v4.3.0-thick";
 const MOUNTS: &[&str] = &["/etc/cni/multus/net.d"];
 
+const ISTIO_CNIS: &str = "/apis/sailoperator.io/v1/istiocnis";
+
 /// The profile asks for this back end; its status is of the new generation.
 fn backend(cluster: &Cluster, backend: &str) {
     let spec = json!({"spec": {"redirect": {"backend": backend}}});
@@ -123,6 +125,17 @@ pub(super) const PLATFORM: &[Broken] = &[
             c.create(DAEMON_SETS, &other);
         },
         mends: |c| delete(c, &format!("{DAEMON_SETS}/istio-cni-node")),
+    },
+    Broken {
+        check: "OtherCniInstalled",
+        result: "warning",
+        message: "IstioCNI default: the Sail operator installs",
+        remedy: "kubectl delete istiocnis.sailoperator.io default",
+        breaks: |c| {
+            let cni = json!({"apiVersion": "sailoperator.io/v1", "kind": "IstioCNI", "metadata": {"name": "default"}});
+            c.create(ISTIO_CNIS, &cni);
+        },
+        mends: |c| delete(c, &format!("{ISTIO_CNIS}/default")),
     },
     Broken {
         check: "AmbientInUse",
