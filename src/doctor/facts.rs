@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use super::{
     cluster::{Seen, Trial, Unseen},
     objects::{
-        AdmissionPolicy, Binding, ConfigMap, IstioCni, MeshNode, Node, ProfileObject, Workload,
+        AdmissionPolicy, Binding, ConfigMap, IstioCni, MeshNode, MultusPod, Node, ProfileObject,
+        Workload,
     },
 };
 use crate::{
@@ -39,6 +40,8 @@ pub(super) struct Facts {
     pub(super) mesh_nodes: Seen<Vec<MeshNode>>,
     /// The ConfigMap of Multus's daemon.
     pub(super) multus: Seen<ConfigMap>,
+    /// The pods of Multus's DaemonSet.
+    pub(super) multus_pods: Seen<Vec<MultusPod>>,
     pub(super) injectors: Seen<Vec<Injector>>,
     /// IstioCNIs of the Sail operator.
     pub(super) istio_cnis: Seen<Vec<IstioCni>>,
@@ -87,6 +90,7 @@ impl Facts {
             self.profiles.as_ref().err(),
             self.mesh_nodes.as_ref().err(),
             self.multus.as_ref().err(),
+            self.multus_pods.as_ref().err(),
             self.injectors.as_ref().err(),
             self.istio_cnis.as_ref().err(),
             self.policies.as_ref().err(),

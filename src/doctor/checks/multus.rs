@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Facts, Looked, numbers, unknown_conditions};
 use crate::{
-    doctor::objects::{Container, Workload, tag},
+    doctor::objects::{Container, ContainerStatus, MultusPod, Workload, tag},
     reason::names,
 };
 
@@ -122,11 +122,15 @@ pub(super) fn isolation(facts: &Facts, looked: &mut Looked) {
 const LITTLE_MEMORY: u64 = 50 << 20;
 /// With more pods on a node that is too little: <https://github.com/k8snetworkplumbingwg/multus-cni/issues/1346>
 const MANY_PODS: usize = 50;
+const MORE_MEMORY: &str = "set resources.limits.memory of its container to 200Mi or more";
+/// A container is also started again at each reboot of its node.
+const MANY_RESTARTS: u64 = 10;
 
 pub(super) fn memory(facts: &Facts, looked: &mut Looked) {
     let Some((multus, container)) = container(facts, looked) else {
         return;
     };
+    restarts(facts, looked, multus);
     if !is_thick(container) {
         return; // its plugin is a process of the runtime's
     }
@@ -153,7 +157,41 @@ pub(super) fn memory(facts: &Facts, looked: &mut Looked) {
         looked.warning(
             format!("DaemonSet {}", multus.at()),
             format!("its memory is limited to 50Mi or less, so the kernel may kill it when many pods start at once; there are more than {MANY_PODS} pods on nodes {}", names(&full)),
-            "set resources.limits.memory of its container to 200Mi or more",
+            MORE_MEMORY,
+        );
+    }
+}
+
+/// Says where Multus was killed for want of memory, and where it was restarted often, which new pods wait for.
+fn restarts(facts: &Facts, looked: &mut Looked, multus: &Workload) {
+    let pods = looked.list(&facts.multus_pods).unwrap_or_default();
+    let (mut killed, mut restarted) = (Vec::new(), Vec::new());
+    for MultusPod {
+        metadata,
+        spec,
+        status,
+    } in pods
+    {
+        let mut containers = status.container_statuses.iter();
+        if containers.clone().any(ContainerStatus::was_out_of_memory) {
+            killed.push(spec.node_name.as_str());
+        } else if containers.any(|c| c.restart_count > MANY_RESTARTS) {
+            restarted.push(metadata.name.as_str());
+        }
+    }
+    let at = format!("DaemonSet {}", multus.at());
+    if !killed.is_empty() {
+        looked.warning(
+            &at,
+            format!("the kernel has killed it for want of memory on nodes {}: no pod starts there meanwhile", names(&killed)),
+            MORE_MEMORY,
+        );
+    }
+    if let Some(first) = restarted.first() {
+        looked.advice(
+            &at,
+            format!("its pods {} were restarted more than {MANY_RESTARTS} times, reboots of their nodes included", names(&restarted)),
+            format!("see why: kubectl -n {} logs --previous {first}", multus.metadata.namespace),
         );
     }
 }

@@ -45,8 +45,9 @@ pub(super) async fn gather(
         cluster.list("list validatingadmissionpolicybindings", BINDINGS,),
         forbidden(cluster),
     );
-    let (multus, injectors, istio_cnis, bypasses) = tokio::join!(
+    let (multus, multus_pods, injectors, istio_cnis, bypasses) = tokio::join!(
         multus::config(cluster, &daemon_sets),
+        multus::pods(cluster, &daemon_sets),
         istio::injectors(cluster),
         istio::istio_cnis(cluster),
         cluster.may("bypass", "meshoptin.dev", "meshprofiles"),
@@ -66,6 +67,7 @@ pub(super) async fn gather(
         profiles,
         mesh_nodes,
         multus,
+        multus_pods,
         injectors,
         istio_cnis,
         networks_policy,

@@ -5,9 +5,9 @@ use serde_json::Value;
 use super::config_map;
 use crate::{
     doctor::{
-        cluster::{Cluster, Seen},
+        cluster::{Cluster, Seen, Unseen},
         facts::Facts,
-        objects::{ConfigMap, Workload},
+        objects::{ConfigMap, MultusPod, Workload},
     },
     multus::AttachmentDefinition,
 };
@@ -43,6 +43,25 @@ pub(super) async fn attachments(
         );
     }
     Ok(Some(all))
+}
+
+/// The pods of Multus's DaemonSet, by its selector.
+pub(super) async fn pods(
+    cluster: &Cluster,
+    daemon_sets: &Seen<Vec<Workload>>,
+) -> Seen<Vec<MultusPod>> {
+    let daemon_sets = daemon_sets.clone()?.unwrap_or_default();
+    let Some(multus) = Facts::multus(&daemon_sets) else {
+        return Ok(None);
+    };
+    let Some(selector) = multus.spec.selector.parameter() else {
+        let what = format!("which pods are those of DaemonSet {}", multus.at());
+        return Err(Unseen::NotSaid(what));
+    };
+    let namespace = &multus.metadata.namespace;
+    let right = format!("list pods in {namespace}");
+    let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
+    cluster.list(&right, &path).await
 }
 
 /// What Multus's daemon reads; thin Multus has arguments alone.

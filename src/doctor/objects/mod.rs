@@ -1,6 +1,7 @@
 //! Objects of a cluster, reduced to what is concluded from them.
 
 mod istio;
+mod multus;
 
 use std::collections::BTreeMap;
 
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 pub(super) use self::istio::{EndpointSlice, IstioCni, Service, WebhookConfiguration};
+pub(super) use self::multus::{ContainerStatus, MultusPod, Selector};
 use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -32,6 +34,7 @@ pub(super) struct Workload {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct WorkloadSpec {
+    pub(super) selector: Selector,
     pub(super) template: Template,
 }
 

@@ -127,6 +127,10 @@ pub(super) fn healthy() -> Facts {
         multus: Ok(Some(of(
             json!({"data": {"daemon-config.json": "{\"cniVersion\":\"0.3.1\"}"}}),
         ))),
+        multus_pods: Ok(Some(of(json!([{
+            "metadata": {"name": "kube-multus-ds-x"}, "spec": {"nodeName": "n1"},
+            "status": {"containerStatuses": [{"restartCount": 10, "lastState": {"terminated": {"reason": "Error"}}}]},
+        }])))),
         injectors: Ok(Some(vec![Injector {
             revision: "default".into(),
             namespace: "istio-system".into(),

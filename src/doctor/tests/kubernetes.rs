@@ -1,6 +1,12 @@
 use serde_json::json;
 
-use super::*;
+use super::{healthy::of, *};
+
+/// The status of the container of Multus's pod.
+fn of_multus(facts: &mut Facts, status: &serde_json::Value) {
+    let pods = facts.multus_pods.as_mut().unwrap().as_mut().unwrap();
+    pods[0].status.container_statuses = of(json!([status]));
+}
 
 #[test]
 fn what_is_wrong_with_kubernetes_and_multus_is_named_with_its_remedy() {
@@ -128,6 +134,37 @@ fn what_is_wrong_with_kubernetes_and_multus_is_named_with_its_remedy() {
             CheckOutcome::Error,
             "may not name the shared attachment",
             "globalNamespaces",
+        ),
+        (
+            |f| {
+                of_multus(
+                    f,
+                    &json!({"restartCount": 11, "lastState": {"terminated": {"reason": "OOMKilled"}}}),
+                )
+            },
+            Check::MultusMemory,
+            CheckOutcome::Warning,
+            "DaemonSet kube-system/kube-multus-ds: the kernel has killed it for want of memory on nodes n1",
+            "200Mi",
+        ),
+        (
+            |f| {
+                of_multus(
+                    f,
+                    &json!({"state": {"terminated": {"reason": "OOMKilled"}}}),
+                )
+            },
+            Check::MultusMemory,
+            CheckOutcome::Warning,
+            "the kernel has killed it for want of memory on nodes n1",
+            "200Mi",
+        ),
+        (
+            |f| of_multus(f, &json!({"restartCount": 11})),
+            Check::MultusMemory,
+            CheckOutcome::Advice,
+            "its pods kube-multus-ds-x were restarted more than 10 times, reboots of their nodes included",
+            "kubectl -n kube-system logs --previous kube-multus-ds-x",
         ),
     ]);
 }

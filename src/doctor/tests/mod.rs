@@ -113,7 +113,7 @@ type Hide = fn(&mut Facts, Unseen);
 
 #[test]
 fn what_was_not_seen_is_never_ok() {
-    let lists: [(Hide, &str, &[Check]); 13] = [
+    let lists: [(Hide, &str, &[Check]); 14] = [
         (
             |f, u| f.nodes = Err(u),
             "list nodes",
@@ -212,6 +212,11 @@ fn what_was_not_seen_is_never_ok() {
                 Check::MultusConfDir,
                 Check::NamespaceIsolation,
             ],
+        ),
+        (
+            |f, u| f.multus_pods = Err(u),
+            "list pods in kube-system",
+            &[Check::MultusMemory],
         ),
         (
             |f, u| f.injectors = Err(u),

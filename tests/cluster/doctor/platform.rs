@@ -101,6 +101,31 @@ pub(super) const PLATFORM: &[Broken] = &[
         },
     },
     Broken {
+        check: "MultusMemory",
+        result: "warning",
+        message: "the kernel has killed it for want of memory on nodes n1",
+        remedy: "200Mi",
+        breaks: |c| {
+            let path = "/api/v1/namespaces/kube-system/pods";
+            c.service_account("kube-system", "default");
+            let pod = json!({
+                "metadata": {"name": "kube-multus-ds-x", "labels": {"name": "multus"}},
+                "spec": {"nodeName": "n1", "containers": [{"name": "kube-multus", "image": IMAGE}]},
+            });
+            c.create(path, &pod);
+            let terminated = json!({"reason": "OOMKilled", "exitCode": 137});
+            let container = json!({"name": "kube-multus", "image": IMAGE, "imageID": "", "ready": true, "restartCount": 1, "lastState": {"terminated": terminated}});
+            let status = json!({"status": {"containerStatuses": [container]}});
+            c.patch(&format!("{path}/kube-multus-ds-x/status"), &status);
+        },
+        mends: |c| {
+            delete(
+                c,
+                "/api/v1/namespaces/kube-system/pods/kube-multus-ds-x?gracePeriodSeconds=0",
+            )
+        },
+    },
+    Broken {
         check: "NamespaceIsolation",
         result: "error",
         message: "may not name the shared attachment",
