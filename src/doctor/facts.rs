@@ -6,7 +6,7 @@ use super::{
     cluster::{Seen, Trial, Unseen},
     objects::{
         AdmissionPolicy, Binding, ConfigMap, IstioCni, MeshNode, MultusPod, Node, ProfileObject,
-        Workload,
+        Webhook, Workload,
     },
 };
 use crate::{
@@ -61,13 +61,20 @@ pub(super) struct Injector {
     pub(super) revision: String,
     /// Where its control plane runs; empty where that is outside of the cluster.
     pub(super) namespace: String,
-    pub(super) service: String,
-    /// How many endpoints of its service are ready.
-    pub(super) ready: Seen<usize>,
-    /// The MutatingWebhookConfigurations that let pods be created even when it does not answer.
-    pub(super) fail_open: Vec<String>,
+    /// The services that its webhooks name.
+    pub(super) services: Vec<InjectorService>,
+    /// Its webhooks, each with the MutatingWebhookConfiguration that has it.
+    pub(super) webhooks: Vec<(String, Webhook)>,
     /// Its configuration.
     pub(super) config: Seen<ConfigMap>,
+}
+
+/// A service that answers an injector's webhooks.
+#[derive(Debug, Clone)]
+pub(super) struct InjectorService {
+    pub(super) name: String,
+    /// How many of its endpoints are ready.
+    pub(super) ready: Seen<usize>,
 }
 
 // === impl Facts ===
@@ -98,7 +105,13 @@ impl Facts {
         ];
         let injectors = self.injectors.iter().flatten().flatten();
         let configs = injectors
-            .flat_map(|i| [i.config.as_ref().err(), i.ready.as_ref().err()])
+            .flat_map(|i| {
+                let ready = i
+                    .services
+                    .iter()
+                    .map(|service| service.ready.as_ref().err());
+                ready.chain([i.config.as_ref().err()])
+            })
             .flatten();
         all.into_iter().flatten().chain(configs).collect()
     }

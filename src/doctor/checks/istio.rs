@@ -1,11 +1,14 @@
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::{Facts, Looked};
 use crate::{
     doctor::{
-        facts::Injector,
+        facts::{Injector, InjectorService},
         objects::{IstioCni, Workload},
     },
+    mesh::Namespace,
     reason::names,
 };
 
@@ -39,7 +42,7 @@ pub(super) fn ambient(facts: &Facts, looked: &mut Looked) {
     let Some(namespaces) = looked.list(&facts.namespaces) else {
         return;
     };
-    let is_ambient = |labels: &std::collections::BTreeMap<String, String>| {
+    let is_ambient = |labels: &BTreeMap<String, String>| {
         labels
             .get("istio.io/dataplane-mode")
             .is_some_and(|mode| mode == "ambient")
@@ -136,20 +139,27 @@ pub(super) fn answers(facts: &Facts, looked: &mut Looked) {
         looked.not_said("there is no injector that could answer");
     }
     for injector in injectors {
-        let (namespace, service) = (&injector.namespace, &injector.service);
-        let revision = &injector.revision;
-        match looked.see(&injector.ready) {
-            Some(Some(0)) => looked.error(
-                format!("service {namespace}/{service}"),
-                format!("the injector of revision {revision} has no endpoint that is ready: pods that it would inject are refused, or created without a sidecar where failurePolicy is Ignore"),
-                format!("kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={service}"),
-            ),
-            Some(None) => looked.not_said(format!(
-                "whether the injector of revision {revision} answers: it has no EndpointSlice in this cluster"
-            )),
-            Some(Some(_)) | None => {}
+        let Injector {
+            namespace,
+            revision,
+            ..
+        } = injector;
+        for InjectorService { name, ready } in &injector.services {
+            match looked.see(ready) {
+                Some(Some(0)) => looked.error(
+                    format!("service {namespace}/{name}"),
+                    format!("the injector of revision {revision} has no endpoint that is ready: pods that it would inject are refused, or created without a sidecar where failurePolicy is Ignore"),
+                    format!("kubectl -n {namespace} get endpointslices -l kubernetes.io/service-name={name}"),
+                ),
+                Some(None) => looked.not_said(format!(
+                    "whether the injector of revision {revision} answers: it has no EndpointSlice in this cluster"
+                )),
+                Some(Some(_)) | None => {}
+            }
         }
-        for name in &injector.fail_open {
+        let webhooks = injector.webhooks.iter();
+        let fail_open = webhooks.filter(|(_, webhook)| webhook.failure_policy == "Ignore");
+        for name in fail_open.map(|(name, _)| name).collect::<BTreeSet<_>>() {
             looked.warning(
                 format!("MutatingWebhookConfiguration {name}"),
                 "failurePolicy is Ignore: while the injector does not answer, pods are created without a sidecar",
@@ -157,6 +167,56 @@ pub(super) fn answers(facts: &Facts, looked: &mut Looked) {
             );
         }
     }
+    if injectors.len() > 1 {
+        rivals(facts, looked, injectors);
+    }
+}
+
+/// Says in which namespaces the webhooks of several injectors select the same pods. A revision tag is of the injector of its revision.
+fn rivals(facts: &Facts, looked: &mut Looked, injectors: &[Injector]) {
+    let mut several: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut conditional = Vec::new();
+    for Namespace { metadata } in looked.list(&facts.namespaces).unwrap_or_default() {
+        let selecting: Vec<_> = injectors
+            .iter()
+            .filter_map(|injector| selecting(injector, &metadata.labels))
+            .collect();
+        let certain: BTreeSet<_> = selecting.iter().filter_map(|webhook| *webhook).collect();
+        if certain.len() > 1 {
+            several.entry(certain).or_default().push(&metadata.name);
+        } else if selecting.len() > 1 {
+            conditional.push(&metadata.name);
+        }
+    }
+    for (by, namespaces) in several {
+        let by: Vec<_> = by.into_iter().collect();
+        looked.warning(
+            format!("namespaces {}", names(&namespaces)),
+            format!("several control planes inject the same pods, by MutatingWebhookConfigurations {}: which sidecar a pod gets is not certain", names(&by)),
+            "label each namespace with the istio.io/rev of one revision, or uninstall the other control plane",
+        );
+    }
+    if !conditional.is_empty() {
+        looked.not_said(format!(
+            "whether several control planes inject the pods of namespaces {}: matchConditions of a webhook decide",
+            names(&conditional)
+        ));
+    }
+}
+
+/// The MutatingWebhookConfiguration by which an injector gets the pods of a namespace with these labels: `Some(None)` where a webhook's
+/// own conditions decide, and `None` where no webhook selects them.
+fn selecting<'a>(
+    injector: &'a Injector,
+    namespace: &BTreeMap<String, String>,
+) -> Option<Option<&'a str>> {
+    let webhooks = injector.webhooks.iter();
+    let selecting: Vec<_> = webhooks.filter(|(_, w)| w.selects(namespace)).collect();
+    let mut plain = selecting
+        .iter()
+        .filter(|(_, w)| w.match_conditions.is_empty());
+    let certain = plain.next().map(|(name, _)| name.as_str());
+    (!selecting.is_empty()).then_some(certain)
 }
 
 /// Istio's own CNI plugin, which OpenShift Service Mesh 2 names by its version.

@@ -1,20 +1,20 @@
 //! Istio's injectors.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::config_map;
 use crate::doctor::{
     cluster::{Cluster, Seen, Unseen, is_name},
-    facts::Injector,
-    objects::{EndpointSlice, IstioCni, Service, WebhookConfiguration},
+    facts::{Injector, InjectorService},
+    objects::{EndpointSlice, IstioCni, Metadata, Webhook, WebhookConfiguration},
 };
 
 const WEBHOOKS: &str = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations?labelSelector=app%3Dsidecar-injector";
 const SAIL: &str = "/apis/sailoperator.io/v1";
-/// Most injectors that are looked at.
-const MOST_INJECTORS: usize = 16;
+/// Most services of injectors that are looked at.
+const MOST_SERVICES: usize = 16;
 
 /// All IstioCNIs. Where the Sail operator's kind is not served, nobody needs the right to list it.
 pub(super) async fn istio_cnis(cluster: &Cluster) -> Seen<Vec<IstioCni>> {
@@ -27,7 +27,7 @@ pub(super) async fn istio_cnis(cluster: &Cluster) -> Seen<Vec<IstioCni>> {
         .await
 }
 
-/// Istio's injectors, by their webhooks. A revision tag has a webhook of its own, and no configuration.
+/// Istio's injectors, by their webhooks: one for each revision and namespace. A revision tag has a webhook of its own, and no configuration.
 pub(super) async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
     let right = "list mutatingwebhookconfigurations";
     let Some(list) = cluster
@@ -36,41 +36,36 @@ pub(super) async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
     else {
         return Ok(None);
     };
-    let mut known: BTreeMap<_, (Service, Vec<String>)> = BTreeMap::new();
-    for webhooks in list {
-        let (name, labels) = (webhooks.metadata.name, webhooks.metadata.labels);
-        let revision = labels.get("istio.io/rev").cloned();
-        let fails_open = webhooks
-            .webhooks
-            .iter()
-            .any(|w| w.failure_policy == "Ignore");
-        let services = webhooks
-            .webhooks
-            .into_iter()
-            .map(|w| w.client_config.service);
-        let service = services.flatten().next().unwrap_or_default();
-        let at = (
-            revision.unwrap_or_else(|| "default".into()),
-            service.namespace.clone(),
-        );
-        let (_, fail_open) = known.entry(at).or_insert((service, Vec::new()));
-        fail_open.extend(fails_open.then_some(name));
+    let mut known: BTreeMap<_, Known> = BTreeMap::new();
+    for configuration in list {
+        let Metadata { name, labels, .. } = configuration.metadata;
+        let revision = labels.get("istio.io/rev").map_or("default", String::as_str);
+        for webhook in configuration.webhooks {
+            let service = webhook.client_config.service.clone().unwrap_or_default();
+            let at = (revision.to_owned(), service.namespace);
+            let (services, webhooks) = known.entry(at).or_default();
+            services.insert(service.name);
+            webhooks.push((name.clone(), webhook));
+        }
     }
     let mut injectors = Vec::new();
-    for (at, ((revision, namespace), (service, fail_open))) in known.into_iter().enumerate() {
-        let too_many = || Unseen::NotSaid(format!("only {MOST_INJECTORS} injectors are looked at"));
-        let is_path = is_name(&namespace) && is_name(&service.name);
-        let no_path = || Unseen::NotSaid(format!("revision {revision} names no service"));
-        let ready = match namespace.as_str() {
-            _ if at >= MOST_INJECTORS => Err(too_many()),
-            "" => Ok(None),
-            _ if !is_path => Err(no_path()),
-            namespace => ready_endpoints(cluster, namespace, &service.name).await,
-        };
+    let mut asked = 0;
+    for ((revision, namespace), (names, webhooks)) in known {
+        let mut services = Vec::new();
+        for name in names {
+            asked += 1;
+            let ready = match namespace.as_str() {
+                "" => Ok(None),
+                _ if asked > MOST_SERVICES => Err(too_many()),
+                _ if !is_name(&namespace) || !is_name(&name) => Err(no_path(&revision)),
+                namespace => ready_endpoints(cluster, namespace, &name).await,
+            };
+            services.push(InjectorService { name, ready });
+        }
         let config = match (namespace.as_str(), revision.as_str()) {
-            _ if at >= MOST_INJECTORS => Err(too_many()),
             ("", _) => Ok(None),
-            _ if !is_path => Err(no_path()),
+            _ if asked > MOST_SERVICES => Err(too_many()),
+            _ if !is_name(&namespace) => Err(no_path(&revision)),
             (namespace, "default") => {
                 config_map(cluster, namespace, "istio-sidecar-injector").await
             }
@@ -82,13 +77,25 @@ pub(super) async fn injectors(cluster: &Cluster) -> Seen<Vec<Injector>> {
         injectors.push(Injector {
             revision,
             namespace,
-            service: service.name,
-            ready,
-            fail_open,
+            services,
+            webhooks,
             config,
         });
     }
     Ok(Some(injectors))
+}
+
+/// The services and webhooks of an injector.
+type Known = (BTreeSet<String>, Vec<(String, Webhook)>);
+
+fn too_many() -> Unseen {
+    Unseen::NotSaid(format!(
+        "only {MOST_SERVICES} services of injectors are looked at"
+    ))
+}
+
+fn no_path(revision: &str) -> Unseen {
+    Unseen::NotSaid(format!("revision {revision} names no service"))
 }
 
 /// How many endpoints of a service are ready; `None` where it has no EndpointSlice.

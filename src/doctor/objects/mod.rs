@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub(super) use self::istio::{EndpointSlice, IstioCni, Service, WebhookConfiguration};
+pub(super) use self::istio::{EndpointSlice, IstioCni, Webhook, WebhookConfiguration};
 pub(super) use self::multus::{ContainerStatus, MultusPod, Selector};
 use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
 

@@ -5,8 +5,8 @@ use serde_json::{Value, json, value::RawValue};
 
 use crate::doctor::{
     cluster::Trial,
-    facts::{Facts, Injector},
-    objects::ProfileObject,
+    facts::{Facts, Injector, InjectorService},
+    objects::{ProfileObject, Webhook},
 };
 
 const NOW: &str = "2026-01-01T12:00:00Z";
@@ -43,6 +43,42 @@ fn pod() -> Value {
         "spec": {"nodeName": "n1", "containers": [{"name": "app"}, {"name": "istio-proxy", "args": ["proxy", "sidecar"]}]},
         "status": {"podIPs": [{"ip": "10.0.0.1"}]},
     })
+}
+
+/// The webhooks by which Istio's chart injects what names a revision or tag; `default` is what `istio-injection` stands for, too.
+pub(super) fn webhooks(configuration: &str, tag: &str) -> Vec<(String, Webhook)> {
+    let one = |namespace: Value, object: Value| {
+        let webhook = of(json!({
+            "failurePolicy": "Fail", "clientConfig": {"service": {"name": "istiod", "namespace": "istio-system"}},
+            "namespaceSelector": {"matchExpressions": namespace}, "objectSelector": {"matchExpressions": object},
+        }));
+        (configuration.to_owned(), webhook)
+    };
+    let absent = |key: &str| json!({"key": key, "operator": "DoesNotExist"});
+    let is = |key: &str, value: &str| json!({"key": key, "operator": "In", "values": [value]});
+    let not_out =
+        json!({"key": "sidecar.istio.io/inject", "operator": "NotIn", "values": ["false"]});
+    let (rev, injection) = (absent("istio.io/rev"), absent("istio-injection"));
+    let mut all = vec![
+        one(
+            json!([is("istio.io/rev", tag), injection]),
+            json!([not_out]),
+        ),
+        one(
+            json!([rev, injection]),
+            json!([not_out, is("istio.io/rev", tag)]),
+        ),
+    ];
+    if tag == "default" {
+        all.extend([
+            one(json!([is("istio-injection", "enabled")]), json!([not_out])),
+            one(
+                json!([injection, rev]),
+                json!([is("sidecar.istio.io/inject", "true"), rev]),
+            ),
+        ]);
+    }
+    all
 }
 
 pub(super) fn healthy() -> Facts {
@@ -134,9 +170,11 @@ pub(super) fn healthy() -> Facts {
         injectors: Ok(Some(vec![Injector {
             revision: "default".into(),
             namespace: "istio-system".into(),
-            service: "istiod".into(),
-            ready: Ok(Some(1)),
-            fail_open: vec![],
+            services: vec![InjectorService {
+                name: "istiod".into(),
+                ready: Ok(Some(1)),
+            }],
+            webhooks: webhooks("istio-sidecar-injector", "default"),
             config: Ok(Some(of(json!({"data": {"values": values}})))),
         }])),
         istio_cnis: Ok(None),

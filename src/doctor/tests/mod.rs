@@ -313,7 +313,7 @@ fn what_cannot_be_told_is_not_ok() {
             Check::AdmissionInForce,
         ),
         (
-            |f| first_injector(f).ready = Ok(None),
+            |f| first_injector(f).services[0].ready = Ok(None),
             Check::InjectorHealthy,
         ),
         (|f| f.injectors = Ok(Some(vec![])), Check::InjectorHealthy),

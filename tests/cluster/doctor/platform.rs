@@ -215,6 +215,33 @@ pub(super) const PLATFORM: &[Broken] = &[
         mends: |c| on_failure(c, "Fail"),
     },
     Broken {
+        check: "InjectorHealthy",
+        result: "warning",
+        message: "namespaces team-a: several control planes inject the same pods, by MutatingWebhookConfigurations istio-sidecar-injector, istio-sidecar-injector-mesh2",
+        remedy: "istio.io/rev",
+        breaks: |c| {
+            let mut webhooks = c.request("GET", WEBHOOKS, &Value::Null).unwrap();
+            let webhook = &mut webhooks["webhooks"][0];
+            webhook["objectSelector"] = json!({});
+            webhook["namespaceSelector"] = json!({"matchLabels": {"istio-injection": "enabled"}});
+            c.request("PUT", WEBHOOKS, &webhooks).unwrap();
+            webhooks["webhooks"][0]["clientConfig"]["service"]["namespace"] = json!("mesh2");
+            let labels = &webhooks["metadata"]["labels"];
+            webhooks["metadata"] =
+                json!({"name": "istio-sidecar-injector-mesh2", "labels": labels});
+            let (all, _) = WEBHOOKS.rsplit_once('/').unwrap();
+            c.create(all, &webhooks);
+        },
+        mends: |c| {
+            delete(c, &format!("{WEBHOOKS}-mesh2"));
+            let mut webhooks = c.request("GET", WEBHOOKS, &Value::Null).unwrap();
+            let webhook = &mut webhooks["webhooks"][0];
+            webhook["objectSelector"] = json!({"matchLabels": {"no": "pod"}});
+            webhook["namespaceSelector"] = json!({});
+            c.request("PUT", WEBHOOKS, &webhooks).unwrap();
+        },
+    },
+    Broken {
         check: "NodeKernel",
         result: "error",
         message: "node n1: the kernel is 4.18.0-553.el8, that of RHEL 8",
