@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::{
     cluster::{Seen, Trial, Unseen},
     objects::{
-        AdmissionPolicy, Binding, ConfigMap, IstioCni, MeshNode, MultusPod, Node, ProfileObject,
-        Webhook, Workload,
+        AdmissionPolicy, Binding, ConfigMap, IstioCni, MeshNode, MultusPod, Node, NotFoundEvent,
+        ProfileObject, Webhook, Workload,
     },
 };
 use crate::{
@@ -17,6 +17,9 @@ use crate::{
 
 /// The label of the agents' DaemonSet, and its name.
 pub(super) const AGENT: &str = "mesh-optin-agent";
+
+/// Most Events that are looked at.
+pub(super) const MOST_EVENTS: usize = 500;
 
 /// What is known of a cluster, each with why it is not known.
 #[derive(Debug, Clone)]
@@ -36,6 +39,8 @@ pub(super) struct Facts {
     pub(super) daemon_sets: Seen<Vec<Workload>>,
     pub(super) controllers: Seen<Vec<Workload>>,
     pub(super) attachments: Seen<Vec<AttachmentDefinition>>,
+    /// Events of Multus on pods whose attachment it has not found, at most [`MOST_EVENTS`].
+    pub(super) not_found: Seen<Vec<NotFoundEvent>>,
     pub(super) profiles: Seen<Vec<ProfileObject>>,
     pub(super) mesh_nodes: Seen<Vec<MeshNode>>,
     /// The ConfigMap of Multus's daemon.
@@ -94,6 +99,7 @@ impl Facts {
             self.daemon_sets.as_ref().err(),
             self.controllers.as_ref().err(),
             self.attachments.as_ref().err(),
+            self.not_found.as_ref().err(),
             self.profiles.as_ref().err(),
             self.mesh_nodes.as_ref().err(),
             self.multus.as_ref().err(),

@@ -1,8 +1,15 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+
 use super::{Facts, Looked};
 use crate::{
-    doctor::{facts::AGENT, objects::ProfileObject},
-    mesh::{Namespace, candidates, is_namespace_enrolled},
-    multus::{AttachmentDefinition, our_attachment},
+    doctor::{
+        facts::{AGENT, MOST_EVENTS},
+        objects::ProfileObject,
+    },
+    mesh::{Namespace, Pod, annotation, candidates, is_namespace_enrolled},
+    multus::{AttachmentDefinition, named_networks, our_attachment},
     profile::{DefaultProfile, Enrollment, Placement, Profile},
     reason::names,
 };
@@ -160,6 +167,72 @@ pub(super) fn attachments(facts: &Facts, looked: &mut Looked) {
             let remedy = "see why the controller has not made it: kubectl get meshprofiles -o yaml";
             let name = &profile.spec.attachment.name;
             one(looked, attachments, &namespace.metadata.name, name, remedy);
+        }
+    }
+    not_found(facts, looked, attachments, |pod| {
+        let at = &pod.metadata.namespace;
+        let namespace = namespaces.iter().find(|n| n.metadata.name == *at);
+        namespace.is_some_and(|namespace| governs(&all, namespace).is_some())
+    });
+}
+
+/// Multus tries again at least this often, as long as the pod is there.
+const RECENT: SignedDuration = SignedDuration::from_mins(15);
+
+/// Says which attachments Multus has not found lately that governed pods name, unless they are there by now.
+fn not_found(
+    facts: &Facts,
+    looked: &mut Looked,
+    attachments: &[AttachmentDefinition],
+    is_governed: impl Fn(&Pod) -> bool,
+) {
+    let events = looked.list(&facts.not_found).unwrap_or_default();
+    if events.is_empty() {
+        return;
+    }
+    if events.len() >= MOST_EVENTS {
+        looked.not_said(format!(
+            "only {MOST_EVENTS} Events with the reason NoNetworkFound are looked at"
+        ));
+    }
+    let pods = looked.list(&facts.pods).unwrap_or_default();
+    let pods: BTreeMap<_, _> = pods.iter().map(|p| (p.metadata.uid.as_str(), p)).collect();
+    let mut waiting: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for event in events {
+        let since = event.time().map(|time| facts.now().duration_since(time));
+        let is_recent = since.is_some_and(|since| since <= RECENT);
+        let pod = pods.get(event.involved_object.uid.as_str());
+        let (true, Some(pod), Some((namespace, name))) = (is_recent, pod, event.attachment())
+        else {
+            continue;
+        };
+        // that it was not found is the Event's word, which others may write; that the pod names it is the pod's
+        let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
+        let named = named_networks(networks, &pod.metadata.namespace).unwrap_or_default();
+        let is_named = named.iter().any(|(n, a)| n == namespace && a == name);
+        if is_named && is_governed(pod) {
+            let pod = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
+            waiting.entry((namespace, name)).or_default().insert(pod);
+        }
+    }
+    for ((namespace, name), pods) in waiting {
+        let at = format!("NetworkAttachmentDefinition {namespace}/{name}");
+        let is_there = attachments
+            .iter()
+            .any(|a| a.namespace == namespace && a.name == name);
+        let is_reported = looked.findings.iter().any(|finding| finding.object == at);
+        let is_out_of_sight = |scope: &String| scope != namespace && namespace != SHARED;
+        if facts.scope.as_ref().is_some_and(is_out_of_sight) {
+            looked.not_said(format!(
+                "whether {at}, which Multus did not find, is there by now"
+            ));
+        } else if !is_there && !is_reported {
+            let pods: Vec<_> = pods.into_iter().collect();
+            looked.error(
+                at,
+                format!("Multus did not find it (Event NoNetworkFound): pods {} do not start", names(&pods)),
+                format!("correct the annotation {} of their workloads, or create it: kubectl -n {namespace} get network-attachment-definitions", annotation::NETWORKS),
+            );
         }
     }
 }

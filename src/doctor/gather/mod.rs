@@ -26,7 +26,7 @@ pub(super) async fn gather(
 ) -> Result<Facts, Unseen> {
     let (version, date) = cluster.version().await?;
     let here = Timestamp::now();
-    let (nodes, namespaces, pods, daemon_sets, controllers, attachments) = tokio::join!(
+    let (nodes, namespaces, pods, daemon_sets, controllers, attachments, not_found) = tokio::join!(
         nodes(cluster),
         namespaces(cluster, scope),
         pods(cluster, scope),
@@ -36,6 +36,7 @@ pub(super) async fn gather(
             "/apis/apps/v1/deployments?labelSelector=app.kubernetes.io/name%3Dmesh-optin-controller",
         ),
         multus::attachments(cluster, scope),
+        multus::not_found(cluster, scope),
     );
     let (profiles, mesh_nodes, networks_policy, policies, bindings, forbidden) = tokio::join!(
         profiles(cluster),
@@ -64,6 +65,7 @@ pub(super) async fn gather(
         daemon_sets,
         controllers,
         attachments,
+        not_found,
         profiles,
         mesh_nodes,
         multus,

@@ -6,8 +6,8 @@ use super::config_map;
 use crate::{
     doctor::{
         cluster::{Cluster, Seen, Unseen},
-        facts::Facts,
-        objects::{ConfigMap, MultusPod, Workload},
+        facts::{Facts, MOST_EVENTS},
+        objects::{ConfigMap, MultusPod, NotFoundEvent, Workload},
     },
     multus::AttachmentDefinition,
 };
@@ -43,6 +43,20 @@ pub(super) async fn attachments(
         );
     }
     Ok(Some(all))
+}
+
+/// Events of Multus on pods whose attachment it has not found. They are kept for an hour, usually.
+pub(super) async fn not_found(cluster: &Cluster, scope: Option<&str>) -> Seen<Vec<NotFoundEvent>> {
+    let of_multus =
+        format!("fieldSelector=type%3DWarning%2Creason%3DNoNetworkFound&limit={MOST_EVENTS}");
+    let (right, path) = match scope {
+        None => ("list events".to_owned(), "/api/v1/events".to_owned()),
+        Some(name) => (
+            format!("list events in {name}"),
+            format!("/api/v1/namespaces/{name}/events"),
+        ),
+    };
+    cluster.list(&right, &format!("{path}?{of_multus}")).await
 }
 
 /// The pods of Multus's DaemonSet, by its selector.

@@ -1,5 +1,6 @@
 //! Objects of a cluster, reduced to what is concluded from them.
 
+mod events;
 mod istio;
 mod multus;
 
@@ -9,8 +10,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-pub(super) use self::istio::{EndpointSlice, IstioCni, Webhook, WebhookConfiguration};
-pub(super) use self::multus::{ContainerStatus, MultusPod, Selector};
+pub(super) use self::{
+    events::NotFoundEvent,
+    istio::{EndpointSlice, IstioCni, Webhook, WebhookConfiguration},
+    multus::{ContainerStatus, MultusPod, Selector},
+};
 use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -148,6 +148,7 @@ pub(super) fn healthy() -> Facts {
             name: "istio-cni".into(),
             config: Some(r#"{"cniVersion":"1.1.0","name":"istio-cni","type":"mesh-optin"}"#.into()),
         }])),
+        not_found: Ok(Some(vec![])),
         profiles: Ok(Some(vec![profile(
             "default",
             &json!({}),

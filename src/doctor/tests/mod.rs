@@ -113,7 +113,7 @@ type Hide = fn(&mut Facts, Unseen);
 
 #[test]
 fn what_was_not_seen_is_never_ok() {
-    let lists: [(Hide, &str, &[Check]); 14] = [
+    let lists: [(Hide, &str, &[Check]); 15] = [
         (
             |f, u| f.nodes = Err(u),
             "list nodes",
@@ -163,6 +163,11 @@ fn what_was_not_seen_is_never_ok() {
                 Check::OptOuts,
                 Check::Leftovers,
             ],
+        ),
+        (
+            |f, u| f.not_found = Err(u),
+            "list events",
+            &[Check::Attachments],
         ),
         (
             |f, u| f.profiles = Err(u),

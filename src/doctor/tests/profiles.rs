@@ -148,3 +148,82 @@ fn an_attachment_of_another_plugin_is_named_with_the_pods_that_name_it() {
         assert!(looked.findings[0].message.contains(message), "{looked:?}");
     }
 }
+
+const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+
+/// An Event of Multus on the pod, which names this attachment besides.
+fn not_found(facts: &mut Facts, namespace: &str, name: &str, time: &str) {
+    let event = json!({
+        "involvedObject": {"uid": "u"}, "lastTimestamp": time,
+        "message": format!("cannot find a network-attachment-definition ({name}) in namespace ({namespace}): not found"),
+    });
+    facts.not_found = Ok(Some(vec![healthy::of(event)]));
+    let annotations = &mut pod(facts).metadata.annotations;
+    let networks = format!("default/istio-cni,{namespace}/{name}");
+    annotations.insert(NETWORKS.into(), networks);
+}
+
+#[test]
+fn an_attachment_that_multus_does_not_find_is_named_with_its_pods() {
+    each_is_named(&[(
+        |f| not_found(f, "team-a", "db", "2026-01-01T11:45:00Z"),
+        Check::Attachments,
+        CheckOutcome::Error,
+        "NetworkAttachmentDefinition team-a/db: Multus did not find it (Event NoNetworkFound): pods team-a/web do not start",
+        "kubectl -n team-a get network-attachment-definitions",
+    )]);
+}
+
+/// Why an Event counts no longer, and the change that makes it so.
+type Passed = (&'static str, fn(&mut Facts));
+
+#[test]
+fn an_event_is_no_finding_where_something_is_otherwise_by_now() {
+    let passed: [Passed; 6] = [
+        ("it is old", |f| {
+            not_found(f, "team-a", "db", "2026-01-01T11:44:59Z")
+        }),
+        ("the attachment is there", |f| {
+            not_found(f, "default", "istio-cni", "2026-01-01T12:00:00Z");
+        }),
+        ("the pod names it no longer", |f| {
+            let annotations = &mut pod(f).metadata.annotations;
+            annotations.insert(NETWORKS.into(), "default/istio-cni".into());
+        }),
+        ("the pod is gone", |f| {
+            pod(f).metadata.uid = "another".into()
+        }),
+        ("no profile governs it", |f| {
+            let profile = &mut f.profiles.as_mut().unwrap().as_mut().unwrap()[0].profile;
+            profile.spec.excluded_namespaces = vec![healthy::of(json!("team-a"))];
+        }),
+        ("its message is not Multus's", |f| {
+            f.not_found = Ok(Some(vec![healthy::of(
+                json!({"involvedObject": {"uid": "u"}, "lastTimestamp": "2026-01-01T12:00:00Z", "message": "\u{1b}[2J"}),
+            )]));
+        }),
+    ];
+    for (why, passes) in passed {
+        let mut facts = healthy();
+        not_found(&mut facts, "team-a", "db", "2026-01-01T12:00:00Z");
+        passes(&mut facts);
+        let looked = Check::Attachments.look(&facts);
+        assert_eq!(looked.findings, [], "{why}");
+    }
+}
+
+#[test]
+fn what_multus_does_not_find_may_be_out_of_sight() {
+    let mut facts = healthy();
+    not_found(&mut facts, "team-b", "db", "2026-01-01T12:00:00Z");
+    facts.scope = Some("team-a".into());
+    let check = |facts: &Facts| Check::Attachments.look(facts).outcome();
+    assert_eq!(check(&facts), CheckOutcome::Unknown);
+    facts.scope = None;
+    assert_eq!(check(&facts), CheckOutcome::Error);
+    facts.pods = Err(Unseen::Right("list pods".into()));
+    assert_eq!(check(&facts), CheckOutcome::Skipped);
+    let mut facts = healthy();
+    facts.not_found = Ok(Some(vec![Default::default(); 500]));
+    assert_eq!(check(&facts), CheckOutcome::Unknown);
+}

@@ -103,6 +103,31 @@ const BROKEN: &[Broken] = &[
         },
     },
     Broken {
+        check: "Attachments",
+        result: "error",
+        message: "NetworkAttachmentDefinition team-a/db: Multus did not find it (Event NoNetworkFound): pods team-a/waiting do not start",
+        remedy: "kubectl -n team-a get network-attachment-definitions",
+        breaks: |c| {
+            c.create_changed_pod("defaults", "waiting", |pod| {
+                pod["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"] =
+                    json!("default/istio-cni,db");
+            });
+            let path = "/api/v1/namespaces/team-a/pods/waiting";
+            let pod = c.request("GET", path, &Value::Null).unwrap();
+            let event = json!({
+                "metadata": {"name": "waiting.1"}, "type": "Warning", "reason": "NoNetworkFound",
+                "involvedObject": {"kind": "Pod", "namespace": "team-a", "name": "waiting", "uid": pod["metadata"]["uid"]},
+                "message": "cannot find a network-attachment-definition (db) in namespace (team-a): network-attachment-definitions.k8s.cni.cncf.io \"db\" not found",
+                "lastTimestamp": jiff::Timestamp::now().to_string().split('.').next().map(|t| format!("{t}Z")), "source": {"component": "multus"},
+            });
+            c.create(EVENTS, &event);
+        },
+        mends: |c| {
+            delete(c, &format!("{EVENTS}/waiting.1"));
+            delete_pod(c, "waiting");
+        },
+    },
+    Broken {
         check: "AdmissionInForce",
         result: "warning",
         message: "policies mesh-optin-pod-status: they are not in force",
@@ -168,6 +193,7 @@ const BROKEN: &[Broken] = &[
     },
 ];
 
+const EVENTS: &str = "/api/v1/namespaces/team-a/events";
 const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
 
 #[test]
