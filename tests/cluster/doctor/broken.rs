@@ -22,6 +22,13 @@ pub(super) fn delete_pod(cluster: &Cluster, name: &str) {
     delete(cluster, &format!("{path}/{name}?gracePeriodSeconds=0"));
 }
 
+fn arguments_of_agents(cluster: &Cluster, change: fn(&mut Vec<Value>)) {
+    let mut agents = cluster.request("GET", AGENTS, &Value::Null).unwrap();
+    let container = &mut agents["spec"]["template"]["spec"]["containers"][0];
+    change(container["args"].as_array_mut().unwrap());
+    cluster.request("PUT", AGENTS, &agents).unwrap();
+}
+
 /// What mesh-optin itself is broken by.
 const BROKEN: &[Broken] = &[
     Broken {
@@ -74,6 +81,23 @@ const BROKEN: &[Broken] = &[
         mends: |c| {
             delete(c, &format!("{PROFILES}/one"));
             delete(c, &format!("{PROFILES}/two"));
+        },
+    },
+    Broken {
+        check: "DefaultProfile",
+        result: "error",
+        message: "MeshProfiles: there is none, and agents have --default-profile=Required: new pods of the mesh are refused",
+        remedy: "crds/README.md has an example",
+        breaks: |c| {
+            arguments_of_agents(c, |arguments| {
+                arguments.push(json!("--default-profile=Required"))
+            });
+            delete(c, &format!("{PROFILES}/default"));
+        },
+        mends: |c| {
+            arguments_of_agents(c, |arguments| drop(arguments.pop()));
+            c.profile("default", &json!({}));
+            accepted(c);
         },
     },
     Broken {
