@@ -1,6 +1,7 @@
 //! What is known of a cluster. Everything that checks conclude, they conclude from this.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::{
     cluster::{Seen, Trial, Unseen},
@@ -43,6 +44,8 @@ pub(super) struct Facts {
     pub(super) not_found: Seen<Vec<NotFoundEvent>>,
     pub(super) profiles: Seen<Vec<ProfileObject>>,
     pub(super) mesh_nodes: Seen<Vec<MeshNode>>,
+    /// Our CustomResourceDefinitions.
+    pub(super) definitions: Seen<Vec<Value>>,
     /// The ConfigMap of Multus's daemon.
     pub(super) multus: Seen<ConfigMap>,
     /// The pods of Multus's DaemonSet.
@@ -102,6 +105,7 @@ impl Facts {
             self.not_found.as_ref().err(),
             self.profiles.as_ref().err(),
             self.mesh_nodes.as_ref().err(),
+            self.definitions.as_ref().err(),
             self.multus.as_ref().err(),
             self.multus_pods.as_ref().err(),
             self.injectors.as_ref().err(),

@@ -2,7 +2,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{Facts, Looked, numbers, unknown_conditions};
+use super::{Facts, Looked, definitions, numbers, unknown_conditions};
 use crate::{
     doctor::{
         facts::AGENT,
@@ -14,7 +14,7 @@ use crate::{
 
 const INSTALL: &str = "helm install mesh-optin deploy/helm/mesh-optin --namespace mesh-optin --create-namespace --set platform=kubernetes";
 /// The version of this program.
-const OURS: &str = env!("CARGO_PKG_VERSION");
+pub(super) const OURS: &str = env!("CARGO_PKG_VERSION");
 /// The oldest kernel with network namespace cookies.
 const OLDEST_KERNEL: (u64, u64) = (5, 14);
 
@@ -249,6 +249,7 @@ pub(super) fn versions(facts: &Facts, looked: &mut Looked) {
             }
         }
     }
+    definitions::compare(facts, looked, &of_agents);
     for agent in of_agents.iter().filter(|agent| !fit(agent, OURS)) {
         looked.advice(
             "this program",

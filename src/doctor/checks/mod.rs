@@ -2,6 +2,7 @@
 
 mod admission;
 mod agents;
+mod definitions;
 mod istio;
 mod kubernetes;
 mod leftovers;

@@ -4,7 +4,7 @@ mod istio;
 mod multus;
 
 use jiff::Timestamp;
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 use self::multus::ATTACHMENTS;
 use super::{
@@ -38,9 +38,10 @@ pub(super) async fn gather(
         multus::attachments(cluster, scope),
         multus::not_found(cluster, scope),
     );
-    let (profiles, mesh_nodes, networks_policy, policies, bindings, forbidden) = tokio::join!(
+    let (profiles, mesh_nodes, definitions, networks_policy, policies, bindings, forbidden) = tokio::join!(
         profiles(cluster),
         mesh_nodes(cluster),
+        definitions(cluster),
         cluster.get("get mutatingadmissionpolicies", NETWORKS_POLICY,),
         cluster.list("list validatingadmissionpolicies", POLICIES,),
         cluster.list("list validatingadmissionpolicybindings", BINDINGS,),
@@ -68,6 +69,7 @@ pub(super) async fn gather(
         not_found,
         profiles,
         mesh_nodes,
+        definitions,
         multus,
         multus_pods,
         injectors,
@@ -93,6 +95,17 @@ pub(super) async fn profiles(cluster: &Cluster) -> Seen<Vec<ProfileObject>> {
 pub(super) async fn mesh_nodes(cluster: &Cluster) -> Seen<Vec<MeshNode>> {
     let path = "/apis/meshoptin.dev/v1alpha1/meshnodes";
     cluster.list("list meshnodes", path).await
+}
+
+/// Our CustomResourceDefinitions, as far as they are there.
+async fn definitions(cluster: &Cluster) -> Seen<Vec<Value>> {
+    let mut all = Vec::new();
+    for name in ["meshprofiles.meshoptin.dev", "meshnodes.meshoptin.dev"] {
+        let right = format!("get customresourcedefinition {name}");
+        let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}");
+        all.extend(cluster.get(&right, &path).await?);
+    }
+    Ok(Some(all))
 }
 
 /// All DaemonSets, for what the agents are started with.

@@ -15,6 +15,28 @@ fn profile(facts: &mut Facts) -> &mut ProfileObject {
     &mut facts.profiles.as_mut().unwrap().as_mut().unwrap()[0]
 }
 
+/// The properties of `spec` in the CRD of MeshProfiles.
+fn spec_of_profiles(facts: &mut Facts) -> &mut serde_json::Map<String, serde_json::Value> {
+    let crd = &mut facts.definitions.as_mut().unwrap().as_mut().unwrap()[0];
+    let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let spec = &mut schema["properties"]["spec"]["properties"];
+    spec.as_object_mut().unwrap()
+}
+
+#[test]
+fn crds_are_compared_with_agents_of_this_version_alone() {
+    let mut facts = healthy();
+    let status = &mut node(&mut facts).status;
+    (status.version, status.program_version) = ("0.3.99".into(), "0.3.99".into());
+    let looked = Check::VersionSkew.look(&facts);
+    assert_eq!(looked.outcome(), CheckOutcome::Unknown, "{looked:?}");
+    let mut facts = healthy();
+    let crds = facts.definitions.as_mut().unwrap().as_mut().unwrap();
+    crds[1]["spec"]["versions"][0]["name"] = json!("v1");
+    let looked = Check::VersionSkew.look(&facts);
+    assert_eq!(looked.outcome(), CheckOutcome::Unknown, "{looked:?}");
+}
+
 #[test]
 fn what_is_wrong_with_agents_is_named_with_its_remedy() {
     each_is_named(&[
@@ -143,6 +165,35 @@ fn what_is_wrong_with_agents_is_named_with_its_remedy() {
             CheckOutcome::Warning,
             "the controller is 0.1.0",
             "one release",
+        ),
+        (
+            |f| {
+                let spec = spec_of_profiles(f);
+                spec.remove("drift");
+                spec["redirect"]["properties"]["backend"]["enum"] = json!(["Auto", "Nftables"]);
+            },
+            Check::VersionSkew,
+            CheckOutcome::Warning,
+            "it lacks spec.drift, spec.redirect.backend: Iptables",
+            "kubectl apply -f crds/meshoptin.dev_meshprofiles.yaml -f crds/meshoptin.dev_meshnodes.yaml",
+        ),
+        (
+            |f| drop(spec_of_profiles(f).insert("frob".into(), json!({"properties": {"x": {}}}))),
+            Check::VersionSkew,
+            CheckOutcome::Warning,
+            "which do not know spec.frob",
+            "upgrade the agents to its release",
+        ),
+        (
+            |f| {
+                let spec = spec_of_profiles(f);
+                let drift = spec.remove("drift").unwrap();
+                spec.insert("repair".into(), drift);
+            },
+            Check::VersionSkew,
+            CheckOutcome::Warning,
+            "it lacks spec.drift, and has spec.repair",
+            "install those of the agents' release",
         ),
     ]);
 }

@@ -1,17 +1,25 @@
 //! The facts of a healthy cluster.
 
+use std::sync::LazyLock;
+
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json, value::RawValue};
 
-use crate::doctor::{
-    cluster::Trial,
-    facts::{Facts, Injector, InjectorService},
-    objects::{ProfileObject, Webhook},
+use crate::{
+    doctor::{
+        cluster::Trial,
+        facts::{Facts, Injector, InjectorService},
+        objects::{ProfileObject, Webhook},
+    },
+    profile::{crd, mesh_node_crd},
 };
 
 const NOW: &str = "2026-01-01T12:00:00Z";
 /// The version of what is installed.
 pub(super) const OURS: &str = env!("CARGO_PKG_VERSION");
+
+/// Our CRDs, which take a moment to make.
+static CRDS: LazyLock<Vec<Value>> = LazyLock::new(|| vec![crd(), mesh_node_crd()]);
 
 pub(super) fn of<T: DeserializeOwned>(value: Value) -> T {
     serde_json::from_value(value).unwrap()
@@ -148,6 +156,7 @@ pub(super) fn healthy() -> Facts {
             name: "istio-cni".into(),
             config: Some(r#"{"cniVersion":"1.1.0","name":"istio-cni","type":"mesh-optin"}"#.into()),
         }])),
+        definitions: Ok(Some(CRDS.clone())),
         not_found: Ok(Some(vec![])),
         profiles: Ok(Some(vec![profile(
             "default",

@@ -113,7 +113,7 @@ type Hide = fn(&mut Facts, Unseen);
 
 #[test]
 fn what_was_not_seen_is_never_ok() {
-    let lists: [(Hide, &str, &[Check]); 15] = [
+    let lists: [(Hide, &str, &[Check]); 16] = [
         (
             |f, u| f.nodes = Err(u),
             "list nodes",
@@ -193,6 +193,11 @@ fn what_was_not_seen_is_never_ok() {
                 Check::HostCredential,
                 Check::PodsRedirected,
             ],
+        ),
+        (
+            |f, u| f.definitions = Err(u),
+            "get customresourcedefinition",
+            &[Check::VersionSkew],
         ),
         (
             |f, u| f.policies = Err(u),

@@ -56,6 +56,21 @@ const BROKEN: &[Broken] = &[
         mends: |c| c.patch(MESH_NODE, &report()),
     },
     Broken {
+        check: "VersionSkew",
+        result: "warning",
+        message: "CustomResourceDefinition meshprofiles.meshoptin.dev: it is older than agents",
+        remedy: "kubectl apply -f crds/meshoptin.dev_meshprofiles.yaml",
+        breaks: |c| {
+            let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/meshprofiles.meshoptin.dev";
+            let mut crd = c.request("GET", path, &Value::Null).unwrap();
+            let schema = &mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+            let spec = &mut schema["properties"]["spec"]["properties"];
+            spec.as_object_mut().unwrap().remove("drift").unwrap();
+            c.request("PUT", path, &crd).unwrap();
+        },
+        mends: |c| c.apply_crds(),
+    },
+    Broken {
         check: "HostCredential",
         result: "error",
         message: "node n1: the token expires",
