@@ -8,13 +8,11 @@ use crate::{
         facts::AGENT,
         objects::{MeshNode, Node, tag},
     },
-    profile::BackendPolicy,
+    profile::{BackendPolicy, VERSION},
     reason::names,
 };
 
 const INSTALL: &str = "helm install mesh-optin deploy/helm/mesh-optin --namespace mesh-optin --create-namespace --set platform=kubernetes";
-/// The version of this program.
-pub(super) const OURS: &str = env!("CARGO_PKG_VERSION");
 /// The oldest kernel with network namespace cookies.
 const OLDEST_KERNEL: (u64, u64) = (5, 14);
 
@@ -250,10 +248,10 @@ pub(super) fn versions(facts: &Facts, looked: &mut Looked) {
         }
     }
     definitions::compare(facts, looked, &of_agents);
-    for agent in of_agents.iter().filter(|agent| !fit(agent, OURS)) {
+    for agent in of_agents.iter().filter(|agent| !fit(agent, VERSION)) {
         looked.advice(
             "this program",
-            format!("it is {OURS}, and agents are {agent}"),
+            format!("it is {VERSION}, and agents are {agent}"),
             "use the kubectl-mesh_optin of the agents' release",
         );
     }

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::LazyLock};
 
 use serde_json::Value;
 
-use super::{Facts, Looked, agents::OURS};
+use super::{Facts, Looked};
 use crate::{
-    profile::{crd, mesh_node_crd},
+    profile::{VERSION, crd, mesh_node_crd},
     reason::names,
 };
 
@@ -20,10 +20,10 @@ pub(super) fn compare(facts: &Facts, looked: &mut Looked, agents: &BTreeSet<&str
     if definitions.is_empty() || agents.is_empty() {
         return; // what is missing then is another check's to say
     }
-    if !agents.contains(OURS) {
+    if !agents.contains(VERSION) {
         let agents: Vec<_> = agents.iter().collect();
         return looked.not_said(format!(
-            "whether the CRDs are those of agents {}: this program is {OURS}, and knows its own",
+            "whether the CRDs are those of agents {}: this program is {VERSION}, and knows its own",
             names(&agents)
         ));
     }
@@ -48,13 +48,16 @@ fn of_kind(looked: &mut Looked, name: &str, ours: &Value, theirs: &Value) {
         ([], []) => {}
         (lacks, []) => looked.warning(
             at,
-            format!("it is older than agents {OURS}: it lacks {}", names(lacks)),
+            format!(
+                "it is older than agents {VERSION}: it lacks {}",
+                names(lacks)
+            ),
             APPLY,
         ),
         ([], has) => looked.warning(
             at,
             format!(
-                "it is newer than agents {OURS}, which do not know {}",
+                "it is newer than agents {VERSION}, which do not know {}",
                 names(has)
             ),
             UPGRADE,
@@ -62,7 +65,7 @@ fn of_kind(looked: &mut Looked, name: &str, ours: &Value, theirs: &Value) {
         (lacks, has) => looked.warning(
             at,
             format!(
-                "it is of another version than agents {OURS}: it lacks {}, and has {}",
+                "it is of another version than agents {VERSION}: it lacks {}, and has {}",
                 names(lacks),
                 names(has)
             ),

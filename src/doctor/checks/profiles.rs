@@ -80,6 +80,15 @@ fn of_profile(looked: &mut Looked, object: &ProfileObject, has_controller: bool)
             "correct it, or use the programs of the version that it is for",
         );
     }
+    // where there is a controller, its condition says so
+    let breaks = object.breaks.as_ref().filter(|_| !has_controller);
+    if let (Some(rule), None) = (breaks, &object.profile.unreadable) {
+        looked.error(
+            &at,
+            format!("it breaks a rule of its CRD: {rule}"),
+            "correct it: the API server refuses any other change of it",
+        );
+    }
     let conditions = &object.status.conditions;
     let is_stale = object.status.observed_generation != object.generation;
     match conditions.iter().find(|c| c.type_ == "Ready") {

@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 pub(super) use self::{
     events::NotFoundEvent,
     istio::{EndpointSlice, IstioCni, Webhook, WebhookConfiguration},
     multus::{ContainerStatus, MultusPod, Selector},
 };
-use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus};
+use crate::profile::{Profile, ProfileOrigin, Status, mesh_node::NodeStatus, validate_cel};
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -130,6 +130,8 @@ pub(super) struct MeshNode {
 #[derive(Debug, Clone)]
 pub(super) struct ProfileObject {
     pub(super) profile: Profile,
+    /// Which rule of the CRD it breaks: it may be older than the rule.
+    pub(super) breaks: Option<String>,
     pub(super) generation: Option<i64>,
     pub(super) status: Status,
 }
@@ -189,6 +191,7 @@ impl ProfileObject {
         #[serde(default)]
         struct Outline {
             metadata: Metadata,
+            spec: Value,
             status: Option<Box<RawValue>>,
         }
         let outline: Outline = serde_json::from_str(text.get()).unwrap_or_default();
@@ -199,6 +202,7 @@ impl ProfileObject {
         let origin = ProfileOrigin::File(format!("meshprofiles/{name}").into()); // as far as it is shown
         Self {
             profile: Profile::of_cluster(name, text.get(), origin),
+            breaks: validate_cel(&outline.spec, None).err(),
             generation: outline.metadata.generation,
             status: status.unwrap_or_default(),
         }

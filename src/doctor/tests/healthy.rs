@@ -16,7 +16,7 @@ use crate::{
 
 const NOW: &str = "2026-01-01T12:00:00Z";
 /// The version of what is installed.
-pub(super) const OURS: &str = env!("CARGO_PKG_VERSION");
+pub(super) use crate::profile::VERSION as OURS;
 
 /// Our CRDs, which take a moment to make.
 static CRDS: LazyLock<Vec<Value>> = LazyLock::new(|| vec![crd(), mesh_node_crd()]);

@@ -74,6 +74,17 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
             "without spec.namespaces",
         ),
         (
+            |f| {
+                f.controllers = Ok(Some(vec![]));
+                let profiles = f.profiles.as_mut().unwrap().as_mut().unwrap();
+                profiles[0].breaks = Some("spec.ports: no two may be the same".into());
+            },
+            Check::ProfilesAccepted,
+            CheckOutcome::Error,
+            "it breaks a rule of its CRD: spec.ports: no two",
+            "refuses any other change",
+        ),
+        (
             |f| f.profiles.as_mut().unwrap().as_mut().unwrap()[0].generation = Some(2),
             Check::ProfilesAccepted,
             CheckOutcome::Warning,
@@ -226,4 +237,19 @@ fn what_multus_does_not_find_may_be_out_of_sight() {
     let mut facts = healthy();
     facts.not_found = Ok(Some(vec![Default::default(); 500]));
     assert_eq!(check(&facts), CheckOutcome::Unknown);
+}
+
+#[test]
+fn a_profile_is_judged_by_the_rules_of_its_crd() {
+    let breaks = |ports: serde_json::Value| {
+        let spec = json!({"redirect": {"ports": ports}});
+        healthy::profile(
+            "other",
+            &spec,
+            &json!({"type": "Ready", "status": "True", "reason": "", "message": ""}),
+        )
+        .breaks
+    };
+    assert_eq!(breaks(json!({"outbound": 15001})), None);
+    assert!(breaks(json!({"outbound": 15006})).is_some());
 }
