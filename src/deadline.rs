@@ -43,7 +43,7 @@ impl Deadline {
     }
 
     /// The time that has passed since it was set.
-    pub fn passed(&self) -> Duration {
+    pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
@@ -103,7 +103,7 @@ impl Attempts {
     ) -> Result<T, Option<E>> {
         let mut last = None;
         loop {
-            let waited = self.deadline.passed();
+            let waited = self.deadline.elapsed();
             let failure = match tokio::time::timeout(self.deadline.left(), ask()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(failure)) => failure,

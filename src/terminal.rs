@@ -51,7 +51,7 @@ impl Exit {
     }
 }
 
-/// A command's failure: what to say, and whether the usage was wrong.
+/// A command's failure: what to print, and whether the usage was wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub(crate) struct CommandFailure {
@@ -85,7 +85,7 @@ pub(crate) fn end(ended: Result<Exit, CommandFailure>) -> ExitCode {
 }
 
 /// Writes to stdout; a reader that has closed its end is no failure.
-pub(crate) fn say(text: &str) {
+pub(crate) fn print(text: &str) {
     write!(std::io::stdout().lock(), "{text}").ok();
 }
 
@@ -97,10 +97,10 @@ pub(crate) enum Format {
 }
 
 /// Writes a report about pods as JSON.
-pub(crate) fn say_json(pods: &impl Serialize) -> Result<(), CommandFailure> {
+pub(crate) fn print_json(pods: &impl Serialize) -> Result<(), CommandFailure> {
     let json = serde_json::to_string_pretty(&serde_json::json!({ "pods": pods }))
         .map_err(|e| CommandFailure::failed(e.to_string()))?;
-    say(&format!("{json}\n"));
+    print(&format!("{json}\n"));
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use crate::{
     profile::DriftPolicy,
     reason::{Explanation, Reason},
     redirection::{Located, Verdict, locate, repair, verify},
-    telemetry::About,
+    telemetry::PodKey,
 };
 
 /// For what is left of pods that are gone.
@@ -42,7 +42,7 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
         let pause = (period / (records.len() as u32 + 1)).min(LONGEST_PAUSE);
         let (mut counts, mut alive) = (Counts::default(), HashSet::new());
         for record in records {
-            let (of_agent, about) = (agent.clone(), about(&record));
+            let (of_agent, about) = (agent.clone(), key_of(&record));
             let state = tokio::task::spawn_blocking(move || look(&of_agent, &record))
                 .await
                 .unwrap_or(Some(PodState::Unaudited));
@@ -67,8 +67,8 @@ pub(super) async fn audit(agent: Arc<Agent>, period: Duration) {
             }
         }
         counts.sort_and_date(&agent.health.last_audit().counts);
-        agent.metrics.audited(&counts);
-        agent.health.audited(bypassing, counts);
+        agent.metrics.set_audited(&counts);
+        agent.health.set_audited(bypassing, counts);
         tokio::time::sleep(period.saturating_sub(started.elapsed()).max(LONGEST_PAUSE)).await;
     }
 }
@@ -95,7 +95,7 @@ fn look(agent: &Agent, record: &Record) -> Option<PodState> {
             attachments::remove(&record.container_id);
             return None;
         }
-        Located::Unknown(why) => return Some(failed(record, &why)),
+        Located::Unknown(why) => return Some(report_unaudited(record, &why)),
     };
     let is_gone = || {
         let now = locate(record, None, Processes::MayBeHidden);
@@ -105,10 +105,10 @@ fn look(agent: &Agent, record: &Record) -> Option<PodState> {
         Ok(found) => found,
         // it may have ended meanwhile
         Err(_) if is_gone() => return None,
-        Err(error) => return Some(failed(record, &error)),
+        Err(error) => return Some(report_unaudited(record, &error)),
     };
     let verdict = found.verdict();
-    let about = about(record);
+    let about = key_of(record);
     let tell = |explanation: Explanation| {
         warn!(
             namespace = record.namespace,
@@ -121,7 +121,7 @@ fn look(agent: &Agent, record: &Record) -> Option<PodState> {
     let repairs = || {
         agent
             .profiles
-            .named(&record.profile)
+            .get(&record.profile)
             .is_some_and(|p| p.spec.drift == DriftPolicy::Repair)
     };
     if verdict != Verdict::Drifted || !repairs() {
@@ -132,7 +132,7 @@ fn look(agent: &Agent, record: &Record) -> Option<PodState> {
     let is_right = repaired
         .as_ref()
         .is_ok_and(|found| found.differences.is_empty());
-    agent.metrics.repaired(is_right);
+    agent.metrics.count_repair(is_right);
     let told = found.problem().unwrap_or_else(|| Reason::Drifted.into());
     tell(told.remedy(match &repaired {
         Ok(_) if is_right => "none: it was repaired".to_owned(),
@@ -148,15 +148,15 @@ fn look(agent: &Agent, record: &Record) -> Option<PodState> {
     })
 }
 
-fn about(record: &Record) -> About {
-    About {
+fn key_of(record: &Record) -> PodKey {
+    PodKey {
         namespace: record.namespace.clone(),
         name: record.pod.clone(),
         uid: record.uid.clone(),
     }
 }
 
-fn failed(record: &Record, error: &Explanation) -> PodState {
+fn report_unaudited(record: &Record, error: &Explanation) -> PodState {
     warn!(
         namespace = record.namespace,
         name = record.pod,

@@ -23,8 +23,8 @@ use crate::{
     node::{attachments, paths},
     reason::{Explanation, Reason},
     redirection::Verdict,
-    source::{Found, wire::Bypassing},
-    telemetry::About,
+    source::{FoundPod, wire::Bypassing},
+    telemetry::PodKey,
 };
 
 const PAUSE: Duration = Duration::from_millis(10);
@@ -58,14 +58,14 @@ pub(super) fn look(
     counts: &mut Counts,
 ) -> Vec<Bypassing> {
     let (mut suspects, mut reported) = (Vec::new(), HashSet::new());
-    for pod in agent.cache.unjudged() {
+    for pod in agent.cache.without_namespace() {
         if !on_record.contains(&pod.metadata.uid) {
-            counts.add(PodState::Unaudited, about(&pod));
+            counts.add(PodState::Unaudited, key_of(&pod));
         }
     }
     for mut found in agent.cache.running() {
         let spec = &mut found.pod.spec;
-        spec.runtime_handler = agent.cluster.known_handler(&spec.runtime_class_name);
+        spec.runtime_handler = agent.cluster.cached_handler(&spec.runtime_class_name);
         let Judged {
             decided,
             profile,
@@ -77,14 +77,14 @@ pub(super) fn look(
         let is_on_record = on_record.contains(uid);
         let mut once = |why| {
             if !known.contains(uid) {
-                tell(agent, &found, why);
+                report(agent, &found, why);
             }
             reported.insert(uid.clone());
         };
         let changed = policy_changed(&decided).filter(|_| is_on_record && is_known);
         if let Some(why) = changed {
             counts.policy_changed += 1;
-            counts.add_problem(ProblemKind::PolicyChanged, about(&found.pod));
+            counts.add_problem(ProblemKind::PolicyChanged, key_of(&found.pod));
             let cause = format!("recreated, the pod would be refused: {why}");
             once(Reason::PolicyChanged.because(cause));
         }
@@ -92,10 +92,10 @@ pub(super) fn look(
             continue;
         }
         if let Some(why) = decided.missing_sidecar {
-            counts.add(PodState::SidecarMissing, about(&found.pod));
+            counts.add(PodState::SidecarMissing, key_of(&found.pod));
             once(why);
         } else if is_undecidable && found.pod.proxy().is_some() {
-            counts.add(PodState::Unaudited, about(&found.pod));
+            counts.add(PodState::Unaudited, key_of(&found.pod));
         } else {
             suspects.extend(suspect(&found, &decided).map(|suspect| (found, suspect)));
         }
@@ -105,25 +105,28 @@ pub(super) fn look(
         return Vec::new();
     }
     let are_records_read = counts.unreadable_records == 0 && attachments::ensure_listable().is_ok();
-    let (netns, mut bypassing) = (by_address(&paths::NETNS.map(Path::new)), Vec::new());
+    let (netns, mut bypassing) = (index_by_address(&paths::NETNS.map(Path::new)), Vec::new());
     for (found, suspect) in suspects {
         let ips = found.pod.status.pod_ips.iter();
         let ips = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok());
         match ips.filter_map(|ip| netns.get(&ip)).next() {
-            None => counts.add(PodState::Unaudited, about(&found.pod)),
+            None => counts.add(PodState::Unaudited, key_of(&found.pod)),
             // else something else redirects it: istio-init, or an earlier plugin
             Some(InNetns {
                 redirects: true, ..
             }) if suspect.may_be_ours(are_records_read) => {
-                counts.add(PodState::Unaudited, about(&found.pod));
+                counts.add(PodState::Unaudited, key_of(&found.pod));
             }
             Some(InNetns {
                 redirects: true, ..
             }) => {}
             Some(InNetns { path, .. }) => match suspect {
-                Suspect::OptedOut => counts.add(PodState::OptedOut, about(&found.pod)),
+                Suspect::OptedOut => counts.add(PodState::OptedOut, key_of(&found.pod)),
                 Suspect::Bypasses(why) => {
-                    counts.add(PodState::Redirection(Verdict::Bypassing), about(&found.pod));
+                    counts.add(
+                        PodState::Redirection(Verdict::Bypassing),
+                        key_of(&found.pod),
+                    );
                     let Metadata {
                         namespace, name, ..
                     } = &found.pod.metadata;
@@ -132,7 +135,7 @@ pub(super) fn look(
                         name: name.clone(),
                         netns: path.clone(),
                     });
-                    tell(agent, &found, why);
+                    report(agent, &found, why);
                 }
             },
         }
@@ -152,8 +155,8 @@ struct Judged {
     is_known: bool,
 }
 
-fn decide_now(profiles: &Profiles, found: &Found) -> Judged {
-    let Found { pod, namespace } = found;
+fn decide_now(profiles: &Profiles, found: &FoundPod) -> Judged {
+    let FoundPod { pod, namespace } = found;
     let chosen = profiles.governing_now(found, None);
     let is_known = !matches!(chosen, Err(Ungoverned::NotYet));
     let chosen = chosen.map_err(Explanation::from);
@@ -185,7 +188,7 @@ fn policy_changed(decided: &Decided) -> Option<String> {
 }
 
 /// Judges a pod that has no record.
-fn suspect(found: &Found, decided: &Decided) -> Option<Suspect> {
+fn suspect(found: &FoundPod, decided: &Decided) -> Option<Suspect> {
     let bypasses = |why: &str| {
         let why = Reason::Bypassing.because(why).remedy(
             "add the attachment to k8s.v1.cni.cncf.io/networks in the workload's template, then delete the pod",
@@ -212,8 +215,8 @@ fn suspect(found: &Found, decided: &Decided) -> Option<Suspect> {
     }
 }
 
-fn tell(agent: &Agent, found: &Found, explanation: Explanation) {
-    let about = about(&found.pod);
+fn report(agent: &Agent, found: &FoundPod, explanation: Explanation) {
+    let about = key_of(&found.pod);
     warn!(
         namespace = about.namespace,
         name = about.name,
@@ -223,14 +226,14 @@ fn tell(agent: &Agent, found: &Found, explanation: Explanation) {
     agent.tell(about, explanation);
 }
 
-fn about(pod: &Pod) -> About {
+fn key_of(pod: &Pod) -> PodKey {
     let Metadata {
         namespace,
         name,
         uid,
         ..
     } = pod.metadata.clone();
-    About {
+    PodKey {
         namespace,
         name,
         uid,
@@ -245,7 +248,7 @@ struct InNetns {
 }
 
 /// The network namespaces of this node, by the addresses of eth0 in them.
-fn by_address(directories: &[&Path]) -> HashMap<IpAddr, InNetns> {
+fn index_by_address(directories: &[&Path]) -> HashMap<IpAddr, InNetns> {
     let (mut out, mut seen) = (HashMap::new(), HashSet::new());
     for path in directories
         .iter()
@@ -289,10 +292,10 @@ mod tests {
     use super::*;
     use crate::agent::fixtures;
 
-    fn judged(profiles: Option<Value>, pod: Value) -> (Judged, Found) {
+    fn judged(profiles: Option<Value>, pod: Value) -> (Judged, FoundPod) {
         let profiles = profiles.map(|spec| fixtures::profiles(&[("p", spec)]));
         let profiles = Profiles::of(profiles.flatten());
-        let found = Found {
+        let found = FoundPod {
             pod: serde_json::from_value(pod).unwrap(),
             namespace: serde_json::from_value(fixtures::namespace()).unwrap(),
         };

@@ -161,7 +161,7 @@ impl Cluster {
     }
 
     /// The handler of a RuntimeClass as far as it is known; empty where it is not.
-    pub(super) fn known_handler(&self, class: &str) -> String {
+    pub(super) fn cached_handler(&self, class: &str) -> String {
         let handlers = self.handlers();
         handlers
             .get(class)
@@ -175,7 +175,7 @@ impl Cluster {
 
     /// Asks for an object.
     pub(super) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
-        within(cluster::get(&self.client, path)).await
+        with_time_limit(cluster::get(&self.client, path)).await
     }
 
     /// Creates an object, and reads the requested part of the response.
@@ -184,12 +184,12 @@ impl Cluster {
         path: &str,
         object: &Value,
     ) -> Result<T, Failure> {
-        within(cluster::post(&self.client, path, object)).await
+        with_time_limit(cluster::post(&self.client, path, object)).await
     }
 
     /// Applies an object as the agent.
     pub(super) async fn apply(&self, path: &str, object: &impl Serialize) -> Result<(), Failure> {
-        within(cluster::apply(&self.client, path, MANAGER, object)).await
+        with_time_limit(cluster::apply(&self.client, path, MANAGER, object)).await
     }
 
     /// The Node that the agent's pod runs on, as its token says: its name and UID.
@@ -255,7 +255,9 @@ impl Reads for Cluster {
 /// How long a request may take that no ADD waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-async fn within<T>(request: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+async fn with_time_limit<T>(
+    request: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     tokio::time::timeout(PATIENCE, request)
         .await
         .unwrap_or(Err(Failure::Timeout))

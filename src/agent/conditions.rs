@@ -43,12 +43,12 @@ pub(super) struct Condition {
 
 /// The state of something that is checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum ConditionState {
     /// It was not checked yet.
     #[default]
     Unknown,
     /// It is as it should be.
-    Right,
+    Holds,
     /// It is as it should be, but for this.
     Limited(String),
     /// It was not asked for.
@@ -58,16 +58,16 @@ pub(super) enum Finding {
     Wrong(Explanation),
 }
 
-impl Finding {
+impl ConditionState {
     /// As it should be, if there are no problems.
     pub(super) fn of(wrong: Option<Explanation>) -> Self {
-        wrong.map_or(Self::Right, Self::Wrong)
+        wrong.map_or(Self::Holds, Self::Wrong)
     }
 
     pub(super) fn condition(self, kind: ConditionKind) -> Condition {
         let (status, reason, message) = match self {
             Self::Unknown => (ConditionStatus::Unknown, "NotCheckedYet", String::new()),
-            Self::Right => (ConditionStatus::True, "AsExpected", String::new()),
+            Self::Holds => (ConditionStatus::True, "AsExpected", String::new()),
             Self::Limited(what) => (ConditionStatus::True, "Limited", what),
             Self::NotRequested => (ConditionStatus::True, "NotRequested", String::new()),
             Self::Unverified(why) => (ConditionStatus::Unknown, "Unverified", why),
@@ -86,7 +86,7 @@ impl Finding {
         match self {
             Self::Wrong(why) => Some(why),
             Self::Unknown
-            | Self::Right
+            | Self::Holds
             | Self::Limited(_)
             | Self::NotRequested
             | Self::Unverified(_) => None,
@@ -99,12 +99,12 @@ impl Finding {
 pub(super) struct NodeFindings {
     /// The problems with what is installed; `None` before the first pass.
     pub(super) installed: Option<Vec<Explanation>>,
-    pub(super) paths: Finding,
+    pub(super) paths: ConditionState,
     pub(super) multus: Option<Multus>,
-    pub(super) self_test: Finding,
+    pub(super) self_test: ConditionState,
     /// The backend that is used where the profile says Auto.
     pub(super) backend: Option<BackendPolicy>,
-    pub(super) host_credential: Finding,
+    pub(super) host_credential: ConditionState,
 }
 
 /// When conditions last changed their status.

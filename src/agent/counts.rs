@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use jiff::Timestamp;
 
-use crate::{reason::Reason, redirection::Verdict, telemetry::About};
+use crate::{reason::Reason, redirection::Verdict, telemetry::PodKey};
 
 /// What was found of a pod of the mesh. Each is in one state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,20 +103,20 @@ impl ProblemKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
     pub(super) what: ProblemKind,
-    pub(super) about: About,
+    pub(super) about: PodKey,
     /// The audit that saw it first.
     pub(super) since: Timestamp,
 }
 
 impl Counts {
-    pub(super) fn add(&mut self, state: PodState, about: About) {
+    pub(super) fn add(&mut self, state: PodState, about: PodKey) {
         *self.states.entry(state).or_default() += 1;
         if let Some(what) = ProblemKind::of(state) {
             self.add_problem(what, about);
         }
     }
 
-    pub(super) fn add_problem(&mut self, what: ProblemKind, about: About) {
+    pub(super) fn add_problem(&mut self, what: ProblemKind, about: PodKey) {
         let since = Timestamp::now();
         self.wrong.push(Wrong { what, about, since });
     }
@@ -147,8 +147,8 @@ impl Counts {
 mod tests {
     use super::*;
 
-    fn about(namespace: &str, name: &str, uid: &str) -> About {
-        About {
+    fn key(namespace: &str, name: &str, uid: &str) -> PodKey {
+        PodKey {
             namespace: namespace.into(),
             name: name.into(),
             uid: uid.into(),
@@ -160,12 +160,12 @@ mod tests {
         let mut counts = Counts::default();
         let drifted = PodState::Redirection(Verdict::Drifted);
         let bypassing = PodState::Redirection(Verdict::Bypassing);
-        counts.add_problem(ProblemKind::PolicyChanged, about("a", "a", "1"));
-        counts.add(PodState::SidecarMissing, about("a", "b", "2"));
-        counts.add(drifted, about("b", "a", "3"));
-        counts.add(drifted, about("a", "z", "4"));
-        counts.add(drifted, about("a", "c", "5"));
-        counts.add(bypassing, about("z", "z", "6"));
+        counts.add_problem(ProblemKind::PolicyChanged, key("a", "a", "1"));
+        counts.add(PodState::SidecarMissing, key("a", "b", "2"));
+        counts.add(drifted, key("b", "a", "3"));
+        counts.add(drifted, key("a", "z", "4"));
+        counts.add(drifted, key("a", "c", "5"));
+        counts.add(bypassing, key("z", "z", "6"));
         counts.sort_and_date(&Counts::default());
         let order: Vec<_> = counts.wrong.iter().map(|w| w.about.uid.as_str()).collect();
         assert_eq!(order, ["6", "5", "4", "3", "2", "1"]);
@@ -181,7 +181,7 @@ mod tests {
             PodState::Repaired,
             PodState::OptedOut,
         ] {
-            counts.add(state, about("a", "a", "1"));
+            counts.add(state, key("a", "a", "1"));
             assert_eq!((counts.of(state), &counts.wrong), (1, &vec![]));
         }
     }
@@ -191,7 +191,7 @@ mod tests {
         let drifted = |name: &str, uid: &str| {
             let mut counts = Counts::default();
             let state = PodState::Redirection(Verdict::Drifted);
-            counts.add(state, about("a", name, uid));
+            counts.add(state, key("a", name, uid));
             counts
         };
         let mut earlier = drifted("web", "1");
@@ -204,7 +204,7 @@ mod tests {
         // the same name as another pod, or another problem of the same pod
         assert!(since(drifted("web", "2")) > Timestamp::UNIX_EPOCH);
         let mut other = Counts::default();
-        other.add(PodState::Unaudited, about("a", "web", "1"));
+        other.add(PodState::Unaudited, key("a", "web", "1"));
         assert!(since(other) > Timestamp::UNIX_EPOCH);
     }
 }

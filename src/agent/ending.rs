@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::reason::{Explanation, Reason};
 
 /// Does what blocks, until SIGTERM or SIGINT, which the first process of a container gets only if it asks for them.
-pub(super) fn until_ended(
+pub(super) fn run_until_signal(
     ended: Result<(), Explanation>,
     work: impl FnOnce() -> Result<(), Explanation> + Send + 'static,
 ) -> Result<(), Explanation> {

@@ -14,7 +14,7 @@ use crate::{
     deadline::{Attempts, Deadline},
     mesh::Metadata,
     reason::{Explanation, Reason},
-    source::{Found, get_both},
+    source::{FoundPod, get_both},
     words::words,
 };
 
@@ -47,12 +47,12 @@ impl LookUps<'_> {
         &self,
         asked: &PodRef,
         deadline: Deadline,
-    ) -> Result<(Found, AnswerSource), Explanation> {
+    ) -> Result<(FoundPod, AnswerSource), Explanation> {
         let (mut found, from) = self.find(asked, deadline).await?;
         let spec = &mut found.pod.spec;
         if !spec.runtime_class_name.is_empty() {
             let handler = || self.cluster.runtime_handler(&spec.runtime_class_name);
-            spec.runtime_handler = self.with_retries(handler, asked, deadline).await?;
+            spec.runtime_handler = self.retry(handler, asked, deadline).await?;
         }
         Ok((found, from))
     }
@@ -61,21 +61,21 @@ impl LookUps<'_> {
         &self,
         asked: &PodRef,
         deadline: Deadline,
-    ) -> Result<(Found, AnswerSource), Explanation> {
-        match self.known(asked, deadline).await {
+    ) -> Result<(FoundPod, AnswerSource), Explanation> {
+        match self.find_watched(asked, deadline).await {
             None => {
                 let found = self.ask(asked, deadline).await?;
                 Ok((found, AnswerSource::Api))
             }
             Some((CachedPod::Found(found), AnswerSource::Cache)) => {
-                Ok(self.confirmed(found, asked, deadline).await)
+                Ok(self.confirm(found, asked, deadline).await)
             }
             Some((CachedPod::Found(found), from)) => Ok((found, from)),
             Some((CachedPod::Unread { pod, since, older }, _)) => {
                 let older = older.filter(|_| pod.has_run());
                 let name = &asked.namespace;
                 let read = || self.namespaces.read(name, since);
-                let read = self.with_retries(read, asked, deadline);
+                let read = self.retry(read, asked, deadline);
                 let namespace = match older {
                     None => read.await?,
                     // it was decided before, and is not held up now
@@ -85,13 +85,17 @@ impl LookUps<'_> {
                         read.ok().and_then(Result::ok).unwrap_or(older)
                     }
                 };
-                Ok((Found { pod, namespace }, AnswerSource::Api))
+                Ok((FoundPod { pod, namespace }, AnswerSource::Api))
             }
         }
     }
 
     /// What the watch tells of the pod, at once or a moment later.
-    async fn known(&self, asked: &PodRef, deadline: Deadline) -> Option<(CachedPod, AnswerSource)> {
+    async fn find_watched(
+        &self,
+        asked: &PodRef,
+        deadline: Deadline,
+    ) -> Option<(CachedPod, AnswerSource)> {
         let mut changes = self.cache.changes();
         if let Some(answer) = self.cache.get(asked) {
             return Some((answer, AnswerSource::Cache));
@@ -115,12 +119,12 @@ impl LookUps<'_> {
     }
 
     /// What is kept, unless a watch broke lately and the API server answers at once with something newer.
-    async fn confirmed(
+    async fn confirm(
         &self,
-        kept: Found,
+        kept: FoundPod,
         asked: &PodRef,
         deadline: Deadline,
-    ) -> (Found, AnswerSource) {
+    ) -> (FoundPod, AnswerSource) {
         if self.cache.is_in_doubt() {
             let within = AT_ONCE.min(deadline.left() / 2);
             if let Ok(Ok(found)) =
@@ -128,8 +132,8 @@ impl LookUps<'_> {
                 && is_asked(&found, asked)
             {
                 return (
-                    Found {
-                        pod: found.pod.reduced(),
+                    FoundPod {
+                        pod: found.pod.reduce(),
                         ..found
                     },
                     AnswerSource::Api,
@@ -139,10 +143,10 @@ impl LookUps<'_> {
         (kept, AnswerSource::Cache)
     }
 
-    async fn ask(&self, asked: &PodRef, deadline: Deadline) -> Result<Found, Explanation> {
+    async fn ask(&self, asked: &PodRef, deadline: Deadline) -> Result<FoundPod, Explanation> {
         let client = self.cluster.client();
         let both = || get_both(&client, asked);
-        let found = self.with_retries(both, asked, deadline).await?;
+        let found = self.retry(both, asked, deadline).await?;
         if !is_asked(&found, asked) {
             let Metadata {
                 namespace,
@@ -159,7 +163,7 @@ impl LookUps<'_> {
     }
 
     /// Asks the API server for something about a pod, again where that can help.
-    async fn with_retries<T, Asking: Future<Output = Result<T, Failure>>>(
+    async fn retry<T, Asking: Future<Output = Result<T, Failure>>>(
         &self,
         ask: impl Fn() -> Asking,
         asked: &PodRef,
@@ -187,7 +191,7 @@ impl LookUps<'_> {
     }
 
     /// Without a UID a pod of the same name on another node could be taken for it.
-    fn of_this_node(&self, found: Found) -> Result<Found, Explanation> {
+    fn of_this_node(&self, found: FoundPod) -> Result<FoundPod, Explanation> {
         let bound = &found.pod.spec.node_name;
         if bound != self.node {
             let Metadata {
@@ -198,15 +202,15 @@ impl LookUps<'_> {
                 self.node
             )));
         }
-        Ok(Found {
-            pod: found.pod.reduced(),
+        Ok(FoundPod {
+            pod: found.pod.reduce(),
             ..found
         })
     }
 }
 
 /// Whether it is the incarnation that is asked for.
-fn is_asked(found: &Found, asked: &PodRef) -> bool {
+fn is_asked(found: &FoundPod, asked: &PodRef) -> bool {
     let uid = asked.uid.as_deref();
     uid.is_none_or(|uid| found.pod.is_incarnation(uid))
 }
@@ -319,7 +323,7 @@ mod tests {
     async fn what_is_kept_is_confirmed_while_a_watch_is_broken() {
         let in_doubt = |cache: &Cache| {
             fixtures::put(cache, pod("web", "1", true));
-            cache.doubt();
+            cache.mark_broken();
         };
         let (web, n1) = (asked("web", Some("1")), fixtures::NODE);
         assert_eq!(

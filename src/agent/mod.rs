@@ -38,7 +38,7 @@ use self::{
     args::Verb,
     cache::Cache,
     cluster::{Account, Cluster},
-    ending::{ends, until_ended},
+    ending::{ends, run_until_signal},
     health::Health,
     install::{Installer, uninstall, wait_for_removal},
     maintain::{install_once, keep_installed},
@@ -81,14 +81,14 @@ pub fn run(args: Args) -> Result<(), Explanation> {
             telemetry::probe(&socket)
         }
         Verb::Install => enter(&args.root).and_then(|()| install_once(args)),
-        Verb::Uninstall { stay: true, .. } => until_ended(Ok(()), || {
+        Verb::Uninstall { stay: true, .. } => run_until_signal(Ok(()), || {
             loop {
                 std::thread::park();
             }
         }),
         Verb::Uninstall { until_done, .. } => {
             let ended = "it was ended before everything was removed";
-            until_ended(Err(Reason::Uninstalled.because(ended)), move || {
+            run_until_signal(Err(Reason::Uninstalled.because(ended)), move || {
                 enter(&args.root).and_then(|()| uninstall(&args.install, until_done))
             })
         }

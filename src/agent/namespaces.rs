@@ -125,7 +125,7 @@ impl<R: Reads> Namespaces<R> {
         let asked = timeout(PATIENCE, self.reads.read(name, from_memory)).await;
         let answer = asked
             .unwrap_or(Err(Failure::Timeout))
-            .map(Namespace::reduced);
+            .map(Namespace::reduce);
         let keep = Duration::from_secs(fastrand::u64(KEPT));
         let read = match &answer {
             Ok(namespace) => Some(namespace.clone()),

@@ -65,13 +65,13 @@ pub(super) fn owner() -> OwnerState {
     };
     match ask() {
         Ok(()) if line.is_empty() => OwnerState::Nobody, // it has just ended
-        Ok(()) => understood(&line),
-        Err(_) => silent(),
+        Ok(()) => read_answer(&line),
+        Err(_) => unready_owner(),
     }
 }
 
 /// Reads an owner's answer.
-fn understood(line: &[u8]) -> OwnerState {
+fn read_answer(line: &[u8]) -> OwnerState {
     #[derive(Deserialize)]
     struct Spoken {
         version: u32,
@@ -84,13 +84,13 @@ fn understood(line: &[u8]) -> OwnerState {
         Ok(_) | Err(_) => match serde_json::from_slice::<Spoken>(line) {
             Ok(Spoken { version }) if version > wire::VERSION => OwnerState::Newer,
             Ok(_) => OwnerState::Older,
-            Err(_) => silent(),
+            Err(_) => unready_owner(),
         },
     }
 }
 
 /// An owner that does not describe itself.
-fn silent() -> OwnerState {
+fn unready_owner() -> OwnerState {
     OwnerState::Owner(Owner {
         version: String::new(),
         is_ready: false,
@@ -104,18 +104,18 @@ mod tests {
     #[test]
     fn the_wire_version_shows_whether_an_owner_is_newer_and_a_silent_owner_is_not_ready() {
         let refused = r#"{"version":V,"reply":{"refused":{"reason":"AgentUnavailable","cause":"c","remedy":null}}}"#;
-        let of = |version: &str| understood(refused.replace('V', version).as_bytes());
+        let of = |version: &str| read_answer(refused.replace('V', version).as_bytes());
         assert_eq!((of("1"), of("3")), (OwnerState::Older, OwnerState::Newer));
         assert_eq!(
-            understood(br#"{"version":9,"reply":{"other":1}}"#),
+            read_answer(br#"{"version":9,"reply":{"other":1}}"#),
             OwnerState::Newer
         );
-        assert_eq!(understood(b"nonsense"), silent());
+        assert_eq!(read_answer(b"nonsense"), unready_owner());
         let ready = Owner {
             version: "1.2.3".into(),
             is_ready: true,
         };
         let line = br#"{"version":2,"reply":{"owner":{"version":"1.2.3","isReady":true}}}"#;
-        assert_eq!(understood(line), OwnerState::Owner(ready));
+        assert_eq!(read_answer(line), OwnerState::Owner(ready));
     }
 }

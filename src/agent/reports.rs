@@ -10,7 +10,7 @@ use crate::{
     node::{SourceKind, outcomes},
     reason::Explanation,
     source::wire::{self, Ask, Outcome, Question},
-    telemetry::About,
+    telemetry::PodKey,
 };
 
 /// How often files of outcomes are looked for.
@@ -21,7 +21,7 @@ pub(super) async fn collect(agent: &Agent) {
     loop {
         let taken = tokio::task::spawn_blocking(outcomes::take).await;
         let (lines, dropped) = taken.unwrap_or_default();
-        agent.metrics.dropped(dropped);
+        agent.metrics.count_dropped(dropped);
         if dropped > 0 {
             warn!(
                 dropped,
@@ -34,7 +34,7 @@ pub(super) async fn collect(agent: &Agent) {
                     version,
                     ask: Ask::Report(outcome),
                 }) if wire::is_spoken(version) => take(agent, *outcome),
-                Ok(_) | Err(_) => agent.metrics.dropped(1),
+                Ok(_) | Err(_) => agent.metrics.count_dropped(1),
             }
         }
         tokio::time::sleep(LOOK).await;
@@ -62,10 +62,12 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
     let Agent {
         metrics, profiles, ..
     } = agent;
-    metrics.added(end, explanation.reason, source);
-    metrics.took(report.look_up, report.apply);
+    metrics.count_add(end, explanation.reason, source);
+    metrics.observe_durations(report.look_up, report.apply);
     let warnings: Vec<_> = report.warnings.into_iter().map(Explanation::from).collect();
-    warnings.iter().for_each(|w| metrics.warned(w.reason));
+    warnings
+        .iter()
+        .for_each(|w| metrics.count_warning(w.reason));
     info!(
         namespace,
         name,
@@ -84,7 +86,7 @@ pub(super) fn take(agent: &Agent, outcome: Outcome) {
     let Some(uid) = uid.filter(|uid| !uid.is_empty()) else {
         return;
     };
-    let about = About {
+    let about = PodKey {
         namespace,
         name,
         uid,

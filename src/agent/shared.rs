@@ -13,7 +13,7 @@ use super::{
 use crate::{
     cluster::Failure,
     reason::Explanation,
-    telemetry::{About, Delivered, Events, Journal, Observed, TextFormat},
+    telemetry::{Delivered, Events, Journal, Observed, PodKey, TextFormat},
 };
 
 /// What the agent's parts share.
@@ -33,7 +33,7 @@ pub(super) struct Agent {
 
 impl Agent {
     /// Creates an Event about the current state of a pod.
-    pub(super) fn tell(&self, about: About, explanation: Explanation) {
+    pub(super) fn tell(&self, about: PodKey, explanation: Explanation) {
         self.events.tell(about, explanation, Timestamp::now(), self);
     }
 }
@@ -44,8 +44,8 @@ impl Observed for Agent {
     }
 
     fn metrics(&self, form: TextFormat) -> String {
-        self.metrics.cached(self.cache.size());
-        self.metrics.conditions(&self.health.conditions());
+        self.metrics.set_cached(self.cache.size());
+        self.metrics.set_conditions(&self.health.conditions());
         self.metrics.text(form)
     }
 }
@@ -58,6 +58,6 @@ impl Journal for Agent {
     }
 
     fn count(&self, delivered: Delivered) {
-        self.metrics.event(delivered);
+        self.metrics.count_event(delivered);
     }
 }

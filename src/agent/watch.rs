@@ -11,7 +11,7 @@ use super::{
     cluster::Cluster,
 };
 use crate::{
-    cluster::{Heard, Object, follow, kind},
+    cluster::{Object, WatchUpdate, follow, kind},
     mesh::{Metadata, Pod},
     reason::{Explanation, Reason},
 };
@@ -46,12 +46,12 @@ pub(super) async fn pods(
         &pods,
         &selectors,
         &mut |heard| match heard {
-            Heard::Trouble | Heard::Unknown => cache.doubt(),
-            Heard::Watching => cache.followed(),
-            Heard::Event(Event::Init) => listed.clear(),
-            Heard::Event(Event::InitApply(pod)) => listed.extend(seen(pod).ok()),
-            Heard::Event(Event::InitDone) => cache.list(std::mem::take(&mut listed)),
-            Heard::Event(Event::Apply(pod)) => match seen(pod) {
+            WatchUpdate::Failed | WatchUpdate::NotServed => cache.mark_broken(),
+            WatchUpdate::Watching => cache.mark_resumed(),
+            WatchUpdate::Event(Event::Init) => listed.clear(),
+            WatchUpdate::Event(Event::InitApply(pod)) => listed.extend(read_pod(pod).ok()),
+            WatchUpdate::Event(Event::InitDone) => cache.list(std::mem::take(&mut listed)),
+            WatchUpdate::Event(Event::Apply(pod)) => match read_pod(pod) {
                 Ok(seen) => {
                     let namespace = seen.pod.metadata.namespace.clone();
                     if let Some(moment) = cache.put(seen) {
@@ -60,14 +60,14 @@ pub(super) async fn pods(
                 }
                 Err(metadata) => cache.remove(&metadata),
             },
-            Heard::Event(Event::Delete(pod)) => cache.remove(&pod.metadata()),
+            WatchUpdate::Event(Event::Delete(pod)) => cache.remove(&pod.metadata()),
         },
     )
     .await;
 }
 
 /// A pod that cannot be read is not kept: then the API server is asked, and the error says why. A partial pod would be decided wrongly.
-fn seen(object: Object) -> Result<WatchedPod, Metadata> {
+fn read_pod(object: Object) -> Result<WatchedPod, Metadata> {
     #[derive(Deserialize)]
     struct Phase {
         #[serde(default)]
@@ -85,7 +85,7 @@ fn seen(object: Object) -> Result<WatchedPod, Metadata> {
                     spec,
                     status,
                 }
-                .reduced(),
+                .reduce(),
                 is_running,
             })
         }

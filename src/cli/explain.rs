@@ -1,7 +1,7 @@
 use super::selection::PodSelection;
 use crate::{
     explain::{report_of, text},
-    terminal::{CommandFailure, Exit, Format, say, say_json},
+    terminal::{CommandFailure, Exit, Format, print, print_json},
 };
 
 /// Arguments of `explain`.
@@ -19,8 +19,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, CommandFailure> {
     let cases = args.selection.cases()?;
     let reports: Vec<_> = cases.iter().map(report_of).collect();
     match args.output {
-        Format::Json => say_json(&reports)?,
-        Format::Text => reports.iter().for_each(|report| say(&text(report))),
+        Format::Json => print_json(&reports)?,
+        Format::Text => reports.iter().for_each(|report| print(&text(report))),
     }
     Ok(Exit::worst(reports.iter().map(|report| report.exit())))
 }

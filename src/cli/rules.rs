@@ -5,7 +5,7 @@ use crate::{
     explain::Case,
     plan::{Plan, ipt, packet::Family, routing::TABLE},
     reason::Reason,
-    terminal::{CommandFailure, Exit, complain, plain, say, say_json},
+    terminal::{CommandFailure, Exit, complain, plain, print, print_json},
 };
 
 /// Arguments of `rules`.
@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CommandFailure> {
     }
     if args.format == Format::Json {
         let pods: Vec<_> = cases.iter().map(as_json).collect();
-        say_json(&pods)?;
+        print_json(&pods)?;
     }
     let mut exit = Exit::Done;
     for case in &cases {
@@ -48,9 +48,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, CommandFailure> {
         );
         match (&case.plan, &case.decided.decision) {
             (Ok(plan), _) => match args.format {
-                Format::Text => say(&as_text(&name, plan)),
-                Format::Nft => say(&plan.nftables().to_string()),
-                Format::Iptables => say(&as_iptables(
+                Format::Text => print(&as_text(&name, plan)),
+                Format::Nft => print(&plan.nftables().to_string()),
+                Format::Iptables => print(&as_iptables(
                     &name,
                     plan,
                     args.selection.one_family(&case.pod)?,

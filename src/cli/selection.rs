@@ -22,7 +22,7 @@ use crate::{
     profile::Profile,
     reason::{Explanation, Reason},
     source::{
-        Answered, Governing, decided, look_up,
+        Answered, Governing, last_outcome, look_up,
         manifests::{EXTENSIONS, Object, RuntimeClass, parse},
     },
     terminal::CommandFailure,
@@ -121,13 +121,13 @@ impl PodSelection {
         }
         let governing = match governing {
             Some(governing) => governing,
-            None => Governing::among(profiles(node.default_profile), &found, None),
+            None => Governing::choose(profiles(node.default_profile), &found, None),
         };
         let (pod, namespace) = (&found.pod, &found.namespace);
         let silent = Attachment::default();
         let network = self.network().unwrap_or_else(|| network(pod));
         let profile = governing.profile.as_ref();
-        let mut case = Case::decided_as(pod, namespace, profile, &silent, &network, false);
+        let mut case = Case::decide_under(pod, namespace, profile, &silent, &network, false);
         let now = Timestamp::now();
         case.read = Some(format!(
             "the pod and its namespace at {now:.0}, through source {source}"
@@ -144,7 +144,7 @@ impl PodSelection {
             }
         }
         if case.on_node == Some(OnNode::Nothing)
-            && let Some(outcome) = decided(&found.pod.metadata.uid, Deadline::after(AT_ONCE))
+            && let Some(outcome) = last_outcome(&found.pod.metadata.uid, Deadline::after(AT_ONCE))
         {
             let how = if outcome.report.refused {
                 "refused"

@@ -59,7 +59,7 @@ mod tests {
     use kube::runtime::watcher::Event;
 
     use super::{
-        super::follow::{Heard, follow, kind},
+        super::follow::{WatchUpdate, follow, kind},
         *,
     };
 
@@ -87,11 +87,11 @@ mod tests {
         );
         let mut all = Vec::new();
         let mut each = |heard| match heard {
-            Heard::Event(Event::InitDone) => all.push("listed"),
-            Heard::Event(_) => {}
-            Heard::Watching => all.push("watching"),
-            Heard::Trouble => all.push("trouble"),
-            Heard::Unknown => all.push("unknown"),
+            WatchUpdate::Event(Event::InitDone) => all.push("listed"),
+            WatchUpdate::Event(_) => {}
+            WatchUpdate::Watching => all.push("watching"),
+            WatchUpdate::Failed => all.push("trouble"),
+            WatchUpdate::NotServed => all.push("unknown"),
         };
         let following = follow(client, &pods, &[], &mut each);
         let minute = Duration::from_secs(60);

@@ -160,9 +160,9 @@ pub(crate) struct Asked {
 /// Observes all requests of a client.
 pub(crate) trait Observer: Send + Sync {
     /// A request ended with this status; 0 if there was no response.
-    fn answered(&self, asked: &Asked, code: u16);
+    fn count_answer(&self, asked: &Asked, code: u16);
     /// A watch received something, if only a bookmark.
-    fn heard(&self, asked: &Asked);
+    fn note_event(&self, asked: &Asked);
 }
 
 impl Asked {
@@ -223,11 +223,12 @@ where
                 Err(_elapsed) => Err(format!("no answer in {} s", ANSWER.as_secs()).into()),
             };
             if let Some((asked, by)) = &observed {
-                by.answered(asked, answer.as_ref().map_or(0, |a| a.status().as_u16()));
+                by.count_answer(asked, answer.as_ref().map_or(0, |a| a.status().as_u16()));
             }
             let watched = observed.filter(|(asked, _)| asked.verb == "watch");
-            let heard = watched
-                .map(|(asked, by)| -> Box<dyn Fn() + Send> { Box::new(move || by.heard(&asked)) });
+            let heard = watched.map(|(asked, by)| -> Box<dyn Fn() + Send> {
+                Box::new(move || by.note_event(&asked))
+            });
             Ok(with_wait_in_status(answer?).map(|body| ObservedBody::new(body, heard)))
         })
     }

@@ -47,7 +47,7 @@ impl Credential {
     }
 
     /// When it was issued.
-    pub(crate) fn issued(&self) -> Option<Timestamp> {
+    pub(crate) fn issue_time(&self) -> Option<Timestamp> {
         Timestamp::from_second(self.claims()?.iat?).ok()
     }
 

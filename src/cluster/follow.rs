@@ -21,14 +21,14 @@ const WATCH: std::ops::RangeInclusive<u32> = 200..=290;
 
 #[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 /// What a watch reports.
-pub(crate) enum Heard {
+pub(crate) enum WatchUpdate {
     Event(Event<Object>),
     /// The API server has accepted it. It continues from what was reported before.
     Watching,
     /// It broke and is retried: what it reported before may be outdated.
-    Trouble,
+    Failed,
     /// The API server does not know the kind.
-    Unknown,
+    NotServed,
 }
 
 /// A kind of the API.
@@ -68,7 +68,7 @@ pub(crate) async fn follow(
     client: Client,
     kind: &ApiResource,
     selectors: &[String],
-    each: &mut (dyn FnMut(Heard) + Send),
+    each: &mut (dyn FnMut(WatchUpdate) + Send),
 ) {
     // a watch that resumes after a failure sends nothing until something changes
     let (accepted, mut watches) = unbounded_channel();
@@ -85,7 +85,7 @@ pub(crate) async fn follow(
     loop {
         let event = tokio::select! {
             Some(()) = watches.recv() => {
-                each(Heard::Watching);
+                each(WatchUpdate::Watching);
                 continue;
             }
             event = events.next() => event,
@@ -99,13 +99,13 @@ pub(crate) async fn follow(
                         info!("watching {}: the list succeeded again", kind.plural);
                     }
                 }
-                each(Heard::Event(event));
+                each(WatchUpdate::Event(event));
                 continue;
             }
             Err(watcher::Error::InitialListFailed(kube::Error::Api(status)))
                 if status.code == 404 =>
             {
-                each(Heard::Unknown);
+                each(WatchUpdate::NotServed);
                 is_doubted = false; // it is gone: the next list that succeeds has it again
                 ("the cluster does not know them".to_owned(), Cause::Unserved)
             }
@@ -121,15 +121,15 @@ pub(crate) async fn follow(
             Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))
                 if status.code == 404 =>
             {
-                each(Heard::Trouble);
+                each(WatchUpdate::Failed);
                 is_doubted = true;
                 events = follow(selector);
                 let error = "the cluster no longer knows them".to_owned();
                 (error, Cause::Failed(None))
             }
             Err(error) => {
-                each(Heard::Trouble);
-                let (what, failure) = failed(error);
+                each(WatchUpdate::Failed);
+                let (what, failure) = describe(error);
                 let cause = Cause::Failed(failure.retry_after());
                 (format!("{what}: {failure}"), cause)
             }
@@ -143,7 +143,7 @@ pub(crate) async fn follow(
 }
 
 /// What failed, and why.
-fn failed(error: watcher::Error) -> (&'static str, Failure) {
+fn describe(error: watcher::Error) -> (&'static str, Failure) {
     match error {
         watcher::Error::InitialListFailed(error) => ("the list failed", error.into()),
         watcher::Error::WatchStartFailed(error) => ("the watch did not start", error.into()),

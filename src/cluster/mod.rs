@@ -21,7 +21,7 @@ pub(crate) use self::{
     client::{Asked, Bearer, Observer, client},
     credential::Credential,
     failure::{Concern, Failure},
-    follow::{Heard, follow, kind},
+    follow::{WatchUpdate, follow, kind},
     object::Object,
     pauses::{Cause, Pauses},
 };

@@ -38,7 +38,7 @@ impl Attached {
 
     /// The container id and interface name alone: the key of an attachment's record.
     pub fn record_key(environment: &Environment) -> Result<(String, String), RequestError> {
-        let id = required("CNI_CONTAINERID", environment.container_id.as_deref())?;
+        let id = require("CNI_CONTAINERID", environment.container_id.as_deref())?;
         let id_ok = id.len() <= 200
             && id.starts_with(|c: char| c.is_ascii_alphanumeric())
             && id
@@ -50,7 +50,7 @@ impl Attached {
                 quote(id)
             )));
         }
-        let ifname = required("CNI_IFNAME", environment.ifname.as_deref())?;
+        let ifname = require("CNI_IFNAME", environment.ifname.as_deref())?;
         let ifname_ok = ifname.len() <= 15
             && !matches!(ifname, "." | "..")
             && !ifname
@@ -71,7 +71,7 @@ pub fn netns_path(environment: &Environment) -> Option<PathBuf> {
     environment.netns.as_deref().map(PathBuf::from)
 }
 
-fn required<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'a str, RequestError> {
+fn require<'a>(name: &str, value: Option<&'a OsStr>) -> Result<&'a str, RequestError> {
     text(
         name,
         value.ok_or_else(|| RequestError::environment(format!("{name} is not set")))?,

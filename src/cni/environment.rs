@@ -5,7 +5,7 @@ use crate::words::words;
 words! {
     /// What the runtime asks for (`CNI_COMMAND`).
     #[expect(missing_docs, reason = "the names are the specification's")]
-    pub enum Command("CNI command") {
+    pub enum CniCommand("CNI command") {
         Add = "ADD",
         Del = "DEL",
         Check = "CHECK",

@@ -12,7 +12,7 @@ mod version;
 
 pub use args::PodRef;
 pub use attached::{Attached, netns_path};
-pub use environment::{Command, Environment, search_path};
+pub use environment::{CniCommand, Environment, search_path};
 pub use failure::RequestError;
 pub use output::{error, success, versions};
 pub use request::{Config, LARGEST_CONFIG};

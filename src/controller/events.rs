@@ -87,7 +87,7 @@ impl Events {
     }
 
     /// Says on attachments that they are in the way, once each. After a start those that the profiles' status already counts are known.
-    pub(super) async fn in_the_way(
+    pub(super) async fn report_conflict(
         &mut self,
         writes: &mut Writes,
         now: BTreeSet<ObjectKey>,

@@ -22,7 +22,7 @@ pub(super) enum Failure {
 
 /// The answer to a request, if it comes in time, and as long as the Lease is held. A slow answer is about one object, as of a webhook: where
 /// the API server answers nobody the Lease is lost.
-pub(super) async fn within<T>(
+pub(super) async fn with_time_limit<T>(
     lease: &Lease,
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, Failure> {
@@ -104,28 +104,28 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(seconds)).await;
                 Ok(())
             };
-            within(&lease, send).await
+            with_time_limit(&lease, send).await
         };
         assert_eq!(write(0).await, Err(Failure::NotHeld));
         assert_eq!(sent.get(), 0);
         lease.set(true);
-        lease.renewed_now();
+        lease.renew_now();
         assert_eq!(write(7).await, Ok(()));
         assert_eq!(
             write(7).await,
             Err(Failure::NotHeld),
             "not renewed meanwhile"
         );
-        lease.renewed_now();
+        lease.renew_now();
         let answered = tokio::join!(write(7), async {
             tokio::time::sleep(Duration::from_secs(4)).await;
-            lease.renewed_now();
+            lease.renew_now();
         });
         assert_eq!(answered.0, Ok(()), "renewed meanwhile");
-        lease.renewed_now();
+        lease.renew_now();
         let answered = tokio::join!(write(11), async {
             tokio::time::sleep(Duration::from_secs(4)).await;
-            lease.renewed_now();
+            lease.renew_now();
         });
         let slow =
             matches!(&answered.0, Err(Failure::Refused { why, .. }) if why == "no answer in 10s");

@@ -64,7 +64,7 @@ impl<T: Send + 'static> Followed<T> {
         }
     }
 
-    pub(super) fn heard(&self) -> MutexGuard<'_, FollowedObjects<T>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, FollowedObjects<T>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,7 +90,7 @@ impl<T: Send + 'static> Followed<T> {
                         if is_success && pauses.succeeded() {
                             info!("{what} are followed again");
                         }
-                        if self.heard().hear(event, &read, self.is_same) {
+                        if self.lock().hear(event, &read, self.is_same) {
                             self.changed.notify_one();
                         }
                         continue;
@@ -98,7 +98,7 @@ impl<T: Send + 'static> Followed<T> {
                     Err(error) => error,
                 };
                 let is_unserved = is_unserved(&error);
-                if is_unserved && self.heard().miss(Instant::now()) {
+                if is_unserved && self.lock().miss(Instant::now()) {
                     self.changed.notify_one();
                 }
                 let longest = if is_unserved {
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn an_unfinished_list_forgets_nothing_and_a_complete_one_what_it_does_not_have() {
         let followed = Followed::<u64>::new(&Arc::default(), |a, b| a == b);
-        let mut heard = followed.heard();
+        let mut heard = followed.lock();
         for event in [Event::Init, Event::InitApply(object("a", 1))] {
             assert!(!hear(&mut heard, event));
         }
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn a_kind_that_is_gone_has_no_objects_after_a_while() {
         let followed = Followed::<u64>::new(&Arc::default(), |a, b| a == b);
-        let mut heard = followed.heard();
+        let mut heard = followed.lock();
         for event in [
             Event::Init,
             Event::InitApply(object("a", 1)),
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn the_answer_to_a_write_is_no_news_after_a_later_event_or_list() {
         let followed = Followed::<u64>::new(&Arc::default(), |a, b| a == b);
-        let mut heard = followed.heard();
+        let mut heard = followed.lock();
         let sent = Instant::now();
         heard.make(&ObjectKey::new("", "a"), 5, 5, sent);
         assert_eq!(names(&heard), ["a"]);

@@ -72,8 +72,8 @@ impl Lease {
     }
 
     #[cfg(test)]
-    pub(super) fn renewed_now(&self) {
-        self.heard(Instant::now(), true);
+    pub(super) fn renew_now(&self) {
+        self.note_answer(Instant::now(), true);
     }
 
     fn renewed(&self) -> Option<Instant> {
@@ -81,7 +81,7 @@ impl Lease {
     }
 
     /// Takes in the answer to a request that was sent at this time. After a gap the time of leading starts again.
-    fn heard(&self, sent: Instant, is_ours: bool) {
+    fn note_answer(&self, sent: Instant, is_ours: bool) {
         let mut renewed = self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
         // until the answer came nothing was written, and what waits must be woken
         let is_gap = renewed.is_none_or(|before| before + HELD <= Instant::now());
@@ -144,7 +144,7 @@ impl Service<Request<Body>> for LeaseObserver {
                 let is_ours = holder.as_deref() == Some(&*identity);
                 // that it is ours says nothing of for how long, unless we have just renewed it
                 if is_write || !is_ours {
-                    lease.heard(sent, is_ours);
+                    lease.note_answer(sent, is_ours);
                 }
             }
             Ok(Response::from_parts(head, Body::from(body.to_vec())))
@@ -161,11 +161,11 @@ mod tests {
         let lease = Lease::new();
         let seconds = Duration::from_secs;
         assert!(lease.set(true) && lease.left().is_zero(), "not renewed yet");
-        lease.heard(Instant::now(), true);
+        lease.note_answer(Instant::now(), true);
         assert_eq!(lease.left(), HELD);
         tokio::time::advance(seconds(6)).await;
         assert_eq!(lease.left(), seconds(4));
-        lease.heard(Instant::now() - seconds(2), true);
+        lease.note_answer(Instant::now() - seconds(2), true);
         assert_eq!((lease.left(), lease.led_for()), (seconds(8), seconds(6)));
         tokio::time::advance(seconds(9)).await;
         assert!(lease.left().is_zero(), "nothing was heard");
@@ -173,12 +173,12 @@ mod tests {
         let mut changes = lease.changes();
         changes.mark_unchanged();
         tokio::time::advance(seconds(5)).await;
-        lease.heard(Instant::now(), true);
+        lease.note_answer(Instant::now(), true);
         assert_eq!((lease.left(), lease.led_for()), (HELD, seconds(0)));
         assert!(changes.has_changed().unwrap(), "what waits is woken");
-        lease.heard(Instant::now(), false);
+        lease.note_answer(Instant::now(), false);
         assert!(lease.left().is_zero(), "another replica's");
-        lease.heard(Instant::now(), true);
+        lease.note_answer(Instant::now(), true);
         assert!(!lease.set(true) && lease.set(false) && lease.left().is_zero());
     }
 }

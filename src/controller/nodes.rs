@@ -16,7 +16,7 @@ fn silence(node: &Node, now: Timestamp, led_for: Duration) -> Option<Duration> {
 }
 
 /// The conditions to write into a MeshNode, if something has changed: of a node that is silent now, or is no longer.
-pub(super) fn judged(
+pub(super) fn judge(
     node: &Node,
     now: Timestamp,
     led_for: Duration,
@@ -74,7 +74,7 @@ mod tests {
     fn a_silent_node_is_marked_once_and_cleared_once() {
         let reported: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let at = |minutes: i64| reported + SignedDuration::from_mins(minutes);
-        let judged = |node: &Node, now| judged(node, now, SILENT * 9, SILENT);
+        let judged = |node: &Node, now| judge(node, now, SILENT * 9, SILENT);
         let mut node = Node {
             reported: Some(reported),
             ..Node::default()
@@ -115,7 +115,7 @@ mod tests {
             (-60, minute * 16, false, Some(SILENT)),
         ] {
             let node = node(reported);
-            assert_eq!(judged(&node, now, led_for, SILENT).is_some(), is_silent);
+            assert_eq!(judge(&node, now, led_for, SILENT).is_some(), is_silent);
             assert_eq!(silent_in(&node, now, led_for, SILENT), left, "{reported}");
         }
     }

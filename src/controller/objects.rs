@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::wanted::{Namespace, ObjectKey};
 use crate::profile::{
-    Profile, ProfileOrigin, Status, mesh_node::NodeCondition, named_unreadable, validate_cel,
+    Profile, ProfileOrigin, Status, mesh_node::NodeCondition, names_of_unreadable, validate_cel,
 };
 
 /// The condition by which a MeshNode says whether its agent reports.
@@ -111,7 +111,7 @@ pub(super) fn node(object: NodeObject) -> (ObjectKey, Node) {
         .into(),
         reported: said.last_report.and_then(|at| at.parse().ok()),
         is_marked: is_false(REPORTING).is_some(),
-        cannot_read: named_unreadable(message).map(Into::into).collect(),
+        cannot_read: names_of_unreadable(message).map(Into::into).collect(),
     };
     (cluster_key(object.metadata.name), node)
 }

@@ -105,7 +105,7 @@ pub(super) async fn reconcile(controller: &Arc<Controller>, client: Client, args
             }
         };
         tokio::select! {
-            () = controller.view.changed() => tokio::time::sleep(TOGETHER).await,
+            () = controller.view.wait_for_change() => tokio::time::sleep(TOGETHER).await,
             _ = leads.changed() => {}
             () = tokio::time::sleep(pause.clamp(TOGETHER, IDLE)) => {}
         }
@@ -116,7 +116,7 @@ impl Reconciler<'_> {
     /// Looks at everything once. Returns for how long there is nothing more to do, if nothing changes.
     async fn look(&mut self) -> Result<Duration, Failure> {
         let view = &self.controller.view;
-        let profiles = view.profiles.heard().objects.clone();
+        let profiles = view.profiles.lock().objects.clone();
         let has_attachment =
             |object: &&ProfileObject| object.profile.spec.attachment.placement != Placement::None;
         let names: BTreeSet<_> = profiles
@@ -141,7 +141,7 @@ impl Reconciler<'_> {
             .values()
             .map(|object| object.profile.clone())
             .collect();
-        let wanted = wanted(&all, &view.namespaces.heard().objects);
+        let wanted = wanted(&all, &view.namespaces.lock().objects);
         let (mut present, mut found) = self.compare(&wanted);
         if self.controller.lease.left().is_zero() {
             return Ok(IDLE);

@@ -41,7 +41,7 @@ impl Reconciler<'_> {
             |object: &ProfileObject| object.status.namespaces.is_some_and(|n| n.conflicting > 0);
         let was_counted = profiles.values().any(counted);
         self.events
-            .in_the_way(&mut self.writes, in_the_way, was_counted)
+            .report_conflict(&mut self.writes, in_the_way, was_counted)
             .await?;
         self.written
             .retain(|name, _| wanted.governed.contains_key(name));
@@ -77,8 +77,7 @@ impl Reconciler<'_> {
                 Ok(()) => {
                     self.refused_profiles.forget(key);
                     self.written.insert(key.name.clone(), Instant::now());
-                    if let Some(known) = self.controller.view.profiles.heard().objects.get_mut(key)
-                    {
+                    if let Some(known) = self.controller.view.profiles.lock().objects.get_mut(key) {
                         known.status = status.clone();
                     }
                     self.events
@@ -114,7 +113,7 @@ impl Reconciler<'_> {
             wanted,
             states: &found.states,
             refusals: &refusals,
-            nodes: &view.nodes.heard().objects,
+            nodes: &view.nodes.lock().objects,
             has_attachments,
         };
         let now = Timestamp::now();
@@ -130,13 +129,13 @@ impl Reconciler<'_> {
         let after = self.args.silent_after;
         let (mut pause, mut due) = (IDLE, Vec::new());
         {
-            let heard = self.controller.view.nodes.heard();
+            let heard = self.controller.view.nodes.lock();
             self.refused_nodes
                 .retain(|key, ()| heard.objects.contains_key(key));
             for (key, node) in &heard.objects {
                 let next = nodes::silent_in(node, now, led_for, after);
                 pause = pause.min(next.unwrap_or(IDLE));
-                match nodes::judged(node, now, led_for, after) {
+                match nodes::judge(node, now, led_for, after) {
                     Some(conditions) if self.refused_nodes.may_try(key) => {
                         due.push((key.clone(), conditions));
                     }

@@ -8,7 +8,7 @@ use std::{
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 
 use super::{attachment::Present, wanted::ObjectKey};
-use crate::{mesh::annotation::NETWORKS, multus::named_networks};
+use crate::{mesh::annotation::NETWORKS, multus::parse_networks};
 
 const DEFAULT_NETWORK: &str = "v1.multus-cni.io/default-network";
 
@@ -67,7 +67,7 @@ pub(super) fn named<'a>(
         let Some(text) = annotations.get(annotation) else {
             continue;
         };
-        match named_networks(text, own) {
+        match parse_networks(text, own) {
             Ok(networks) => named.extend(
                 networks
                     .iter()

@@ -59,7 +59,7 @@ impl Looks {
         let due: Vec<_> = unused.iter().filter(is_due).collect();
         if !due.is_empty() && self.refused.may_try(&pods) {
             let asked = due.iter().map(|(key, _)| key.clone()).collect();
-            let named = match listed(writes, &asked).await {
+            let named = match list_named(writes, &asked).await {
                 Ok(named) => named,
                 Err(Failure::Refused { why, .. }) => {
                     if self.refused.add(&pods, (), false, why.clone()) {
@@ -92,7 +92,7 @@ impl Looks {
 }
 
 /// Those of these attachments that a pod names.
-async fn listed(
+async fn list_named(
     writes: &mut Writes,
     asked: &BTreeSet<ObjectKey>,
 ) -> Result<BTreeSet<ObjectKey>, Failure> {

@@ -83,7 +83,7 @@ impl View {
     }
 
     /// Waits until something may have changed.
-    pub(super) async fn changed(&self) {
+    pub(super) async fn wait_for_change(&self) {
         self.changed.notified().await;
     }
 
@@ -116,12 +116,12 @@ impl View {
     pub(super) fn unknown(&self) -> Option<&'static str> {
         let named = self.named();
         let known = [
-            (self.profiles.heard().is_complete, "MeshProfiles"),
-            (self.namespaces.heard().is_complete, "namespaces"),
-            (self.nodes.heard().is_complete, "MeshNodes"),
+            (self.profiles.lock().is_complete, "MeshProfiles"),
+            (self.namespaces.lock().is_complete, "namespaces"),
+            (self.nodes.lock().is_complete, "MeshNodes"),
             (
-                self.labelled.heard().is_complete
-                    && named.values().all(|n| n.followed.heard().is_complete),
+                self.labelled.lock().is_complete
+                    && named.values().all(|n| n.followed.lock().is_complete),
                 "NetworkAttachmentDefinitions",
             ),
         ];
@@ -132,7 +132,7 @@ impl View {
 
     /// Whether the cluster has attachments at all, as far as is known.
     pub(super) fn has_attachments(&self) -> bool {
-        let is_served = |followed: &Followed<Present>| followed.heard().unserved.is_none();
+        let is_served = |followed: &Followed<Present>| followed.lock().unserved.is_none();
         let named = self.named();
         is_served(&self.labelled) && named.values().all(|n| is_served(&n.followed))
     }
@@ -148,31 +148,31 @@ impl View {
             }
         };
         for named in self.named().values() {
-            let heard = named.followed.heard();
+            let heard = named.followed.lock();
             heard.objects.iter().for_each(|(k, p)| add(k, p));
         }
-        let heard = self.labelled.heard();
+        let heard = self.labelled.lock();
         heard.objects.iter().for_each(|(k, p)| add(k, p));
         all
     }
 
     /// Takes in what a write of ours made that was sent at this time, before the watch says so.
-    pub(super) fn made(&self, object: DynamicObject, sent: Instant) {
+    pub(super) fn note_written(&self, object: DynamicObject, sent: Instant) {
         let (key, present) = present(object);
         // the cluster's own are not among those with the label of a profile
         let is_profiles = matches!(present.owner, Some(AttachmentOwner::Profile(_)));
         self.with(&key, |followed, of_name| {
             if of_name || is_profiles {
                 let version = version(&present.resource_version);
-                followed.heard().make(&key, present.clone(), version, sent);
+                followed.lock().make(&key, present.clone(), version, sent);
             }
         });
     }
 
     /// The same of one that we have deleted, unless another one has taken its place.
-    pub(super) fn removed(&self, key: &ObjectKey, deleted: &Present) {
+    pub(super) fn note_deleted(&self, key: &ObjectKey, deleted: &Present) {
         self.with(key, |followed, _| {
-            let objects = &mut followed.heard().objects;
+            let objects = &mut followed.lock().objects;
             if objects.get(key).is_some_and(|p| p.uid == deleted.uid) {
                 objects.remove(key);
             }

@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{
     MANAGER,
     attachment::{self, Present, UNUSED_SINCE},
-    failure::{Failure, within},
+    failure::{Failure, with_time_limit},
     lease::Lease,
     refusals::Refusals,
     view::View,
@@ -52,7 +52,7 @@ impl Writes {
     ) -> Result<T, Failure> {
         tokio::time::sleep_until(self.next.into()).await;
         self.next = self.next.max(Instant::now()) + APART;
-        within(&self.lease, request).await
+        with_time_limit(&self.lease, request).await
     }
 
     /// Forgets what is no longer to be written, or was refused of an object that is not there or has changed since.
@@ -141,7 +141,7 @@ impl Writes {
         match answer {
             Ok(object) => {
                 self.refused.forget(key);
-                view.made(object, sent);
+                view.note_written(object, sent);
                 Ok(())
             }
             Err(Failure::Refused {
@@ -194,7 +194,7 @@ impl Writes {
         match self.send(api.delete(&key.name, &params)).await {
             Ok(_) => {
                 self.refused.forget(key);
-                view.removed(key, seen);
+                view.note_deleted(key, seen);
             }
             Err(Failure::Refused {
                 is_conflict: true, ..

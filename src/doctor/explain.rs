@@ -15,9 +15,9 @@ use super::{
 use crate::{
     explain::{Case, Objects, OnNode, report_of, text},
     mesh::{Namespace, Pod, annotation},
-    multus::{AttachmentDefinition, named_networks},
+    multus::{AttachmentDefinition, parse_networks},
     profile::DefaultProfile,
-    terminal::{CommandFailure, Exit, Format, say, say_json},
+    terminal::{CommandFailure, Exit, Format, print, print_json},
 };
 
 /// Most attachments that are read for a pod.
@@ -56,8 +56,8 @@ pub(super) async fn run(
     let case = case(cluster, namespace, &args.pod).await?;
     let report = report_of(&case);
     match args.output {
-        Format::Text => say(&text(&report)),
-        Format::Json => say_json(&[&report])?,
+        Format::Text => print(&text(&report)),
+        Format::Json => print_json(&[&report])?,
     }
     Ok(report.exit())
 }
@@ -133,7 +133,7 @@ async fn default_profile(cluster: &Cluster) -> Result<DefaultProfile, CommandFai
 /// Namespace and name of each attachment that the pod names.
 fn named(networks: &str, namespace: &str) -> Result<BTreeSet<(String, String)>, CommandFailure> {
     // what cannot be read is the decision's to say
-    let named = named_networks(networks, namespace).unwrap_or_default();
+    let named = parse_networks(networks, namespace).unwrap_or_default();
     let named: BTreeSet<_> = named
         .into_iter()
         .filter(|(namespace, name)| is_name(namespace) && is_name(name))

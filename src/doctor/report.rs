@@ -9,7 +9,7 @@ use super::{
     finding::{CheckOutcome, Finding, Looked, is_blind},
     gather::gather,
 };
-use crate::terminal::{Color, CommandFailure, Exit, colored, plain, say};
+use crate::terminal::{Color, CommandFailure, Exit, colored, plain, print};
 
 /// Arguments of `doctor`.
 #[derive(clap::Args)]
@@ -40,11 +40,11 @@ pub(super) async fn run(
     let checks = look(&facts);
     let exit = exit(&checks);
     match args.output {
-        Format::Text => say(&text(&facts, &checks, false)),
-        Format::Short => say(&text(&facts, &checks, true)),
+        Format::Text => print(&text(&facts, &checks, false)),
+        Format::Short => print(&text(&facts, &checks, true)),
         Format::Json => {
             let json = serde_json::to_string_pretty(&as_json(&facts, &checks));
-            say(&(json.map_err(|e| CommandFailure::failed(e.to_string()))? + "\n"));
+            print(&(json.map_err(|e| CommandFailure::failed(e.to_string()))? + "\n"));
         }
     }
     Ok(exit)

@@ -8,7 +8,7 @@ use super::{
     gather,
     objects::{MeshNode, Node, ProfileObject},
 };
-use crate::terminal::{Color, CommandFailure, Exit, Format, colored, plain, say, table};
+use crate::terminal::{Color, CommandFailure, Exit, Format, colored, plain, print, table};
 
 /// Arguments of `status`.
 #[derive(clap::Args)]
@@ -93,10 +93,10 @@ pub(super) async fn run(
     };
     let report = report(&nodes, &mesh_nodes, &profiles, scope, Timestamp::now());
     match args.output {
-        Format::Text => say(&text(&report)),
+        Format::Text => print(&text(&report)),
         Format::Json => {
             let json = serde_json::to_string_pretty(&report);
-            say(&(json.map_err(|e| CommandFailure::failed(e.to_string()))? + "\n"));
+            print(&(json.map_err(|e| CommandFailure::failed(e.to_string()))? + "\n"));
         }
     }
     Ok(Exit::Done)

@@ -80,12 +80,12 @@ impl Case {
         let namespace = all.namespaces.iter().find(|n| n.metadata.name == *name);
         let namespace = namespace.ok_or(NoNamespace)?;
         let network = of_eth0.unwrap_or_else(|| network(pod));
-        let named = match all.named_by(pod) {
+        let named = match all.attachments_of(pod) {
             Ok(named) => named,
             Err(refusal) => return Ok(Self::refused(pod, refusal)),
         };
         // Multus calls the plugin for each attachment in turn
-        let of_each = |attachment| Self::decided(pod, namespace, attachment, all, &network);
+        let of_each = |attachment| Self::decide(pod, namespace, attachment, all, &network);
         let mut case = match named.ours.as_slice() {
             [] => of_each(&Attachment::default()),
             ours if ours.len() > MOST_ATTACHMENTS => {
@@ -105,7 +105,7 @@ impl Case {
     }
 
     /// What an ADD for this attachment would do.
-    fn decided(
+    fn decide(
         pod: &Pod,
         namespace: &Namespace,
         attachment: &Attachment,
@@ -120,9 +120,9 @@ impl Case {
             .and_then(|profile| assume_injected(pod, namespace, profile));
         let mut case = match &assumed {
             Some(assumed) => {
-                Self::decided_as(assumed, namespace, profile, attachment, network, true)
+                Self::decide_under(assumed, namespace, profile, attachment, network, true)
             }
-            None => Self::decided_as(pod, namespace, profile, attachment, network, false),
+            None => Self::decide_under(pod, namespace, profile, attachment, network, false),
         };
         case.pod = pod.clone();
         case.decided
@@ -132,7 +132,7 @@ impl Case {
     }
 
     /// What an ADD for this attachment would do under this profile.
-    pub(crate) fn decided_as(
+    pub(crate) fn decide_under(
         pod: &Pod,
         namespace: &Namespace,
         profile: Result<&Profile, &Explanation>,

@@ -2,7 +2,7 @@
 
 use crate::{
     mesh::{Attachment, Namespace, Pod, annotation},
-    multus::{AttachmentDefinition, named_networks, our_attachment},
+    multus::{AttachmentDefinition, our_attachment, parse_networks},
     profile::Profile,
     reason::{Explanation, Reason},
 };
@@ -19,10 +19,10 @@ pub(crate) struct Objects {
 impl Objects {
     /// The attachments that the pod's networks annotation names. One without a configuration is ours if it has the name that a profile gives:
     /// its configuration is a file of the node.
-    pub(crate) fn named_by(&self, pod: &Pod) -> Result<Named, Explanation> {
+    pub(crate) fn attachments_of(&self, pod: &Pod) -> Result<Named, Explanation> {
         let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
         let mut named = Named::default();
-        for (namespace, name) in named_networks(networks, &pod.metadata.namespace)? {
+        for (namespace, name) in parse_networks(networks, &pod.metadata.namespace)? {
             let definition = self
                 .attachments
                 .iter()

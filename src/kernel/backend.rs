@@ -35,7 +35,7 @@ pub trait Backend {
     /// Whether what was found redirects nothing, whichever version's rules it should be.
     fn redirects_nothing(found: &Self::Found) -> bool;
 
-    /// Makes the rules in the place of what was found. Fails with [`KernelError::Overtaken`] if that has changed since.
+    /// Makes the rules in the place of what was found. Fails with [`KernelError::Conflict`] if that has changed since.
     fn apply(&mut self, rules: &Self::Rules, found: &Self::Found) -> Result<(), KernelError>;
 
     /// Foreign rules that packets may meet before these.
@@ -63,5 +63,5 @@ pub trait Routes {
     fn policy_rules_in_front(&self, planned: &Routing) -> Result<Vec<Preempting>, KernelError>;
 
     /// Those of these interfaces, by index, whose packets bypass the rules.
-    fn bypassed(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError>;
+    fn find_bypasses(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError>;
 }

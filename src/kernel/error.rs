@@ -44,7 +44,7 @@ pub enum KernelError {
     },
     /// Another program was faster: there is such a table by now, or something changed since it was read.
     #[error("another program changed the tables meanwhile")]
-    Overtaken,
+    Conflict,
     /// Another program changes it while it is read.
     #[error("reading the table: another program keeps changing it")]
     Changing,
@@ -168,7 +168,7 @@ impl From<KernelError> for Explanation {
             KernelError::Unsupported { .. } => (Reason::KernelUnsupported, None),
             KernelError::NoIptables { .. } => (Reason::IptablesMissing, None),
             KernelError::Refused { .. }
-            | KernelError::Overtaken
+            | KernelError::Conflict
             | KernelError::Changing
             | KernelError::Malformed { .. } => (Reason::KernelRefused, None),
             KernelError::Timeout { .. } => (Reason::DeadlineExceeded, None),

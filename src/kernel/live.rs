@@ -91,8 +91,8 @@ impl<'a, B: Backend> Live<'a, B> {
     }
 
     /// The interfaces among these, by index, whose packets bypass the rules.
-    pub fn bypassed(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
-        self.network.bypassed(of)
+    pub fn find_bypasses(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
+        self.network.find_bypasses(of)
     }
 
     /// Foreign rules that come before ours.
@@ -108,7 +108,7 @@ impl<'a, B: Backend> Live<'a, B> {
         Ok(all)
     }
 
-    /// Applies the plan to the state that was read. Fails with [`KernelError::Overtaken`] if that state has changed since. If it fails,
+    /// Applies the plan to the state that was read. Fails with [`KernelError::Conflict`] if that state has changed since. If it fails,
     /// everything that it added is removed.
     pub fn apply(&mut self, found: &LiveState<B::Found>) -> Result<(), KernelError> {
         let missing = self.routing.without(&found.routing);
@@ -118,7 +118,7 @@ impl<'a, B: Backend> Live<'a, B> {
         }
         let applied = self.backend.apply(&self.rules, &found.rules);
         applied.inspect_err(|error| {
-            if !matches!(error, KernelError::Overtaken) {
+            if !matches!(error, KernelError::Conflict) {
                 self.network.remove_routing(&added);
             }
         })

@@ -1,6 +1,6 @@
 use super::{
     Container, Namespace, Pod,
-    enrollment::{SYSTEM_NAMESPACES, enrolled, istio, maistra},
+    enrollment::{SYSTEM_NAMESPACES, is_enrolled, istio, maistra},
     pod::{EnvVar, annotation, label},
 };
 use crate::profile::{EnrollmentMode, Profile};
@@ -118,7 +118,7 @@ fn would_inject(pod: &Pod, namespace: &Namespace, profile: &Profile) -> bool {
         EnrollmentMode::Istio => webhook,
         EnrollmentMode::Maistra => asks_as_member,
         EnrollmentMode::Either => webhook || asks_as_member,
-        EnrollmentMode::Selector => enrolled(rule, namespace, pod),
+        EnrollmentMode::Selector => is_enrolled(rule, namespace, pod),
     };
     selected
         && !pod.spec.host_network

@@ -1,7 +1,7 @@
 use super::{
     Attachment, Container, Input, Intent, InterceptionMode, Namespace, Pod, ProxyIdentity,
-    decision::{Decided, Decision, Other, SoFar, not_enrolled},
-    enrollment::enrolled,
+    decision::{Decided, Decision, NoIntent, SoFar, not_enrolled},
+    enrollment::is_enrolled,
     identity::{identity, sharing},
     inputs::inputs,
     interception::interception_mode,
@@ -28,7 +28,7 @@ pub fn decide(
     profile: Result<&Profile, &Explanation>,
     attachment: &Attachment,
 ) -> Decided {
-    decided(pod, namespace, profile, attachment, None)
+    decide_with(pod, namespace, profile, attachment, None)
 }
 
 /// Like [`decide`], with the inputs that led to the decision.
@@ -39,10 +39,10 @@ pub fn explain(
     attachment: &Attachment,
 ) -> Decided {
     let inputs = inputs(pod, namespace, profile.ok());
-    decided(pod, namespace, profile, attachment, Some(inputs))
+    decide_with(pod, namespace, profile, attachment, Some(inputs))
 }
 
-fn decided(
+fn decide_with(
     pod: &Pod,
     namespace: &Namespace,
     profile: Result<&Profile, &Explanation>,
@@ -58,7 +58,7 @@ fn decided(
         stays_out: false,
     };
     let intent = out_of_scope(pod, namespace, profile.ok(), &mut so_far).and_then(|()| {
-        let profile = profile.map_err(|why| Other::Refuse(why.clone()))?;
+        let profile = profile.map_err(|why| NoIntent::Refuse(why.clone()))?;
         let case = Candidate {
             pod,
             namespace,
@@ -69,12 +69,12 @@ fn decided(
     });
     let decision = match intent {
         Ok(intent) => Decision::Redirect(Box::new(intent)),
-        Err(Other::Skip(e)) => Decision::Skip(e),
-        Err(Other::Warn(e)) => {
+        Err(NoIntent::Skip(e)) => Decision::Skip(e),
+        Err(NoIntent::Warn(e)) => {
             so_far.warnings.push(e.clone());
             Decision::Skip(e)
         }
-        Err(Other::Refuse(e)) => Decision::Refuse(e),
+        Err(NoIntent::Refuse(e)) => Decision::Refuse(e),
     };
     Decided {
         decision,
@@ -94,7 +94,7 @@ struct Candidate<'a> {
 }
 
 impl<'a> Candidate<'a> {
-    fn intent(&self, so_far: &mut SoFar) -> Result<Intent, Other> {
+    fn intent(&self, so_far: &mut SoFar) -> Result<Intent, NoIntent> {
         self.is_left_alone(so_far)?;
         let proxy = self.sidecar(so_far)?;
         self.enrollment(so_far)?;
@@ -106,14 +106,14 @@ impl<'a> Candidate<'a> {
         }
         let identity = self.identity(proxy, so_far)?;
         self.overrides(so_far)?;
-        let mode = interception_mode(said, built_for).map_err(Other::Refuse)?;
+        let mode = interception_mode(said, built_for).map_err(NoIntent::Refuse)?;
         let traffic = resolve(
             self.pod,
             self.attachment,
             &self.profile.spec,
             so_far.inputs.is_some(),
         )
-        .map_err(Other::Refuse)?;
+        .map_err(NoIntent::Refuse)?;
         self.runtime(so_far)?;
         if let Some(inputs) = &mut so_far.inputs {
             inputs.extend(traffic.inputs.iter().cloned());
@@ -122,12 +122,12 @@ impl<'a> Candidate<'a> {
     }
 
     /// Whether the profile leaves the pod alone, whatever it is.
-    fn is_left_alone(&self, so_far: &mut SoFar) -> Result<(), Other> {
+    fn is_left_alone(&self, so_far: &mut SoFar) -> Result<(), NoIntent> {
         let (spec, name) = (&self.profile.spec, &self.profile.name);
         if spec.suspended {
             let suspended = Reason::Suspended.because(format!("MeshProfile {name} is suspended"));
             if !so_far.has_run {
-                return Err(Other::Warn(suspended));
+                return Err(NoIntent::Warn(suspended));
             }
             // it was built to be redirected, and was
             so_far
@@ -137,13 +137,13 @@ impl<'a> Candidate<'a> {
         let namespace = &self.namespace.metadata.name;
         if spec.excludes(namespace) {
             let cause = format!("profile {name} excludes namespace {namespace}");
-            return Err(Other::Skip(Reason::NamespaceExcluded.because(cause)));
+            return Err(NoIntent::Skip(Reason::NamespaceExcluded.because(cause)));
         }
         Ok(())
     }
 
     /// The sidecar, if the pod has one that was injected and redirects.
-    fn sidecar(&self, so_far: &mut SoFar) -> Result<&'a Container, Other> {
+    fn sidecar(&self, so_far: &mut SoFar) -> Result<&'a Container, NoIntent> {
         let Some(proxy) = self.pod.proxy() else {
             return Err(self.without_proxy(so_far));
         };
@@ -152,7 +152,7 @@ impl<'a> Candidate<'a> {
             let cause = format!("the pod has a container istio-proxy but no annotation {STATUS}");
             return match is_injected {
                 true => Ok(proxy),
-                false => Err(Other::Warn(Reason::NotInjected.because(cause))),
+                false => Err(NoIntent::Warn(Reason::NotInjected.because(cause))),
             };
         }
         // the spec never changes, labels and annotations may
@@ -167,10 +167,10 @@ impl<'a> Candidate<'a> {
         Ok(proxy)
     }
 
-    fn without_proxy(&self, so_far: &mut SoFar) -> Other {
+    fn without_proxy(&self, so_far: &mut SoFar) -> NoIntent {
         let name = &self.namespace.metadata.name;
         if !self.is_enrolled() {
-            return Other::Skip(not_enrolled(name));
+            return NoIntent::Skip(not_enrolled(name));
         }
         let is_asked_for = self.pod.asks_for_sidecar();
         let mut missing = Reason::SidecarMissing.because(if is_asked_for {
@@ -186,18 +186,18 @@ impl<'a> Candidate<'a> {
         match self.profile.spec.enrollment.missing_sidecar {
             MissingSidecar::Refuse if is_asked_for => match so_far.refuse(missing.clone()) {
                 Err(refused) => refused,
-                Ok(()) => Other::Skip(missing),
+                Ok(()) => NoIntent::Skip(missing),
             },
-            MissingSidecar::Refuse | MissingSidecar::Warn => Other::Warn(missing),
+            MissingSidecar::Refuse | MissingSidecar::Warn => NoIntent::Warn(missing),
         }
     }
 
     fn is_enrolled(&self) -> bool {
-        enrolled(&self.profile.spec.enrollment, self.namespace, self.pod)
+        is_enrolled(&self.profile.spec.enrollment, self.namespace, self.pod)
     }
 
     /// Whether a pod with a sidecar may have it.
-    fn enrollment(&self, so_far: &mut SoFar) -> Result<(), Other> {
+    fn enrollment(&self, so_far: &mut SoFar) -> Result<(), NoIntent> {
         // one that opts out was handled above
         if self.is_enrolled() || self.pod.inject() == Some("false") {
             return Ok(());
@@ -216,7 +216,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// Whether the profile lists the revision of the sidecar, or that of the label that enrolled the pod, which may be a tag.
-    fn revision(&self, so_far: &mut SoFar) -> Result<(), Other> {
+    fn revision(&self, so_far: &mut SoFar) -> Result<(), NoIntent> {
         let (revisions, revision) = (&self.profile.spec.revisions, self.pod.revision());
         let of_namespace = &self.namespace.metadata.labels;
         // the namespace's first; without any of them it is the default revision, which may be a tag as well
@@ -238,9 +238,9 @@ impl<'a> Candidate<'a> {
     }
 
     /// The sidecar's user and group, and whether another container runs as either.
-    fn identity(&self, proxy: &Container, so_far: &mut SoFar) -> Result<ProxyIdentity, Other> {
+    fn identity(&self, proxy: &Container, so_far: &mut SoFar) -> Result<ProxyIdentity, NoIntent> {
         let identity =
-            identity(self.pod, proxy, &self.profile.spec.redirect).map_err(Other::Refuse)?;
+            identity(self.pod, proxy, &self.profile.spec.redirect).map_err(NoIntent::Refuse)?;
         if let Some(shared) = sharing(self.pod, identity) {
             if self.profile.spec.tenants.may_share_proxy_identity {
                 so_far.warnings.push(shared);
@@ -252,7 +252,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// Whether tenants set only what they may.
-    fn overrides(&self, so_far: &mut SoFar) -> Result<(), Other> {
+    fn overrides(&self, so_far: &mut SoFar) -> Result<(), NoIntent> {
         let spec = &self.profile.spec;
         match overrides(self.pod, self.attachment, spec) {
             None => Ok(()),
@@ -270,7 +270,7 @@ impl<'a> Candidate<'a> {
     }
 
     /// Whether the pod's packets cross its network namespace.
-    fn runtime(&self, so_far: &mut SoFar) -> Result<(), Other> {
+    fn runtime(&self, so_far: &mut SoFar) -> Result<(), NoIntent> {
         let spec = &self.pod.spec;
         let names = [
             ("class", &spec.runtime_class_name),

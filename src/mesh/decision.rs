@@ -42,7 +42,7 @@ pub struct Decided {
 }
 
 /// A decision other than an Intent.
-pub(super) enum Other {
+pub(super) enum NoIntent {
     Skip(Explanation),
     /// Skip, and warn of it.
     Warn(Explanation),
@@ -62,9 +62,9 @@ pub(super) struct SoFar {
 
 impl SoFar {
     /// Refuses the pod, unless it has run: then it gets a warning.
-    pub(super) fn refuse(&mut self, why: Explanation) -> Result<(), Other> {
+    pub(super) fn refuse(&mut self, why: Explanation) -> Result<(), NoIntent> {
         if !self.has_run {
-            return Err(Other::Refuse(why));
+            return Err(NoIntent::Refuse(why));
         }
         self.tolerated.get_or_insert_with(|| why.clone());
         self.warnings.push(why);
@@ -72,11 +72,11 @@ impl SoFar {
     }
 
     /// Refuses a pod that must not stay out of the mesh, unless it has run: then it stays out, with a warning.
-    pub(super) fn refuse_to_skip(&mut self, why: Explanation, skip: Explanation) -> Other {
+    pub(super) fn refuse_to_skip(&mut self, why: Explanation, skip: Explanation) -> NoIntent {
         self.stays_out = true;
         match self.refuse(why) {
             Err(refused) => refused,
-            Ok(()) => Other::Skip(skip),
+            Ok(()) => NoIntent::Skip(skip),
         }
     }
 }

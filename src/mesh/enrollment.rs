@@ -16,29 +16,29 @@ pub(super) const SYSTEM_NAMESPACES: [&str; 4] = [
 
 /// Whether the namespace or the pod itself enrolls this pod, by the profile's rule. A pod without the label can enroll itself by the
 /// annotation: Istio's webhook does not read it, but manual injection leaves it.
-pub(super) fn enrolled(rule: &Enrollment, namespace: &Namespace, pod: &Pod) -> bool {
+pub(super) fn is_enrolled(rule: &Enrollment, namespace: &Namespace, pod: &Pod) -> bool {
     let inject = pod.inject();
     if inject == Some("false") {
         return false;
     }
     match rule.mode {
         EnrollmentMode::Istio => istio(rule, namespace, pod, inject),
-        EnrollmentMode::Maistra => maistra(namespace) || by_its_own_word(namespace, pod),
+        EnrollmentMode::Maistra => maistra(namespace) || enrolls_itself(namespace, pod),
         EnrollmentMode::Either => istio(rule, namespace, pod, inject) || maistra(namespace),
         EnrollmentMode::Selector => {
             rule.namespace_selector.matches(&namespace.metadata.labels)
-                || by_its_own_word(namespace, pod)
+                || enrolls_itself(namespace, pod)
         }
     }
 }
 
 /// Whether the namespace is enrolled, whatever a pod in it says.
 pub(crate) fn is_namespace_enrolled(rule: &Enrollment, namespace: &Namespace) -> bool {
-    enrolled(rule, namespace, &Pod::default())
+    is_enrolled(rule, namespace, &Pod::default())
 }
 
 /// Whether the pod enrolls itself, and its namespace does not disable injection.
-fn by_its_own_word(namespace: &Namespace, pod: &Pod) -> bool {
+fn enrolls_itself(namespace: &Namespace, pod: &Pod) -> bool {
     pod.asks_for_sidecar() && !is_disabled(namespace)
 }
 
@@ -134,7 +134,7 @@ mod tests {
             n.metadata.labels = labels(ns);
             p.metadata.labels = labels(pod);
             assert_eq!(
-                enrolled(&rule, &n, &p),
+                is_enrolled(&rule, &n, &p),
                 expected,
                 "namespace {ns:?} pod {pod:?} by default {by_default}"
             );
@@ -161,14 +161,14 @@ mod tests {
                 namespace_selector: serde_json::from_str(r#"{"matchLabels":{"a":"b"}}"#).unwrap(),
                 ..Enrollment::default()
             };
-            assert!(!enrolled(&rule, &plain, &Pod::default()), "{mode}");
+            assert!(!is_enrolled(&rule, &plain, &Pod::default()), "{mode}");
             for pod in &saying {
-                assert!(enrolled(&rule, &plain, pod), "{mode} {pod:?}");
-                assert!(!enrolled(&rule, &disabled, pod), "{mode} {pod:?}");
+                assert!(is_enrolled(&rule, &plain, pod), "{mode} {pod:?}");
+                assert!(!is_enrolled(&rule, &disabled, pod), "{mode} {pod:?}");
             }
             // the label wins
             annotated.metadata.labels = labels("sidecar.istio.io/inject=no");
-            assert!(!enrolled(&rule, &plain, &annotated), "{mode}");
+            assert!(!is_enrolled(&rule, &plain, &annotated), "{mode}");
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::{
     Namespace, Pod,
-    decision::{Other, SoFar, not_enrolled},
-    enrollment::{enrolled, is_namespace_enrolled},
+    decision::{NoIntent, SoFar, not_enrolled},
+    enrollment::{is_enrolled, is_namespace_enrolled},
     pod::{annotation::STATUS, env, label},
 };
 use crate::profile::{Enrollment, Profile};
@@ -16,26 +16,26 @@ pub(super) fn out_of_scope(
     namespace: &Namespace,
     profile: Option<&Profile>,
     so_far: &mut SoFar,
-) -> Result<(), Other> {
-    if let Some(skip) = by_its_own_word(pod) {
+) -> Result<(), NoIntent> {
+    if let Some(skip) = own_reason_to_skip(pod) {
         return Err(so_far.skip(skip, pod, namespace, profile));
     }
     if pod.proxy().is_some() {
         return Ok(());
     }
     if pod.annotation(STATUS).is_some() {
-        return Err(Other::Skip(Reason::NoSidecar.into()));
+        return Err(NoIntent::Skip(Reason::NoSidecar.into()));
     }
-    let by_labels = enrolled(&Enrollment::default(), namespace, pod);
-    let by_profile = profile.is_some_and(|p| enrolled(&p.spec.enrollment, namespace, pod));
+    let by_labels = is_enrolled(&Enrollment::default(), namespace, pod);
+    let by_profile = profile.is_some_and(|p| is_enrolled(&p.spec.enrollment, namespace, pod));
     if !by_labels && !by_profile {
-        return Err(Other::Skip(not_enrolled(&namespace.metadata.name)));
+        return Err(NoIntent::Skip(not_enrolled(&namespace.metadata.name)));
     }
     Ok(())
 }
 
 /// Why the pod stays out of the mesh, where it says so.
-fn by_its_own_word(pod: &Pod) -> Option<Explanation> {
+fn own_reason_to_skip(pod: &Pod) -> Option<Explanation> {
     if pod.spec.host_network {
         return Some(Reason::HostNetwork.into());
     }
@@ -90,12 +90,12 @@ impl SoFar {
         pod: &Pod,
         namespace: &Namespace,
         profile: Option<&Profile>,
-    ) -> Other {
+    ) -> NoIntent {
         let forbids = |profile: &&Profile| {
             !profile.spec.tenants.may_opt_out && expects(profile, namespace, pod)
         };
         match profile.filter(forbids) {
-            None => Other::Skip(skip),
+            None => NoIntent::Skip(skip),
             Some(profile) => {
                 let cause = format!(
                     "MeshProfile {} does not allow pods to opt out: {}",

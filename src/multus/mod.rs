@@ -14,4 +14,4 @@ mod networks;
 pub(crate) use self::configured::tests::found;
 pub(crate) use self::configured::{Mode, Multus, RUNTIME_DIRECTORIES, is_same};
 pub use self::definition::AttachmentDefinition;
-pub(crate) use self::{definition::our_attachment, networks::named_networks};
+pub(crate) use self::{definition::our_attachment, networks::parse_networks};

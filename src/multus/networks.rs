@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Namespace and name of each network that an annotation names: JSON, or `[namespace/]name[@interface]`, comma-separated.
-pub(crate) fn named_networks(
+pub(crate) fn parse_networks(
     text: &str,
     own_namespace: &str,
 ) -> Result<Vec<(String, String)>, Explanation> {
@@ -54,7 +54,7 @@ mod tests {
     #[test]
     fn networks_are_read_in_both_forms() {
         let named = |text: &str| {
-            named_networks(text, "ns").map(|l| {
+            parse_networks(text, "ns").map(|l| {
                 l.into_iter()
                     .map(|(a, b)| format!("{a}/{b}"))
                     .collect::<Vec<_>>()

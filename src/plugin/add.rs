@@ -9,7 +9,7 @@ use crate::{
     node::{NodeConfig, attachments, profiles},
     reason::{Explanation, Reason},
     redirection::{Redirection, redirect},
-    source::{self, Found, Governing},
+    source::{self, FoundPod, Governing},
 };
 
 /// ADD: looks up the pod, decides, redirects. Everything is read and checked before anything is written. The outcome is reported to the agent.
@@ -21,13 +21,13 @@ pub(super) fn add(
 ) -> Result<String, CallFailure> {
     let mut course = Course::new(deadline);
     let done = attach(environment, config, node, &mut course);
-    course.tell(match &done {
+    course.report(match &done {
         Ok((explanation, _)) => Ok(explanation),
         Err(failure) => Err(&failure.explanation),
     });
     let (explanation, config) = done?;
     let (namespace, name) = course.pod();
-    let micros = deadline.passed().as_micros() as u64;
+    let micros = deadline.elapsed().as_micros() as u64;
     info!(
         namespace,
         name,
@@ -57,7 +57,7 @@ fn attach(
         attachment: &attachment,
         node: &node?,
     };
-    let explanation = add.answered(pod, course)?;
+    let explanation = add.look_up_and_apply(pod, course)?;
     Ok((explanation, config))
 }
 
@@ -81,27 +81,31 @@ struct Add<'a> {
 }
 
 impl Add<'_> {
-    fn answered(&self, pod: &PodRef, course: &mut Course) -> Result<Explanation, Explanation> {
+    fn look_up_and_apply(
+        &self,
+        pod: &PodRef,
+        course: &mut Course,
+    ) -> Result<Explanation, Explanation> {
         let netns = Netns::open(&self.attached.netns)?;
         check_attachment_limit(self.attached)?;
         let named = self.attachment.profile.as_deref();
         let answered = source::look_up(self.node, pod, named, course.deadline)?;
-        course.looked_up(answered.source, answered.conversation);
-        self.redirected(&netns, &answered.found, answered.governing, course)
+        course.note_source(answered.source, answered.conversation);
+        self.apply(&netns, &answered.found, answered.governing, course)
     }
 
-    fn redirected(
+    fn apply(
         &self,
         netns: &Netns,
-        found: &Found,
+        found: &FoundPod,
         governing: Option<Governing>,
         course: &mut Course,
     ) -> Result<Explanation, Explanation> {
-        let Found { pod, namespace } = found;
+        let FoundPod { pod, namespace } = found;
         // if the source knows no profile, the node's
         let Governing { profile, warning } = governing.unwrap_or_else(|| {
             let named = self.attachment.profile.as_deref();
-            Governing::among(profiles(self.node.default_profile), found, named)
+            Governing::choose(profiles(self.node.default_profile), found, named)
         });
         course.warnings.extend(warning);
         let decided = decide(pod, namespace, profile.as_ref(), self.attachment);

@@ -50,13 +50,13 @@ impl Course {
     }
 
     /// A source has answered for the pod.
-    pub(super) fn looked_up(&mut self, by: SourceKind, conversation: Option<Conversation>) {
+    pub(super) fn note_source(&mut self, by: SourceKind, conversation: Option<Conversation>) {
         (self.source, self.conversation) = (Some(by), conversation);
-        self.looked_up = Some(self.deadline.passed());
+        self.looked_up = Some(self.deadline.elapsed());
     }
 
     /// The ADD has ended. Logs its warnings.
-    pub(super) fn tell(&mut self, end: Result<&Explanation, &Explanation>) {
+    pub(super) fn report(&mut self, end: Result<&Explanation, &Explanation>) {
         let conversation = self.conversation.take();
         let (namespace, name) = self.pod();
         for warning in &self.warnings {
@@ -67,7 +67,7 @@ impl Course {
                 "{warning}"
             );
         }
-        let passed = self.deadline.passed();
+        let passed = self.deadline.elapsed();
         let look_up = self.looked_up.unwrap_or(passed);
         let report = Report {
             outcome: end.unwrap_or_else(|refusal| refusal).into(),

@@ -4,7 +4,7 @@ use crate::{
     cni::{Attached, Environment, netns_path},
     deadline::Deadline,
     node::attachments::{self, OnDisk, Processes, Record},
-    redirection::{Located, alone, locate},
+    redirection::{Located, locate, lock_if_free},
     source,
 };
 
@@ -36,7 +36,7 @@ pub(super) fn gc() -> String {
 
 /// Takes an interface off the record's list. It stays there while an ADD holds the lock, or after a failure: the list is only counted.
 fn detach(record: &Record, ifname: &str) {
-    let Some(_alone) = alone(record.netns_cookie) else {
+    let Some(_alone) = lock_if_free(record.netns_cookie) else {
         return;
     };
     if let Ok(Some(mut now)) = attachments::get(&record.container_id)

@@ -18,10 +18,10 @@ use std::{
 
 use self::{
     course::Course,
-    watchdog::{Right, Watchdog, watched},
+    watchdog::{AnswerOnce, Watchdog, run_watched},
 };
 use crate::{
-    cni::{self, Attached, Command, Config, Environment, RequestError, Version},
+    cni::{self, Attached, CniCommand, Config, Environment, RequestError, Version},
     deadline::Deadline,
     log,
     node::{NodeConfig, profiles, state},
@@ -42,22 +42,22 @@ pub fn run(environment: Environment) -> ExitCode {
     let command = environment
         .command
         .to_str()
-        .and_then(|text| text.parse::<Command>().ok());
+        .and_then(|text| text.parse::<CniCommand>().ok());
     let end = Ending {
         command,
         environment: environment.clone(),
         begun: Deadline::after(NodeConfig::default().deadline),
-        right: Right::default(),
+        right: AnswerOnce::default(),
     };
     end.on_panic(Version::V1_1_0);
     let (of_call, late) = (end.clone(), end.clone());
     let late = move |version| {
         let cause =
             "the call's input, the kernel or the node's disk kept us waiting until the deadline";
-        let may_answer = late.command == Some(Command::Del) || late.right.try_take();
+        let may_answer = late.command == Some(CniCommand::Del) || late.right.try_take();
         may_answer.then(|| late.end(version, &Reason::DeadlineExceeded.because(cause)))
     };
-    let done = watched(move |watchdog| call(&environment, &of_call, watchdog), late);
+    let done = run_watched(move |watchdog| call(&environment, &of_call, watchdog), late);
     done.unwrap_or_else(|| {
         if end.right.try_take() {
             end.end(
@@ -75,27 +75,27 @@ fn call(environment: &Environment, end: &Ending, watchdog: &Watchdog<ExitCode>) 
     let command = end.command;
     // Multus's daemon may start us with a working directory outside of our root.
     nix::unistd::chdir("/").ok();
-    if command == Some(Command::Del) {
-        watchdog.within(NodeConfig::default().deadline, Version::V1_1_0);
+    if command == Some(CniCommand::Del) {
+        watchdog.set_deadline(NodeConfig::default().deadline, Version::V1_1_0);
         del::del(environment);
         return ExitCode::SUCCESS;
     }
     let node = NodeConfig::load();
     let of_node = node.clone().unwrap_or_default();
     let deadline = Deadline::after(of_node.deadline);
-    watchdog.within(deadline.left(), Version::V1_1_0);
+    watchdog.set_deadline(deadline.left(), Version::V1_1_0);
     log::to_stderr(of_node.log_level.into());
     let config = Config::parse(&read_stdin());
     let version = config.as_ref().map_or(Version::V1_1_0, |c| c.version);
     end.on_panic(version);
-    watchdog.within(deadline.left(), version);
+    watchdog.set_deadline(deadline.left(), version);
     let (output, exit) = match answer(command, environment, config, node, deadline) {
         Ok(output) => (output, ExitCode::SUCCESS),
         Err(CallFailure { code, explanation }) => {
             let pod = Attached::parse(environment).ok().and_then(|a| a.pod);
             let (namespace, name) = pod.as_ref().map_or(("", ""), |p| (&p.namespace, &p.name));
             tracing::error!(
-                command = command.map_or("?", Command::as_str),
+                command = command.map_or("?", CniCommand::as_str),
                 namespace,
                 name,
                 reason = explanation.reason.as_str(),
@@ -137,17 +137,17 @@ impl From<RequestError> for CallFailure {
 }
 
 fn answer(
-    command: Option<Command>,
+    command: Option<CniCommand>,
     environment: &Environment,
     config: Result<Config, RequestError>,
     node: Result<NodeConfig, Explanation>,
     deadline: Deadline,
 ) -> Result<String, CallFailure> {
     let version = config.as_ref().map_or(Version::V1_1_0, |c| c.version);
-    if command == Some(Command::Version) {
+    if command == Some(CniCommand::Version) {
         return Ok(cni::versions(version)); // also to a runtime that is newer than we are
     }
-    if command == Some(Command::Add) {
+    if command == Some(CniCommand::Add) {
         return add::add(environment, config, node, deadline);
     }
     config?;
@@ -164,12 +164,14 @@ fn answer(
         }
     };
     match command {
-        Some(verb @ Command::Check) => {
+        Some(verb @ CniCommand::Check) => {
             at_least(Version::V0_4_0, verb).and_then(|()| check::check(environment, deadline))
         }
-        Some(verb @ Command::Status) => at_least(Version::V1_1_0, verb).and_then(|()| status(node)),
-        Some(verb @ Command::Gc) => at_least(Version::V1_1_0, verb).map(|()| del::gc()),
-        Some(Command::Add | Command::Version | Command::Del) | None => {
+        Some(verb @ CniCommand::Status) => {
+            at_least(Version::V1_1_0, verb).and_then(|()| status(node))
+        }
+        Some(verb @ CniCommand::Gc) => at_least(Version::V1_1_0, verb).map(|()| del::gc()),
+        Some(CniCommand::Add | CniCommand::Version | CniCommand::Del) | None => {
             let command = quote(&environment.command.to_string_lossy());
             Err(CallFailure {
                 code: 4,
@@ -217,11 +219,11 @@ fn print(output: &str) {
 /// Ends a call that cannot end by itself.
 #[derive(Clone)]
 struct Ending {
-    command: Option<Command>,
+    command: Option<CniCommand>,
     environment: Arc<Environment>,
     /// Starts the clock.
     begun: Deadline,
-    right: Right,
+    right: AnswerOnce,
 }
 
 impl Ending {
@@ -248,7 +250,7 @@ impl Ending {
         course.pod = Attached::parse(&self.environment).ok().and_then(|a| a.pod);
         let (explanation, (told, wait)) = (explanation.clone(), mpsc::channel());
         let tell = move || {
-            course.tell(Err(&explanation));
+            course.report(Err(&explanation));
             told.send(()).ok();
         };
         if thread::Builder::new().spawn(tell).is_ok() {
@@ -264,10 +266,10 @@ impl Ending {
 
     /// Ends the process with an error; a DEL with success. The right to do so is taken.
     fn end(&self, version: Version, explanation: &Explanation) -> ! {
-        if self.command == Some(Command::Del) {
+        if self.command == Some(CniCommand::Del) {
             std::process::exit(0);
         }
-        if self.command == Some(Command::Add) {
+        if self.command == Some(CniCommand::Add) {
             self.tell(explanation);
         }
         print(&cni::error(
@@ -292,10 +294,10 @@ mod tests {
         const IN_THE_OTHER: &str = "MESH_OPTIN_TEST_PANIC";
         if std::env::var_os(IN_THE_OTHER).is_some() {
             Ending {
-                command: Some(Command::Add),
+                command: Some(CniCommand::Add),
                 environment: Arc::default(),
                 begun: Deadline::after(Duration::ZERO),
-                right: Right::default(),
+                right: AnswerOnce::default(),
             }
             .on_panic(Version::V1_0_0);
             std::thread::scope(|scope| scope.spawn(|| panic!("on \"any\" thread\n")).join()).ok();

@@ -17,9 +17,9 @@ const GRACE: Duration = Duration::from_secs(3);
 
 /// The right to answer the runtime, which only one of call, panic and watchdog gets.
 #[derive(Clone, Default)]
-pub(super) struct Right(Arc<AtomicBool>);
+pub(super) struct AnswerOnce(Arc<AtomicBool>);
 
-impl Right {
+impl AnswerOnce {
     /// Takes it, or waits for the process to end if another thread has it.
     pub(super) fn take(&self) {
         while !self.try_take() {
@@ -45,7 +45,7 @@ pub(super) struct Watchdog<T>(Sender<Progress<T>>);
 
 impl<T> Watchdog<T> {
     /// What is left until the call's own deadline, and the version to answer in.
-    pub(super) fn within(&self, left: Duration, version: Version) {
+    pub(super) fn set_deadline(&self, left: Duration, version: Version) {
         self.0.send(Progress::Within(left, version)).ok();
     }
 }
@@ -53,7 +53,7 @@ impl<T> Watchdog<T> {
 /// Runs `call` on a thread of its own, which may enter another network namespace for good, and returns its result. If a wait without a deadline
 /// (stdin, a blocking system call, a kernel lock) does not end, `give_up` answers the runtime instead, unless the call is already answering:
 /// then it gets a little more time. `None`: no thread could be started, or the call did not end.
-pub(super) fn watched<T: Send + 'static>(
+pub(super) fn run_watched<T: Send + 'static>(
     call: impl FnOnce(&Watchdog<T>) -> T + Send + 'static,
     mut give_up: impl FnMut(Version) -> Option<T>,
 ) -> Option<T> {
@@ -87,40 +87,40 @@ mod tests {
     #[test]
     fn after_the_deadline_it_answers_in_the_version_of_the_call() {
         let hangs = |watchdog: &Watchdog<Option<Version>>| {
-            watchdog.within(Duration::from_secs(3600), Version::V1_0_0);
-            watchdog.within(Duration::ZERO, Version::V0_4_0);
+            watchdog.set_deadline(Duration::from_secs(3600), Version::V1_0_0);
+            watchdog.set_deadline(Duration::ZERO, Version::V0_4_0);
             thread::sleep(GRACE * 10);
             None
         };
         let give_up = |version| Some(Some(version));
-        assert_eq!(watched(hangs, give_up), Some(Some(Version::V0_4_0)));
+        assert_eq!(run_watched(hangs, give_up), Some(Some(Version::V0_4_0)));
     }
 
     #[test]
     fn a_call_that_is_answering_gets_more_time_but_not_without_end() {
         let answers = |seconds| {
             move |watchdog: &Watchdog<u8>| {
-                watchdog.within(Duration::ZERO, Version::V1_0_0);
+                watchdog.set_deadline(Duration::ZERO, Version::V1_0_0);
                 thread::sleep(GRACE + Duration::from_secs(seconds));
                 7
             }
         };
-        assert_eq!(watched(answers(1), |_| None), Some(7));
-        assert_eq!(watched(answers(60), |_| None), None);
+        assert_eq!(run_watched(answers(1), |_| None), Some(7));
+        assert_eq!(run_watched(answers(60), |_| None), None);
     }
 
     #[test]
     fn a_call_that_ends_returns_its_result() {
         let ends = |watchdog: &Watchdog<u8>| {
-            watchdog.within(Duration::ZERO, Version::V1_0_0);
+            watchdog.set_deadline(Duration::ZERO, Version::V1_0_0);
             7
         };
-        assert_eq!(watched(ends, |_| Some(0)), Some(7));
+        assert_eq!(run_watched(ends, |_| Some(0)), Some(7));
     }
 
     #[test]
     fn only_one_thread_gets_the_right_to_answer() {
-        let right = Right::default();
+        let right = AnswerOnce::default();
         right.take();
         let (took, wait) = mpsc::channel();
         thread::spawn(move || {

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 #[cfg(feature = "controller")]
-pub(crate) use self::unreadable::named_unreadable;
+pub(crate) use self::unreadable::names_of_unreadable;
 pub use self::{
     groups::{Groups, OwnerGroups},
     ifname::IfName,

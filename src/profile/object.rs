@@ -50,7 +50,7 @@ impl Profile {
             attachment: AttachmentSpec,
         }
         Self::from_json(json, origin.clone()).unwrap_or_else(|why| {
-            let needed = Self::needed_version(json);
+            let needed = Self::required_version(json);
             let (reason, why) = needed.map_or((Reason::NodeConfigInvalid, why), |needed| {
                 (Reason::UnknownProfile, needs(&needed))
             });
@@ -85,7 +85,7 @@ impl Profile {
     }
 
     /// The version that it needs, where that is newer than ours: whatever else it says, nothing is decided by another generation of it.
-    pub fn needed_version(json: &str) -> Option<String> {
+    pub fn required_version(json: &str) -> Option<String> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Needs {

@@ -8,15 +8,19 @@ use crate::words::words;
 
 /// A Kubernetes LabelSelector, strict: a misspelled key must not select everything.
 #[derive(Debug, Clone, Default, Deserialize)]
-#[serde(try_from = "Text")]
-#[cfg_attr(feature = "schema", derive(serde::Serialize), serde(into = "Text"))]
+#[serde(try_from = "WrittenSelector")]
+#[cfg_attr(
+    feature = "schema",
+    derive(serde::Serialize),
+    serde(into = "WrittenSelector")
+)]
 pub struct Selector(Parsed);
 
 impl Selector {
     /// The schema of its text.
     #[cfg(feature = "schema")]
     pub(super) fn text_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        <Text as schemars::JsonSchema>::json_schema(generator)
+        <WrittenSelector as schemars::JsonSchema>::json_schema(generator)
     }
 
     /// Whether it selects these labels; the empty selector selects all.
@@ -34,7 +38,7 @@ impl Selector {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 #[cfg_attr(feature = "schema", derive(serde::Serialize, schemars::JsonSchema))]
-struct Text {
+struct WrittenSelector {
     /// Labels that must have these values.
     #[cfg_attr(feature = "schema", schemars(extend("maxProperties" = MOST_LABELS)))]
     match_labels: BTreeMap<String, String>,
@@ -80,7 +84,7 @@ words! {
 }
 
 #[cfg(feature = "schema")]
-impl From<Selector> for Text {
+impl From<Selector> for WrittenSelector {
     fn from(selector: Selector) -> Self {
         let LabelSelector {
             match_labels,
@@ -102,10 +106,10 @@ impl From<Selector> for Text {
     }
 }
 
-impl TryFrom<Text> for Selector {
+impl TryFrom<WrittenSelector> for Selector {
     type Error = String;
 
-    fn try_from(text: Text) -> Result<Self, String> {
+    fn try_from(text: WrittenSelector) -> Result<Self, String> {
         let is_too_long = |e: &Requirement| {
             e.values.len() > MOST_VALUES
                 || e.values

@@ -17,7 +17,7 @@ pub(crate) fn unreadable<'a>(mut all: impl Iterator<Item = (&'a str, &'a str)>) 
 
 /// The profiles that such a text names.
 #[cfg(any(feature = "controller", test))]
-pub(crate) fn named_unreadable(text: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn names_of_unreadable(text: &str) -> impl Iterator<Item = &str> {
     let named = text.split(OF).skip(1);
     named.filter_map(|named| Some(named.split_once(CANNOT)?.0))
 }
@@ -32,7 +32,7 @@ mod tests {
             let names: Vec<_> = (0..count).map(|n| format!("p-{n}")).collect();
             let all = names.iter().map(|name| (name.as_str(), "unknown field x"));
             let text = unreadable(all).unwrap_or_default();
-            let read: Vec<_> = named_unreadable(&text).collect();
+            let read: Vec<_> = names_of_unreadable(&text).collect();
             assert_eq!(read, names[..named], "{text}");
             assert!(text.len() < 8192, "{}", text.len());
         }

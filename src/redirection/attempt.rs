@@ -31,16 +31,16 @@ pub(super) struct Attempt<'a> {
 
 impl Attempt<'_> {
     /// By what an earlier ADD used, or the profile says; `Auto` falls back to iptables where the kernel has no nf_tables for this plan.
-    pub(super) fn by_backend(&self) -> Result<Done, Explanation> {
+    pub(super) fn apply(&self) -> Result<Done, Explanation> {
         let wanted = match self.earlier.map(|e| e.backend.iptables()) {
             Some(None) => BackendPolicy::Nftables,
             Some(Some(_)) => BackendPolicy::Iptables,
             None => self.plan.intent.backend,
         };
         match wanted {
-            BackendPolicy::Nftables => Ok(self.by_nftables()?),
-            BackendPolicy::Iptables => self.by_iptables(),
-            BackendPolicy::Auto => match self.by_nftables() {
+            BackendPolicy::Nftables => Ok(self.apply_with_nftables()?),
+            BackendPolicy::Iptables => self.apply_with_iptables(),
+            BackendPolicy::Auto => match self.apply_with_nftables() {
                 Err(Failed::Kernel(lacking @ KernelError::NoNfTables { .. })) => {
                     self.fall_back(&lacking)
                 }
@@ -49,19 +49,19 @@ impl Attempt<'_> {
         }
     }
 
-    fn by_nftables(&self) -> Result<Done, Failed> {
-        self.by(Nftables::open(self.wanted.deadline)?)
+    fn apply_with_nftables(&self) -> Result<Done, Failed> {
+        self.apply_with(Nftables::open(self.wanted.deadline)?)
     }
 
-    fn by_iptables(&self) -> Result<Done, Explanation> {
+    fn apply_with_iptables(&self) -> Result<Done, Explanation> {
         let tools = tools(self.plan.families, self.wanted.deadline)?;
         let on_record = self.earlier.and_then(|e| e.backend.iptables());
         let iptables = Iptables::open(&tools, on_record, self.netns, self.wanted.deadline)?;
-        Ok(self.by(iptables)?)
+        Ok(self.apply_with(iptables)?)
     }
 
     fn fall_back(&self, lacking: &KernelError) -> Result<Done, Explanation> {
-        match self.by_iptables() {
+        match self.apply_with_iptables() {
             Ok(mut done) => {
                 let cause = format!("iptables is used: nf_tables cannot be ({lacking})");
                 done.warnings.push(Explanation {
@@ -83,7 +83,7 @@ impl Attempt<'_> {
         }
     }
 
-    fn by<B: Backend>(&self, backend: B) -> Result<Done, Failed> {
+    fn apply_with<B: Backend>(&self, backend: B) -> Result<Done, Failed> {
         let refuses = self.wanted.profile.spec.redirect.preempted == PreemptedPolicy::Refuse;
         Converging {
             record: self.record(backend.form()),

@@ -21,7 +21,7 @@ pub(super) fn lock(cookie: u64, deadline: Deadline) -> Result<Flock<File>, Expla
 }
 
 /// The same at once, or not at all.
-pub fn alone(cookie: u64) -> Option<Flock<File>> {
+pub fn lock_if_free(cookie: u64) -> Option<Flock<File>> {
     try_lock(cookie).ok().flatten()
 }
 

@@ -14,7 +14,7 @@ mod wanted;
 
 pub use lacking::Unsupported;
 pub use locate::{Located, locate};
-pub use lock::alone;
+pub use lock::lock_if_free;
 pub use redirect::redirect;
 pub use self_test::self_test;
 pub use verify::{Findings, Verdict, repair, verify};

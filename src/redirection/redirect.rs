@@ -14,11 +14,11 @@ use crate::{
 /// own. One that was killed is completed. Another plan in the namespace is a conflict, and stays. This thread is in the namespace afterwards.
 pub fn redirect(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> {
     netns.enter_for_good()?;
-    within(netns, wanted)
+    redirect_in_netns(netns, wanted)
 }
 
 /// The same on a thread that is in the namespace.
-fn within(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> {
+fn redirect_in_netns(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> {
     let cookie = cookie()?;
     let _alone = lock(cookie, wanted.deadline)?;
     let interfaces = Network::open(wanted.deadline)?;
@@ -27,7 +27,7 @@ fn within(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> 
         .ok()
         .flatten();
     let earlier = earlier.filter(|record| record.netns_cookie == cookie);
-    let course = wanted.beside(earlier.as_ref())?;
+    let course = wanted.choose_handling(earlier.as_ref())?;
     let intent = match (&earlier, course) {
         (Some(earlier), Handling::Keep) => &earlier.intent,
         _ => wanted.intent,
@@ -48,7 +48,7 @@ fn within(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Explanation> 
         earlier: earlier.as_ref(),
         course,
     };
-    let mut done = attempt.by_backend()?;
+    let mut done = attempt.apply()?;
     done.warnings.extend(plan.warnings);
     Ok(done)
 }

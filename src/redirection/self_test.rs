@@ -8,7 +8,7 @@ use crate::{
     deadline::Deadline,
     kernel::{
         Backend, Iptables, KernelError, Live, Netns, Network, Nftables, Tools, Wiring,
-        netns::in_scratch,
+        netns::run_in_scratch,
     },
     mesh::{
         Attachment, Decision, InterceptionMode, Namespace, Pod, annotation, assume_injected,
@@ -33,7 +33,7 @@ pub fn self_test(deadline: Deadline) -> Result<Unsupported, Explanation> {
                 let plan = plan(mode, ipv6)?;
                 let made = match backend {
                     BackendPolicy::Nftables | BackendPolicy::Auto => {
-                        made(|_| Nftables::open(deadline), &plan, deadline)
+                        apply_and_read_back(|_| Nftables::open(deadline), &plan, deadline)
                     }
                     BackendPolicy::Iptables => by_iptables(&tools, &plan, deadline),
                 };
@@ -61,7 +61,7 @@ fn by_iptables(
     if !tools.serve(plan.families.captured()) {
         return Err(Reason::IptablesMissing.into());
     }
-    made(
+    apply_and_read_back(
         |netns| Iptables::open(tools, None, netns, deadline),
         plan,
         deadline,
@@ -91,12 +91,12 @@ fn plan(mode: InterceptionMode, ipv6: bool) -> Result<Plan, Explanation> {
 }
 
 /// Makes it, and reads it back.
-fn made<B: Backend>(
+fn apply_and_read_back<B: Backend>(
     open: impl FnOnce(&Netns) -> Result<B, KernelError> + Send,
     plan: &Plan,
     deadline: Deadline,
 ) -> Result<(), Explanation> {
-    let differences = in_scratch(|netns: &Netns| {
+    let differences = run_in_scratch(|netns: &Netns| {
         Wiring::open(deadline)?.switch_on("lo")?;
         let network = Network::open(deadline)?;
         let mut live = Live::new(open(netns)?, &network, plan);

@@ -87,7 +87,7 @@ impl Findings {
 
 /// Compares a network namespace with what the record of its ADD says. Changes nothing.
 pub fn verify(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Findings, Explanation> {
-    within(record, netns, deadline, Task::Verify)
+    run_in_netns(record, netns, deadline, Task::Verify)
 }
 
 /// Repairs what has changed, and returns what is found then. Foreign rules stay.
@@ -96,7 +96,7 @@ pub fn repair(record: &Record, netns: &Netns, deadline: Deadline) -> Result<Find
     // an ADD may have replaced what was read before
     let now = attachments::get(&record.container_id)?;
     let now = now.filter(|now| now.done && now.netns_cookie == record.netns_cookie);
-    within(
+    run_in_netns(
         now.as_ref().unwrap_or(record),
         netns,
         deadline,
@@ -111,7 +111,7 @@ enum Task {
 }
 
 /// Does it in the namespace of a record's attachment.
-fn within(
+fn run_in_netns(
     record: &Record,
     netns: &Netns,
     deadline: Deadline,
@@ -169,7 +169,7 @@ fn findings<B: Backend>(
         .filter(|(name, _)| plan.sees_interface(name.as_str()))
         .collect();
     let indexes: Vec<u32> = captured.iter().map(|(_, index)| **index).collect();
-    let bypassed = live.bypassed(&indexes).unwrap_or_else(|error| {
+    let bypassed = live.find_bypasses(&indexes).unwrap_or_else(|error| {
         in_front.push(cannot_tell(error.to_string()));
         Vec::new()
     });

@@ -45,7 +45,10 @@ pub(super) enum Handling {
 
 impl Redirection<'_> {
     /// What to do about the record of this sandbox; a conflict where both have settings of their own, or the pod runs by other ones.
-    pub(super) fn beside(&self, earlier: Option<&Record>) -> Result<Handling, Explanation> {
+    pub(super) fn choose_handling(
+        &self,
+        earlier: Option<&Record>,
+    ) -> Result<Handling, Explanation> {
         let Some(earlier) = earlier.filter(|record| record.done) else {
             return Ok(Handling::Make);
         };
@@ -197,7 +200,9 @@ mod tests {
                 speaks,
                 deadline: Deadline::after(std::time::Duration::ZERO),
             };
-            let found = wanted.beside(earlier.as_ref()).map_err(|e| e.reason);
+            let found = wanted
+                .choose_handling(earlier.as_ref())
+                .map_err(|e| e.reason);
             assert_eq!(found, course.ok_or(Reason::ConflictingAttachment), "{name}");
         }
     }

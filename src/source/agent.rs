@@ -11,7 +11,7 @@ use std::{
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr};
 
 use super::{
-    Found, Governing, NoAnswer,
+    FoundPod, Governing, NoAnswer,
     wire::{
         self, Answer, Ask, BEFORE, Bypassing, LONGEST_ANSWER, LookUp, Outcome, Question, Reply,
         Report, VERSION, WHOLE_PODS,
@@ -33,7 +33,7 @@ pub struct Conversation(UnixStream);
 
 /// What the agent said.
 pub(super) struct AgentAnswer {
-    pub(super) found: Found,
+    pub(super) found: FoundPod,
     pub(super) governing: Governing,
     pub(super) conversation: Conversation,
 }
@@ -50,13 +50,13 @@ pub(super) fn look_up(
     let (first, longest) = (Duration::from_millis(5), Duration::from_millis(250));
     let mut attempts = Attempts::until(patience, first, longest);
     loop {
-        let away = match attempt(&trusted, pod, profile, patience) {
+        let away = match attempt(&connect_to_agent, pod, profile, patience) {
             Ok(heard) => return Ok(heard),
-            Err(Silent::Refused(why)) if why.reason.is_no_answer() => {
+            Err(LookUpError::Denied(why)) if why.reason.is_no_answer() => {
                 return Err(NoAnswer::Away(why));
             }
-            Err(Silent::Refused(why)) => return Err(NoAnswer::Refused(why)),
-            Err(Silent::Away(why)) => why,
+            Err(LookUpError::Denied(why)) => return Err(NoAnswer::Refused(why)),
+            Err(LookUpError::Unavailable(why)) => why,
         };
         match Installed::load()? {
             Some(Installed {
@@ -65,7 +65,7 @@ pub(super) fn look_up(
             Some(_) => {}
             None => return Err(NoAnswer::Absent(Reason::NoSource.because(super::NOBODY))),
         }
-        let is_over = !is_last && deadline.passed() > RESTART;
+        let is_over = !is_last && deadline.elapsed() > RESTART;
         match attempts.pause(Duration::ZERO).filter(|_| !is_over) {
             Some(pause) => std::thread::sleep(pause),
             None => return Err(NoAnswer::Away(unavailable(&away))),
@@ -75,7 +75,7 @@ pub(super) fn look_up(
 
 /// The pods of this node that should be redirected and are not; `None` where there is no agent.
 pub fn bypassing(deadline: Deadline) -> Result<Option<Vec<Bypassing>>, Explanation> {
-    match converse(&trusted, Ask::Bypassing {}, deadline).map(|(answer, _)| answer.reply) {
+    match converse(&connect_to_agent, Ask::Bypassing {}, deadline).map(|(answer, _)| answer.reply) {
         Ok(Reply::Bypassing(pods)) => Ok(Some(pods)),
         Ok(Reply::Found(_) | Reply::Owner(_) | Reply::Heard {} | Reply::Decided(_)) => {
             Err(unavailable("it answers something else"))
@@ -87,9 +87,9 @@ pub fn bypassing(deadline: Deadline) -> Result<Option<Vec<Bypassing>>, Explanati
 }
 
 /// How the last ADD of a pod ended, where the agent is there and remembers it.
-pub fn decided(uid: &str, deadline: Deadline) -> Option<Outcome> {
+pub fn last_outcome(uid: &str, deadline: Deadline) -> Option<Outcome> {
     let ask = Ask::Decided { uid: uid.into() };
-    match converse(&trusted, ask, deadline).ok()?.0.reply {
+    match converse(&connect_to_agent, ask, deadline).ok()?.0.reply {
         Reply::Decided(mut outcomes) => outcomes.pop(),
         Reply::Found(_)
         | Reply::Refused(_)
@@ -105,7 +105,7 @@ pub fn tell(outcome: Outcome) {
     /// The agent has nothing to look up for it.
     const AT_ONCE: Duration = Duration::from_millis(500);
     let question = Question::new(Ask::Report(Box::new(outcome)));
-    let heard = exchange(&trusted, &question, Deadline::after(AT_ONCE));
+    let heard = exchange(&connect_to_agent, &question, Deadline::after(AT_ONCE));
     if matches!(
         &heard,
         Ok((
@@ -145,11 +145,11 @@ impl Conversation {
 }
 
 /// Why there is no pod.
-enum Silent {
+enum LookUpError {
     /// It does not listen, went away, or says what we do not understand.
-    Away(String),
+    Unavailable(String),
     /// By its word.
-    Refused(Explanation),
+    Denied(Explanation),
 }
 
 fn attempt(
@@ -157,7 +157,7 @@ fn attempt(
     pod: &PodRef,
     profile: Option<&str>,
     deadline: Deadline,
-) -> Result<AgentAnswer, Silent> {
+) -> Result<AgentAnswer, LookUpError> {
     let PodRef {
         namespace,
         name,
@@ -172,25 +172,25 @@ fn attempt(
         millis,
     });
     let (Answer { version, reply }, conversation) =
-        converse(connect, ask, deadline).map_err(Silent::Away)?;
+        converse(connect, ask, deadline).map_err(LookUpError::Unavailable)?;
     match reply {
         Reply::Found(_) if version < WHOLE_PODS => {
             conversation.report(None);
-            Err(Silent::Away(format!(
+            Err(LookUpError::Unavailable(format!(
                 "it is of an older version (it speaks {version}, we speak {VERSION}) and does not tell all of the pod that decides"
             )))
         }
         Reply::Found(governed) => {
-            let (found, governing) = governed.found().map_err(Silent::Away)?;
+            let (found, governing) = governed.into_found().map_err(LookUpError::Unavailable)?;
             Ok(AgentAnswer {
                 found,
                 governing,
                 conversation,
             })
         }
-        Reply::Refused(refusal) => Err(Silent::Refused(refusal.into())),
+        Reply::Refused(refusal) => Err(LookUpError::Denied(refusal.into())),
         Reply::Bypassing(_) | Reply::Owner(_) | Reply::Heard {} | Reply::Decided(_) => {
-            Err(Silent::Away("it answers something else".into()))
+            Err(LookUpError::Unavailable("it answers something else".into()))
         }
     }
 }
@@ -255,7 +255,7 @@ fn exchange(
 type Connect<'a> = &'a dyn Fn() -> Result<UnixStream, String>;
 
 /// Connects where nobody but root can have put a socket.
-fn trusted() -> Result<UnixStream, String> {
+fn connect_to_agent() -> Result<UnixStream, String> {
     ensure_roots_own(Path::new(paths::RUN))?;
     connect().map_err(|e| e.to_string())
 }
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
 
     /// What comes of an attempt at an agent that gives these answers to connection after connection, and what it was asked.
-    fn attempted(answers: &[Value]) -> (Result<AgentAnswer, Silent>, Vec<Value>) {
+    fn attempted(answers: &[Value]) -> (Result<AgentAnswer, LookUpError>, Vec<Value>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
@@ -366,7 +366,7 @@ mod tests {
         let (heard, asked) = attempted(&[answer(BEFORE, found()), answer(BEFORE, found())]);
         let versions: Vec<_> = asked.iter().map(|asked| asked["version"].clone()).collect();
         assert_eq!(versions, [json!(VERSION), json!(BEFORE)]);
-        let Err(Silent::Away(why)) = heard else {
+        let Err(LookUpError::Unavailable(why)) = heard else {
             panic!("{asked:?}")
         };
         assert!(why.contains("older version"), "{why}");
@@ -376,7 +376,7 @@ mod tests {
     fn a_refusal_is_the_agents_word_and_anything_else_is_no_answer() {
         let refused = json!({"refused": {"reason": "PodNotFound", "cause": "c"}});
         let (heard, _) = attempted(&[answer(VERSION, refused)]);
-        let Err(Silent::Refused(why)) = heard else {
+        let Err(LookUpError::Denied(why)) = heard else {
             panic!("it was not refused")
         };
         assert_eq!(why.reason, Reason::PodNotFound);
@@ -390,7 +390,7 @@ mod tests {
             (Value::Null, "it hung up"),
         ] {
             let (heard, _) = attempted(std::slice::from_ref(&answer));
-            let Err(Silent::Away(why)) = heard else {
+            let Err(LookUpError::Unavailable(why)) = heard else {
                 panic!("{answer}")
             };
             assert!(why.contains(cause), "{answer}: {why}");

@@ -16,7 +16,7 @@ use crate::{
     reason::{Explanation, Reason},
 };
 
-pub use self::agent::{Conversation, bypassing, decided, listens as agent_listens, tell};
+pub use self::agent::{Conversation, bypassing, last_outcome, listens as agent_listens, tell};
 pub(crate) use self::{
     agent::connect,
     api::{get_both, runtime_handler},
@@ -25,7 +25,7 @@ pub(crate) use self::{
 /// A pod and its namespace.
 #[derive(Debug, Clone)]
 #[expect(missing_docs, reason = "the names say it")]
-pub struct Found {
+pub struct FoundPod {
     pub pod: Pod,
     pub namespace: Namespace,
 }
@@ -58,12 +58,12 @@ pub struct Governing {
 
 impl Governing {
     /// Among these profiles, for an attachment that may name one.
-    pub fn among(
+    pub fn choose(
         profiles: Result<Vec<Profile>, Explanation>,
-        found: &Found,
+        found: &FoundPod,
         named: Option<&str>,
     ) -> Self {
-        let Found { pod, namespace } = found;
+        let FoundPod { pod, namespace } = found;
         let chosen = profiles.and_then(|profiles| {
             let (profile, warning) = governing(&profiles, namespace, pod, named)?;
             Ok((profile.clone(), warning))
@@ -84,7 +84,7 @@ impl Governing {
 /// A look-up's answer.
 pub struct Answered {
     /// The pod and its namespace.
-    pub found: Found,
+    pub found: FoundPod,
     /// What governs it, where whoever answered knows that.
     pub governing: Option<Governing>,
     /// Who answered.
@@ -192,7 +192,7 @@ const NOBODY: &str =
     "there is neither a node agent nor an API credential in /var/lib/mesh-optin/api";
 
 /// The runtime's UID must be the pod's: names are used again. So must be the node, where ours is known.
-fn is_the_one(found: &Found, asked: &PodRef, config: &NodeConfig) -> Result<(), Explanation> {
+fn is_the_one(found: &FoundPod, asked: &PodRef, config: &NodeConfig) -> Result<(), Explanation> {
     let PodRef {
         namespace,
         name,
@@ -227,7 +227,7 @@ mod tests {
         let mut pod = Pod::default();
         pod.metadata.uid = "new".into();
         pod.spec.node_name = "n1".into();
-        let found = Found {
+        let found = FoundPod {
             pod,
             namespace: Namespace::default(),
         };

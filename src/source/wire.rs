@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Found, Governing};
+use super::{FoundPod, Governing};
 use crate::{
     cni::PodRef,
     mesh::{Namespace, Pod},
@@ -224,7 +224,7 @@ impl LookUp {
 
 impl Governed {
     /// What was found, or what cannot be read of it.
-    pub(super) fn found(self) -> Result<(Found, Governing), String> {
+    pub(super) fn into_found(self) -> Result<(FoundPod, Governing), String> {
         let Self {
             pod,
             namespace,
@@ -244,7 +244,7 @@ impl Governed {
             },
             (None, None) => return Err("it names no profile".into()),
         };
-        Ok((Found { pod, namespace }, governing))
+        Ok((FoundPod { pod, namespace }, governing))
     }
 }
 

@@ -29,7 +29,7 @@ const LONGEST: usize = 1024;
 
 /// The pod that an Event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct About {
+pub(crate) struct PodKey {
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) uid: String,
@@ -76,7 +76,7 @@ pub(crate) trait Journal: Sync {
 }
 
 struct PendingEvent {
-    about: About,
+    about: PodKey,
     explanation: Explanation,
     /// When it happened.
     at: Timestamp,
@@ -91,7 +91,7 @@ impl Events {
     /// Queues an Event about something that happened at that time.
     pub(crate) fn tell(
         &self,
-        about: About,
+        about: PodKey,
         explanation: Explanation,
         at: Timestamp,
         journal: &impl Journal,
@@ -118,7 +118,7 @@ pub(crate) struct Queue(Receiver<PendingEvent>);
 impl Queue {
     /// Sends Events until it is canceled.
     pub(crate) async fn send(mut self, journal: &impl Journal, node: &str) {
-        let mut sent: HashMap<(About, Reason), Instant> = HashMap::new();
+        let mut sent: HashMap<(PodKey, Reason), Instant> = HashMap::new();
         while let Some(PendingEvent {
             about,
             explanation,
@@ -156,13 +156,13 @@ impl Queue {
     }
 }
 
-fn event(about: &About, explanation: &Explanation, at: Timestamp, node: &str) -> Value {
+fn event(about: &PodKey, explanation: &Explanation, at: Timestamp, node: &str) -> Value {
     let text = explanation.to_string();
     let end = (0..=LONGEST.min(text.len()))
         .rev()
         .find(|end| text.is_char_boundary(*end))
         .unwrap_or_default();
-    let About {
+    let PodKey {
         namespace,
         name,
         uid,
@@ -244,8 +244,8 @@ mod tests {
         }
     }
 
-    fn pod(name: &str) -> About {
-        About {
+    fn pod(name: &str) -> PodKey {
+        PodKey {
             namespace: "a".into(),
             name: name.into(),
             uid: "u".into(),

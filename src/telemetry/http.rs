@@ -158,24 +158,24 @@ fn conversation(
 
 fn answer(observed: &impl Observed, request: &Request<Incoming>, paths: Paths) -> Response<String> {
     match request.uri().path() {
-        "/healthz" if paths == Paths::All => say(StatusCode::OK, "ok\n".into()),
+        "/healthz" if paths == Paths::All => respond(StatusCode::OK, "ok\n".into()),
         "/readyz" if paths == Paths::All => match observed.not_ready() {
-            None => say(StatusCode::OK, "ready\n".into()),
-            Some(why) => say(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+            None => respond(StatusCode::OK, "ready\n".into()),
+            Some(why) => respond(StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
         },
         "/metrics" => {
             let accept = request.headers().get(ACCEPT);
             let form = TextFormat::accepted(accept.and_then(|value| value.to_str().ok()));
-            let mut response = say(StatusCode::OK, observed.metrics(form));
+            let mut response = respond(StatusCode::OK, observed.metrics(form));
             let content_type = http::HeaderValue::from_static(form.content_type());
             response.headers_mut().insert(CONTENT_TYPE, content_type);
             response
         }
-        _ => say(StatusCode::NOT_FOUND, "there is nothing here\n".into()),
+        _ => respond(StatusCode::NOT_FOUND, "there is nothing here\n".into()),
     }
 }
 
-fn say(status: StatusCode, text: String) -> Response<String> {
+fn respond(status: StatusCode, text: String) -> Response<String> {
     let mut response = Response::new(text);
     *response.status_mut() = status;
     response

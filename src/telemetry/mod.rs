@@ -8,7 +8,7 @@ mod text;
 
 pub(crate) use self::{
     alive::Alive,
-    events::{About, Delivered, Events, Journal, WantedEvents},
+    events::{Delivered, Events, Journal, PodKey, WantedEvents},
     http::{Observed, Paths, probe, serve, serve_socket},
     text::{TextFormat, of_program},
 };

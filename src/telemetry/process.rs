@@ -24,7 +24,7 @@ pub(super) fn registry() -> Registry {
     let fields: Vec<_> = after_name.split(' ').collect();
     let field = |number: usize| fields.get(number - 3)?.parse::<f64>().ok();
     let seconds = || Some((field(14)? + field(15)?) / TICKS);
-    let started = || Some(booted()? + field(22)? / TICKS);
+    let started = || Some(boot_time()? + field(22)? / TICKS);
     register(
         "process_start_time_seconds",
         "When this agent started, in seconds since 1970",
@@ -53,7 +53,7 @@ pub(super) fn registry() -> Registry {
     registry
 }
 
-fn booted() -> Option<f64> {
+fn boot_time() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/stat").ok()?;
     let line = stat.lines().find_map(|line| line.strip_prefix("btime "))?;
     line.parse().ok()

@@ -110,7 +110,7 @@ fn a_second_table_is_refused_and_the_first_stays() {
         other.chains.truncate(1);
         assert!(matches!(
             nftables().replace(None, &other),
-            Err(KernelError::Overtaken)
+            Err(KernelError::Conflict)
         ));
         assert_eq!(nftables().table().unwrap(), Some(table));
     });
@@ -125,7 +125,7 @@ fn a_transaction_for_an_earlier_generation_is_refused_as_a_whole() {
         run("nft", &["add", "table", "inet", "foreign"], "");
         assert!(matches!(
             late.replace(None, &table),
-            Err(KernelError::Overtaken)
+            Err(KernelError::Conflict)
         ));
         assert_eq!(late.table().unwrap(), None);
         late.replace(None, &table).unwrap();

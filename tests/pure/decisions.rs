@@ -33,7 +33,7 @@ fn data(name: &str) -> Data {
 /// What is decided, the same on all of the pod as on what an agent keeps of it.
 fn decided(pod: &Pod, namespace: &Namespace, profile: &Profile) -> Decided {
     let on = |pod: &Pod| explain(pod, namespace, Ok(profile), &Attachment::default());
-    let (of_all, of_reduced) = (on(pod), on(&pod.clone().reduced()));
+    let (of_all, of_reduced) = (on(pod), on(&pod.clone().reduce()));
     assert_eq!(format!("{of_all:?}"), format!("{of_reduced:?}"));
     of_all
 }

@@ -14,7 +14,7 @@ const SAME: [(&str, &str); 7] = [
     ),
     (
         "a command line of one program or command",
-        "Args Command Format PodReport",
+        "Args Format PodReport",
     ),
     (
         "the same of nf_tables and of iptables",
@@ -30,9 +30,9 @@ const SAME: [(&str, &str); 7] = [
     ),
     (
         "what was compared or looked at, and is not as it should be",
-        "Difference Finding",
+        "Difference",
     ),
-    ("one for each program or file", "Plugin Text"),
+    ("one for each program or file", "Plugin"),
 ];
 
 /// The name that a line declares as a type.

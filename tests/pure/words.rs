@@ -3,7 +3,7 @@
 use std::{fmt::Display, str::FromStr};
 
 use mesh_optin::{
-    cni::{Command, Version},
+    cni::{CniCommand, Version},
     mesh::{InterceptionMode, OtherProxy, Source},
     node::{LogLevel, ProfileKind, SourceKind},
     plan::Form,
@@ -73,7 +73,7 @@ fn words_are_read_as_they_are_written() {
         "consistent outdated drifted preempted bypassing",
     );
     round_trip(&Form::ALL, "nftables iptables-legacy iptables-nft iptables");
-    round_trip(&Command::ALL, "ADD DEL CHECK STATUS GC VERSION");
+    round_trip(&CniCommand::ALL, "ADD DEL CHECK STATUS GC VERSION");
     round_trip(&Version::ALL, "0.1.0 0.2.0 0.3.0 0.3.1 0.4.0 1.0.0 1.1.0");
     round_trip(
         &Key::ALL,

@@ -18,7 +18,7 @@ use tokio::{sync::watch, time::Instant};
 use crate::{
     cni::PodRef,
     mesh::{Metadata, Namespace, Pod, annotation},
-    source::Found,
+    source::FoundPod,
 };
 
 /// A pod of this node, reduced to what decides.
@@ -77,7 +77,7 @@ struct KeptNamespace {
 #[derive(Debug)]
 pub(super) enum CachedPod {
     /// Everything that a decision needs.
-    Found(Found),
+    Found(FoundPod),
     /// Its namespace has to be read, not before this moment. `older`: as it was read before that.
     Unread {
         pod: Pod,
@@ -151,7 +151,7 @@ impl Cache {
 
     /// Before a namespace is read.
     pub(super) fn sending(&self) -> Moment {
-        self.known().tick()
+        self.lock().tick()
     }
 
     /// Keeps the result of a namespace read that was sent at this moment (`None`: there is no such namespace) until it is due again. A result
@@ -180,7 +180,7 @@ impl Cache {
 
     /// A namespace as it was read after this moment.
     pub(super) fn namespace(&self, name: &str, since: Moment) -> Option<Namespace> {
-        let known = self.known();
+        let known = self.lock();
         let kept = known.namespaces.get(name)?;
         kept.namespace.clone().filter(|_| kept.sent > since)
     }
@@ -188,7 +188,7 @@ impl Cache {
     /// The next namespace after this one, by name, that is due although no ADD waits for it: with the moment that the read must follow, or none
     /// if the API server may answer from memory. Forgets namespaces without pods.
     pub(super) fn due(&self, after: &str) -> Option<(String, Option<Moment>)> {
-        let known = &mut *self.known();
+        let known = &mut *self.lock();
         let (wanted, now) = (known.wanted(), Instant::now());
         known.namespaces.retain(|name, _| wanted.contains_key(name));
         let tick = known.tick();
@@ -209,36 +209,36 @@ impl Cache {
     }
 
     /// A watch broke: what it reported may be outdated.
-    pub(super) fn doubt(&self) {
-        let (now, mut known) = (Instant::now(), self.known());
+    pub(super) fn mark_broken(&self) {
+        let (now, mut known) = (Instant::now(), self.lock());
         known.doubted = Some(now);
         known.lost.get_or_insert(now);
     }
 
     /// A watch has resumed.
-    pub(super) fn followed(&self) {
-        self.known().lost = None;
+    pub(super) fn mark_resumed(&self) {
+        self.lock().lost = None;
     }
 
     /// For how long the node's pods have not been followed, if they are not.
     pub(super) fn lost_for(&self) -> Option<Duration> {
-        self.known().lost.map(|since| since.elapsed())
+        self.lock().lost.map(|since| since.elapsed())
     }
 
     /// Whether a watch broke lately.
     pub(super) fn is_in_doubt(&self) -> bool {
-        self.known().doubted.is_some_and(|at| at.elapsed() < DOUBT)
+        self.lock().doubted.is_some_and(|at| at.elapsed() < DOUBT)
     }
 
     /// Whether the node's pods were listed since the agent started.
     pub(super) fn is_listed(&self) -> bool {
-        self.known().is_listed
+        self.lock().is_listed
     }
 
     /// The pod with this UID, never another of the same name. Without a UID there is no way to distinguish them. A pod that has run arrived
     /// long ago: its namespace has to be read now.
     pub(super) fn get(&self, asked: &PodRef) -> Option<CachedPod> {
-        let (uid, mut known) = (asked.uid.as_deref()?, self.known());
+        let (uid, mut known) = (asked.uid.as_deref()?, self.lock());
         let now = known.tick();
         let Contents {
             pods, namespaces, ..
@@ -263,15 +263,15 @@ impl Cache {
                     of.is_wanted_again = true;
                     self.changes.send_modify(|count| *count += 1);
                 }
-                Some(CachedPod::Found(Found { pod, namespace }))
+                Some(CachedPod::Found(FoundPod { pod, namespace }))
             }
             older => Some(CachedPod::Unread { pod, since, older }),
         }
     }
 
     /// Every running pod that can be one of the mesh and whose namespace is not known.
-    pub(super) fn unjudged(&self) -> Vec<Pod> {
-        let known = self.known();
+    pub(super) fn without_namespace(&self) -> Vec<Pod> {
+        let known = self.lock();
         let is_read = |pod: &Pod| {
             let kept = known.namespaces.get(&pod.metadata.namespace);
             kept.is_some_and(|kept| kept.namespace.is_some())
@@ -284,11 +284,11 @@ impl Cache {
     }
 
     /// Every running pod whose namespace is known.
-    pub(super) fn running(&self) -> Vec<Found> {
-        let known = self.known();
+    pub(super) fn running(&self) -> Vec<FoundPod> {
+        let known = self.lock();
         let found = |WatchedPod { pod, .. }: &WatchedPod| {
             let kept = known.namespaces.get(&pod.metadata.namespace)?;
-            Some(Found {
+            Some(FoundPod {
                 pod: pod.clone(),
                 namespace: kept.namespace.clone()?,
             })
@@ -300,7 +300,7 @@ impl Cache {
     }
 
     pub(super) fn size(&self) -> Size {
-        let known = self.known();
+        let known = self.lock();
         let is_read = |kept: &&KeptNamespace| kept.namespace.is_some();
         Size {
             pods: known.pods.len(),
@@ -309,12 +309,12 @@ impl Cache {
     }
 
     fn change<T>(&self, how: impl FnOnce(&mut Contents) -> T) -> T {
-        let done = how(&mut self.known());
+        let done = how(&mut self.lock());
         self.changes.send_modify(|count| *count += 1);
         done
     }
 
-    fn known(&self) -> MutexGuard<'_, Contents> {
+    fn lock(&self) -> MutexGuard<'_, Contents> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -41,7 +41,7 @@ enum There {
 }
 
 impl There {
-    fn at(path: &Path, text: &str) -> Self {
+    fn read_back(path: &Path, text: &str) -> Self {
         let Ok(metadata) = std::fs::symlink_metadata(path) else {
             return Self::Nothing;
         };
@@ -77,7 +77,7 @@ impl Confs {
         takes_over: bool,
     ) -> Result<bool, Explanation> {
         let (path, text) = (path(directory, name), text(name));
-        let there = There::at(&path, &text);
+        let there = There::read_back(&path, &text);
         if there == There::Foreign {
             self.may_replace(&path, name, takes_over)?;
             self.keep(&path, name)?;
@@ -163,7 +163,7 @@ impl Confs {
         let Some(name) = path.file_stem().and_then(|s| s.to_str()) else {
             return Ok(());
         };
-        let (kept, there) = (self.kept(name), There::at(path, &text(name)));
+        let (kept, there) = (self.kept(name), There::read_back(path, &text(name)));
         if there != There::Foreign {
             match std::fs::read(&kept) {
                 Ok(theirs) => state::replace(path, &theirs, 0o600)?,

@@ -67,7 +67,7 @@ impl Installer {
             Err(error) => vec![error],
         };
         if let Ok(Some(installed)) = Installed::load() {
-            metrics.installed_version(&installed.version);
+            metrics.set_installed_version(&installed.version);
         }
         let messages: Vec<_> = wrong.iter().map(ToString::to_string).collect();
         if messages != known.wrong {

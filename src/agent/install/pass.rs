@@ -149,10 +149,10 @@ impl Pass<'_> {
             Ok(false) => {}
             Ok(true) => {
                 info!(path = %path.display(), "installed");
-                self.metrics.installed(what, true);
+                self.metrics.count_install(what, true);
             }
             Err(error) => {
-                self.metrics.installed(what, false);
+                self.metrics.count_install(what, false);
                 self.wrong.push(error);
             }
         }

@@ -46,7 +46,7 @@ impl Program {
         }
         let is_ours = there.is_some() && digest(path).ok() == Some(self.digest()?);
         if !is_ours {
-            put(path).map_err(|e| failed(path, &e))?;
+            put(path).map_err(|e| cannot_install(path, &e))?;
         }
         self.right = stamp(path);
         Ok(!is_ours)
@@ -70,7 +70,7 @@ pub(super) fn also(
     }
     link(path, name)
         .map(|()| Some(true))
-        .map_err(|e| failed(name, &e))
+        .map_err(|e| cannot_install(name, &e))
 }
 
 /// Whether a further name is of the program: a kill may have left it with a digest that is not on record yet.
@@ -84,7 +84,7 @@ fn is_recorded(path: &Path, recorded: Option<&String>) -> bool {
     recorded.is_some_and(|recorded| digest(path).is_ok_and(|there| there == *recorded))
 }
 
-fn failed(path: &Path, error: &io::Error) -> Explanation {
+fn cannot_install(path: &Path, error: &io::Error) -> Explanation {
     Reason::NodeConfigInvalid.because(format!(
         "the program cannot be put at {}: {error}",
         path.display()

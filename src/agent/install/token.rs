@@ -11,7 +11,7 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::{
-    agent::{Agent, cluster::Cluster, conditions::Finding},
+    agent::{Agent, cluster::Cluster, conditions::ConditionState},
     cluster::{Credential, Failure},
     mesh::Metadata,
     node::{paths, state},
@@ -40,7 +40,7 @@ impl Agent {
     /// condition, and affects nothing else.
     pub(in crate::agent) async fn keep_token(&self) {
         let Some(account) = &self.installer.args().host_account else {
-            self.health.findings().host_credential = Finding::NotRequested;
+            self.health.findings().host_credential = ConditionState::NotRequested;
             tokio::task::spawn_blocking(remove_ours).await.ok();
             return std::future::pending().await;
         };
@@ -62,23 +62,23 @@ impl Agent {
                 None => (PAUSE, Some(renew(cluster, &self.node, account).await)),
             };
             let finding = match renewal {
-                None => Finding::Right,
+                None => ConditionState::Holds,
                 Some(Ok(kept)) => {
                     pause = self.installer.args().install_period;
                     renewed = Some((Instant::now(), kept.expiry));
-                    metrics.installed("token", true);
+                    metrics.count_install("token", true);
                     let seconds = kept.left.as_secs();
                     info!(seconds, "the host's token was renewed");
-                    Finding::Right
+                    ConditionState::Holds
                 }
                 Some(Err(error)) => {
-                    metrics.installed("token", false);
-                    Finding::Wrong(error)
+                    metrics.count_install("token", false);
+                    ConditionState::Wrong(error)
                 }
             };
             let before =
                 std::mem::replace(&mut self.health.findings().host_credential, finding.clone());
-            if let Finding::Wrong(error) = &finding
+            if let ConditionState::Wrong(error) = &finding
                 && before != finding
             {
                 let reason = error.reason.as_str();
@@ -124,7 +124,7 @@ fn kept_of(credential: &Credential) -> Option<KeptToken> {
         jiff::Timestamp::now().as_second(),
     );
     let life = credential
-        .issued()
+        .issue_time()
         .map_or(LIFE, |issued| expiry - issued.as_second());
     let seconds = |s: i64| Duration::from_secs(s.try_into().unwrap_or(0));
     Some(KeptToken {

@@ -234,13 +234,13 @@ fn time(at: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{agent::counts::ProblemKind, telemetry::About};
+    use crate::{agent::counts::ProblemKind, telemetry::PodKey};
 
     #[test]
     fn no_namespace_hides_the_problems_of_others() {
         let wrong = |namespace: &str, n: usize| Wrong {
             what: ProblemKind::Drifted,
-            about: About {
+            about: PodKey {
                 namespace: namespace.into(),
                 name: format!("p{n}"),
                 uid: format!("{namespace}{n}"),

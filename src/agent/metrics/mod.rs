@@ -90,12 +90,12 @@ impl Metrics {
     }
 
     /// An ADD has ended.
-    pub(super) fn added(&self, end: End, reason: Reason, source: Option<SourceKind>) {
+    pub(super) fn count_add(&self, end: End, reason: Reason, source: Option<SourceKind>) {
         self.add(end, reason, source).inc();
     }
 
     /// An ADD took this long.
-    pub(super) fn took(&self, look_up: Duration, apply: Duration) {
+    pub(super) fn observe_durations(&self, look_up: Duration, apply: Duration) {
         for (phase, took) in [("look_up", look_up), ("apply", apply)] {
             let phase = self.add_duration.get_or_create(&Phase { phase });
             phase.observe(took.as_secs_f64());
@@ -103,32 +103,32 @@ impl Metrics {
     }
 
     /// An ADD ended with a warning.
-    pub(super) fn warned(&self, reason: Reason) {
+    pub(super) fn count_warning(&self, reason: Reason) {
         let reason = reason.as_str();
         self.warnings.get_or_create(&ReasonLabel { reason }).inc();
     }
 
     /// This number of outcomes was lost.
-    pub(super) fn dropped(&self, outcomes: u64) {
+    pub(super) fn count_dropped(&self, outcomes: u64) {
         self.outcomes_dropped.inc_by(outcomes);
     }
 
-    pub(super) fn unreported(&self) {
+    pub(super) fn count_unreported(&self) {
         self.unreported.inc();
     }
 
     /// A plugin was answered from this source.
-    pub(super) fn looked_up(&self, source: &'static str) {
+    pub(super) fn count_look_up(&self, source: &'static str) {
         self.look_ups.get_or_create(&SourceLabel { source }).inc();
     }
 
-    pub(super) fn cached(&self, size: Size) {
+    pub(super) fn set_cached(&self, size: Size) {
         self.cached_pods.set(size.pods as i64);
         self.cached_namespaces.set(size.namespaces as i64);
     }
 
     /// What an audit of the whole node has found.
-    pub(super) fn audited(&self, found: &Counts) {
+    pub(super) fn set_audited(&self, found: &Counts) {
         for state in Audited::all() {
             let pods = self.audit_pods.get_or_create(&PodState {
                 state: state.as_str(),
@@ -150,13 +150,13 @@ impl Metrics {
         self.audits.inc();
     }
 
-    pub(super) fn repaired(&self, worked: bool) {
+    pub(super) fn count_repair(&self, worked: bool) {
         let result = result(worked);
         self.repairs.get_or_create(&ResultLabel { result }).inc();
     }
 
     /// The node's conditions as they are now.
-    pub(super) fn conditions(&self, conditions: &[Condition]) {
+    pub(super) fn set_conditions(&self, conditions: &[Condition]) {
         for Condition { kind, status, .. } in conditions {
             for each in conditions::ConditionStatus::ALL {
                 let labels = OfCondition {
@@ -170,7 +170,7 @@ impl Metrics {
     }
 
     /// Which version of the program is installed on the node.
-    pub(super) fn installed_version(&self, version: &str) {
+    pub(super) fn set_installed_version(&self, version: &str) {
         self.installed_version.clear();
         let version = version.to_owned();
         self.installed_version
@@ -189,14 +189,14 @@ impl Metrics {
         }
     }
 
-    pub(super) fn installed(&self, what: &'static str, worked: bool) {
+    pub(super) fn count_install(&self, what: &'static str, worked: bool) {
         let result = result(worked);
         self.installs
             .get_or_create(&Installed { what, result })
             .inc();
     }
 
-    pub(super) fn event(&self, delivered: Delivered) {
+    pub(super) fn count_event(&self, delivered: Delivered) {
         let result = delivered.as_str();
         self.events.get_or_create(&ResultLabel { result }).inc();
     }
@@ -209,7 +209,7 @@ impl Metrics {
 }
 
 impl Observer for Metrics {
-    fn answered(&self, asked: &Asked, code: u16) {
+    fn count_answer(&self, asked: &Asked, code: u16) {
         let verb = asked.verb;
         self.api_requests
             .get_or_create(&Request { verb, code })
@@ -220,7 +220,7 @@ impl Observer for Metrics {
         }
     }
 
-    fn heard(&self, asked: &Asked) {
+    fn note_event(&self, asked: &Asked) {
         let (watch, now) = (asked.resource.clone(), Timestamp::now().as_second());
         self.last_heard.get_or_create(&Watch { watch }).set(now);
         self.heard_at.store(now, Ordering::Relaxed);
@@ -245,7 +245,7 @@ mod tests {
         let refused =
             r#"mesh_optin_adds_total{outcome="refused",reason="Preempted",source="agent"} 0"#;
         assert!(has(&text, refused), "{text}");
-        metrics.audited(&Counts::default());
+        metrics.set_audited(&Counts::default());
         let text = metrics.text(TextFormat::Prometheus);
         assert!(has(&text, "mesh_optin_bypassing_pods 0"), "{text}");
         assert!(

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{Profiles, Unread};
 use crate::{
     agent::cluster::Cluster,
-    cluster::{Heard, Object, follow, kind},
+    cluster::{Object, WatchUpdate, follow, kind},
     node::{OfCluster, ProfileKind, cluster_profile},
     profile::Profile,
 };
@@ -23,12 +23,12 @@ impl Profiles {
         let kind = kind("meshoptin.dev", "v1alpha1", "MeshProfile", "meshprofiles");
         let mut store = ProfileStore::default();
         follow(cluster.client(), &kind, &[], &mut |heard| {
-            self.heard(&mut store, heard);
+            self.handle(&mut store, heard);
         })
         .await;
     }
 
-    fn heard(&self, store: &mut ProfileStore, heard: Heard) {
+    fn handle(&self, store: &mut ProfileStore, heard: WatchUpdate) {
         let before = self.heard.borrow().clone();
         match store.take(heard, before.as_deref()) {
             Change::Nothing => {}
@@ -70,22 +70,22 @@ enum Change {
 
 impl ProfileStore {
     /// Takes an event in. `before`: what the cluster had, which a restart of the agent outlives.
-    fn take(&mut self, heard: Heard, before: Option<&OfCluster>) -> Change {
+    fn take(&mut self, heard: WatchUpdate, before: Option<&OfCluster>) -> Change {
         let Self { now, unread, .. } = self;
-        let is_served = !matches!(heard, Heard::Unknown);
+        let is_served = !matches!(heard, WatchUpdate::NotServed);
         match heard {
-            Heard::Trouble => return Change::Lost,
-            Heard::Watching => return Change::Followed,
-            Heard::Unknown => now.clear(),
-            Heard::Event(Event::Init) => {
+            WatchUpdate::Failed => return Change::Lost,
+            WatchUpdate::Watching => return Change::Followed,
+            WatchUpdate::NotServed => now.clear(),
+            WatchUpdate::Event(Event::Init) => {
                 self.listed.clear();
                 return Change::Nothing;
             }
-            Heard::Event(Event::InitApply(object)) => {
+            WatchUpdate::Event(Event::InitApply(object)) => {
                 self.listed.insert(object.name(), text(&object));
                 return Change::Nothing;
             }
-            Heard::Event(Event::InitDone) => {
+            WatchUpdate::Event(Event::InitDone) => {
                 now.clear();
                 unread.clear();
                 for (name, text) in std::mem::take(&mut self.listed) {
@@ -94,12 +94,12 @@ impl ProfileStore {
                     now.insert(name, text);
                 }
             }
-            Heard::Event(Event::Apply(object)) => {
+            WatchUpdate::Event(Event::Apply(object)) => {
                 let (name, text) = (object.name(), text(&object));
                 let text = newest_readable(&name, text, now.get(&name), unread);
                 now.insert(name, text);
             }
-            Heard::Event(Event::Delete(object)) => {
+            WatchUpdate::Event(Event::Delete(object)) => {
                 unread.remove(&object.name());
                 now.remove(&object.name());
             }
@@ -171,7 +171,7 @@ fn newest_readable(
     };
     let kept = before.filter(|before| match &unreadable {
         None => spec(before) == spec(&newest),
-        Some(_) => Profile::needed_version(&newest).is_none() && why(before).is_none(),
+        Some(_) => Profile::required_version(&newest).is_none() && why(before).is_none(),
     });
     kept.cloned().unwrap_or(newest)
 }
@@ -223,19 +223,19 @@ mod tests {
             Change::Known(now) => (now.texts.keys().cloned().collect::<Vec<_>>(), now.kind),
             Change::Nothing | Change::Lost | Change::Followed => panic!("{change:?}"),
         };
-        let listed = |name| Heard::Event(Event::InitApply(object(name, "1", json!({}))));
-        for event in [Heard::Event(Event::Init), listed("a"), listed("b")] {
+        let listed = |name| WatchUpdate::Event(Event::InitApply(object(name, "1", json!({}))));
+        for event in [WatchUpdate::Event(Event::Init), listed("a"), listed("b")] {
             assert_eq!(take(event).0, Change::Nothing);
         }
-        let (change, _) = take(Heard::Event(Event::InitDone));
+        let (change, _) = take(WatchUpdate::Event(Event::InitDone));
         assert_eq!(
             known(&change),
             (vec!["a".into(), "b".into()], ProfileKind::Served)
         );
-        assert_eq!(take(Heard::Trouble).0, Change::Lost);
-        assert_eq!(take(Heard::Watching).0, Change::Followed);
+        assert_eq!(take(WatchUpdate::Failed).0, Change::Lost);
+        assert_eq!(take(WatchUpdate::Watching).0, Change::Followed);
         let newer = object("a", "2", json!({"newerField": 1}));
-        let (change, unread) = take(Heard::Event(Event::Apply(newer)));
+        let (change, unread) = take(WatchUpdate::Event(Event::Apply(newer)));
         let Change::Known(now) = &change else {
             panic!("{change:?}");
         };
@@ -245,19 +245,19 @@ mod tests {
         );
         assert_eq!(unread, ["a"]);
         // a list that is not complete changes nothing, and one that is forgets the others
-        assert_eq!(take(Heard::Event(Event::Init)).0, Change::Nothing);
+        assert_eq!(take(WatchUpdate::Event(Event::Init)).0, Change::Nothing);
         assert_eq!(take(listed("b")).0, Change::Nothing);
-        let (change, unread) = take(Heard::Event(Event::InitDone));
+        let (change, unread) = take(WatchUpdate::Event(Event::InitDone));
         assert_eq!(known(&change), (vec!["b".into()], ProfileKind::Served));
         assert_eq!(unread, [""; 0]);
         // without the kind the last ones are kept, as gone
-        let (change, _) = take(Heard::Unknown);
+        let (change, _) = take(WatchUpdate::NotServed);
         assert_eq!(
             known(&change),
             (vec!["a".into(), "b".into()], ProfileKind::Gone)
         );
         let deleted = object("b", "3", json!({}));
-        let (change, _) = take(Heard::Event(Event::Delete(deleted)));
+        let (change, _) = take(WatchUpdate::Event(Event::Delete(deleted)));
         assert_eq!(known(&change).1, ProfileKind::Gone);
     }
 

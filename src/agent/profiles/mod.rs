@@ -28,7 +28,7 @@ use crate::{
     },
     profile::{Placement, Profile, ProfileOrigin},
     reason::{Explanation, Reason},
-    source::{Found, wire::WireProfile},
+    source::{FoundPod, wire::WireProfile},
 };
 
 /// How soon a file that the admin changed counts, and a copy that was lost is there again.
@@ -141,7 +141,7 @@ impl Profiles {
     /// The one that governs a pod, for an attachment that may name one. Waits until the cluster's are known.
     pub(super) async fn governing(
         &self,
-        found: &Found,
+        found: &FoundPod,
         named: Option<&str>,
         by: Deadline,
     ) -> Result<Chosen, Ungoverned> {
@@ -170,10 +170,10 @@ impl Profiles {
     /// The same of what is known by now.
     pub(super) fn governing_now(
         &self,
-        found: &Found,
+        found: &FoundPod,
         named: Option<&str>,
     ) -> Result<Chosen, Ungoverned> {
-        let loaded = self.loaded();
+        let loaded = self.in_use();
         let all = Result::as_ref(&loaded).map_err(Clone::clone)?;
         let (ready, warning) = governing(all, &found.namespace, &found.pod, named)?;
         Ok(Chosen {
@@ -185,16 +185,16 @@ impl Profiles {
 
     /// The version of a profile of the cluster.
     pub(super) fn version(&self, name: &str) -> Option<String> {
-        self.named(name).map(|profile| profile.resource_version)
+        self.get(name).map(|profile| profile.resource_version)
     }
 
     /// Those whose last generation cannot be read; their namespaces are decided by the one before it, if there was one.
     pub(super) fn unreadable(&self) -> Unread {
-        self.known().unread.clone()
+        self.lock().unread.clone()
     }
 
     fn unread(&self, unread: &Unread) {
-        let mut known = self.known();
+        let mut known = self.lock();
         for (name, why) in unread {
             if known.unread.get(name) != Some(why) {
                 warn!(
@@ -207,15 +207,15 @@ impl Profiles {
     }
 
     /// By name.
-    pub(super) fn named(&self, name: &str) -> Option<Profile> {
-        let loaded = self.loaded();
+    pub(super) fn get(&self, name: &str) -> Option<Profile> {
+        let loaded = self.in_use();
         let mut all = Result::as_ref(&loaded).ok()?.iter().map(|r| &r.profile);
         all.find(|p| p.name == name).cloned()
     }
 
     /// The names that attachments without a configuration have, and whether that is all of them; why they are not known.
     pub(super) fn attachment_names(&self) -> Result<(Vec<String>, bool), Ungoverned> {
-        let loaded = self.loaded();
+        let loaded = self.in_use();
         let all = Result::as_ref(&loaded).map_err(Clone::clone)?;
         let profiles = all.iter().map(|ready| &ready.profile);
         let has_one =
@@ -227,7 +227,7 @@ impl Profiles {
 
     /// Why not every pod can be decided on, or could not be without us.
     pub(super) fn wrong(&self) -> Option<Explanation> {
-        let (loaded, copy) = (self.loaded(), self.known().copy.clone());
+        let (loaded, copy) = (self.in_use(), self.lock().copy.clone());
         let lost = self.lost.borrow().is_some_and(|at| at.elapsed() > LOST);
         let gone = || {
             let profiles = Result::as_ref(&loaded).ok()?;
@@ -253,7 +253,7 @@ impl Profiles {
     async fn are_in_use(&self) {
         let (mut lost, mut changes) = (self.lost.subscribe(), self.changes());
         lost.wait_for(Option::is_none).await.ok();
-        while self.known().cluster != *self.heard.borrow() {
+        while self.lock().cluster != *self.heard.borrow() {
             if changes.changed().await.is_err() {
                 return;
             }
@@ -306,7 +306,7 @@ impl Profiles {
                 }
             }
         }
-        let mut known = self.known();
+        let mut known = self.lock();
         (known.cluster, known.loaded) = (cluster, Arc::new(loaded));
         drop(known);
         self.changes.send_modify(|count| *count += 1);
@@ -316,7 +316,7 @@ impl Profiles {
     fn copy(&self, cluster: Option<&OfCluster>) {
         let Some(cluster) = cluster else { return };
         let wrong = keep_profiles(cluster).err();
-        let mut known = self.known();
+        let mut known = self.lock();
         if known.copy != wrong {
             if let Some(error) = &wrong {
                 warn!(
@@ -328,11 +328,11 @@ impl Profiles {
         }
     }
 
-    fn loaded(&self) -> Loaded {
-        self.known().loaded.clone()
+    fn in_use(&self) -> Loaded {
+        self.lock().loaded.clone()
     }
 
-    fn known(&self) -> MutexGuard<'_, InUse> {
+    fn lock(&self) -> MutexGuard<'_, InUse> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

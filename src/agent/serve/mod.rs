@@ -114,52 +114,54 @@ fn is_root(stream: &UnixStream) -> bool {
 async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
     let (read, mut write) = stream.split();
     let mut read = BufReader::new(read);
-    let line = timeout(AT_ONCE, line(&mut read)).await??;
+    let line = timeout(AT_ONCE, read_line(&mut read)).await??;
     let question = match serde_json::from_slice::<Question>(&line) {
         Ok(question) if wire::is_spoken(question.version) => question,
         Ok(Question { version, .. }) => {
             let other = Reason::AgentUnavailable
                 .because(format!("the agent speaks version {VERSION}, not {version}"));
-            return say(&mut write, VERSION, refused(&other)).await;
+            return write_reply(&mut write, VERSION, refusal(&other)).await;
         }
         Err(error) => {
             let unread = Reason::AgentUnavailable
                 .because(format!("the agent cannot read the question: {error}"));
-            return say(&mut write, VERSION, refused(&unread)).await;
+            return write_reply(&mut write, VERSION, refusal(&unread)).await;
         }
     };
     let version = question.version; // who asks may not be upgraded yet, and understands no other
     let look_up = match question.ask {
         Ask::Bypassing {} => {
             let bypassing = agent.health.last_audit().bypassing.clone();
-            return say(&mut write, version, Reply::Bypassing(bypassing)).await;
+            return write_reply(&mut write, version, Reply::Bypassing(bypassing)).await;
         }
-        Ask::Owner {} => return say(&mut write, version, Reply::Owner(agent.health.owner())).await,
+        Ask::Owner {} => {
+            return write_reply(&mut write, version, Reply::Owner(agent.health.owner())).await;
+        }
         Ask::Decided { uid } => {
             let decided = agent.outcomes.of(&uid);
-            return say(&mut write, version, Reply::Decided(decided)).await;
+            return write_reply(&mut write, version, Reply::Decided(decided)).await;
         }
         Ask::Report(outcome) => {
             reports::take(agent, *outcome);
-            return say(&mut write, version, Reply::Heard {}).await;
+            return write_reply(&mut write, version, Reply::Heard {}).await;
         }
         Ask::LookUp(look_up) => look_up,
     };
-    let (governed, from) = match governed(agent, &look_up, version).await {
+    let (governed, from) = match find_governed(agent, &look_up, version).await {
         Ok(found) => found,
-        Err(refusal) => {
+        Err(why) => {
             if version < TELLS_ALL {
-                reports::take(agent, of_refusal(look_up, &refusal));
+                reports::take(agent, of_refusal(look_up, &why));
             }
-            return say(&mut write, version, refused(&refusal)).await;
+            return write_reply(&mut write, version, refusal(&why)).await;
         }
     };
     let uid = governed.pod.metadata.uid.clone();
-    say(&mut write, version, Reply::Found(Box::new(governed))).await?;
-    let report = timeout(WHOLE_CALL, self::line(&mut read)).await??;
+    write_reply(&mut write, version, Reply::Found(Box::new(governed))).await?;
+    let report = timeout(WHOLE_CALL, self::read_line(&mut read)).await??;
     match serde_json::from_slice(&report) {
         Ok(Some(report)) => {
-            agent.metrics.looked_up(from.as_str());
+            agent.metrics.count_look_up(from.as_str());
             let outcome = Outcome {
                 at: Timestamp::now(),
                 namespace: look_up.namespace,
@@ -171,13 +173,13 @@ async fn conversation(agent: &Agent, mut stream: UnixStream) -> io::Result<()> {
             reports::take(agent, outcome);
         }
         Ok(None) => {} // it was only to be explained
-        Err(_nothing) => agent.metrics.unreported(),
+        Err(_nothing) => agent.metrics.count_unreported(),
     }
     Ok(())
 }
 
 /// The pod, its namespace and its profile, and where the pod came from, for a client that speaks this version.
-async fn governed(
+async fn find_governed(
     agent: &Agent,
     asked: &LookUp,
     version: u32,
@@ -243,12 +245,12 @@ fn of_refusal(look_up: LookUp, refusal: &Explanation) -> Outcome {
     }
 }
 
-fn refused(explanation: &Explanation) -> Reply {
+fn refusal(explanation: &Explanation) -> Reply {
     Reply::Refused(explanation.into())
 }
 
 /// A line of bounded length; empty where the peer has gone.
-async fn line(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Vec<u8>> {
+async fn read_line(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     from.take(LONGEST_QUESTION as u64)
         .read_until(b'\n', &mut line)
@@ -256,7 +258,11 @@ async fn line(from: &mut (impl AsyncBufReadExt + Unpin)) -> io::Result<Vec<u8>> 
     Ok(line)
 }
 
-async fn say(to: &mut (impl AsyncWriteExt + Unpin), version: u32, reply: Reply) -> io::Result<()> {
+async fn write_reply(
+    to: &mut (impl AsyncWriteExt + Unpin),
+    version: u32,
+    reply: Reply,
+) -> io::Result<()> {
     let mut line = json(&Answer { version, reply })?;
     line.push(b'\n');
     timeout(AT_ONCE, to.write_all(&line)).await?

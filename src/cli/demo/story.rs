@@ -4,7 +4,7 @@ use super::{
     node::{Landings, Node, WORLD},
     workload::workloads,
 };
-use crate::terminal::{Color, CommandFailure, Exit, colored, say, table};
+use crate::terminal::{Color, CommandFailure, Exit, colored, print, table};
 
 /// On a node of its own: creates each workload's pod, calls the plugin, opens connections and prints the results.
 pub(super) fn play() -> Result<Exit, CommandFailure> {
@@ -29,7 +29,7 @@ pub(super) fn play() -> Result<Exit, CommandFailure> {
             &format!("{}/{}", metadata.namespace, metadata.name),
             Color::Bold,
         );
-        say(&format!(
+        print(&format!(
             "Pod {name}: {} ({})\n{}\n",
             colored(&pod.reason, color),
             pod.message,
@@ -42,13 +42,13 @@ pub(super) fn play() -> Result<Exit, CommandFailure> {
         }
     }
     if let Some((name, rules)) = shown {
-        say(&format!(
+        print(&format!(
             "The rules of {name}, read back from the kernel:\n{rules}\n"
         ));
     }
     let seconds = started.elapsed().as_secs_f32();
     if all_right {
-        say(&format!(
+        print(&format!(
             "{} pods in {seconds:.1} s. Every connection landed where it should; nothing of the demo stays on this machine.\n",
             workloads.len()
         ));

@@ -15,7 +15,7 @@ use crate::{
     reason::{Explanation, Reason},
     redirection::{Findings, Located, Verdict, locate, verify},
     source::{bypassing, wire::Bypassing},
-    terminal::{CommandFailure, Exit, Format, complain, say, say_json},
+    terminal::{CommandFailure, Exit, Format, complain, print, print_json},
 };
 
 /// Arguments of `verify`.
@@ -64,9 +64,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, CommandFailure> {
         reports.extend(bypassing.unwrap_or_default().into_iter().map(bypasses));
     }
     match args.output {
-        Format::Json => say_json(&reports)?,
-        Format::Text if reports.is_empty() => say("No pod of this node is redirected.\n"),
-        Format::Text => reports.iter().for_each(|report| say(&text(report))),
+        Format::Json => print_json(&reports)?,
+        Format::Text if reports.is_empty() => print("No pod of this node is redirected.\n"),
+        Format::Text => reports.iter().for_each(|report| print(&text(report))),
     }
     match attachments::unreadable() {
         unreadable if unreadable > 0 && args.which.all => Err(CommandFailure::failed(format!(

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{Facts, Looked, istio::istio_cni};
 use crate::{
     mesh::annotation,
-    multus::{AttachmentDefinition, named_networks},
+    multus::{AttachmentDefinition, parse_networks},
 };
 
 pub(super) fn attachments(facts: &Facts, looked: &mut Looked) {
@@ -46,7 +46,7 @@ pub(super) fn attachments(facts: &Facts, looked: &mut Looked) {
     for pod in pods {
         let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
         // Multus has not started a pod whose annotation it cannot read
-        named.extend(named_networks(networks, &pod.metadata.namespace).unwrap_or_default());
+        named.extend(parse_networks(networks, &pod.metadata.namespace).unwrap_or_default());
     }
     for AttachmentDefinition {
         namespace, name, ..

@@ -17,7 +17,8 @@ pub(super) fn without_attachment(facts: &Facts, looked: &mut Looked) {
             continue; // its namespace is newer than the list of them
         };
         // the injector may add the attachment to a pod that it has not seen yet
-        let is_unattached = !case.assumed && objects.named_by(pod).is_ok_and(|n| n.is_empty());
+        let is_unattached =
+            !case.assumed && objects.attachments_of(pod).is_ok_and(|n| n.is_empty());
         if is_unattached && matches!(case.decided.decision, Decision::Redirect(_)) {
             looked.error(
                 format!("pod {}/{}", pod.metadata.namespace, pod.metadata.name),
@@ -57,7 +58,7 @@ pub(super) fn opted_out(facts: &Facts, looked: &mut Looked) {
             continue; // newer than the list of them
         };
         let Ok((profile, _)) = governing(&objects.profiles, namespace, pod, None) else {
-            continue; // ProfilesAccepted's to say
+            continue; // ProfilesAccepted's to print
         };
         if !expects(profile, namespace, pod) {
             continue;
@@ -89,7 +90,7 @@ fn opt_out(decision: &Decision) -> Option<(&'static str, &'static str)> {
             let remedy = e.reason.remedy_of_opt_out()?;
             Some((e.reason.sentence(), remedy))
         }
-        Decision::Refuse(_) => None, // the audit's to say
+        Decision::Refuse(_) => None, // the audit's to print
     }
 }
 

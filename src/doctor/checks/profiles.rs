@@ -9,7 +9,7 @@ use crate::{
         objects::ProfileObject,
     },
     mesh::{Namespace, Pod, annotation, candidates, is_namespace_enrolled},
-    multus::{AttachmentDefinition, named_networks, our_attachment},
+    multus::{AttachmentDefinition, our_attachment, parse_networks},
     profile::{DefaultProfile, Enrollment, Placement, Profile},
     reason::names,
 };
@@ -217,7 +217,7 @@ fn not_found(
         };
         // that it was not found is the Event's word, which others may write; that the pod names it is the pod's
         let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
-        let named = named_networks(networks, &pod.metadata.namespace).unwrap_or_default();
+        let named = parse_networks(networks, &pod.metadata.namespace).unwrap_or_default();
         let is_named = named.iter().any(|(n, a)| n == namespace && a == name);
         if is_named && is_governed(pod) {
             let pod = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);

@@ -185,7 +185,7 @@ impl Child<'_> {
             || said.contains("File exists")
             || failed().is_some_and(|line| line.starts_with("-N "))
         {
-            return KernelError::Overtaken;
+            return KernelError::Conflict;
         }
         let at = failed()
             .map(|line| format!(" at {line:?}"))

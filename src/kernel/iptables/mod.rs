@@ -144,7 +144,7 @@ impl Backend for Iptables<'_> {
             };
             match self.restore(rules_of_family.family, &text, self.deadline) {
                 Ok(()) => {}
-                Err(KernelError::Overtaken) => return Err(KernelError::Overtaken),
+                Err(KernelError::Conflict) => return Err(KernelError::Conflict),
                 Err(error) => {
                     let deadline = self.deadline.or_after(UNDOING);
                     rules

@@ -27,7 +27,7 @@ use nix::{
 use super::KernelError;
 use crate::reason::{Explanation, Reason};
 
-pub(super) use self::thread::{as_child_of, in_new_netns};
+pub(super) use self::thread::{as_child_of, run_in_new_netns};
 use self::thread::{enter, on_thread};
 
 /// `NSFS_MAGIC` of linux/magic.h
@@ -151,10 +151,10 @@ impl AsFd for Netns {
 }
 
 /// Runs `work` in a network namespace that is made for it and ends with it.
-pub fn in_scratch<T: Send>(
+pub fn run_in_scratch<T: Send>(
     work: impl FnOnce(&Netns) -> Result<T, KernelError> + Send,
 ) -> Result<T, KernelError> {
-    in_new_netns(|| {
+    run_in_new_netns(|| {
         let file = File::open("/proc/thread-self/ns/net");
         let file = file.map_err(|e| KernelError::of_io("opening a network namespace", &e))?;
         work(&Netns { file })

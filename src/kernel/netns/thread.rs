@@ -19,7 +19,7 @@ use nix::{
 use super::super::KernelError;
 
 /// Runs `work` in a network namespace that is made for it and ends with it.
-pub(in crate::kernel) fn in_new_netns<T: Send>(
+pub(in crate::kernel) fn run_in_new_netns<T: Send>(
     work: impl FnOnce() -> Result<T, KernelError> + Send,
 ) -> Result<T, KernelError> {
     on_thread(|| {

@@ -32,7 +32,7 @@ impl fmt::Display for Bypass {
 
 impl Network {
     /// Those of these interfaces, by index, whose packets bypass the rules.
-    pub(super) fn bypassed_of(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
+    pub(super) fn bypasses_of(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
         let links = self.links()?;
         let mut out = Vec::new();
         for link in links.iter().filter(|link| of.contains(&link.index)) {

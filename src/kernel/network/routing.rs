@@ -107,8 +107,8 @@ impl Routes for Network {
         Ok(out)
     }
 
-    fn bypassed(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
-        self.bypassed_of(of)
+    fn find_bypasses(&self, of: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
+        self.bypasses_of(of)
     }
 }
 

@@ -64,12 +64,12 @@ impl Nftables {
     }
 
     /// Creates the table, or replaces the one that was read: all of it for both families, or nothing. Fails with
-    /// [`KernelError::Overtaken`] if anything has changed since the last read: the kernel then refuses the whole transaction.
+    /// [`KernelError::Conflict`] if anything has changed since the last read: the kernel then refuses the whole transaction.
     pub fn replace(&mut self, found: Option<&Table>, table: &Table) -> Result<(), KernelError> {
         let batch = Batch::of(table, found, self.generation, self.socket.next_sequence());
         match self.socket.transact(&batch.bytes, batch.first, batch.last) {
             Ok(()) => Ok(()),
-            Err((_, Errno::EEXIST | Errno::ERESTART)) => Err(KernelError::Overtaken),
+            Err((_, Errno::EEXIST | Errno::ERESTART)) => Err(KernelError::Conflict),
             Err((sequence, errno)) => Err(KernelError::of_nf_tables(
                 batch.describe(table, sequence),
                 errno,

@@ -21,7 +21,7 @@ const PROXY: &str = "istio-proxy";
 impl Pod {
     /// Drops everything that no decision needs, for a cache of many pods. The decision stays the same.
     #[must_use]
-    pub fn reduced(mut self) -> Self {
+    pub fn reduce(mut self) -> Self {
         let read = |key: &str| {
             key.contains("istio.io/")
                 || [annotation::NETWORKS, annotation::CONFIG_HASH].contains(&key)
@@ -154,7 +154,7 @@ impl Pod {
 impl Namespace {
     /// Drops everything that no decision needs.
     #[must_use]
-    pub fn reduced(self) -> Self {
+    pub fn reduce(self) -> Self {
         let Metadata { name, labels, .. } = self.metadata;
         Self {
             metadata: Metadata {

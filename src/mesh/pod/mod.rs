@@ -59,7 +59,7 @@ mod capability {
     pub(super) const ALL: [&str; 3] = [NET_ADMIN, NET_RAW, EVERY];
 }
 
-type Text = BTreeMap<String, String>;
+type TextMap = BTreeMap<String, String>;
 
 /// The parts of a pod that decisions need, in the API's shape, so that it can be read from `GET pod` and from manifests.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
@@ -99,9 +99,9 @@ pub struct Metadata {
     )]
     pub uid: String,
     #[serde(deserialize_with = "null_is_empty")]
-    pub labels: Text,
+    pub labels: TextMap,
     #[serde(deserialize_with = "null_is_empty")]
-    pub annotations: Text,
+    pub annotations: TextMap,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]

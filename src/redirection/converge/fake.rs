@@ -104,7 +104,7 @@ impl<const ATOMIC: bool> Backend for Fake<ATOMIC> {
             namespace.set(of_another);
         }
         if namespace.generation != self.read_at {
-            return Err(KernelError::Overtaken);
+            return Err(KernelError::Conflict);
         }
         if let Some(error) = namespace.refuses_rules.take() {
             if !ATOMIC {
@@ -153,7 +153,7 @@ impl Routes for Rc<RefCell<FakeNamespace>> {
         Ok(Vec::new())
     }
 
-    fn bypassed(&self, _: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
+    fn find_bypasses(&self, _: &[u32]) -> Result<Vec<(u32, Bypass)>, KernelError> {
         Ok(Vec::new())
     }
 }

@@ -62,11 +62,11 @@ impl<B: Backend> Converging<'_, B> {
         const ATTEMPTS: u32 = 5;
         for _ in 0..ATTEMPTS {
             match self.attempt() {
-                Err(Failed::Kernel(KernelError::Overtaken)) => {}
+                Err(Failed::Kernel(KernelError::Conflict)) => {}
                 done => return done,
             }
         }
-        Err(KernelError::Overtaken.into())
+        Err(KernelError::Conflict.into())
     }
 
     fn attempt(&mut self) -> Result<Done, Failed> {

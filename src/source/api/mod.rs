@@ -8,7 +8,7 @@ use kube::Client;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
-use super::{Found, NoAnswer};
+use super::{FoundPod, NoAnswer};
 use crate::{
     cluster::{self, Bearer, Concern, Credential, Failure, get},
     cni::PodRef,
@@ -35,7 +35,7 @@ impl Api {
 
 impl Api {
     /// A pod and its namespace.
-    pub(super) fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, NoAnswer> {
+    pub(super) fn look_up(&self, pod: &PodRef, deadline: Deadline) -> Result<FoundPod, NoAnswer> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build();
@@ -45,7 +45,7 @@ impl Api {
     }
 
     /// A slot is held for an attempt, not while waiting for the next: an outage, or pods that are gone, must not hold up the others.
-    async fn attempts(&self, pod: &PodRef, deadline: Deadline) -> Result<Found, NoAnswer> {
+    async fn attempts(&self, pod: &PodRef, deadline: Deadline) -> Result<FoundPod, NoAnswer> {
         let client = OnceCell::new();
         let ask = async || {
             let slot = slots::take(deadline).await.map_err(AttemptError::Here)?;
@@ -126,7 +126,7 @@ impl From<Failure> for AttemptError {
 }
 
 /// A pod and its namespace, one after the other: which protocol the server speaks is known after the first, and both take one connection.
-pub(crate) async fn get_both(client: &Client, pod: &PodRef) -> Result<Found, Failure> {
+pub(crate) async fn get_both(client: &Client, pod: &PodRef) -> Result<FoundPod, Failure> {
     // names were checked to be Kubernetes names when CNI_ARGS was read
     let PodRef {
         namespace, name, ..
@@ -137,11 +137,11 @@ pub(crate) async fn get_both(client: &Client, pod: &PodRef) -> Result<Found, Fai
     );
     let pod = get(client, &pod).await?;
     let namespace = get(client, &namespace).await?;
-    Ok(Found { pod, namespace })
+    Ok(FoundPod { pod, namespace })
 }
 
 /// The same, with the handler of the pod's RuntimeClass.
-async fn get_all(client: &Client, pod: &PodRef) -> Result<Found, Failure> {
+async fn get_all(client: &Client, pod: &PodRef) -> Result<FoundPod, Failure> {
     let mut found = get_both(client, pod).await?;
     let spec = &mut found.pod.spec;
     if !spec.runtime_class_name.is_empty() {

@@ -4,7 +4,7 @@ mod objects;
 
 use std::path::Path;
 
-use super::Found;
+use super::FoundPod;
 use crate::{
     cni::PodRef,
     mesh::Pod,
@@ -29,7 +29,7 @@ impl<'a> Directory<'a> {
     }
 
     /// A pod and its namespace.
-    pub fn look_up(&self, asked: &PodRef) -> Result<Found, Explanation> {
+    pub fn look_up(&self, asked: &PodRef) -> Result<FoundPod, Explanation> {
         let (mut pod, mut namespace, mut classes) = (None, None, Vec::new());
         for path in list(self.path, &EXTENSIONS)? {
             let Some(text) = read(&path, Privacy::Public)? else {
@@ -64,6 +64,6 @@ impl<'a> Directory<'a> {
         let namespace =
             namespace.ok_or_else(|| missing(format!("namespace {}", asked.namespace)))?;
         classes.iter().for_each(|class| class.complete(&mut pod));
-        Ok(Found { pod, namespace })
+        Ok(FoundPod { pod, namespace })
     }
 }

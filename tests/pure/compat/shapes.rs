@@ -133,7 +133,7 @@ fn found() -> Governed {
     pod["status"] = serde_json::from_str(HAS_RUN).unwrap();
     let object = r#"{"apiVersion":"meshoptin.dev/v1alpha1","kind":"MeshProfile","metadata":{"name":"default"},"spec":{"drift":"Repair"}}"#;
     Governed {
-        pod: serde_json::from_value::<Pod>(pod).unwrap().reduced(),
+        pod: serde_json::from_value::<Pod>(pod).unwrap().reduce(),
         namespace: serde_json::from_value::<Namespace>(namespace).unwrap(),
         profile: Some(WireProfile {
             origin: ProfileOrigin::File("/var/lib/mesh-optin/profiles/default.yaml".into()),

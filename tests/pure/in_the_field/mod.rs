@@ -95,7 +95,7 @@ impl Case {
         let profile = Profile::from_value(object, ProfileOrigin::BuiltIn).unwrap();
         let on = |pod: &Pod| decide(pod, &namespace, Ok(&profile), &Attachment::default());
         let decided = on(&pod);
-        assert_eq!(format!("{decided:?}"), format!("{:?}", on(&pod.reduced())));
+        assert_eq!(format!("{decided:?}"), format!("{:?}", on(&pod.reduce())));
         let outcome = match &decided.decision {
             Decision::Redirect(_) => Redirect,
             Decision::Skip(_) => Skip,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::child::hide_name_services;
 use crate::{
     deadline::Deadline,
-    kernel::{KernelError, netns::in_new_netns},
+    kernel::{KernelError, netns::run_in_new_netns},
     plan::{Variant, packet::Family},
 };
 
@@ -39,7 +39,7 @@ impl Tools {
     /// Looks into `directories` and tries what is there, in a network namespace of its own that ends with it: no trace of the trial stays.
     /// Fails where a trial came to no verdict: the next may.
     pub fn find(directories: &[PathBuf], deadline: Deadline) -> Result<Self, KernelError> {
-        in_new_netns(|| {
+        run_in_new_netns(|| {
             hide_name_services();
             let of = |prefix| FoundTools::find(prefix, directories, deadline);
             Ok(Self {

@@ -55,7 +55,7 @@ impl Tool {
             version: parse_version(&version),
         };
         match run(&tool.restore, &[], PROBE) {
-            Err(KernelError::Overtaken) => Ok(Some(tool)),
+            Err(KernelError::Conflict) => Ok(Some(tool)),
             other => other.map(|_| Some(tool)),
         }
     }

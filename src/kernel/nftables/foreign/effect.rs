@@ -17,7 +17,7 @@ pub(super) enum Effect {
     LeadsTo(String),
 }
 
-pub(super) fn what(expression: &Expression<'_>, marks: bool) -> Effect {
+pub(super) fn effect_of(expression: &Expression<'_>, marks: bool) -> Effect {
     let has = |kind| {
         expression
             .data

@@ -12,7 +12,7 @@ use netlink_packet_netfilter::{
 use nix::errno::Errno;
 
 use self::{
-    effect::{Effect, what},
+    effect::{Effect, effect_of},
     reach::sees,
 };
 use super::{
@@ -79,7 +79,7 @@ pub(super) fn in_front<'a>(
     let mut out = Vec::new();
     for chain in &foreign {
         if !dormant.contains(&(chain.family, chain.table.clone())) {
-            out.extend(chain.told(socket, plan)?);
+            out.extend(chain.preempting(socket, plan)?);
         }
     }
     Ok(out)
@@ -192,7 +192,11 @@ impl Foreign {
         at_ingress || self.hook.point == INGRESS
     }
 
-    fn told(&self, socket: &mut Socket, plan: &Plan) -> Result<Option<Preempting>, KernelError> {
+    fn preempting(
+        &self,
+        socket: &mut Socket,
+        plan: &Plan,
+    ) -> Result<Option<Preempting>, KernelError> {
         let decision = match self.hook.accepts {
             true => self.decision(socket, plan)?,
             false => Some(("policy drop".to_owned(), true)),
@@ -251,7 +255,7 @@ impl Foreign {
                 .filter(|r| sees(plan, r))
                 .flat_map(RuleText::expressions)
             {
-                match what(&expression, marks) {
+                match effect_of(&expression, marks) {
                     Effect::GoesOn => {}
                     Effect::Ends(what) => ends = ends.or(Some((what, false))),
                     Effect::Decides(what) => return Ok(Some((what, true))),
