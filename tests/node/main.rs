@@ -29,7 +29,11 @@ use std::{
 };
 
 use serde_json::json;
-use support::{lab::CONFIG, stack::Stack, stack_pod::Pod};
+use support::{
+    lab::CONFIG,
+    stack::{BLOCKED, Stack},
+    stack_pod::Pod,
+};
 
 /// The namespaces and processes of this machine: read by tests that make some, written by those that see whether any are left.
 static MACHINE: RwLock<()> = RwLock::new(());
@@ -197,7 +201,7 @@ fn enrolled(stack: &Stack, name: &str) {
     stack.attachment(name, "mesh", Some(CONFIG));
 }
 
-/// Its connections, out and in, land at the sidecar, which knows where they were to go.
+/// Its connections, out and in, land at the sidecar, which knows where they were to go; those that the sidecar does not let through fail.
 fn lands_at_the_sidecar(stack: &Stack, pod: &Pod) {
     stack.running(pod);
     let (out, inside, ip) = (
@@ -215,6 +219,7 @@ fn lands_at_the_sidecar(stack: &Stack, pod: &Pod) {
         "{}: {inside}",
         pod.name
     );
+    stack.all_blocked(pod);
 }
 
 fn is_redirected(stack: &Stack, pod: &Pod) {
@@ -238,5 +243,11 @@ fn is_left_alone(stack: &Stack, pod: &Pod) {
     );
     assert!(out.starts_with("80 203.0.113.7:80 "), "{out}");
     assert!(inside.starts_with(&format!("8080 {ip}:8080 ")), "{inside}");
+    // what fails with a sidecar does not without
+    let passes = || {
+        let mut answers = stack.answers(pod, BLOCKED).into_iter();
+        answers.find(|answer| answer.starts_with("81 203.0.113.7:81 "))
+    };
+    assert!(stack.wait_for(passes).is_some());
     assert!(stack.records(pod).is_empty());
 }

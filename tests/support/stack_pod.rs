@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::stack::WORLD;
+use super::stack::{BLOCKED, WORLD};
 
 /// What the container istio-proxy is.
 #[derive(Clone, PartialEq)]
@@ -75,7 +75,7 @@ impl Pod {
         let mut app = stand_in(
             "app",
             1000,
-            &["serve", &Self::PORT.to_string(), "dial", WORLD],
+            &["serve", &Self::PORT.to_string(), "dial", WORLD, BLOCKED],
         );
         if self.grace > 0 {
             app["lifecycle"] = json!({"preStop": {"sleep": {"seconds": self.grace}}});
@@ -84,7 +84,11 @@ impl Pod {
         annotations["k8s.v1.cni.cncf.io/networks"] = json!(self.networks);
         let proxy = match &self.sidecar {
             Sidecar::None => None,
-            Sidecar::StandIn => Some(stand_in("istio-proxy", 1337, &["serve", "15001", "15006"])),
+            Sidecar::StandIn => Some(stand_in(
+                "istio-proxy",
+                1337,
+                &["serve", "15001", "15006", "block", BLOCKED],
+            )),
             Sidecar::Container(container) => Some(container.clone()),
         };
         let mut containers = vec![app];

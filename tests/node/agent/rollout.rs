@@ -26,7 +26,12 @@ pub(super) const SCENARIO: Scenario = alone(
                 .create(DAEMONSET.rsplit_once('/').unwrap().0, &object);
             rolled_out(s);
             enrolled(s, "rolling");
-            let Meanwhile { pods, looks, away } = meanwhile(s, "rolling", || {
+            let Meanwhile {
+                pods,
+                blocked,
+                looks,
+                away,
+            } = meanwhile(s, "rolling", || {
                 // another version that gets ready
                 change(s, &json!({"metadata": {"annotations": {"version": "2"}}}));
                 rolled_out(s);
@@ -68,10 +73,15 @@ pub(super) const SCENARIO: Scenario = alone(
             });
             assert_eq!(away, 0, "of {looks} looks, this number found no agent");
             s.note(format!(
-                "the DaemonSet was rolled out four times, and back three times: {pods} pods redirected meanwhile, an agent at each of {looks} looks"
+                "the DaemonSet was rolled out four times, and back three times: {pods} pods redirected meanwhile, {blocked} of their connections failed as they must, an agent at each of {looks} looks"
             ));
             enrolled(s, "killing");
-            let Meanwhile { pods, looks, away } = meanwhile(s, "killing", || {
+            let Meanwhile {
+                pods,
+                blocked,
+                looks,
+                away,
+            } = meanwhile(s, "killing", || {
                 std::thread::sleep(Duration::from_secs(2));
                 agent.kill();
                 std::thread::sleep(Duration::from_secs(10));
@@ -79,7 +89,7 @@ pub(super) const SCENARIO: Scenario = alone(
             });
             assert!(away > 0, "the agent was killed");
             s.note(format!(
-                "the DaemonSet's agent was killed: {pods} pods redirected meanwhile, no agent at {away} of {looks} looks"
+                "the DaemonSet's agent was killed: {pods} pods redirected meanwhile, {blocked} of their connections failed as they must, no agent at {away} of {looks} looks"
             ));
             let deleted = json!({"propagationPolicy": "Foreground"});
             s.cluster.request("DELETE", DAEMONSET, &deleted).unwrap();
@@ -136,6 +146,8 @@ pub(super) fn rolled_out(s: &Stack) {
 pub(super) struct Meanwhile {
     /// Pods that were redirected: all that were created.
     pub(super) pods: u32,
+    /// Their connections that the sidecar does not let through, each of which failed.
+    pub(super) blocked: usize,
     /// How often an agent was looked for.
     pub(super) looks: u32,
     /// How often there was none.
@@ -152,8 +164,13 @@ pub(super) fn meanwhile(s: &Stack, namespace: &str, work: impl FnOnce()) -> Mean
         stop.store(true, Ordering::Relaxed);
         let ended = (watched.join(), started.join());
         done.unwrap_or_else(|panic| resume_unwind(panic));
-        let ((looks, away), pods) = (ended.0.unwrap(), ended.1.unwrap());
-        Meanwhile { pods, looks, away }
+        let ((looks, away), (pods, blocked)) = (ended.0.unwrap(), ended.1.unwrap());
+        Meanwhile {
+            pods,
+            blocked,
+            looks,
+            away,
+        }
     })
 }
 
@@ -169,9 +186,10 @@ fn without_a_socket(s: &Stack, stop: &AtomicBool) -> (u32, u32) {
     (looks, away)
 }
 
-/// Starts pods of a namespace one after the other, each of which is redirected: how many.
-fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> u32 {
-    let mut count = 0;
+/// Starts pods of a namespace one after the other, each of which is redirected: how many, and how many of their connections had to fail and
+/// did.
+fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> (u32, usize) {
+    let (mut count, mut blocked) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         let pod = Pod::new(namespace, &format!("p{count}"), "mesh");
         let started = Instant::now();
@@ -179,10 +197,11 @@ fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> u32 {
         lands_at_the_sidecar(s, &pod);
         let took_long = started.elapsed() > Duration::from_secs(12);
         were_multus_alone(&s.events(&pod), took_long);
+        blocked += s.all_blocked(&pod);
         s.mark_deleted(&pod);
         count += 1;
     }
-    count
+    (count, blocked)
 }
 
 /// Fails if an attempt at a sandbox that failed got as far as a plugin: Multus itself asks the API server for the pod first, which takes too

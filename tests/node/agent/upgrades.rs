@@ -43,7 +43,7 @@ pub(super) const SCENARIO: Scenario = alone(
             release.helm("install", Version::This, true);
             is_now(s, THIS);
             is_left_alone(s, &out);
-            let Meanwhile { pods, looks, away } = meanwhile(s, NAMESPACE, || {
+            let Meanwhile { pods, blocked, looks, away } = meanwhile(s, NAMESPACE, || {
                 for (number, step) in STEPS.into_iter().enumerate() {
                     release.take(step);
                     is_now(s, step.version());
@@ -56,15 +56,16 @@ pub(super) const SCENARIO: Scenario = alone(
             assert!(away * 50 < looks, "of {looks} looks, {away} found no agent");
             let ways = STEPS.map(Step::version).join(", ");
             s.note(format!(
-                "{FIRST} to {THIS}, then to {ways}: {pods} more pods redirected, and all but {away} of {looks} looks found an agent"
+                "{FIRST} to {THIS}, then to {ways}: {pods} more pods redirected, {blocked} of their connections failed as they must, and all but {away} of {looks} looks found an agent"
             ));
             let of_kept = kept.iter().map(|pod| {
                 lands_at_the_sidecar(s, pod);
                 s.all_landed(pod, "15001 203.0.113.7:80 ")
             });
             let connections = of_kept.sum::<usize>() + s.all_landed(&out, "80 203.0.113.7:80 ");
+            let blocked: usize = kept.iter().map(|pod| s.all_blocked(pod)).sum();
             s.note(format!(
-                "of {connections} connections of {} pods that stayed meanwhile none landed elsewhere",
+                "of {connections} connections of {} pods that stayed meanwhile none landed elsewhere, and {blocked} more failed as they must",
                 kept.len() + 1
             ));
             s.delete_all(&[kept, vec![out]].concat());

@@ -27,6 +27,8 @@ pub(super) struct Talking<'a> {
     living: Vec<(Pod, By)>,
     ended: usize,
     connections: usize,
+    /// Those that the sidecar does not let through, each of which failed.
+    blocked: usize,
     refused: u64,
 }
 
@@ -39,6 +41,7 @@ impl<'a> Talking<'a> {
             living: Vec::new(),
             ended: 0,
             connections: 0,
+            blocked: 0,
             refused: 0,
         }
     }
@@ -81,6 +84,8 @@ impl<'a> Talking<'a> {
         self.ended += pods.len();
         let landed = pods.iter().map(|pod| self.s.all_landed(pod, AT_SIDECAR));
         self.connections += landed.sum::<usize>();
+        let blocked = pods.iter().map(|pod| self.s.all_blocked(pod));
+        self.blocked += blocked.sum::<usize>();
         let took = self.s.delete_all(&pods);
         assert!(took < Duration::from_secs(15), "{names:?}: {took:?}");
     }
@@ -89,8 +94,8 @@ impl<'a> Talking<'a> {
     pub(super) fn note(&self, way: &str) {
         assert!(self.living.is_empty(), "{way}: pods are left");
         self.s.note(format!(
-            "{way}: {} pods, {} connections, none landed elsewhere; {} ADDs were refused and tried again, none was lost",
-            self.ended, self.connections, self.refused
+            "{way}: {} pods, {} connections, none landed elsewhere, and {} more that failed as they must; {} ADDs were refused and tried again, none was lost",
+            self.ended, self.connections, self.blocked, self.refused
         ));
     }
 }

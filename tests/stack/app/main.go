@@ -1,10 +1,10 @@
 // app is what runs in the test stack's pods, static and of no image but its own:
 //
 //	app                             holds a sandbox
-//	app serve PORT... dial ADDRESS... http PORT... get URL...
+//	app serve PORT... block ADDRESS... dial ADDRESS... http PORT... get URL...
 //	app once URL...
 //
-// It answers every connection to a port with "<port> <original destination> <peer>", connects to each address in turn, again and again, and
+// It answers every connection to a port with "<port> <original destination> <peer>", but resets those that were to go to a blocked address; connects to each address in turn, again and again, and
 // prints "<address> <what answered>". Over HTTP it answers with "<peer> <X-Forwarded-Client-Cert>", and prints "<URL> <status> <what answered>",
 // or with `once` ends when each URL has answered with 200.
 package main
@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 	"unsafe"
@@ -26,15 +27,16 @@ func main() {
 	verb, asked := "", map[string][]string{}
 	for _, word := range os.Args[1:] {
 		switch {
-		case word == "serve" || word == "dial" || word == "http" || word == "get" || word == "once":
+		case word == "serve" || word == "block" || word == "dial" || word == "http" || word == "get" || word == "once":
 			verb = word
-		case verb == "serve":
-			go serve(word)
 		case verb == "http":
 			go serveHTTP(word)
 		default:
 			asked[verb] = append(asked[verb], word)
 		}
+	}
+	for _, port := range asked["serve"] {
+		go serve(port, asked["block"])
 	}
 	for _, url := range asked["once"] {
 		for status := 0; status != http.StatusOK; time.Sleep(100 * time.Millisecond) {
@@ -70,7 +72,7 @@ func main() {
 	}
 }
 
-func serve(port string) {
+func serve(port string, blocked []string) {
 	listener, err := net.Listen("tcp", ":"+port)
 	if err != nil {
 		fmt.Println(err)
@@ -81,7 +83,12 @@ func serve(port string) {
 		if err != nil {
 			continue
 		}
-		fmt.Fprintf(conn, "%s %s %s", port, original(conn.(*net.TCPConn)), conn.RemoteAddr())
+		to := original(conn.(*net.TCPConn))
+		if slices.Contains(blocked, to) {
+			conn.(*net.TCPConn).SetLinger(0)
+		} else {
+			fmt.Fprintf(conn, "%s %s %s", port, to, conn.RemoteAddr())
+		}
 		conn.Close()
 	}
 }
@@ -144,6 +151,9 @@ func ask(address string) string {
 	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(time.Second))
-	answer, _ := io.ReadAll(conn)
+	answer, err := io.ReadAll(conn)
+	if err != nil {
+		return "error " + err.Error()
+	}
 	return string(answer)
 }

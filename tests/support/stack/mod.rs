@@ -23,6 +23,9 @@ use super::{
 /// Where pods connect to: the node itself, outside of the mesh.
 pub const WORLD: &str = "203.0.113.7:80";
 
+/// The node answers here as well, but the sidecar's stand-in resets connections to it: only one that bypasses the sidecar is answered.
+pub const BLOCKED: &str = "203.0.113.7:81";
+
 /// As long as anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::super::{lab::inside, stack_pod::Pod};
-use super::Stack;
+use super::{BLOCKED, Stack, WORLD};
 
 impl Stack {
     /// A NetworkAttachmentDefinition; without a configuration it is looked up on the node by its name.
@@ -114,11 +114,8 @@ impl Stack {
     /// What answered the application's last connection to the world: the port, the original destination, and whom it saw.
     pub fn answered(&self, pod: &Pod) -> String {
         let last = || {
-            let log = self.log(pod, "app");
-            let line = log
-                .lines()
-                .rfind(|l| !l.contains(" error ") && l.split(' ').count() > 6)?;
-            Some(line.split(' ').skip(4).collect::<Vec<_>>().join(" "))
+            let mut answers = self.answers(pod, WORLD).into_iter();
+            answers.rfind(|a| !a.starts_with("error ") && a.split(' ').count() > 2)
         };
         self.wait_for(last)
             .unwrap_or_else(|| panic!("no answer: {}", self.log(pod, "app")))
@@ -127,12 +124,9 @@ impl Stack {
     /// Fails unless all of the application's connections to the world that were answered landed there, and nearly all were answered from the
     /// first on: how many landed.
     pub fn all_landed(&self, pod: &Pod, at: &str) -> usize {
-        let log = self.log(pod, "app");
-        let answers = log
-            .lines()
-            .map(|line| line.splitn(5, ' ').nth(4).unwrap_or_default());
+        let answers = self.answers(pod, WORLD).into_iter();
         // on a busy machine one may take longer than its application waits
-        let is_none = |answer: &&str| answer.is_empty() || answer.starts_with("error ");
+        let is_none = |answer: &String| answer.is_empty() || answer.starts_with("error ");
         // nobody may serve yet when the application begins
         let (none, answered): (Vec<_>, Vec<_>) = answers.skip_while(is_none).partition(is_none);
         let (right, wrong): (Vec<_>, Vec<_>) =
@@ -144,6 +138,30 @@ impl Stack {
             pod.name
         );
         right.len()
+    }
+
+    /// Waits until the sidecar has reset one of the application's connections to [`BLOCKED`], and fails if any of them was ever answered, as one
+    /// that bypasses the sidecar is: how many failed.
+    pub fn all_blocked(&self, pod: &Pod) -> usize {
+        let failed = || {
+            let answers = self.answers(pod, BLOCKED);
+            let passed = |answer: &&String| !answer.is_empty() && !answer.starts_with("error ");
+            let passed: Vec<_> = answers.iter().filter(passed).collect();
+            assert!(passed.is_empty(), "{} bypassed: {passed:#?}", pod.name);
+            let mut resets = answers.iter().map(|a| a.contains("connection reset"));
+            resets.any(|is| is).then_some(answers.len())
+        };
+        self.wait_for(failed)
+            .unwrap_or_else(|| panic!("none was reset: {:#?}", self.answers(pod, BLOCKED)))
+    }
+
+    /// What each of the application's connections to an address brought, the first one first.
+    pub fn answers(&self, pod: &Pod, address: &str) -> Vec<String> {
+        let log = self.log(pod, "app");
+        // kubelet puts a time, a stream and a flag before what the application printed
+        let printed = log.lines().filter_map(|line| line.splitn(4, ' ').nth(3));
+        let answers = printed.filter_map(|line| line.strip_prefix(address)?.strip_prefix(' '));
+        answers.map(str::to_owned).collect()
     }
 
     /// What answers a connection from the node to the application's port, likewise.
