@@ -4,7 +4,10 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::daemonset::{DAEMONSET, IMAGE, import_image, restored};
+use super::{
+    daemonset::{DAEMONSET, IMAGE, import_image, restored},
+    footprint::{Footprint, KEPT},
+};
 use crate::{
     Scenario, alone, lands_at_the_sidecar,
     support::{stack::Stack, stack_pod::Pod},
@@ -20,14 +23,15 @@ pub(super) const SCENARIO: Scenario = alone(
         restored(s, || {
             import_image(s, &[]);
             remove_everything(s);
+            let namespace = json!({"istio-injection": "enabled"});
+            s.cluster.namespace("helm", &namespace);
+            let before = Footprint::of(s);
             let started = Instant::now();
             let said = helm(s, &["install", "--create-namespace"], &values(s));
             assert!(
                 said.contains("pilot.cni.provider=multus") && !said.contains("IN THE WAY"),
                 "{said}"
             );
-            let namespace = json!({"istio-injection": "enabled"});
-            s.cluster.namespace("helm", &namespace);
             let pod = Pod::new("helm", "web", "default/istio-cni"); // as Istio's injector names it
             s.create(&pod);
             lands_at_the_sidecar(s, &pod);
@@ -46,13 +50,10 @@ pub(super) const SCENARIO: Scenario = alone(
             node_has_nothing(s);
             s.cluster
                 .enter(&["helm", "uninstall", "mesh-optin", "--namespace=mesh-optin"]);
-            let left = s.cluster.enter(&[
-                "kubectl", "get", "--all-namespaces", "--output=name", "--selector=app.kubernetes.io/part-of=mesh-optin",
-                "clusterroles,clusterrolebindings,daemonsets,serviceaccounts,network-attachment-definitions,flowschemas,validatingadmissionpolicies,validatingadmissionpolicybindings",
-            ]);
-            assert_eq!(left, "");
-            // what stays are CRDs, with the profile; they go, and come back as this node had them
+            before.is_restored(s, &KEPT);
+            // what was kept goes, and comes back as this node had it
             remove_everything(s);
+            before.is_restored(s, &[]);
             s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
         });
     },

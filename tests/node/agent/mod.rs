@@ -1,6 +1,7 @@
 //! The node agent, as deploy/ has it, in a pod that kubelet runs.
 
 pub(crate) mod daemonset;
+mod footprint;
 pub(crate) mod helm;
 mod hollow;
 mod removals;

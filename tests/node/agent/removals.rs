@@ -4,7 +4,8 @@ use serde_json::Value;
 
 use super::{
     daemonset::{DAEMONSET, import_image, restored},
-    helm::{CRDS, helm, node_has_nothing, ready, remove_everything, values},
+    footprint::{Footprint, KEPT},
+    helm::{CRDS, helm, ready, remove_everything, values},
     rollout::rolled_out,
 };
 use crate::{
@@ -49,8 +50,9 @@ pub(super) const SCENARIO: Scenario = alone(
         restored(s, || {
             import_image(s, &[]);
             enrolled(s, NAMESPACE);
+            remove_everything(s);
+            let before = Footprint::of(s);
             for (round, early) in TOO_EARLY.into_iter().enumerate() {
-                remove_everything(s);
                 helm(s, &["install", "--create-namespace"], &values(s));
                 rolled_out(s);
                 // what the agent has never seen it does not miss
@@ -72,11 +74,12 @@ pub(super) const SCENARIO: Scenario = alone(
                 lands_at_the_sidecar(s, &stays);
                 s.all_landed(&stays, "15001 203.0.113.7:80 ");
                 way_out(s, &stays);
+                before.is_restored(s, &KEPT);
+                remove_everything(s);
             }
             s.note(
                 "after release, namespace or CRDs were removed too early, running pods stayed in the mesh, and nothing was left in the end".into(),
             );
-            remove_everything(s);
             s.cluster.enter(&["kubectl", "apply", "-f", CRDS]);
         });
     },
@@ -94,7 +97,6 @@ fn way_out(s: &Stack, last: &Pod) {
     helm(s, &[verb, &out].concat(), &values(s));
     s.delete(last);
     ready(s, "mesh-optin-uninstall");
-    node_has_nothing(s);
     uninstall(s);
 }
 
