@@ -4,6 +4,7 @@ pub(crate) mod daemonset;
 mod footprint;
 pub(crate) mod helm;
 mod hollow;
+mod manifests;
 mod removals;
 mod rollout;
 pub(crate) mod tenant;
@@ -27,6 +28,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     tenant::SCENARIO,
     upgrades::SCENARIO,
     removals::SCENARIO,
+    manifests::SCENARIO,
     alone(
         "with the agent a crowd of pods starts at once, and only their namespace is read",
         |s| {
