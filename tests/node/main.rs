@@ -10,6 +10,7 @@ mod agent;
 mod deleting;
 mod hostile;
 mod istio;
+mod istio_cni;
 mod migrating;
 mod openshift;
 mod opting;

@@ -13,7 +13,9 @@ use super::{
     helm::{CRDS, helm, ready, remove_everything, values},
 };
 use crate::{
-    Scenario, alone, lands_at_the_sidecar,
+    Scenario, alone,
+    istio_cni::IstioCni,
+    lands_at_the_sidecar,
     support::{controller, lab::inside, run, stack::Stack, stack_pod::Pod},
 };
 
@@ -37,11 +39,11 @@ pub(super) const SCENARIO: Scenario = alone(
                     let took = started.elapsed().as_secs_f32();
                     s.note(format!("{took:.0} s after `helm install` {what}"));
                 };
-                installed_beside_istio(s);
+                let istio = installed_beside_istio(s);
                 tenants_opt_in(s);
                 took("with the controller, 5 Deployments had started as their labels say");
-                istio_goes_comes_and_goes(s);
-                took("Istio's attachment had gone, come and gone");
+                istio_goes_comes_and_goes(s, istio);
+                took("Istio's CNI chart had gone, come and gone");
                 without_the_controller(s);
                 took("the controller was away, and 6 namespaces were gone");
                 removed(s);
@@ -72,8 +74,8 @@ pub(crate) fn with_service_network(s: &Stack, work: impl FnOnce()) {
 }
 
 /// Istio's chart was there first; its attachment serves as well.
-fn installed_beside_istio(s: &Stack) {
-    s.attachment("default", OWN, None);
+fn installed_beside_istio(s: &Stack) -> IstioCni<'_> {
+    let istio = IstioCni::install_elsewhere(s, &[]);
     let mut values = values(s);
     values["controller"] = json!({"enabled": true});
     values["meshProfile"] = json!({"create": false});
@@ -89,7 +91,11 @@ fn installed_beside_istio(s: &Stack) {
     let own = json!({"tenancy": "own", "istio-injection": "enabled"});
     s.cluster.namespace("bank", &own);
     profiles_are_ready(s);
-    assert!(is_istios(s), "Istio's attachment is left as it was");
+    let attachment = s.cluster.attachment("default", OWN).unwrap();
+    assert!(is_of_istio(&attachment), "{attachment:#}");
+    let is_left = attachment["spec"].is_null() && !is_shared(&attachment);
+    assert!(is_left, "Istio's is left as it was: {attachment:#}");
+    istio
 }
 
 /// In each namespace it opts in itself, or its workload alone does; each names an attachment that its placement has.
@@ -116,27 +122,23 @@ fn tenants_opt_in(s: &Stack) {
     delete(s, "annex", &["deployment/lost"]);
 }
 
-fn istio_goes_comes_and_goes(s: &Stack) {
-    let nad = "network-attachment-definition/istio-cni";
-    delete(s, "default", &[nad]);
+fn istio_goes_comes_and_goes(s: &Stack, istio: IstioCni<'_>) {
+    istio.uninstall();
     let is_ours = || {
         let made = s.cluster.attachment("default", OWN)?;
-        (made["metadata"]["labels"]["meshoptin.dev/shared"] == "true").then_some(())
+        (is_shared(&made) && !is_of_istio(&made)).then_some(())
     };
     assert!(s.wait_for(is_ours).is_some(), "ours takes its place");
     others_are_redirected(s, &["shop", "annex"]);
-    // Istio's chart, installed again, takes over the one that it finds
-    let path = controller::attachment_path("default", OWN);
-    let mut theirs = s.cluster.attachment("default", OWN).unwrap();
-    theirs["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "Helm"});
-    theirs["metadata"]["managedFields"] = json!([]);
-    theirs["spec"] = json!({});
-    s.cluster.request("PUT", &path, &theirs).unwrap();
+    // installed again, Istio's chart takes over the one that it finds, and the controller lets it
+    let istio = IstioCni::install_elsewhere(s, &["--take-ownership", "--force-conflicts"]);
     others_are_redirected(s, &["shop"]);
     profiles_are_ready(s);
-    assert!(is_istios(s), "it is left to Istio");
-    delete(s, "default", &[nad]);
+    let attachment = s.cluster.attachment("default", OWN).unwrap();
+    assert!(is_of_istio(&attachment), "{attachment:#}");
+    istio.uninstall();
     assert!(s.wait_for(is_ours).is_some(), "ours is there again");
+    delete(s, "default", &["namespace/istio-cni"]);
 }
 
 fn without_the_controller(s: &Stack) {
@@ -206,11 +208,14 @@ fn profiles_are_ready(s: &Stack) {
     }
 }
 
-/// Whether the shared attachment is as Istio's chart has it.
-fn is_istios(s: &Stack) -> bool {
-    let attachment = s.cluster.attachment("default", OWN).unwrap();
-    attachment["spec"] == json!({})
-        && attachment["metadata"]["labels"]["meshoptin.dev/shared"].is_null()
+/// Whether an attachment belongs to the release of Istio's chart.
+fn is_of_istio(attachment: &Value) -> bool {
+    attachment["metadata"]["annotations"]["meta.helm.sh/release-name"] == "istio-cni"
+}
+
+/// Whether the controller has made it for all namespaces.
+fn is_shared(attachment: &Value) -> bool {
+    attachment["metadata"]["labels"]["meshoptin.dev/shared"] == "true"
 }
 
 /// A Deployment of pods like this one, wherever they are scheduled.

@@ -3,7 +3,6 @@
 
 mod chained;
 mod init;
-mod istio_cni;
 mod multus;
 mod traffic;
 
@@ -16,6 +15,7 @@ use crate::{
         helm::{self, CRDS, ready, remove_everything},
         tenant::with_service_network,
     },
+    istio_cni,
     support::stack::Stack,
 };
 

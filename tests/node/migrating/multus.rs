@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::{
-    ATTACHMENT, NAD, installed,
-    istio_cni::{self, IstioCni},
-    kubectl, migrated, removed, reports,
+    ATTACHMENT, NAD, installed, kubectl, migrated, removed, reports,
     traffic::{By, Talking, iptables_rule, redirected_by},
     upgraded,
 };
@@ -15,6 +13,7 @@ use crate::{
     Scenario,
     agent::helm::ready,
     alone,
+    istio_cni::{self, IstioCni},
     support::{stack::Stack, stack_pod::Pod},
 };
 

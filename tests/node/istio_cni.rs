@@ -9,7 +9,7 @@ const PODS: &str = "/api/v1/namespaces/istio-cni/pods?labelSelector=k8s-app%3Dis
 const IMAGE: &str = "stack.test/istio-cni:1";
 
 /// The release of the chart. It ends with this.
-pub(super) struct IstioCni<'a> {
+pub(crate) struct IstioCni<'a> {
     s: &'a Stack,
 }
 
@@ -17,15 +17,29 @@ pub(super) struct IstioCni<'a> {
 
 impl<'a> IstioCni<'a> {
     /// Installs the chart, and waits until the node has the plugin.
-    pub(super) fn install(s: &'a Stack, values: &Value, args: &[&str]) -> Self {
+    pub(crate) fn install(s: &'a Stack, values: &Value, args: &[&str]) -> Self {
         let release = Self { s };
         release.helm(&[&["install", "--create-namespace"], args].concat(), values);
         release.is_ready();
         release
     }
 
+    /// Installs the chart without a pod of its DaemonSet on this node, as on nodes that its `affinity` excludes: what is there is its attachment.
+    pub(crate) fn install_elsewhere(s: &'a Stack, args: &[&str]) -> Self {
+        let release = Self { s };
+        let mut values = values("/mnt/cni/confdir");
+        values["provider"] = json!("multus");
+        let elsewhere = json!({"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "DoesNotExist"}]});
+        values["affinity"] = json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [elsewhere]}}});
+        release.helm(
+            &[&["install", "--create-namespace"], args].concat(),
+            &values,
+        );
+        release
+    }
+
     /// Lets its plugin leave these namespaces alone as well, and restarts its DaemonSet, which does not notice by itself.
-    pub(super) fn exclude(&self, namespaces: &[&str]) {
+    pub(crate) fn exclude(&self, namespaces: &[&str]) {
         let excluded = [&["kube-system"], namespaces].concat();
         let excluded = json!({"excludeNamespaces": excluded});
         self.helm(&["upgrade", "--reuse-values"], &excluded);
@@ -72,7 +86,7 @@ impl<'a> IstioCni<'a> {
     }
 
     /// Uninstalls it, and waits until its pod has taken away what it put on the node.
-    pub(super) fn uninstall(self) {
+    pub(crate) fn uninstall(self) {
         drop(self);
     }
 }
@@ -89,7 +103,7 @@ impl Drop for IstioCni<'_> {
 }
 
 /// The chart's values on this node, with its configuration there; all others are the chart's own.
-pub(super) fn values(directory: &str) -> Value {
+pub(crate) fn values(directory: &str) -> Value {
     json!({
         "cniBinDir": "/mnt/cni/bin",
         "cniConfDir": directory,
@@ -99,19 +113,19 @@ pub(super) fn values(directory: &str) -> Value {
 }
 
 /// What Istio's template gives istio-init and istio-validation, and what it gives one of them.
-pub(super) fn iptables_args(further: &[&str]) -> Vec<String> {
+pub(crate) fn iptables_args(further: &[&str]) -> Vec<String> {
     let both =
         "istio-iptables -p 15001 -z 15006 -u 1337 -m REDIRECT -i * -b * -d 15090,15021,15020";
     let further = further.iter().copied();
     both.split(' ').chain(further).map(str::to_owned).collect()
 }
 
-pub(super) fn init_container(name: &str, args: &[String]) -> Value {
+pub(crate) fn init_container(name: &str, args: &[String]) -> Value {
     json!({"name": name, "image": IMAGE, "imagePullPolicy": "Never", "command": ["pilot-agent"], "args": args})
 }
 
 /// Creates a pod with this init container.
-pub(super) fn create_with(s: &Stack, pod: &Pod, container: &Value) {
+pub(crate) fn create_with(s: &Stack, pod: &Pod, container: &Value) {
     let mut manifest = pod.manifest();
     manifest["spec"]["initContainers"] = json!([container]);
     let path = format!("/api/v1/namespaces/{}/pods", pod.namespace);
