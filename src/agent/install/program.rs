@@ -140,8 +140,10 @@ fn put(path: &Path) -> io::Result<()> {
         .tempfile_in(directory)?;
     io::copy(&mut File::open(OURSELVES)?, file.as_file_mut())?;
     file.as_file().set_permissions(mode)?; // whatever the umask
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
+    // what is open for writing cannot be executed: closed before it has its name
+    let unfinished = file.into_temp_path();
+    File::open(&unfinished)?.sync_all()?;
+    unfinished.persist(path).map_err(|e| e.error)?;
     File::open(directory)?.sync_all()
 }
 
@@ -156,6 +158,8 @@ fn link(path: &Path, name: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
     use super::*;
 
     #[test]
@@ -185,6 +189,21 @@ mod tests {
             std::fs::read_dir(dir.path()).unwrap().count(),
             1,
             "nothing is left beside it"
+        );
+    }
+
+    #[test]
+    fn a_program_is_closed_before_it_gets_its_name_so_that_it_can_be_executed_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let events = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        let watched = AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO;
+        events.add_watch(dir.path(), watched).unwrap();
+        put(&dir.path().join("mesh-optin")).unwrap();
+        let events = events.read_events().unwrap();
+        let order: Vec<_> = events.iter().map(|event| event.mask).collect();
+        assert_eq!(
+            order,
+            [AddWatchFlags::IN_CLOSE_WRITE, AddWatchFlags::IN_MOVED_TO]
         );
     }
 
