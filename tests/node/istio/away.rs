@@ -1,5 +1,10 @@
 //! With the agent away, and with istiod and its webhooks away.
 
+use mesh_optin::{
+    mesh::{Attachment, decide},
+    profile::Profile,
+    reason::Reason,
+};
 use serde_json::{Value, json};
 
 use super::{
@@ -18,7 +23,14 @@ pub(super) const ROWS: &[Row] = &[
         name: "without istiod running pods keep their mesh; new ones are denied or, if webhooks may be ignored, reported as SidecarMissing",
         run: without_istiod,
     },
+    Row {
+        name: "istiod's switch decides between istio-init and the attachment, and both ways go on",
+        run: switched,
+    },
 ];
+
+/// What istiod injects by.
+const INJECTOR: &str = "/api/v1/namespaces/istio-system/configmaps/istio-sidecar-injector-stable";
 
 fn without_agent(mesh: &Mesh<'_>) {
     mesh.agent.delete();
@@ -86,6 +98,54 @@ fn without_istiod(mesh: &Mesh<'_>) {
     is_in_the_mesh(mesh, &missed);
     mesh.says(&missed, &[" 200 ", CLIENT]);
     mesh.delete(&[client, missed, unserved]);
+}
+
+/// Istio's value pilot.cni.enabled, off and on again, as whoever comes from istio-init or goes back throws it.
+fn switched(mesh: &Mesh<'_>) {
+    let stays = mesh.client("stays", &[&mesh.strict.url]);
+    mesh.create(&stays);
+    mesh.says(&stays, &[" 200 ", CLIENT]);
+    let tried = mesh.client("tried", &[&mesh.strict.url]);
+    let injects = |is_enabled: bool| {
+        let map = mesh
+            .s
+            .cluster
+            .request("GET", INJECTOR, &Value::Null)
+            .unwrap();
+        let mut values: Value =
+            serde_json::from_str(map["data"]["values"].as_str().unwrap()).unwrap();
+        values["pilot"]["cni"]["enabled"] = json!(is_enabled);
+        let data = json!({"data": {"values": values.to_string()}});
+        mesh.s.cluster.patch(INJECTOR, &data);
+        let (init, names) = (!is_enabled, is_enabled);
+        let injected = || {
+            let path = "/api/v1/namespaces/client/pods?dryRun=All";
+            let pod = mesh.s.cluster.request("POST", path, &tried.manifest).ok()?;
+            let containers = pod["spec"]["initContainers"].as_array()?;
+            let has_init = containers.iter().any(|c| c["name"] == "istio-init");
+            let networks = &pod["metadata"]["annotations"]["k8s.v1.cni.cncf.io/networks"];
+            let has_name = networks.as_str().is_some_and(|n| n.contains("istio-cni"));
+            (has_init == init && has_name == names).then_some(pod)
+        };
+        let injected = mesh.s.wait_for(injected);
+        injected.unwrap_or_else(|| panic!("istiod does not follow pilot.cni.enabled={is_enabled}"))
+    };
+    let pod = serde_json::from_value(injects(false)).unwrap();
+    let namespace =
+        json!({"metadata": {"name": "client", "labels": {"istio-injection": "enabled"}}});
+    let namespace = serde_json::from_value(namespace).unwrap();
+    let decided = decide(
+        &pod,
+        &namespace,
+        Ok(&Profile::built_in()),
+        &Attachment::default(),
+    );
+    assert_eq!(decided.decision.reason(), Reason::InitContainerRedirects);
+    injects(true);
+    mesh.create(&tried);
+    is_in_the_mesh(mesh, &tried);
+    mesh.says(&tried, &[" 200 ", CLIENT]);
+    mesh.delete(&[stays, tried]);
 }
 
 /// The webhooks may be ignored from now on.
