@@ -44,11 +44,11 @@ impl OwnerState {
 
 /// Whether an agent of a newer version owns the node.
 pub(super) fn newer_agent_owns_node() -> bool {
-    owner().is_newer()
+    ask_owner().is_newer()
 }
 
 /// Asks who owns the node. An owner that accepts connections and does not answer is not ready.
-pub(super) fn owner() -> OwnerState {
+pub(super) fn ask_owner() -> OwnerState {
     let Ok(mut stream) = connect() else {
         return OwnerState::Nobody;
     };

@@ -11,7 +11,7 @@ use tracing::info;
 
 use super::{
     health::Health,
-    owner::{OwnerState, owner},
+    owner::{OwnerState, ask_owner},
     ownership::Role,
 };
 use crate::source::wire::Owner;
@@ -28,12 +28,12 @@ pub(super) enum Before {
     Another,
 }
 
-/// Waits until this agent may take over. `had_it`: it owned the node, and another agent took over.
-pub(super) async fn stand_by(health: &Health, had_it: bool) -> Before {
+/// Waits until this agent may take over. `was_owner`: it owned the node, and another agent took over.
+pub(super) async fn stand_by(health: &Health, was_owner: bool) -> Before {
     let (mut not_ready, mut before) = (None::<Instant>, None);
-    let mut was_beside = had_it;
+    let mut saw_owner = was_owner;
     loop {
-        let found = tokio::task::spawn_blocking(owner)
+        let found = tokio::task::spawn_blocking(ask_owner)
             .await
             .unwrap_or(OwnerState::Nobody);
         match &found {
@@ -45,17 +45,17 @@ pub(super) async fn stand_by(health: &Health, had_it: bool) -> Before {
             }
             OwnerState::Older | OwnerState::Newer | OwnerState::Owner(_) => not_ready = None,
         }
-        was_beside |= found != OwnerState::Nobody;
+        saw_owner |= found != OwnerState::Nobody;
         // an agent is not ready before it has taken over: its readiness ends the other one
-        health.ownership.set(if had_it || found.is_newer() {
+        health.ownership.set(if was_owner || found.is_newer() {
             Role::StandingBy
         } else {
             Role::Starting
         });
         // one that is killed is back soon; without any this one reports why it is not ready
-        let waited = not_ready.is_some_and(|since| since.elapsed() >= NOT_READY) || !was_beside;
+        let waited = not_ready.is_some_and(|since| since.elapsed() >= NOT_READY) || !saw_owner;
         let is_ready = health.unable().is_none();
-        if may_take(&found, had_it, waited, is_ready) {
+        if may_take_over(&found, was_owner, waited, is_ready) {
             return if found == OwnerState::Nobody {
                 Before::Nobody
             } else {
@@ -73,11 +73,11 @@ pub(super) async fn stand_by(health: &Health, had_it: bool) -> Before {
 }
 
 /// `waited`: there has been no ready owner for a while.
-fn may_take(found: &OwnerState, had_it: bool, waited: bool, is_ready: bool) -> bool {
+fn may_take_over(found: &OwnerState, was_owner: bool, waited: bool, is_ready: bool) -> bool {
     match found {
         OwnerState::Nobody => is_ready || waited,
         OwnerState::Older | OwnerState::Newer | OwnerState::Owner(_) => {
-            is_ready && (waited || !had_it && !found.is_newer())
+            is_ready && (waited || !was_owner && !found.is_newer())
         }
     }
 }
@@ -99,7 +99,7 @@ mod tests {
             owner("99.0.0", false),
         );
         // found, had the node, there was no ready owner for long, ready itself
-        for (found, had_it, waited, is_ready, takes) in [
+        for (found, was_owner, waited, is_ready, takes) in [
             (&OwnerState::Nobody, false, true, false, true),
             (&OwnerState::Nobody, false, false, false, false),
             (&OwnerState::Nobody, true, false, false, false),
@@ -119,9 +119,9 @@ mod tests {
             (&dead, true, true, false, false),
         ] {
             assert_eq!(
-                may_take(found, had_it, waited, is_ready),
+                may_take_over(found, was_owner, waited, is_ready),
                 takes,
-                "{found:?} {had_it} {waited} {is_ready}"
+                "{found:?} {was_owner} {waited} {is_ready}"
             );
         }
     }

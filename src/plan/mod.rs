@@ -71,12 +71,13 @@ impl PodNetwork {
 }
 
 /// The format of the rules that plans are lowered to. A change that gives another rule, chain, address or route for an Intent raises it: then
-/// rules of an earlier program can be distinguished from rules that were changed. `tests/pure/lowered` keeps the rules of each format.
+/// whether rules of the previous format stay is decided in [`may_be_right`]. `tests/pure/lowered` keeps the rules of each format.
 ///
 /// 2: the policy rule has priority 100. What 1 was is the same to a comparison, which looks at what comes before the rule.
 pub const FORMAT: u32 = 2;
 
-/// Whether rules of this format may be correct although this program would create others. None of the previous format are.
+/// Whether rules of this format may be correct although this program would create others. Those of the previous format are compared like
+/// this one's.
 pub fn may_be_right(format: u32) -> bool {
     format > FORMAT
 }

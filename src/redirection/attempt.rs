@@ -26,7 +26,7 @@ pub(super) struct Attempt<'a> {
     /// What is on record of this sandbox.
     pub(super) earlier: Option<&'a Record>,
     /// What is done about that.
-    pub(super) course: Handling,
+    pub(super) handling: Handling,
 }
 
 impl Attempt<'_> {
@@ -89,7 +89,7 @@ impl Attempt<'_> {
             record: self.record(backend.form()),
             live: Live::new(backend, self.interfaces, self.plan),
             earlier: self.earlier,
-            course: self.course,
+            handling: self.handling,
             refuses_preempted: refuses && !self.wanted.pod.has_run(),
             store: &OnDisk,
         }
@@ -120,14 +120,14 @@ impl Attempt<'_> {
         };
         if let Some(earlier) = self.earlier {
             record.interfaces.clone_from(&earlier.interfaces);
-            if self.course == Handling::Keep {
+            if self.handling == Handling::Keep {
                 record.ifname.clone_from(&earlier.ifname);
                 record.profile.clone_from(&earlier.profile);
                 record.profile_version.clone_from(&earlier.profile_version);
                 record.speaks =
                     earlier.speaks || (record.speaks && earlier.intent == *self.wanted.intent);
             }
-            if self.course != Handling::Make {
+            if self.handling != Handling::Make {
                 record.made = earlier.made;
             }
         }

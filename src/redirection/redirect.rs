@@ -27,14 +27,14 @@ fn redirect_in_netns(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Ex
         .ok()
         .flatten();
     let earlier = earlier.filter(|record| record.netns_cookie == cookie);
-    let course = wanted.choose_handling(earlier.as_ref())?;
-    let intent = match (&earlier, course) {
+    let handling = wanted.choose_handling(earlier.as_ref())?;
+    let intent = match (&earlier, handling) {
         (Some(earlier), Handling::Keep) => &earlier.intent,
         _ => wanted.intent,
     };
     let network = match &earlier {
         // what was there at the first ADD counts: an interface that came later changes nothing
-        Some(earlier) if course != Handling::Make => earlier.network.clone(),
+        Some(earlier) if handling != Handling::Make => earlier.network.clone(),
         _ => interfaces.pod_network()?,
     };
     let plan = Plan::new(intent, &network)?;
@@ -46,7 +46,7 @@ fn redirect_in_netns(netns: &Netns, wanted: &Redirection<'_>) -> Result<Done, Ex
         network,
         cookie,
         earlier: earlier.as_ref(),
-        course,
+        handling,
     };
     let mut done = attempt.apply()?;
     done.warnings.extend(plan.warnings);

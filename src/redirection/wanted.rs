@@ -116,7 +116,7 @@ mod tests {
         };
         let (before, after) = (Some("2026-11-24T07:59:59Z"), Some("2026-11-24T08:00:00Z"));
         use Handling::{Keep, Make, Replace};
-        for (name, earlier, speaks, intent, started, course) in [
+        for (name, earlier, speaks, intent, started, handling) in [
             ("the first", None, false, &same, None, Some(Make)),
             (
                 "after one that was killed",
@@ -203,7 +203,11 @@ mod tests {
             let found = wanted
                 .choose_handling(earlier.as_ref())
                 .map_err(|e| e.reason);
-            assert_eq!(found, course.ok_or(Reason::ConflictingAttachment), "{name}");
+            assert_eq!(
+                found,
+                handling.ok_or(Reason::ConflictingAttachment),
+                "{name}"
+            );
         }
     }
 }

@@ -41,7 +41,7 @@ pub fn is_spoken(version: u32) -> bool {
 /// A line to the agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Question {
-    /// Of what follows.
+    /// The wire version of this line.
     pub version: u32,
     /// What is asked.
     pub ask: Ask,
@@ -85,7 +85,7 @@ pub struct LookUp {
 /// A line from the agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Answer {
-    /// Of what follows.
+    /// The wire version of this line.
     pub version: u32,
     /// What is answered.
     pub reply: Reply,

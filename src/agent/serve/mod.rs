@@ -51,14 +51,14 @@ const LOOK: Duration = Duration::from_secs(2);
 /// Takes the node, and answers while it is ours; again and again, until the agent ends.
 pub(super) async fn serve(agent: Arc<Agent>) {
     let places = Arc::new(Semaphore::new(MOST));
-    let mut had_it = false;
+    let mut was_owner = false;
     loop {
-        if stand_by(&agent.health, had_it).await == Before::Another {
+        if stand_by(&agent.health, was_owner).await == Before::Another {
             install(&agent).await; // the program first: it asks a newer agent in its version, too
         }
         match AgentSocket::bind() {
             Ok(socket) => {
-                had_it = true;
+                was_owner = true;
                 agent.health.ownership.set(Role::Owner);
                 answer(&agent, &socket, &places).await;
                 agent.health.ownership.set(Role::StandingBy);

@@ -21,7 +21,7 @@ pub(super) struct Converging<'a, B: Backend> {
     /// What is on record of this sandbox.
     pub(super) earlier: Option<&'a Record>,
     /// What is done about that.
-    pub(super) course: Handling,
+    pub(super) handling: Handling,
     /// The pod must not start where foreign rules decide before ours.
     pub(super) refuses_preempted: bool,
     pub(super) store: &'a dyn RecordStore,
@@ -102,7 +102,7 @@ impl<B: Backend> Converging<'_, B> {
             done: true,
             ..self.record.clone()
         };
-        if let Some(earlier) = self.earlier.filter(|_| self.course == Handling::Keep) {
+        if let Some(earlier) = self.earlier.filter(|_| self.handling == Handling::Keep) {
             (done.format, done.version) = (earlier.format, earlier.version.clone());
         }
         if self.earlier == Some(&done) {
@@ -114,7 +114,7 @@ impl<B: Backend> Converging<'_, B> {
 
     /// Whether what stays was made by a version of this program that plans otherwise: it stays as it is.
     fn is_outdated(&self, found: &LiveState<B::Found>) -> bool {
-        self.course == Handling::Keep
+        self.handling == Handling::Keep
             && self.earlier.is_some_and(|e| may_be_right(e.format))
             && !self.live.redirects_nothing(found)
     }
@@ -184,7 +184,7 @@ impl<B: Backend> Converging<'_, B> {
             return conflict(&extra.to_string());
         }
         let killed = self.earlier.is_some_and(|e| !e.done);
-        if killed || self.course == Handling::Replace || self.live.is_untouched(found) {
+        if killed || self.handling == Handling::Replace || self.live.is_untouched(found) {
             return Ok(());
         }
         summary(found.of_rules()).map_or(Ok(()), |what| conflict(&what))

@@ -69,7 +69,7 @@ impl Lab {
             live: Live::new(backend, &namespace, &self.plan),
             record: self.record(false),
             earlier: earlier.as_ref(),
-            course: if is_done {
+            handling: if is_done {
                 Handling::Keep
             } else {
                 Handling::Make
