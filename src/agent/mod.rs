@@ -26,6 +26,7 @@ mod serve;
 mod shared;
 mod take_over;
 mod tasks;
+mod token;
 mod watch;
 
 use std::{os::unix::net::UnixListener as StdUnixListener, path::Path, sync::Arc};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Bypass, KernelError};
+use super::KernelError;
 use crate::plan::{Difference, Form, Plan, Preempting, Routing};
 
 /// One way to carry a plan's rules out in this thread's network namespace.
@@ -45,6 +45,24 @@ pub trait Backend {
         rules: &Self::Rules,
         found: &Self::Found,
     ) -> Result<Vec<Preempting>, KernelError>;
+}
+
+/// How packets that come in on an interface bypass the rules of its namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bypass {
+    /// It is a port of a bridge.
+    Bridge,
+    /// A filter of traffic control redirects them to another interface.
+    TrafficControl,
+}
+
+impl fmt::Display for Bypass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bridge => "is now a bridge port",
+            Self::TrafficControl => "now has a tc filter that redirects its packets",
+        })
+    }
 }
 
 /// What a plan needs beside rules, in this thread's network namespace. The same with either backend.

@@ -1,6 +1,6 @@
 //! The live redirection of a network namespace: rules of one backend, and what they need beside them.
 
-use super::{Backend, Bypass, KernelError, Nftables, Routes};
+use super::{Backend, Bypass, KernelError, Nftables, Routes, legacy::legacy_tables};
 use crate::{
     deadline::Deadline,
     plan::{Difference, Form, Plan, Preempting, Routing},
@@ -159,20 +159,4 @@ pub fn redirects(deadline: Deadline) -> Result<Redirects, KernelError> {
         Err(KernelError::NoNfTables { .. }) => Ok(Redirects::Nothing),
         other => other,
     }
-}
-
-/// Tables of the older iptables in which there may be something before our rules: what they hold is not netlink's to show.
-pub(super) fn legacy_tables() -> Option<Preempting> {
-    let names = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let names = names("/proc/thread-self/net/ip_tables_names")
-        + &names("/proc/thread-self/net/ip6_tables_names");
-    let there = |table: &&str| names.lines().any(|name| name == *table);
-    let tables: Vec<_> = ["raw", "mangle", "nat"].into_iter().filter(there).collect();
-    let rule = format!("tables {} (see iptables-legacy-save)", tables.join(", "));
-    (!tables.is_empty()).then(|| Preempting {
-        place: "iptables-legacy".into(),
-        rule,
-        decides: true,
-        stops: false,
-    })
 }

@@ -3,6 +3,7 @@
 mod backend;
 mod error;
 mod iptables;
+mod legacy;
 mod live;
 mod modules;
 mod netlink;
@@ -11,11 +12,11 @@ mod network;
 mod nftables;
 mod wiring;
 
-pub use backend::{Backend, Routes};
+pub use backend::{Backend, Bypass, Routes};
 pub use error::{KernelError, Lacking};
 pub use iptables::{Iptables, Tools};
 pub use live::{Live, LiveState, Redirects, redirects};
 pub use netns::Netns;
-pub use network::{Bypass, Network};
+pub use network::Network;
 pub use nftables::Nftables;
 pub use wiring::Wiring;

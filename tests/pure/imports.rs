@@ -177,31 +177,128 @@ fn the_table_has_every_room_below_those_that_it_uses() {
     );
 }
 
-/// The names that a file takes from `depth` modules above it.
-fn named_by_super(text: &str, depth: usize) -> BTreeSet<String> {
-    let tests = "#[cfg(test)]\nmod tests";
-    let text = text.split(tests).next().unwrap_or_default();
-    let up = "super::".repeat(depth);
-    let named = text.match_indices(&up).filter_map(|(at, _)| {
-        let (before, path) = (&text[..at], &text[at + up.len()..]);
-        (!before.ends_with("::") && !path.starts_with("super")).then(|| names_of(path))
-    });
-    named.flatten().collect()
+/// A path of modules, from the root of the crate on.
+type ModulePath = Vec<String>;
+
+/// The module that a file is.
+fn module(file: &Path) -> ModulePath {
+    let inside = file.strip_prefix(SOURCE).unwrap().with_extension("");
+    let parts = inside
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned());
+    parts.filter(|part| part != "mod").collect()
 }
 
-/// For each file or folder in a folder, what its code names of that folder.
+/// All paths of a `use`, such as two of `a::{b, c::d}`.
+fn flatten(tree: &str, before: &[String], into: &mut Vec<ModulePath>) {
+    let (mut depth, mut start, mut items) = (0, 0, vec![]);
+    for (at, c) in tree.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                items.push(&tree[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    items.push(&tree[start..]);
+    for item in items
+        .into_iter()
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+    {
+        let (path, inner) = match item.split_once('{') {
+            Some((path, inner)) => (path, Some(inner.trim_end().trim_end_matches('}'))),
+            None => (item.split(' ').next().unwrap_or_default(), None),
+        };
+        let parts = path.split("::").map(str::trim).filter(|p| !p.is_empty());
+        let all = [before, &parts.map(str::to_owned).collect::<Vec<_>>()].concat();
+        match inner {
+            Some(inner) => {
+                // the braces of this item alone
+                let missing = inner.matches('{').count() - inner.matches('}').count();
+                flatten(&(inner.to_owned() + &"}".repeat(missing)), &all, into);
+            }
+            None => into.push(all),
+        }
+    }
+}
+
+/// What a file names: with `use`, and by paths that begin with `crate::` or `super::`. Its tests do not count.
+fn named(file: &Path, text: &str) -> Vec<ModulePath> {
+    let tests = "#[cfg(test)]\nmod tests";
+    let text = text.split(tests).next().unwrap_or_default();
+    let mut all = vec![];
+    let starts =
+        |line: &str| line.starts_with("use ") || line.starts_with("pub") && line.contains(" use ");
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if !starts(line) {
+            continue;
+        }
+        let mut statement = line.to_owned();
+        while !statement.contains(';') {
+            statement += lines.next().unwrap_or(";");
+        }
+        let tree = statement.split_once("use ").unwrap().1;
+        flatten(tree.split(';').next().unwrap(), &[], &mut all);
+    }
+    for start in ["crate::", "super::"] {
+        for (at, _) in text.match_indices(start) {
+            let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            let begins = !text[..at].ends_with("::");
+            let path = text[at..].split(|c| !is_path(c)).next().unwrap();
+            if begins {
+                let parts = path.split("::").filter(|p| !p.is_empty());
+                all.push(parts.map(str::to_owned).collect());
+            }
+        }
+    }
+    let ours = module(file);
+    let absolute = |path: ModulePath| {
+        let supers = path.iter().take_while(|part| *part == "super").count();
+        match path.first()?.as_str() {
+            "crate" => Some(path[1..].to_vec()),
+            "self" => Some([&ours, &path[1..]].concat()),
+            "super" => Some([&ours[..ours.len().checked_sub(supers)?], &path[supers..]].concat()),
+            child => {
+                let beside = file.with_file_name(child);
+                let is_ours = beside.is_dir() || beside.with_extension("rs").exists();
+                let is_above = file.ends_with("mod.rs") && is_ours;
+                is_above.then(|| [&ours[..], &path].concat())
+            }
+        }
+    };
+    all.into_iter().filter_map(absolute).collect()
+}
+
+/// For each file or folder in a folder, what its code names of that folder; what the folder's `mod.rs` names counts as where it is from.
 fn children(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let (here, root) = (module(&folder.join("mod.rs")), folder.join("mod.rs"));
+    let of = |path: &ModulePath| path.strip_prefix(here.as_slice()).map(<[_]>::to_vec);
+    let text = std::fs::read_to_string(&root).unwrap();
+    let exported: BTreeMap<_, _> = named(&root, &text)
+        .iter()
+        .filter_map(of)
+        .filter(|path| path.len() > 1)
+        .map(|path| (path[path.len() - 1].clone(), path[0].clone()))
+        .collect();
     let entries = std::fs::read_dir(folder).unwrap();
     let paths = entries.map(|entry| entry.unwrap().path());
     let all = paths.map(|child| {
-        let named = files(&child).into_iter().flat_map(|(file, text)| {
-            let inside = file.strip_prefix(folder).unwrap().with_extension("");
-            let inside = inside.display().to_string();
-            let depth = inside.trim_end_matches("/mod").split('/').count();
-            named_by_super(&text, depth)
-        });
+        let is_code = |file: &Path| {
+            !["fixtures.rs", "tests.rs"]
+                .iter()
+                .any(|name| file.ends_with(name))
+        };
+        let code = files(&child).into_iter().filter(|(file, _)| is_code(file));
+        let named = code.flat_map(|(file, text)| named(&file, &text));
+        let of_folder = named.filter_map(|path| of(&path)?.first().cloned());
+        let used = of_folder.map(|name| exported.get(&name).cloned().unwrap_or(name));
         let name = child.file_stem().unwrap().to_string_lossy().into_owned();
-        (name, named.collect())
+        (name, used.collect())
     });
     let ours = |(name, _): &(String, _)| !["mod", "fixtures", "tests"].contains(&name.as_str());
     all.filter(ours).collect()

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
-    agent::{args::Install, conditions::ConditionState},
+    agent::{args::Install, conditions::NodeFinding},
     multus::{Mode, Multus, RUNTIME_DIRECTORIES, is_same},
     reason::Reason,
 };
@@ -13,15 +13,15 @@ pub(in crate::agent) fn verify(
     found: Option<&Multus>,
     ours: &Install,
     was_called: bool,
-) -> ConditionState {
+) -> NodeFinding {
     let Some(multus) = found else {
         return if was_called {
-            ConditionState::Holds
+            NodeFinding::Holds
         } else {
             let usual = || RUNTIME_DIRECTORIES.join(", ");
             let directory = ours.runtime_conf_dir.as_ref();
             let directories = directory.map_or_else(usual, |d| d.display().to_string());
-            ConditionState::Unverified(format!(
+            NodeFinding::Unverified(format!(
                 "no configuration of Multus is the first file of {directories}"
             ))
         };
@@ -42,22 +42,22 @@ pub(in crate::agent) fn verify(
     };
     let (bin, conf, cache) = (&ours.cni_bin_dir, &ours.multus_conf_dir, ours.cache_dir());
     if let Some(theirs) = differs(&multus.conf_dir, conf) {
-        return ConditionState::Wrong(wrong("--multus-conf-dir", &theirs, conf));
+        return NodeFinding::Wrong(wrong("--multus-conf-dir", &theirs, conf));
     }
     // it also looks where the runtime does: what it has called it finds
     if let Some(theirs) = differs(&multus.bin_dir, bin).filter(|_| !was_called) {
-        return ConditionState::Wrong(wrong("--cni-bin-dir", &theirs, bin));
+        return NodeFinding::Wrong(wrong("--cni-bin-dir", &theirs, bin));
     }
     // of use at the end only
     if let Some(theirs) = differs(&multus.cache_dir, cache) {
-        return ConditionState::Limited(wrong("--multus-cache-dir", &theirs, cache).to_string());
+        return NodeFinding::Limited(wrong("--multus-cache-dir", &theirs, cache).to_string());
     }
     if multus.mode == Mode::Thick && !was_called {
-        return ConditionState::Unverified(
+        return NodeFinding::Unverified(
             "Multus runs as a daemon, whose configuration is not on the node, and has not called the program yet".into(),
         );
     }
-    ConditionState::Holds
+    NodeFinding::Holds
 }
 
 #[cfg(test)]
@@ -76,12 +76,12 @@ mod tests {
             found(&[("00-multus.conf", &text)])
         };
         let verify = |multus: Option<Multus>, called| super::verify(multus.as_ref(), &ours, called);
-        assert_eq!(verify(thin("/opt/cni/bin"), false), ConditionState::Holds);
+        assert_eq!(verify(thin("/opt/cni/bin"), false), NodeFinding::Holds);
         assert_eq!(
             verify(thin("/var/lib/rancher/bin"), true),
-            ConditionState::Holds
+            NodeFinding::Holds
         );
-        let ConditionState::Wrong(wrong) = verify(thin("/var/lib/rancher/bin"), false) else {
+        let NodeFinding::Wrong(wrong) = verify(thin("/var/lib/rancher/bin"), false) else {
             panic!("it is not reported");
         };
         assert_eq!(
@@ -92,20 +92,17 @@ mod tests {
             let text = format!(r#"{{"type":"multus","{key}":"/elsewhere"}}"#);
             verify(found(&[("00-multus.conf", &text)]), true)
         };
-        let ConditionState::Wrong(wrong) = with("confDir") else {
+        let NodeFinding::Wrong(wrong) = with("confDir") else {
             panic!("configurations that Multus does not find are wrong");
         };
         assert!(wrong.to_string().ends_with("--multus-conf-dir=/elsewhere"));
-        let ConditionState::Limited(what) = with("cniDir") else {
+        let NodeFinding::Limited(what) = with("cniDir") else {
             panic!("a cache is of use at the end only");
         };
         assert!(what.ends_with("--multus-cache-dir=/elsewhere"));
         let thick = || found(&[("00-multus.conf", r#"{"type":"multus-shim"}"#)]);
-        assert!(matches!(
-            verify(thick(), false),
-            ConditionState::Unverified(_)
-        ));
-        assert_eq!(verify(thick(), true), ConditionState::Holds);
-        assert!(matches!(verify(None, false), ConditionState::Unverified(_)));
+        assert!(matches!(verify(thick(), false), NodeFinding::Unverified(_)));
+        assert_eq!(verify(thick(), true), NodeFinding::Holds);
+        assert!(matches!(verify(None, false), NodeFinding::Unverified(_)));
     }
 }

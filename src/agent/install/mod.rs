@@ -6,7 +6,6 @@ mod directories;
 mod pass;
 mod program;
 mod removed;
-mod token;
 mod uninstall;
 
 pub(super) use self::{directories::verify, removed::wait_for_removal, uninstall::uninstall};

@@ -60,9 +60,8 @@ pub(super) fn also(
     name: &Path,
     recorded: Option<&String>,
 ) -> Result<Option<bool>, Explanation> {
-    let inode = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.ino());
-    let there = inode(name);
-    if there.is_some() && there == inode(path) {
+    let there = file(name);
+    if there.is_some() && there == file(path) {
         return Ok(Some(false));
     }
     if there.is_some() && !is_recorded(name, recorded) {
@@ -73,10 +72,15 @@ pub(super) fn also(
         .map_err(|e| cannot_install(name, &e))
 }
 
+/// The file that has a name: its device and inode.
+fn file(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
 /// Whether a further name is of the program: a kill may have left it with a digest that is not on record yet.
 pub(super) fn is_alias(name: &Path, path: &Path, recorded: &String) -> bool {
-    let inode = |path: &Path| std::fs::symlink_metadata(path).ok().map(|m| m.ino());
-    (inode(name).is_some() && inode(name) == inode(path)) || is_recorded(name, Some(recorded))
+    (file(name).is_some() && file(name) == file(path)) || is_recorded(name, Some(recorded))
 }
 
 /// Whether a file is the one that we installed.

@@ -86,7 +86,7 @@ impl Metrics {
             "The version of this agent, in its label",
             Family::<Version, Gauge>::default()
         );
-        let version = crate::agent::VERSION.to_owned();
+        let version = crate::profile::VERSION.to_owned();
         build.get_or_create(&Version { version }).set(1);
         let histogram: fn() -> Histogram = || Histogram::new(SECONDS);
         let all = Self {

@@ -123,7 +123,7 @@ impl Child<'_> {
         command.spawn()
     }
 
-    /// All that it writes, until it ends. ETIMEDOUT when the deadline has passed.
+    /// All that it writes, until it ends. ETIMEDOUT when the deadline has passed, or comes before the next look.
     fn read(&self, process: &mut Process) -> Result<(ExitStatus, String, String), Errno> {
         let (mut stdout, mut stderr) = (process.stdout.take(), process.stderr.take());
         let (mut out, mut err) = (Vec::new(), Vec::new());

@@ -9,7 +9,7 @@ use self::{
     child::{Child, Sandbox},
     tools::Tool,
 };
-use super::{Backend, KernelError, Netns, Nftables, live::legacy_tables};
+use super::{Backend, KernelError, Netns, Nftables, legacy::legacy_tables};
 use crate::{
     deadline::Deadline,
     plan::{

@@ -1,8 +1,6 @@
 //! Finds interfaces whose incoming packets never reach netfilter: ports of a bridge, and interfaces whose packets traffic control
 //! sends elsewhere, as sandboxed runtimes do for their virtual machine.
 
-use std::fmt;
-
 use nix::errno::Errno;
 
 use super::{
@@ -10,25 +8,10 @@ use super::{
     read::Message,
     uapi::{kind, tc},
 };
-use crate::kernel::netlink::nla::{Attribute, Attributes};
-
-/// How packets that come in on an interface bypass the rules of its namespace.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bypass {
-    /// It is a port of a bridge.
-    Bridge,
-    /// A filter of traffic control redirects them to another interface.
-    TrafficControl,
-}
-
-impl fmt::Display for Bypass {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Bridge => "is now a bridge port",
-            Self::TrafficControl => "now has a tc filter that redirects its packets",
-        })
-    }
-}
+use crate::kernel::{
+    Bypass,
+    netlink::nla::{Attribute, Attributes},
+};
 
 impl Network {
     /// Those of these interfaces, by index, whose packets bypass the rules.

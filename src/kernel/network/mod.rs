@@ -15,7 +15,6 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
-pub use self::bypass::Bypass;
 pub(super) use self::read::Header;
 use self::{
     read::{Link, Message, Route},

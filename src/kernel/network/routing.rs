@@ -5,13 +5,13 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
 
 use super::{
-    Bypass, Header, Network,
+    Header, Network,
     policy::{PolicyRuleKind, entry, local_route, policy_rule},
     read::number,
     uapi::{self, kind},
 };
 use crate::{
-    kernel::{KernelError, Routes, netlink::nla},
+    kernel::{Bypass, KernelError, Routes, netlink::nla},
     plan::{
         Preempting, Routing,
         packet::Family,

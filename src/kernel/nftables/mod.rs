@@ -8,11 +8,12 @@ mod read;
 mod sets;
 mod socket;
 mod uapi;
+mod value;
 
 use nix::errno::Errno;
 
 use self::{batch::Batch, socket::Socket};
-use super::{Backend, KernelError, live::legacy_tables, modules};
+use super::{Backend, KernelError, legacy::legacy_tables, modules};
 use crate::{
     deadline::Deadline,
     plan::{

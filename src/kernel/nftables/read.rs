@@ -15,8 +15,9 @@ use super::{
     sets::{Element, ElementKey, Set, Sets},
     socket::{Extent, RulesetObject, Socket},
     uapi,
+    value::value,
 };
-use crate::kernel::netlink::nla::{Attribute, Attributes};
+use crate::kernel::netlink::nla::Attributes;
 use crate::{
     kernel::KernelError,
     plan::nft::{Chain, ChainType, Hook, HookPoint, TABLE, Table},
@@ -195,13 +196,6 @@ fn element(attributes: Attributes<'_>) -> Option<Element> {
         key: key?,
         interval_end,
     })
-}
-
-/// The bytes of a value, where there is nothing else.
-pub(super) fn value(data: Attribute<'_>) -> Option<&[u8]> {
-    let mut attributes = data.nested();
-    let value = attributes.next().filter(|a| a.kind == uapi::data::VALUE)?;
-    attributes.next().is_none().then_some(value.payload)
 }
 
 /// A chain without its rules, and its table's name.

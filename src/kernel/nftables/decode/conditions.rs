@@ -14,9 +14,9 @@ use crate::{
                 NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, address_field,
                 ct_state_bits, port_offset,
             },
-            read::value,
             sets::{Element, ElementKey, Set, networks},
             uapi::{bitwise, compare, lookup, meta_key, operator, payload},
+            value::value,
         },
     },
     plan::{

@@ -5,8 +5,8 @@ use crate::kernel::netlink::nla::{Attribute, Attributes};
 use crate::{
     kernel::nftables::{
         encode::{NFT_CT_MARK, NFT_CT_STATE, NFT_CT_ZONE, nfproto},
-        read::value,
         uapi::{code, ct, data, immediate, meta, meta_key, redir, register, tproxy, verdict},
+        value::value,
     },
     plan::{nft::Statement, packet::Family},
 };

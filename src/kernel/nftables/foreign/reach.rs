@@ -3,8 +3,8 @@
 use crate::{
     kernel::nftables::{
         decode::{Expression, RuleText},
-        read::value,
         uapi::{compare, meta, meta_key, operator},
+        value::value,
     },
     plan::Plan,
 };

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::json;
 use tracing::{info, warn};
 
+use super::{cluster::Cluster, conditions::NodeFinding, shared::Agent};
 use crate::{
-    agent::{Agent, cluster::Cluster, conditions::ConditionState},
     cluster::{Credential, Failure},
     mesh::Metadata,
     node::{paths, state},
@@ -38,9 +38,9 @@ struct KeptToken {
 impl Agent {
     /// Keeps the host credential valid, if one is asked for, until it is canceled. It is for when the agent is away: a problem with it is a
     /// condition, and affects nothing else.
-    pub(in crate::agent) async fn keep_token(&self) {
+    pub(super) async fn keep_token(&self) {
         let Some(account) = &self.installer.args().host_account else {
-            self.health.findings().host_credential = ConditionState::NotRequested;
+            self.health.findings().host_credential = NodeFinding::NotRequested;
             tokio::task::spawn_blocking(remove_ours).await.ok();
             return std::future::pending().await;
         };
@@ -62,23 +62,23 @@ impl Agent {
                 None => (PAUSE, Some(renew(cluster, &self.node, account).await)),
             };
             let finding = match renewal {
-                None => ConditionState::Holds,
+                None => NodeFinding::Holds,
                 Some(Ok(kept)) => {
                     pause = self.installer.args().install_period;
                     renewed = Some((Instant::now(), kept.expiry));
                     metrics.count_install("token", true);
                     let seconds = kept.left.as_secs();
                     info!(seconds, "the host's token was renewed");
-                    ConditionState::Holds
+                    NodeFinding::Holds
                 }
                 Some(Err(error)) => {
                     metrics.count_install("token", false);
-                    ConditionState::Wrong(error)
+                    NodeFinding::Wrong(error)
                 }
             };
             let before =
                 std::mem::replace(&mut self.health.findings().host_credential, finding.clone());
-            if let ConditionState::Wrong(error) = &finding
+            if let NodeFinding::Wrong(error) = &finding
                 && before != finding
             {
                 let reason = error.reason.as_str();
