@@ -69,10 +69,10 @@ fn without_iptables(facts: &Facts, looked: &mut Looked, nodes: &[Node]) {
         let profile = &object.profile;
         if profile.unreadable.is_none() && profile.spec.redirect.backend == BackendPolicy::Iptables
         {
-            looked.warning(
+            looked.advice(
                 format!("MeshProfile {}", profile.name),
-                format!("redirect.backend is Iptables, which RHEL 10 no longer installs: without it, its pods are refused on nodes {}", names(&nodes)),
-                "set redirect.backend to Auto",
+                format!("redirect.backend is Iptables: on nodes {}, of RHEL 10, that needs the package kernel-modules-extra", names(&nodes)),
+                "set redirect.backend to Auto; SelfTestPassed in each MeshNode says what its node can do",
             );
         }
     }
@@ -81,8 +81,10 @@ fn without_iptables(facts: &Facts, looked: &mut Looked, nodes: &[Node]) {
 /// The major version of RHEL, or of a rebuild of it, that a kernel's release names, such as 9 of 5.14.0-570.12.1.el9_6.x86_64.
 fn rhel(kernel: &str) -> Option<u64> {
     let (_, rest) = kernel.split_once(".el")?;
-    let (major, _) = rest.split_once(['.', '_']).unwrap_or((rest, ""));
-    major.parse().ok()
+    let (major, build) = rest.split_once(['.', '_']).unwrap_or((rest, ""));
+    // ELRepo's are kernel.org's, built for a version of RHEL
+    let is_foreign = build.contains("elrepo");
+    major.parse().ok().filter(|_| !is_foreign)
 }
 
 pub(super) fn ready(facts: &Facts, looked: &mut Looked) {
@@ -279,7 +281,8 @@ mod tests {
             ("5.15.0-300.163.18.el8uek.x86_64", None), // Oracle's own
             ("6.12.0", None),
             ("6.1.0-37-cloud-amd64", None),
-            ("6.1.0-1.elrepo", None),
+            ("6.9.7-1.el9.elrepo.x86_64", None),
+            ("5.4.278-1.el8.elrepo.x86_64", None),
             ("6.1.0-1.el99999999999999999999", None),
         ] {
             assert_eq!(rhel(kernel), major, "{kernel}");

@@ -1,4 +1,4 @@
-//! Whether the CRDs are those of the agents' release.
+//! Whether the CRDs have the fields and words of the agents' release. Bounds and rules are not compared.
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
@@ -18,7 +18,7 @@ const UPGRADE: &str = "upgrade the agents to its release: kubectl apply -k deplo
 pub(super) fn compare(facts: &Facts, looked: &mut Looked, agents: &BTreeSet<&str>) {
     let definitions = looked.list(&facts.definitions).unwrap_or_default();
     if definitions.is_empty() || agents.is_empty() {
-        return; // what is missing then is another check's to print
+        return; // another check says what is missing
     }
     if !agents.contains(VERSION) {
         let agents: Vec<_> = agents.iter().collect();

@@ -122,6 +122,8 @@ pub(super) fn isolation(facts: &Facts, looked: &mut Looked) {
 const LITTLE_MEMORY: u64 = 50 << 20;
 /// With more pods on a node that is too little: <https://github.com/k8snetworkplumbingwg/multus-cni/issues/1346>
 const MANY_PODS: usize = 50;
+/// What its container is advised to have.
+const ENOUGH_MEMORY: u64 = 200 << 20;
 const MORE_MEMORY: &str = "set resources.limits.memory of its container to 200Mi or more";
 /// A container is also started again at each reboot of its node.
 const MANY_RESTARTS: u64 = 10;
@@ -130,11 +132,17 @@ pub(super) fn memory(facts: &Facts, looked: &mut Looked) {
     let Some((multus, container)) = container(facts, looked) else {
         return;
     };
-    restarts(facts, looked, multus);
     if !is_thick(container) {
         return; // its plugin is a process of the runtime's
     }
     let limit = container.resources.memory();
+    let remedy = match limit {
+        Ok(Some(..ENOUGH_MEMORY)) => MORE_MEMORY,
+        Ok(Some(_)) => "raise resources.limits.memory of its container",
+        Ok(None) => "see what else needs memory on these nodes: its container has no limit",
+        Err(_) => "see resources.limits.memory of its container",
+    };
+    restarts(facts, looked, (multus, container), remedy);
     if let Err(limit) = &limit {
         looked.not_said(format!("the limit of Multus's memory, {limit}"));
     }
@@ -162,8 +170,13 @@ pub(super) fn memory(facts: &Facts, looked: &mut Looked) {
     }
 }
 
-/// Says where Multus was killed for want of memory, and where it was restarted often, which new pods wait for.
-fn restarts(facts: &Facts, looked: &mut Looked, multus: &Workload) {
+/// Says where Multus's daemon was killed for want of memory, and where it was restarted often, which new pods wait for.
+fn restarts(
+    facts: &Facts,
+    looked: &mut Looked,
+    (multus, container): (&Workload, &Container),
+    remedy: &str,
+) {
     let pods = looked.list(&facts.multus_pods).unwrap_or_default();
     let (mut killed, mut restarted) = (Vec::new(), Vec::new());
     for MultusPod {
@@ -172,7 +185,8 @@ fn restarts(facts: &Facts, looked: &mut Looked, multus: &Workload) {
         status,
     } in pods
     {
-        let mut containers = status.container_statuses.iter();
+        let of_daemon = |status: &&ContainerStatus| status.name == container.name;
+        let mut containers = status.container_statuses.iter().filter(of_daemon);
         if containers.clone().any(ContainerStatus::was_out_of_memory) {
             killed.push(spec.node_name.as_str());
         } else if containers.any(|c| c.restart_count > MANY_RESTARTS) {
@@ -184,7 +198,7 @@ fn restarts(facts: &Facts, looked: &mut Looked, multus: &Workload) {
         looked.warning(
             &at,
             format!("the kernel has killed it for want of memory on nodes {}: no pod starts there meanwhile", names(&killed)),
-            MORE_MEMORY,
+            remedy,
         );
     }
     if let Some(first) = restarted.first() {

@@ -58,7 +58,7 @@ pub(super) fn opted_out(facts: &Facts, looked: &mut Looked) {
             continue; // newer than the list of them
         };
         let Ok((profile, _)) = governing(&objects.profiles, namespace, pod, None) else {
-            continue; // ProfilesAccepted's to print
+            continue; // ProfilesAccepted says so
         };
         if !expects(profile, namespace, pod) {
             continue;
@@ -90,7 +90,7 @@ fn opt_out(decision: &Decision) -> Option<(&'static str, &'static str)> {
             let remedy = e.reason.remedy_of_opt_out()?;
             Some((e.reason.sentence(), remedy))
         }
-        Decision::Refuse(_) => None, // the audit's to print
+        Decision::Refuse(_) => None, // the audit says so
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
         facts::{AGENT, MOST_EVENTS},
         objects::ProfileObject,
     },
-    mesh::{Namespace, Pod, annotation, candidates, is_namespace_enrolled},
+    mesh::{Namespace, Pod, annotation, candidates, expects, is_namespace_enrolled},
     multus::{AttachmentDefinition, our_attachment, parse_networks},
     profile::{DefaultProfile, Enrollment, Placement, Profile},
     reason::names,
@@ -86,7 +86,7 @@ fn of_profile(looked: &mut Looked, object: &ProfileObject, has_controller: bool)
         looked.error(
             &at,
             format!("it breaks a rule of its CRD: {rule}"),
-            "correct it: the API server refuses any other change of it",
+            "correct it: the API server refuses changes of that part of it, and refuses to create it again",
         );
     }
     let conditions = &object.status.conditions;
@@ -181,19 +181,24 @@ pub(super) fn attachments(facts: &Facts, looked: &mut Looked) {
     not_found(facts, looked, attachments, |pod| {
         let at = &pod.metadata.namespace;
         let namespace = namespaces.iter().find(|n| n.metadata.name == *at);
-        namespace.is_some_and(|namespace| governs(&all, namespace).is_some())
+        namespace.is_some_and(|namespace| {
+            let is_expected = |profile: &&Profile| expects(profile, namespace, pod);
+            let profile = governs(&all, namespace);
+            let has_proxy = pod.proxy().is_some() || pod.asks_for_sidecar();
+            profile.is_some_and(|profile| has_proxy || is_expected(&profile))
+        })
     });
 }
 
 /// Multus tries again at least this often, as long as the pod is there.
 const RECENT: SignedDuration = SignedDuration::from_mins(15);
 
-/// Says which attachments Multus has not found lately that governed pods name, unless they are there by now.
+/// Says which attachments Multus has not found lately that pods of the mesh name, unless they are there by now.
 fn not_found(
     facts: &Facts,
     looked: &mut Looked,
     attachments: &[AttachmentDefinition],
-    is_governed: impl Fn(&Pod) -> bool,
+    is_of_mesh: impl Fn(&Pod) -> bool,
 ) {
     let events = looked.list(&facts.not_found).unwrap_or_default();
     if events.is_empty() {
@@ -219,7 +224,7 @@ fn not_found(
         let networks = pod.annotation(annotation::NETWORKS).unwrap_or_default();
         let named = parse_networks(networks, &pod.metadata.namespace).unwrap_or_default();
         let is_named = named.iter().any(|(n, a)| n == namespace && a == name);
-        if is_named && is_governed(pod) {
+        if is_named && is_of_mesh(pod) {
             let pod = format!("{}/{}", pod.metadata.namespace, pod.metadata.name);
             waiting.entry((namespace, name)).or_default().insert(pod);
         }

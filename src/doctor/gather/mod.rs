@@ -18,6 +18,7 @@ const NETWORKS_POLICY: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingadmissionpolicies/mesh-optin-networks";
 const POLICIES: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies";
 const BINDINGS: &str = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicybindings";
+
 /// Asks for everything at once, then for what the answers name.
 pub(super) async fn gather(
     cluster: &Cluster,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 
 pub(super) use self::{
     events::NotFoundEvent,
@@ -191,7 +191,7 @@ impl ProfileObject {
         #[serde(default)]
         struct Outline {
             metadata: Metadata,
-            spec: Value,
+            spec: Option<Value>,
             status: Option<Box<RawValue>>,
         }
         let outline: Outline = serde_json::from_str(text.get()).unwrap_or_default();
@@ -202,7 +202,7 @@ impl ProfileObject {
         let origin = ProfileOrigin::File(format!("meshprofiles/{name}").into()); // as far as it is shown
         Self {
             profile: Profile::of_cluster(name, text.get(), origin),
-            breaks: validate_cel(&outline.spec, None).err(),
+            breaks: validate_cel(&outline.spec.unwrap_or_else(|| json!({})), None).err(),
             generation: outline.metadata.generation,
             status: status.unwrap_or_default(),
         }

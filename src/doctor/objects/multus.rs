@@ -31,6 +31,7 @@ pub(in crate::doctor) struct MultusPodStatus {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(in crate::doctor) struct ContainerStatus {
+    pub(in crate::doctor) name: String,
     pub(in crate::doctor) restart_count: u64,
     pub(in crate::doctor) state: State,
     pub(in crate::doctor) last_state: State,

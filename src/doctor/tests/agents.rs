@@ -60,8 +60,8 @@ fn what_is_wrong_with_agents_is_named_with_its_remedy() {
                 profile(f).profile.spec.redirect.backend = BackendPolicy::Iptables;
             },
             Check::NodeKernel,
-            CheckOutcome::Warning,
-            "MeshProfile default: redirect.backend is Iptables, which RHEL 10 no longer installs: without it, its pods are refused on nodes n1",
+            CheckOutcome::Advice,
+            "MeshProfile default: redirect.backend is Iptables: on nodes n1, of RHEL 10, that needs the package kernel-modules-extra",
             "set redirect.backend to Auto",
         ),
         (

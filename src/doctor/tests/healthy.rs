@@ -175,7 +175,7 @@ pub(super) fn healthy() -> Facts {
         ))),
         multus_pods: Ok(Some(of(json!([{
             "metadata": {"name": "kube-multus-ds-x"}, "spec": {"nodeName": "n1"},
-            "status": {"containerStatuses": [{"restartCount": 10, "lastState": {"terminated": {"reason": "Error"}}}]},
+            "status": {"containerStatuses": [{"name": "kube-multus", "restartCount": 10, "lastState": {"terminated": {"reason": "Error"}}}]},
         }])))),
         injectors: Ok(Some(vec![Injector {
             revision: "default".into(),

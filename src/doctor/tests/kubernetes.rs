@@ -5,7 +5,9 @@ use super::{healthy::of, *};
 /// The status of the container of Multus's pod.
 fn of_multus(facts: &mut Facts, status: &serde_json::Value) {
     let pods = facts.multus_pods.as_mut().unwrap().as_mut().unwrap();
-    pods[0].status.container_statuses = of(json!([status]));
+    let (mut status, other) = (status.clone(), json!({"name": "other", "restartCount": 99}));
+    status["name"] = json!("kube-multus");
+    pods[0].status.container_statuses = of(json!([other, status]));
 }
 
 #[test]
@@ -137,6 +139,9 @@ fn what_is_wrong_with_kubernetes_and_multus_is_named_with_its_remedy() {
         ),
         (
             |f| {
+                let multus = daemon_set(f, "kube-multus-ds");
+                let resources = &mut multus.spec.template.spec.containers[0].resources;
+                resources.limits.insert("memory".into(), "100Mi".into());
                 of_multus(
                     f,
                     &json!({"restartCount": 11, "lastState": {"terminated": {"reason": "OOMKilled"}}}),
@@ -157,7 +162,7 @@ fn what_is_wrong_with_kubernetes_and_multus_is_named_with_its_remedy() {
             Check::MultusMemory,
             CheckOutcome::Warning,
             "the kernel has killed it for want of memory on nodes n1",
-            "200Mi",
+            "its container has no limit",
         ),
         (
             |f| of_multus(f, &json!({"restartCount": 11})),
@@ -220,6 +225,10 @@ fn little_memory_for_many_pods_is_named() {
         .containers[0];
     container.command = vec!["/thin_entrypoint".into()];
     container.image = "x/multus-cni:v4.3.0".into();
+    of_multus(
+        &mut facts,
+        &json!({"lastState": {"terminated": {"reason": "OOMKilled"}}}),
+    );
     assert_eq!(Check::MultusMemory.look(&facts).findings, []);
     let unknown: [fn(&mut Facts); 2] = [
         |f| f.scope = Some("team-a".into()),

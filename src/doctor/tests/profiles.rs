@@ -82,7 +82,7 @@ fn what_is_wrong_with_profiles_and_attachments_is_named_with_its_remedy() {
             Check::ProfilesAccepted,
             CheckOutcome::Error,
             "it breaks a rule of its CRD: spec.ports: no two",
-            "refuses any other change",
+            "refuses changes of that part",
         ),
         (
             |f| f.profiles.as_mut().unwrap().as_mut().unwrap()[0].generation = Some(2),

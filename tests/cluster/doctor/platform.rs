@@ -104,7 +104,7 @@ pub(super) const PLATFORM: &[Broken] = &[
         check: "MultusMemory",
         result: "warning",
         message: "the kernel has killed it for want of memory on nodes n1",
-        remedy: "200Mi",
+        remedy: "its container has no limit",
         breaks: |c| {
             let path = "/api/v1/namespaces/kube-system/pods";
             c.service_account("kube-system", "default");
@@ -251,8 +251,8 @@ pub(super) const PLATFORM: &[Broken] = &[
     },
     Broken {
         check: "NodeKernel",
-        result: "warning",
-        message: "MeshProfile default: redirect.backend is Iptables, which RHEL 10 no longer installs",
+        result: "advice",
+        message: "MeshProfile default: redirect.backend is Iptables: on nodes n1, of RHEL 10,",
         remedy: "set redirect.backend to Auto",
         breaks: |c| {
             let kernel = kernel_of("6.12.0-124.13.1.el10_1.x86_64");

@@ -287,6 +287,10 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         By("tests/node/agent/helm.rs", CHART, "uninstall"),
     ),
     (
+        "kubectl delete -k deploy/admission/networks --ignore-not-found",
+        REMOVAL,
+    ),
+    (
         "kubectl delete -k deploy/admission/bindings --ignore-not-found",
         REMOVAL,
     ),
