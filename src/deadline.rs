@@ -78,7 +78,7 @@ impl Attempts {
         (pause < self.deadline.left()).then_some(pause)
     }
 
-    /// Looks until something is there; `None` where the deadline comes first.
+    /// Looks until something is there; `None` where the deadline comes before the next look.
     pub(crate) fn wait_for<T, E>(
         mut self,
         mut look: impl FnMut() -> Result<Option<T>, E>,

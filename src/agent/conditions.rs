@@ -43,7 +43,7 @@ pub(super) struct Condition {
 
 /// The state of something that is checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) enum ConditionState {
+pub(super) enum NodeFinding {
     /// It was not checked yet.
     #[default]
     Unknown,
@@ -58,7 +58,7 @@ pub(super) enum ConditionState {
     Wrong(Explanation),
 }
 
-impl ConditionState {
+impl NodeFinding {
     /// As it should be, if there are no problems.
     pub(super) fn of(wrong: Option<Explanation>) -> Self {
         wrong.map_or(Self::Holds, Self::Wrong)
@@ -99,12 +99,12 @@ impl ConditionState {
 pub(super) struct NodeFindings {
     /// The problems with what is installed; `None` before the first pass.
     pub(super) installed: Option<Vec<Explanation>>,
-    pub(super) paths: ConditionState,
+    pub(super) paths: NodeFinding,
     pub(super) multus: Option<Multus>,
-    pub(super) self_test: ConditionState,
+    pub(super) self_test: NodeFinding,
     /// The backend that is used where the profile says Auto.
     pub(super) backend: Option<BackendPolicy>,
-    pub(super) host_credential: ConditionState,
+    pub(super) host_credential: NodeFinding,
 }
 
 /// When conditions last changed their status.

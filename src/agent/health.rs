@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use super::{
     cache::Cache,
-    conditions::{Condition, ConditionKind, ConditionState, NodeFindings},
+    conditions::{Condition, ConditionKind, NodeFinding, NodeFindings},
     counts::Counts,
     ownership::{Ownership, Role},
     profiles::Profiles,
@@ -124,11 +124,11 @@ impl Health {
             remedy: None,
             ..why
         });
-        let program = installed.map_or(ConditionState::Unknown, |wrong| {
-            ConditionState::of(wrong.into_iter().next())
+        let program = installed.map_or(NodeFinding::Unknown, |wrong| {
+            NodeFinding::of(wrong.into_iter().next())
         });
         [
-            (ConditionKind::Ready, ConditionState::of(ready)),
+            (ConditionKind::Ready, NodeFinding::of(ready)),
             (ConditionKind::ProgramInstalled, program),
             (ConditionKind::PathsVerified, paths),
             (ConditionKind::SelfTestPassed, self_test),
@@ -139,13 +139,13 @@ impl Health {
         .into()
     }
 
-    fn profiles_known(&self) -> ConditionState {
+    fn profiles_known(&self) -> NodeFinding {
         if let Some(wrong) = self.profiles.wrong() {
-            return ConditionState::Wrong(wrong);
+            return NodeFinding::Wrong(wrong);
         }
         let all = self.profiles.unreadable();
         let all = all.iter().map(|(name, why)| (name.as_str(), why.as_str()));
-        ConditionState::of(unreadable(all).map(|cause| Reason::NodeConfigInvalid.because(cause)))
+        NodeFinding::of(unreadable(all).map(|cause| Reason::NodeConfigInvalid.because(cause)))
     }
 
     /// Tests whether this node can redirect. Repeats the test while it cannot, until it is canceled: a kernel module may be loaded later.
@@ -158,20 +158,20 @@ impl Health {
             let tested = tested.unwrap_or_else(|e| Err(Reason::Internal.because(e.to_string())));
             let finding = match tested {
                 Ok(lacking) => match (lacking.everything(), lacking.something()) {
-                    (Some(why), _) => ConditionState::Wrong(why.clone()),
-                    (None, Some(what)) => ConditionState::Limited(what),
-                    (None, None) => ConditionState::Holds,
+                    (Some(why), _) => NodeFinding::Wrong(why.clone()),
+                    (None, Some(what)) => NodeFinding::Limited(what),
+                    (None, None) => NodeFinding::Holds,
                 },
-                Err(why) => ConditionState::Wrong(why),
+                Err(why) => NodeFinding::Wrong(why),
             };
             let before = std::mem::replace(&mut self.findings().self_test, finding.clone());
-            if let ConditionState::Wrong(why) = &finding {
+            if let NodeFinding::Wrong(why) = &finding {
                 if before != finding {
                     let reason = why.reason.as_str();
                     warn!(reason, "this node cannot redirect: {why}");
                 }
             } else {
-                if let ConditionState::Limited(what) = &finding {
+                if let NodeFinding::Limited(what) = &finding {
                     info!("this node can redirect, but for this: {what}");
                 }
                 return std::future::pending().await;
@@ -189,7 +189,7 @@ impl Health {
             return Some(out_of_reach("the node's pods").to_string());
         }
         let self_test = self.findings().self_test.clone();
-        if self_test == ConditionState::Unknown {
+        if self_test == NodeFinding::Unknown {
             return Some("whether this node can redirect is being tried".into());
         }
         let wrong = self.profiles.wrong().or(self_test.wrong());
@@ -221,9 +221,9 @@ mod tests {
         not_ready("the node's pods are not listed yet");
         cache.list(Vec::new());
         not_ready("whether this node can redirect is being tried");
-        health.findings().self_test = ConditionState::Wrong(Reason::KernelUnsupported.into());
+        health.findings().self_test = NodeFinding::Wrong(Reason::KernelUnsupported.into());
         not_ready("kernel lacks a required feature");
-        health.findings().self_test = ConditionState::Holds;
+        health.findings().self_test = NodeFinding::Holds;
         not_ready("plugins cannot ask this agent yet");
         health.ownership.set(Role::Owner);
         not_ready("the node's files are not installed yet");
@@ -255,7 +255,7 @@ mod tests {
         let cache = Arc::new(Cache::new());
         cache.list(Vec::new());
         let health = Health::new(cache, Arc::new(Profiles::of(None)));
-        health.findings().self_test = ConditionState::Holds;
+        health.findings().self_test = NodeFinding::Holds;
         let why = health.not_ready().unwrap();
         assert!(
             why.contains("does not know the cluster's MeshProfiles yet"),

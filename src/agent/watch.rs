@@ -19,7 +19,7 @@ use crate::{
 /// How long pods or profiles may not be followed before that is reported.
 pub(super) const LOST: Duration = Duration::from_secs(60);
 
-/// Reports that these have not been followed for that long.
+/// Why the agent is not ready: these have not been followed for that long.
 pub(super) fn out_of_reach(what: &str) -> Explanation {
     Reason::ApiUnreachable
         .because(format!(

@@ -90,12 +90,12 @@ mod tests {
             WatchUpdate::Event(Event::InitDone) => all.push("listed"),
             WatchUpdate::Event(_) => {}
             WatchUpdate::Watching => all.push("watching"),
-            WatchUpdate::Failed => all.push("trouble"),
-            WatchUpdate::NotServed => all.push("unknown"),
+            WatchUpdate::Failed => all.push("failed"),
+            WatchUpdate::NotServed => all.push("not served"),
         };
         let following = follow(client, &pods, &[], &mut each);
         let minute = Duration::from_secs(60);
         assert!(tokio::time::timeout(minute, following).await.is_err());
-        assert_eq!(all, ["listed", "trouble", "watching"]);
+        assert_eq!(all, ["listed", "failed", "watching"]);
     }
 }

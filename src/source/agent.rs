@@ -52,10 +52,10 @@ pub(super) fn look_up(
     loop {
         let away = match attempt(&connect_to_agent, pod, profile, patience) {
             Ok(heard) => return Ok(heard),
-            Err(LookUpError::Denied(why)) if why.reason.is_no_answer() => {
+            Err(LookUpError::Refused(why)) if why.reason.is_no_answer() => {
                 return Err(NoAnswer::Away(why));
             }
-            Err(LookUpError::Denied(why)) => return Err(NoAnswer::Refused(why)),
+            Err(LookUpError::Refused(why)) => return Err(NoAnswer::Refused(why)),
             Err(LookUpError::Unavailable(why)) => why,
         };
         match Installed::load()? {
@@ -148,8 +148,8 @@ impl Conversation {
 enum LookUpError {
     /// It does not listen, went away, or says what we do not understand.
     Unavailable(String),
-    /// By its word.
-    Denied(Explanation),
+    /// The agent refuses, and says why.
+    Refused(Explanation),
 }
 
 fn attempt(
@@ -188,7 +188,7 @@ fn attempt(
                 conversation,
             })
         }
-        Reply::Refused(refusal) => Err(LookUpError::Denied(refusal.into())),
+        Reply::Refused(refusal) => Err(LookUpError::Refused(refusal.into())),
         Reply::Bypassing(_) | Reply::Owner(_) | Reply::Heard {} | Reply::Decided(_) => {
             Err(LookUpError::Unavailable("it answers something else".into()))
         }
@@ -376,7 +376,7 @@ mod tests {
     fn a_refusal_is_the_agents_word_and_anything_else_is_no_answer() {
         let refused = json!({"refused": {"reason": "PodNotFound", "cause": "c"}});
         let (heard, _) = attempted(&[answer(VERSION, refused)]);
-        let Err(LookUpError::Denied(why)) = heard else {
+        let Err(LookUpError::Refused(why)) = heard else {
             panic!("it was not refused")
         };
         assert_eq!(why.reason, Reason::PodNotFound);

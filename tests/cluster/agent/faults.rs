@@ -128,7 +128,7 @@ fn an_agent_is_ready_again_once_its_watches_resume() {
             proxy
         };
         let proxy = start_proxy("pass");
-        let agent = Agent::start_at(node, &cluster, "go-on", port, &[]).ready();
+        let agent = Agent::start_at(node, &cluster, "resumes", port, &[]).ready();
         drop(proxy);
         let proxy = start_proxy("pass");
         // a watch that resumes sends nothing until something changes
