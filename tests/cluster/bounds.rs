@@ -1,6 +1,5 @@
 //! Bounds of lists and texts in our CRDs, and objects that exceeded them before.
 
-use mesh_optin::profile::{crd, mesh_node_crd};
 use serde_json::{Value, json};
 
 use crate::support::{cluster::Cluster, controller::until};
@@ -8,8 +7,8 @@ use crate::support::{cluster::Cluster, controller::until};
 const NODES: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes";
 const PROFILES: &str = "/apis/meshoptin.dev/v1alpha1/meshprofiles";
 
-/// A CRD as it was before lists and texts of a status had bounds.
-fn without_bounds(mut crd: Value) -> Value {
+/// The CRD of a kind as it was before lists and texts of a status had bounds.
+fn without_bounds(kind: &str) -> Value {
     fn drop(schema: &mut Value) {
         match schema {
             Value::Object(fields) => {
@@ -21,6 +20,11 @@ fn without_bounds(mut crd: Value) -> Value {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
+    let path = format!(
+        "{}/crds/meshoptin.dev_{kind}.yaml",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let mut crd: Value = serde_yaml::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     drop(&mut crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]);
     crd
 }
@@ -36,10 +40,8 @@ fn write(cluster: &Cluster, path: &str, kind: &str, status: &Value) -> Result<Va
 #[test]
 fn a_status_that_exceeded_a_bound_before_can_be_written_and_a_new_one_is_refused() {
     let cluster = Cluster::start();
-    for crd in [crd(), mesh_node_crd()] {
-        cluster.apply(&without_bounds(crd).to_string());
-    }
     for kind in ["meshprofiles", "meshnodes"] {
+        cluster.apply(&without_bounds(kind).to_string());
         let crd = format!("crd/{kind}.meshoptin.dev");
         cluster.enter(&["kubectl", "wait", "--for=condition=Established", &crd]);
     }
