@@ -84,7 +84,7 @@ const MOST_NAMES: usize = 10;
 
 /// Names as a message lists them: the first few, and how many more.
 #[cfg_attr(
-    not(any(feature = "controller", feature = "kubectl")),
+    not(any(feature = "controller", feature = "kubectl", test)),
     expect(dead_code, reason = "of programs for a whole cluster")
 )]
 pub(crate) fn names<S: AsRef<str>>(all: &[S]) -> String {
