@@ -1,5 +1,7 @@
 //! What `agent uninstall` removes from the node, and what it waits for.
 
+use std::path::PathBuf;
+
 use super::*;
 
 #[test]
@@ -63,16 +65,22 @@ fn uninstalling_refuses_adds_keeps_the_program_for_dels_and_then_removes_all() {
     });
 }
 
+/// The alias for a sandbox that Istio's plugin made, from an agent of this name that has ended.
+fn alias_of_an_agent_that_ended(node: &Node, name: &str) -> PathBuf {
+    let agent = Agent::start(node, cluster(), name, &["--install-period", "1"]);
+    let cache = "var/lib/cni/multus/c0ffee";
+    node.write(cache, r#"[{"Conf":{"type":"istio-cni"}}]"#);
+    let agent = agent.ready();
+    let alias = node.path("opt/cni/bin/istio-cni");
+    until(|| alias.exists(), String::new);
+    agent.end(Signal::SIGTERM);
+    alias
+}
+
 #[test]
 fn uninstalling_does_not_wait_for_pods_whose_own_plugin_is_back() {
     on_node_with_agent(|node| {
-        let agent = Agent::start(node, cluster(), "plugin-back", &["--install-period", "1"]);
-        let cache = "var/lib/cni/multus/c0ffee";
-        node.write(cache, r#"[{"Conf":{"type":"istio-cni"}}]"#);
-        let agent = agent.ready();
-        let alias = node.path("opt/cni/bin/istio-cni");
-        until(|| alias.exists(), String::new);
-        agent.end(Signal::SIGTERM);
+        let alias = alias_of_an_agent_that_ended(node, "plugin-back");
         let uninstall = || node.program(&["agent", "uninstall"]).output().unwrap();
         // Istio's plugin came after the last pass of the agent, and went: the pod's DEL needs one
         std::fs::remove_file(&alias).unwrap();
@@ -91,13 +99,7 @@ fn uninstalling_does_not_wait_for_pods_whose_own_plugin_is_back() {
 #[test]
 fn uninstalling_removes_an_alias_that_a_killed_installer_left_and_reads_the_cache_it_is_told() {
     on_node_with_agent(|node| {
-        let agent = Agent::start(node, cluster(), "alias-left", &["--install-period", "1"]);
-        let cache = "var/lib/cni/multus/c0ffee";
-        node.write(cache, r#"[{"Conf":{"type":"istio-cni"}}]"#);
-        let agent = agent.ready();
-        let alias = node.path("opt/cni/bin/istio-cni");
-        until(|| alias.exists(), String::new);
-        agent.end(Signal::SIGTERM);
+        let alias = alias_of_an_agent_that_ended(node, "alias-left");
         // killed before it recorded the new program's digest
         let installed = "var/lib/mesh-optin/installed.json";
         let text = std::fs::read_to_string(node.path(installed)).unwrap();
