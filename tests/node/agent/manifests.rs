@@ -1,6 +1,6 @@
 //! What manifests have installed is removed by them while pods run and nobody governs their namespaces any more.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -145,11 +145,9 @@ fn is_deleted(s: &Stack, namespace: &str) {
         let log = s.cluster.file("log/containerd");
         log.matches("failed to destroy network").count()
     };
-    let (failed, started) = (failed_dels(), Instant::now());
+    let failed = failed_dels();
     kubectl(s, &format!("delete namespace {namespace} --timeout=60s"));
-    let took = started.elapsed();
     assert_eq!(failed_dels(), failed, "a DEL failed in {namespace}");
-    assert!(took < Duration::from_secs(25), "{namespace}: {took:?}");
 }
 
 /// It has restarted no container, and all of its connections are redirected.
