@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::config_map;
+use super::{config_map, list_of};
 use crate::doctor::{
     cluster::{Cluster, Seen, Unseen, is_name},
     facts::{Injector, InjectorService},
@@ -100,11 +100,10 @@ fn no_path(revision: &str) -> Unseen {
 
 /// How many endpoints of a service are ready; `None` where it has no EndpointSlice.
 async fn ready_endpoints(cluster: &Cluster, namespace: &str, service: &str) -> Seen<usize> {
-    let right = format!("list endpointslices in {namespace}");
-    let path = format!(
-        "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3D{service}"
-    );
-    let slices = cluster.list::<EndpointSlice>(&right, &path).await?;
+    let api = "/apis/discovery.k8s.io/v1";
+    let (right, path) = list_of(api, "endpointslices", Some(namespace));
+    let of_service = format!("{path}?labelSelector=kubernetes.io%2Fservice-name%3D{service}");
+    let slices = cluster.list::<EndpointSlice>(&right, &of_service).await?;
     // a service of another kind, such as ExternalName, has none
     let slices = slices.filter(|slices| !slices.is_empty());
     Ok(slices.map(|slices| {

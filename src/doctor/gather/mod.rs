@@ -139,14 +139,19 @@ async fn namespaces(cluster: &Cluster, scope: Option<&str>) -> Seen<Vec<Namespac
 
 async fn pods(cluster: &Cluster, scope: Option<&str>) -> Seen<Vec<Pod>> {
     let living = "fieldSelector=status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
-    let (right, path) = match scope {
-        None => ("list pods".to_owned(), "/api/v1/pods".to_owned()),
-        Some(name) => (
-            format!("list pods in {name}"),
-            format!("/api/v1/namespaces/{name}/pods"),
-        ),
-    };
+    let (right, path) = list_of("/api/v1", "pods", scope);
     cluster.list(&right, &format!("{path}?{living}")).await
+}
+
+/// The right to list a kind of this API, everywhere or in one namespace, and the path of that list.
+fn list_of(api: &str, kind: &str, namespace: Option<&str>) -> (String, String) {
+    match namespace {
+        None => (format!("list {kind}"), format!("{api}/{kind}")),
+        Some(name) => (
+            format!("list {kind} in {name}"),
+            format!("{api}/namespaces/{name}/{kind}"),
+        ),
+    }
 }
 
 async fn config_map(cluster: &Cluster, namespace: &str, name: &str) -> Seen<ConfigMap> {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::config_map;
+use super::{config_map, list_of};
 use crate::{
     doctor::{
         cluster::{Cluster, Seen, Unseen},
@@ -27,13 +27,7 @@ pub(super) async fn attachments(
     };
     let mut all = Vec::new();
     for place in places {
-        let (right, path) = match place {
-            None => (format!("list {kind}"), format!("{ATTACHMENTS}/{kind}")),
-            Some(name) => (
-                format!("list {kind} in {name}"),
-                format!("{ATTACHMENTS}/namespaces/{name}/{kind}"),
-            ),
-        };
+        let (right, path) = list_of(ATTACHMENTS, kind, place);
         let Some(list) = cluster.list::<Value>(&right, &path).await? else {
             return Ok(None);
         };
@@ -49,13 +43,7 @@ pub(super) async fn attachments(
 pub(super) async fn not_found(cluster: &Cluster, scope: Option<&str>) -> Seen<Vec<NotFoundEvent>> {
     let of_multus =
         format!("fieldSelector=type%3DWarning%2Creason%3DNoNetworkFound&limit={MOST_EVENTS}");
-    let (right, path) = match scope {
-        None => ("list events".to_owned(), "/api/v1/events".to_owned()),
-        Some(name) => (
-            format!("list events in {name}"),
-            format!("/api/v1/namespaces/{name}/events"),
-        ),
-    };
+    let (right, path) = list_of("/api/v1", "events", scope);
     cluster.list(&right, &format!("{path}?{of_multus}")).await
 }
 
@@ -72,10 +60,10 @@ pub(super) async fn pods(
         let what = format!("which pods are those of DaemonSet {}", multus.at());
         return Err(Unseen::NotSaid(what));
     };
-    let namespace = &multus.metadata.namespace;
-    let right = format!("list pods in {namespace}");
-    let path = format!("/api/v1/namespaces/{namespace}/pods?labelSelector={selector}");
-    cluster.list(&right, &path).await
+    let namespace = multus.metadata.namespace.as_str();
+    let (right, path) = list_of("/api/v1", "pods", Some(namespace));
+    let selected = format!("{path}?labelSelector={selector}");
+    cluster.list(&right, &selected).await
 }
 
 /// What Multus's daemon reads; thin Multus has arguments alone.
