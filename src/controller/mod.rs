@@ -42,6 +42,7 @@ pub use self::args::Args;
 use self::{lease::Lease, metrics::Metrics, view::View};
 use crate::{
     log,
+    profile::VERSION,
     telemetry::{Observed, Paths, TextFormat, serve},
 };
 
@@ -127,7 +128,7 @@ async fn work(args: Args) -> Result<(), String> {
     tokio::pin!(elect);
     info!(
         identity = args.identity,
-        version = env!("CARGO_PKG_VERSION"),
+        version = VERSION,
         "the controller starts"
     );
     // each works until the program ends: one that does not is an error

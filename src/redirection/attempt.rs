@@ -11,7 +11,7 @@ use crate::{
     kernel::{Backend, Iptables, KernelError, Live, Netns, Network, Nftables},
     node::attachments::{OnDisk, Record},
     plan::{FORMAT, Form, Plan, PodNetwork},
-    profile::{BackendPolicy, PreemptedPolicy},
+    profile::{BackendPolicy, PreemptedPolicy, VERSION},
     reason::{Explanation, Reason},
 };
 
@@ -114,7 +114,7 @@ impl Attempt<'_> {
             backend,
             profile: self.wanted.profile.name.clone(),
             profile_version: self.wanted.profile.resource_version.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
+            version: VERSION.into(),
             format: FORMAT,
             done: false,
         };
