@@ -60,7 +60,7 @@ fn attempt(args: &Install) -> Result<(), Explanation> {
     )?;
     remove_directory(Path::new(paths::API));
     remove_directory(Path::new(paths::PROFILES_SNAPSHOT));
-    if let Some(needed) = why_still_needed(&before, args) {
+    if let Some(needed) = keep_needed(&before, args) {
         let cause = format!("{needed}: the program stays, answers DEL and refuses ADD");
         return Err(Reason::Uninstalled
             .because(cause)
@@ -94,8 +94,9 @@ fn is_main(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == program::NAME)
 }
 
-/// The sandboxes that still need the program, or may. An alias that they need and that is missing is created again.
-fn why_still_needed(installed: &Installed, args: &Install) -> Option<String> {
+/// Keeps what sandboxes of this node need for a DEL, or may need, and returns why; `None` where nothing is needed. An alias that is needed and
+/// missing is created again.
+fn keep_needed(installed: &Installed, args: &Install) -> Option<String> {
     let multus = Multus::find(args.runtime_conf_dir.as_deref());
     let cache = args.multus_cache_dir.as_ref().unwrap_or(&installed.cache);
     let (types, unread) = cache::types(cache, multus.as_ref());
