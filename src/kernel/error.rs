@@ -16,7 +16,7 @@ pub enum KernelError {
         /// What came back.
         errno: Errno,
     },
-    /// It is older than what this program needs, whatever the back end.
+    /// It is older than what this program needs, whatever the backend.
     #[error("{doing}: {errno}")]
     TooOld {
         /// What was being done.

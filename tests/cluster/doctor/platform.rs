@@ -40,7 +40,7 @@ const MOUNTS: &[&str] = &["/etc/cni/multus/net.d"];
 
 const ISTIO_CNIS: &str = "/apis/sailoperator.io/v1/istiocnis";
 
-/// The profile asks for this back end; its status is of the new generation.
+/// The profile asks for this backend; its status is of the new generation.
 fn backend(cluster: &Cluster, backend: &str) {
     let spec = json!({"spec": {"redirect": {"backend": backend}}});
     cluster.patch(&format!("{PROFILES}/default"), &spec);
