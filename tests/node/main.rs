@@ -92,14 +92,30 @@ const SCENARIOS: [&[Scenario]; 10] = [
     migrating::SCENARIOS,
     rebooting::SCENARIOS,
 ];
+/// How much of a failure's message is repeated at the end, in characters.
+const SHOWN: usize = 2000;
 /// How many scenarios that do not disturb each other run at once.
 const AT_ONCE: usize = 4;
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Outcome {
     Passed(Duration),
-    Failed(Duration),
+    /// With what its panic said.
+    Failed(Duration, String),
     NotRun,
+}
+
+impl Outcome {
+    fn of(ended: std::thread::Result<()>, took: Duration) -> Self {
+        match ended {
+            Ok(()) => Self::Passed(took),
+            Err(panic) => {
+                let said = panic.downcast_ref::<String>().map(String::as_str);
+                let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+                Self::Failed(took, said.unwrap_or_default().to_owned())
+            }
+        }
+    }
 }
 
 /// Runs every scenario that is asked for and prints them as a table.
@@ -130,12 +146,7 @@ fn all(multus: &'static str, scenarios: &[&'static [Scenario]], prepare: fn(&Sta
     let run = |at: usize| {
         let started = Instant::now();
         let ended = catch_unwind(AssertUnwindSafe(|| (scenarios[at].run)(&stack)));
-        let took = started.elapsed();
-        outcomes.lock().unwrap()[at] = if ended.is_ok() {
-            Outcome::Passed(took)
-        } else {
-            Outcome::Failed(took)
-        };
+        outcomes.lock().unwrap()[at] = Outcome::of(ended, started.elapsed());
     };
     let queue = Mutex::new(together.into_iter());
     std::thread::scope(|scope| {
@@ -160,7 +171,7 @@ fn all(multus: &'static str, scenarios: &[&'static [Scenario]], prepare: fn(&Sta
     for (scenario, outcome) in scenarios.iter().zip(&outcomes) {
         let outcome = match outcome {
             Outcome::Passed(took) => format!("ok      {:5.1} s", took.as_secs_f32()),
-            Outcome::Failed(took) => format!("FAILED  {:5.1} s", took.as_secs_f32()),
+            Outcome::Failed(took, _) => format!("FAILED  {:5.1} s", took.as_secs_f32()),
             Outcome::NotRun if scenario.only.is_some_and(|only| only != multus) => {
                 "not for this   ".into()
             }
@@ -171,12 +182,20 @@ fn all(multus: &'static str, scenarios: &[&'static [Scenario]], prepare: fn(&Sta
     for note in stack.notes.lock().unwrap().iter() {
         table.push_str(&format!("  {multus:9}  {note}\n"));
     }
-    // not by print!, which is shown of failing tests alone
-    std::io::stdout().write_all(table.as_bytes()).unwrap();
-    assert!(
-        !outcomes.iter().any(|o| matches!(o, Outcome::Failed(_))),
-        "{table}"
-    );
+    let mut failures = String::new();
+    for (scenario, outcome) in scenarios.iter().zip(&outcomes) {
+        if let Outcome::Failed(_, said) = outcome {
+            let said = said.chars().take(SHOWN).collect::<String>();
+            failures.push_str(&format!(
+                "  {multus:9}  FAILED: {}: {said}\n",
+                scenario.name
+            ));
+        }
+    }
+    // not by print!, which is shown of failing tests alone; failures last, where one looks
+    let shown = format!("{table}{failures}");
+    std::io::stdout().write_all(shown.as_bytes()).unwrap();
+    assert!(failures.is_empty(), "\n{failures}");
 }
 
 #[test]
