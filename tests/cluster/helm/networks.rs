@@ -76,10 +76,13 @@ fn the_chart_adds_its_own_attachment_to_injected_pods_where_the_api_server_can()
     upgrade(&cluster, &["--set=admission.networks=false"]);
     until("it is no longer added", || has(None));
     upgrade(&cluster, &[on]);
-    uninstall(&cluster);
+    until("it is added again", || has(Some("default/mesh")));
+    // while nodes are cleaned no new pod may need the program
+    upgrade(&cluster, &[on, "--set=uninstall=true"]);
     for path in [POLICIES, BINDINGS] {
         assert_eq!(ours(&cluster, path), Vec::<String>::new(), "{path}");
     }
+    uninstall(&cluster);
 }
 
 #[test]
