@@ -1,5 +1,7 @@
 //! The DaemonSet on two nodes that have no kubelet: the test says of their pods what a kubelet would.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use serde_json::{Value, json};
 
 use super::daemonset::daemonset;
@@ -12,93 +14,108 @@ const PODS: &str = "/api/v1/namespaces/mesh-optin/pods";
 pub(super) const SCENARIO: Scenario = alone(
     "a version that does not get ready stops at the first node",
     |s| {
-        let mut object = daemonset(s);
-        object["metadata"]["name"] = json!("hollow");
-        let labels = json!({"app.kubernetes.io/name": "hollow"});
-        object["spec"]["selector"]["matchLabels"] = labels.clone();
-        object["spec"]["template"]["metadata"]["labels"] = labels;
-        object["spec"]["template"]["spec"]["nodeSelector"] = json!({"hollow": "true"});
-        object["spec"]["minReadySeconds"] = json!(1);
-        assert_eq!(
-            object["spec"]["updateStrategy"]["rollingUpdate"],
-            json!({"maxSurge": 1, "maxUnavailable": 0})
-        );
-        for name in NODES {
-            let room = json!({"cpu": "1", "memory": "1Gi", "pods": "10"});
-            s.cluster.create("/api/v1/nodes", &json!({
-            "metadata": {"name": name, "labels": {"hollow": "true", "kubernetes.io/os": "linux"}},
-            "spec": {"taints": [{"key": "hollow", "effect": "NoSchedule"}]},
-            "status": {"capacity": room, "allocatable": room},
-        }));
+        let ended = catch_unwind(AssertUnwindSafe(|| roll_out(s)));
+        remove(s);
+        if let Err(panic) = ended {
+            resume_unwind(panic);
         }
-        s.cluster.create(DAEMONSETS, &object);
-        let first = s.wait_for(|| all_ready(s, 2)).expect("a pod on each node");
-        // those that are not available yet would be replaced at once
-        let available = s.wait_for(|| {
-            let path = format!("{DAEMONSETS}/hollow");
-            let object = s.cluster.request("GET", &path, &Value::Null).ok()?;
-            (object["status"]["numberAvailable"] == 2).then_some(())
-        });
-        assert!(available.is_some());
-
-        change(s, "unable");
-        let mut nodes = s.wait_for(|| {
-            let new = others(s, &first);
-            (!new.is_empty()).then_some(new)
-        });
-        // as long as ten passes of the controller: nothing more is begun
-        for _ in 0..20 {
-            std::thread::sleep(std::time::Duration::from_millis(500));
-            nodes = Some(others(s, &first));
-        }
-        let nodes = nodes.unwrap_or_default();
-        assert_eq!(nodes.len(), 1);
-        assert!(
-            first.iter().all(|name| stays(s, name)),
-            "the earlier ones stay"
-        );
-        s.note(format!(
-            "a version that does not get ready: of 2 nodes, {} alone has a pod of it",
-            nodes[0]["spec"]["nodeName"]
-        ));
-
-        s.cluster.enter(&[
-            "kubectl",
-            "-n",
-            "mesh-optin",
-            "rollout",
-            "undo",
-            "daemonset/hollow",
-        ]);
-        let undone = s.wait_for(|| {
-            end_what_ends(s);
-            others(s, &first).is_empty().then_some(())
-        });
-        assert!(undone.is_some() && first.iter().all(|name| stays(s, name)));
-
-        change(s, "able");
-        let all = s.wait_for(|| {
-            end_what_ends(s);
-            let all = all_ready(s, 2)?;
-            all.iter().all(|name| !first.contains(name)).then_some(())
-        });
-        assert!(all.is_some(), "a version that gets ready comes to both");
-        let deleted = json!({"propagationPolicy": "Background"});
-        s.cluster
-            .request("DELETE", &format!("{DAEMONSETS}/hollow"), &deleted)
-            .unwrap();
-        for name in NODES {
-            s.cluster
-                .request("DELETE", &format!("/api/v1/nodes/{name}"), &Value::Null)
-                .unwrap();
-        }
-        let gone = s.wait_for(|| {
-            end_what_ends(s);
-            pods(s).is_empty().then_some(())
-        });
-        assert!(gone.is_some());
     },
 );
+
+fn roll_out(s: &Stack) {
+    let mut object = daemonset(s);
+    object["metadata"]["name"] = json!("hollow");
+    let labels = json!({"app.kubernetes.io/name": "hollow"});
+    object["spec"]["selector"]["matchLabels"] = labels.clone();
+    object["spec"]["template"]["metadata"]["labels"] = labels;
+    object["spec"]["template"]["spec"]["nodeSelector"] = json!({"hollow": "true"});
+    object["spec"]["minReadySeconds"] = json!(1);
+    assert_eq!(
+        object["spec"]["updateStrategy"]["rollingUpdate"],
+        json!({"maxSurge": 1, "maxUnavailable": 0})
+    );
+    for name in NODES {
+        let room = json!({"cpu": "1", "memory": "1Gi", "pods": "10"});
+        s.cluster.create("/api/v1/nodes", &json!({
+        "metadata": {"name": name, "labels": {"hollow": "true", "kubernetes.io/os": "linux"}},
+        "spec": {"taints": [{"key": "hollow", "effect": "NoSchedule"}]},
+        "status": {"capacity": room, "allocatable": room},
+    }));
+    }
+    s.cluster.create(DAEMONSETS, &object);
+    let first = s.wait_for(|| all_ready(s, 2)).expect("a pod on each node");
+    // those that are not available yet would be replaced at once
+    let available = s.wait_for(|| {
+        let path = format!("{DAEMONSETS}/hollow");
+        let object = s.cluster.request("GET", &path, &Value::Null).ok()?;
+        (object["status"]["numberAvailable"] == 2).then_some(())
+    });
+    assert!(available.is_some());
+
+    change(s, "unable");
+    let mut nodes = s.wait_for(|| {
+        let new = others(s, &first);
+        (!new.is_empty()).then_some(new)
+    });
+    // as long as ten passes of the controller: nothing more is begun
+    for _ in 0..20 {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        nodes = Some(others(s, &first));
+    }
+    let nodes = nodes.unwrap_or_default();
+    assert_eq!(nodes.len(), 1);
+    assert!(
+        first.iter().all(|name| stays(s, name)),
+        "the earlier ones stay"
+    );
+    s.note(format!(
+        "a version that does not get ready: of 2 nodes, {} alone has a pod of it",
+        nodes[0]["spec"]["nodeName"]
+    ));
+
+    s.cluster.enter(&[
+        "kubectl",
+        "-n",
+        "mesh-optin",
+        "rollout",
+        "undo",
+        "daemonset/hollow",
+    ]);
+    let undone = s.wait_for(|| {
+        end_what_ends(s);
+        others(s, &first).is_empty().then_some(())
+    });
+    assert!(undone.is_some() && first.iter().all(|name| stays(s, name)));
+
+    change(s, "able");
+    let all = s.wait_for(|| {
+        end_what_ends(s);
+        let all = all_ready(s, 2)?;
+        all.iter().all(|name| !first.contains(name)).then_some(())
+    });
+    assert!(
+        all.is_some(),
+        "a version that gets ready comes to both: {:#} {:#?}",
+        s.cluster
+            .request("GET", &format!("{DAEMONSETS}/hollow"), &Value::Null)
+            .unwrap()["status"],
+        pods(s).iter().map(state).collect::<Vec<_>>()
+    );
+}
+
+/// The DaemonSet, the nodes, and their pods.
+fn remove(s: &Stack) {
+    let deleted = json!({"propagationPolicy": "Background"});
+    let nodes = NODES.map(|name| format!("/api/v1/nodes/{name}"));
+    for path in [&format!("{DAEMONSETS}/hollow"), &nodes[0], &nodes[1]] {
+        s.cluster.request("DELETE", path, &deleted).ok();
+    }
+    let gone = s.wait_for(|| {
+        end_what_ends(s);
+        pods(s).is_empty().then_some(())
+    });
+    assert!(gone.is_some());
+}
 
 fn change(s: &Stack, version: &str) {
     let template = json!({"metadata": {"annotations": {"version": version}}});
@@ -113,6 +130,20 @@ fn pods(s: &Stack) -> Vec<Value> {
         .request("GET", &format!("{PODS}{selector}"), &Value::Null)
         .unwrap();
     serde_json::from_value(list["items"].take()).unwrap()
+}
+
+/// What a failure says of a pod.
+fn state(pod: &Value) -> String {
+    let (metadata, status) = (&pod["metadata"], &pod["status"]);
+    format!(
+        "{} of {} on {}: {}, {}, deleted at {}",
+        metadata["name"],
+        metadata["annotations"]["version"],
+        pod["spec"]["nodeName"],
+        status["phase"],
+        status["conditions"],
+        metadata["deletionTimestamp"]
+    )
 }
 
 fn name(pod: &Value) -> String {
