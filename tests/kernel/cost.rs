@@ -93,7 +93,8 @@ fn a_hundred_and_ten_pods_with_full_lists_stay_within_the_memory_of_multus() {
 }
 
 #[test]
-fn full_lists_cost_at_most_three_times_the_default() {
+fn an_entry_of_a_full_list_costs_what_parsing_writing_and_reading_it_takes() {
+    const ENTRIES: u64 = 256 + 254;
     on_node(|node| {
         // valgrind is slow
         let config = "{sources: [manifests], manifests: /manifests, deadline: 60s}";
@@ -107,11 +108,10 @@ fn full_lists_cost_at_most_three_times_the_default() {
             let default = of_an_add(node, "default", &[]);
             (default, of_an_add(node, "limits", &full))
         });
-        println!("instructions: default {default}, at the limits {limits}");
-        assert!(
-            limits <= 3 * default,
-            "default {default}, at the limits {limits}"
-        );
+        let each = (limits - default) / ENTRIES;
+        println!("instructions: default {default}, at the limits {limits}, an entry {each}");
+        // parsed, planned, recorded, sent to the kernel and read back
+        assert!((1_000..=12_000).contains(&each), "{each} for an entry");
     });
 }
 

@@ -19,9 +19,8 @@ const LICENSES: [&str; 8] = [
     "Zlib",
 ];
 /// Libraries of which there are two versions, with who keeps the older one.
-const TWICE: [(&str, &str); 7] = [
+const TWICE: [(&str, &str); 6] = [
     ("base64", "k8s-openapi"),
-    ("derive_more", "netlink-packet-netfilter, at build time"),
     ("getrandom", "ring"),
     ("hashbrown", "kube-runtime"),
     ("syn", "at build time"),

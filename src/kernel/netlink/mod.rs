@@ -4,7 +4,6 @@ pub(super) mod nla;
 
 use std::os::fd::AsFd;
 
-use netlink_packet_core::NLM_F_REQUEST;
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::{
     errno::Errno,
@@ -14,8 +13,17 @@ use nix::{
 
 use crate::deadline::Deadline;
 
-/// `NLM_F_DUMP_INTR` of linux/netlink.h: the dump is inconsistent.
-const NLM_F_DUMP_INTR: u16 = 0x10;
+/// `NLM_F_*` of linux/netlink.h.
+pub(super) mod flag {
+    pub(super) const REQUEST: u16 = 0x1;
+    pub(in crate::kernel) const ACK: u16 = 0x4;
+    /// The dump is inconsistent.
+    pub(super) const DUMP_INTR: u16 = 0x10;
+    pub(in crate::kernel) const DUMP: u16 = 0x300;
+    pub(in crate::kernel) const EXCL: u16 = 0x200;
+    pub(in crate::kernel) const CREATE: u16 = 0x400;
+    pub(in crate::kernel) const APPEND: u16 = 0x800;
+}
 /// `NLMSG_ERROR` and `NLMSG_DONE` of linux/netlink.h.
 pub(super) const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -100,7 +108,7 @@ impl Netlink {
                 if message.sequence != sequence {
                     continue;
                 }
-                is_consistent &= message.flags & NLM_F_DUMP_INTR == 0;
+                is_consistent &= message.flags & flag::DUMP_INTR == 0;
                 if let NLMSG_ERROR | NLMSG_DONE = message.kind {
                     return match message.error() {
                         Some(errno) => Err(errno),
@@ -227,15 +235,35 @@ impl Message<'_> {
 
 /// A request of one message.
 pub(super) fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
-    let length = HEADER + payload.len();
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-    bytes.extend_from_slice(&kind.to_ne_bytes());
-    bytes.extend_from_slice(&(NLM_F_REQUEST | flags).to_ne_bytes());
-    bytes.extend_from_slice(&sequence.to_ne_bytes());
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(payload);
+    let mut bytes = Vec::with_capacity(HEADER + payload.len());
+    let write = |into: &mut Vec<u8>| into.extend_from_slice(payload);
+    append(&mut bytes, kind, flags, sequence, write);
     bytes
+}
+
+/// Appends a message to others that are sent with it.
+pub(super) fn append(
+    into: &mut Vec<u8>,
+    kind: u16,
+    flags: u16,
+    sequence: u32,
+    payload: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = into.len();
+    into.extend_from_slice(&[0; 4]);
+    into.extend_from_slice(&kind.to_ne_bytes());
+    into.extend_from_slice(&(flag::REQUEST | flags).to_ne_bytes());
+    into.extend_from_slice(&sequence.to_ne_bytes());
+    into.extend_from_slice(&[0; 4]);
+    payload(into);
+    let length = u32::try_from(into.len() - start).unwrap_or(u32::MAX);
+    into[start..start + 4].copy_from_slice(&length.to_ne_bytes());
+}
+
+/// Adds flags to the message that these bytes start with.
+pub(super) fn add_flags(message: &mut [u8], flags: u16) {
+    let all = flags | u16::from_ne_bytes([message[6], message[7]]);
+    message[6..8].copy_from_slice(&all.to_ne_bytes());
 }
 
 fn errno(error: &std::io::Error) -> Errno {

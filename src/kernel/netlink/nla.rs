@@ -1,5 +1,5 @@
-//! Netlink attributes: read in order without being copied, and written as lists. The packet crate's own lists format the rest of the
-//! buffer for each entry, which is quadratic.
+//! Netlink attributes: read in order without being copied, and written in one pass. The packet crates format the rest of the buffer for
+//! each entry that they read, and ask each attribute that they write for its length five times for each level above it.
 
 /// An attribute: its kind, without the flags there, and its payload.
 #[derive(Debug, Clone, Copy)]
@@ -88,25 +88,48 @@ impl<'a> Attribute<'a> {
 }
 
 /// `NLA_F_NESTED`: the payload is attributes.
-pub(in crate::kernel) const NLA_F_NESTED: u16 = 0x8000;
+const NLA_F_NESTED: u16 = 0x8000;
 
-/// How many bytes an attribute with such a payload takes, with its padding.
-pub(in crate::kernel) fn nested(payload: usize) -> usize {
-    HEADER + payload.next_multiple_of(4)
+/// Writes an attribute.
+pub(in crate::kernel) fn put(into: &mut Vec<u8>, kind: u16, payload: &[u8]) {
+    begin(into, length_of(payload.len()), kind);
+    into.extend_from_slice(payload);
+    into.resize(into.len().next_multiple_of(4), 0);
 }
 
-/// Begins an attribute; as much as it is to hold follows.
-pub(in crate::kernel) fn begin(into: &mut Vec<u8>, kind: u16, payload: usize) {
-    let length = u16::try_from(HEADER + payload).unwrap_or(u16::MAX);
+/// Writes 32 bits in network order, as nf_tables reads numbers.
+pub(in crate::kernel) fn put_number(into: &mut Vec<u8>, kind: u16, number: u32) {
+    put(into, kind, &number.to_be_bytes());
+}
+
+/// Writes text with a NUL at its end.
+pub(in crate::kernel) fn put_text(into: &mut Vec<u8>, kind: u16, text: &str) {
+    begin(into, length_of(text.len() + 1), kind);
+    into.extend_from_slice(text.as_bytes());
+    into.resize((into.len() + 1).next_multiple_of(4), 0);
+}
+
+/// Writes an attribute of those that `payload` writes.
+pub(in crate::kernel) fn put_nested(
+    into: &mut Vec<u8>,
+    kind: u16,
+    payload: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = into.len();
+    begin(into, 0, NLA_F_NESTED | kind);
+    payload(into);
+    let length = length_of(into.len() - start - HEADER);
+    into[start..start + 2].copy_from_slice(&length.to_ne_bytes());
+}
+
+fn begin(into: &mut Vec<u8>, length: u16, kind: u16) {
     let ([a, b], [c, d]) = (length.to_ne_bytes(), kind.to_ne_bytes());
     into.extend_from_slice(&[a, b, c, d]);
 }
 
-/// Writes an attribute.
-pub(in crate::kernel) fn put(into: &mut Vec<u8>, kind: u16, payload: &[u8]) {
-    begin(into, kind, payload.len());
-    into.extend_from_slice(payload);
-    into.resize(into.len().next_multiple_of(4), 0);
+/// Of an attribute with such a payload. The kernel refuses one that is shorter than what is in it.
+fn length_of(payload: usize) -> u16 {
+    u16::try_from(HEADER + payload).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
@@ -126,6 +149,25 @@ mod tests {
         assert_eq!(all.number(2), Some(258));
         assert_eq!((all.number(1), all.number(3)), (None, None));
         assert_eq!(all.count(), 2);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let mut bytes = Vec::new();
+        put_nested(&mut bytes, 1, |m| {
+            put_text(m, 2, "abc"); // its NUL is the padding
+            put_text(m, 3, "abcd");
+            put_number(m, 4, 258);
+            put(m, 5, &[1, 2, 3]);
+        });
+        put_nested(&mut bytes, 6, |_| {});
+        assert_eq!(bytes.len(), 4 + 8 + 12 + 8 + 8 + 4);
+        let all = Attributes(&bytes).nested(1).unwrap();
+        assert_eq!((all.text(2), all.text(3)), (Some("abc"), Some("abcd")));
+        assert_eq!(all.find(2).unwrap().payload, b"abc\0");
+        assert_eq!(all.number(4), Some(258));
+        assert_eq!(all.find(5).unwrap().payload, [1, 2, 3]);
+        assert_eq!(Attributes(&bytes).nested(6).unwrap().count(), 0);
     }
 
     #[test]

@@ -11,7 +11,6 @@ pub(super) mod uapi;
 use std::{cell::RefCell, net::IpAddr};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
@@ -22,7 +21,7 @@ use self::{
 };
 use super::{
     KernelError,
-    netlink::{Extent, INCONSISTENT, Netlink, message, nla},
+    netlink::{Extent, INCONSISTENT, Netlink, flag, message, nla},
 };
 use crate::{
     deadline::Deadline,
@@ -75,7 +74,7 @@ impl Network {
             format!("{name}\0").as_bytes(),
         );
         let mut found = None;
-        let answered = self.ask(kind::GET_LINK, NLM_F_ACK, &payload, &mut |message| {
+        let answered = self.ask(kind::GET_LINK, flag::ACK, &payload, &mut |message| {
             found = Link::of(message).map(|link| link.index);
             Some(())
         });
@@ -162,7 +161,7 @@ impl Network {
                 all.push(read(message)?);
                 Some(())
             };
-            match self.ask(kind, NLM_F_DUMP, payload, each) {
+            match self.ask(kind, flag::DUMP, payload, each) {
                 Ok(Extent::Whole) => return Ok(all),
                 Ok(Extent::Cut) => return Err(Errno::E2BIG),
                 Err(INCONSISTENT) => {}
@@ -174,7 +173,7 @@ impl Network {
 
     /// Adds or removes an object.
     pub(super) fn change(&self, kind: u16, flags: u16, payload: &[u8]) -> Result<(), Errno> {
-        self.ask(kind, NLM_F_ACK | flags, payload, &mut |_| Some(()))
+        self.ask(kind, flag::ACK | flags, payload, &mut |_| Some(()))
             .map(|_| ())
     }
 

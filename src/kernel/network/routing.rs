@@ -1,7 +1,6 @@
 //! The parts of a plan besides rules: an address on `lo`, policy rules and routes.
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use nix::errno::Errno;
 
 use super::{
@@ -11,7 +10,10 @@ use super::{
     uapi::{self, kind},
 };
 use crate::{
-    kernel::{Bypass, KernelError, Routes, netlink::nla},
+    kernel::{
+        Bypass, KernelError, Routes,
+        netlink::{flag, nla},
+    },
     plan::{
         Preempting, Routing,
         packet::Family,
@@ -129,7 +131,7 @@ impl Network {
         added: &mut Routing,
     ) -> Result<(), KernelError> {
         let add = |doing: String, kind, payload: &[u8], family| {
-            let result = self.change(kind, NLM_F_CREATE | NLM_F_EXCL, payload);
+            let result = self.change(kind, flag::CREATE | flag::EXCL, payload);
             is_added(doing, result, family == Family::Ipv6 && !ipv6_in_use)
         };
         for address in &missing.addresses {

@@ -1,23 +1,12 @@
-use netlink_packet_core::{DefaultNla, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_netfilter::{
-    NetfilterMessageInner, NetfilterProtoFamily,
-    nftables::{
-        ChainAttribute, ChainMessage, Hook as HookAttribute, InetHookNumber, NfTablesMessage,
-        RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
-    },
-    none::ControlMessage,
+use super::{
+    encode::Encoder,
+    socket::{Header, of_subsystem, push},
+    uapi::{self, SUBSYSTEM, batch, batch_begin, family, hook, hook_number, message},
 };
-
-use super::{encode::Encoder, socket::push};
-use crate::plan::nft::{Chain, ChainType, Hook, HookPoint, Rule, TABLE, Table};
-
-/// `NFNL_SUBSYS_NFTABLES` of linux/netfilter/nfnetlink.h: what a batch is for.
-const SUBSYSTEM: u16 = 10;
-
-/// Of linux/netfilter/nfnetlink.h: the generation for which a batch was made.
-const NFNL_BATCH_GENID: u16 = 1;
-/// The crate's own begin takes no attributes.
-const NFNL_MSG_BATCH_BEGIN: u8 = 16;
+use crate::{
+    kernel::netlink::{add_flags, flag, nla},
+    plan::nft::{Chain, ChainType, Hook, HookPoint, Rule, TABLE, Table},
+};
 
 /// One transaction that creates a table, or replaces what is in it.
 pub(super) struct Batch {
@@ -28,6 +17,8 @@ pub(super) struct Batch {
     pub(super) last: u32,
     /// What each message after the begin does.
     steps: Vec<MessageStep>,
+    /// Where the last message starts.
+    start_of_last: usize,
 }
 
 /// What a message does; chains and rules by their index.
@@ -50,87 +41,94 @@ impl Batch {
         // a base chain that stays lets no new connection through; one that is deleted and recreated does, even within a transaction
         let stays = found.is_some_and(|found| has_same_chains(table, found));
         let flags = if stays {
-            NLM_F_CREATE
+            flag::CREATE
         } else {
-            NLM_F_CREATE | NLM_F_EXCL
+            flag::CREATE | flag::EXCL
         };
-        let mut messages = Vec::new();
+        let mut batch = Self {
+            bytes: Vec::with_capacity(8192),
+            first,
+            last: first,
+            steps: Vec::with_capacity(64),
+            start_of_last: 0,
+        };
+        batch.control(batch::BEGIN, first, |m| {
+            if let Some(generation) = generation {
+                nla::put_number(m, batch_begin::GENERATION, generation);
+            }
+        });
         if found.is_some() && !stays {
-            messages.push((
-                MessageStep::Clearing,
-                NfTablesMessage::DeleteTable(TableMessage {
-                    attributes: vec![of_table()],
-                }),
-                0,
-            ));
+            batch.push(MessageStep::Clearing, message::DELETE_TABLE, 0, |m| {
+                nla::put_text(m, uapi::table::NAME, TABLE);
+            });
         }
-        messages.push((MessageStep::Table, new_table(), flags));
+        batch.push(MessageStep::Table, message::NEW_TABLE, flags, |m| {
+            nla::put_text(m, uapi::table::NAME, TABLE);
+            nla::put_number(m, uapi::table::FLAGS, 0);
+        });
         for (at, chain) in table.chains.iter().enumerate() {
-            messages.push((MessageStep::Chain(at), new_chain(chain), flags));
+            let step = MessageStep::Chain(at);
+            batch.push(step, message::NEW_CHAIN, flags, |m| describe(chain, m));
         }
         if stays {
-            let all = RuleMessage {
-                attributes: vec![RuleAttribute::Table(TABLE.into())],
-            };
-            messages.push((MessageStep::Clearing, NfTablesMessage::DeleteRule(all), 0));
+            batch.push(MessageStep::Clearing, message::DELETE_RULE, 0, |m| {
+                nla::put_text(m, uapi::rule::TABLE, TABLE);
+            });
         }
         let mut encoder = Encoder::default();
         for (of_chain, chain) in table.chains.iter().enumerate() {
             for (at, rule) in chain.rules.iter().enumerate() {
-                let (sets, expressions) = encoder.rule(rule);
                 let step = MessageStep::Rule(of_chain, at);
-                for set in sets {
-                    messages.push((step, set, NLM_F_CREATE));
+                let encoded = encoder.rule(rule);
+                for set in &encoded.sets {
+                    batch.push(step, message::NEW_SET, flag::CREATE, |m| set.describe(m));
+                    batch.push(step, message::NEW_ELEMENTS, flag::CREATE, |m| set.fill(m));
                 }
-                let attributes = vec![
-                    RuleAttribute::Table(TABLE.into()),
-                    RuleAttribute::Chain(chain.name.clone()),
-                    RuleAttribute::Expressions(expressions),
-                ];
-                messages.push((
-                    step,
-                    NfTablesMessage::NewRule(RuleMessage { attributes }),
-                    NLM_F_CREATE | NLM_F_APPEND,
-                ));
+                let flags = flag::CREATE | flag::APPEND;
+                batch.push(step, message::NEW_RULE, flags, |m| {
+                    nla::put_text(m, uapi::rule::TABLE, TABLE);
+                    nla::put_text(m, uapi::rule::CHAIN, &chain.name);
+                    nla::put_nested(m, uapi::rule::EXPRESSIONS, |m| {
+                        m.extend_from_slice(&encoded.expressions);
+                    });
+                });
             }
         }
-        let (mut bytes, mut sequence, mut steps) = (
-            Vec::with_capacity(8192),
-            first,
-            Vec::with_capacity(messages.len()),
-        );
-        let control = |bytes: &mut Vec<u8>, inner: ControlMessage, sequence| {
-            push(
-                bytes,
-                NetfilterProtoFamily::Unspec,
-                SUBSYSTEM,
-                NetfilterMessageInner::from(inner),
-                0,
-                sequence,
-            );
+        add_flags(&mut batch.bytes[batch.start_of_last..], flag::ACK);
+        batch.control(batch::END, batch.last + 1, |_| {});
+        batch
+    }
+
+    /// Its begin, or its end.
+    fn control(&mut self, kind: u16, sequence: u32, attributes: impl FnOnce(&mut Vec<u8>)) {
+        let header = Header {
+            kind,
+            flags: 0,
+            family: family::UNSPECIFIED,
+            resource: SUBSYSTEM,
+            sequence,
         };
-        control(&mut bytes, begin(generation), sequence);
-        let count = messages.len();
-        for (at, (step, message, flags)) in messages.into_iter().enumerate() {
-            sequence += 1;
-            steps.push(step);
-            let ack = if at + 1 == count { NLM_F_ACK } else { 0 };
-            push(
-                &mut bytes,
-                NetfilterProtoFamily::Inet,
-                0,
-                message.into(),
-                flags | ack,
-                sequence,
-            );
-        }
-        control(&mut bytes, ControlMessage::BatchEnd, sequence + 1);
-        Self {
-            bytes,
-            first,
-            last: sequence,
-            steps,
-        }
+        push(&mut self.bytes, header, attributes);
+    }
+
+    fn push(
+        &mut self,
+        step: MessageStep,
+        kind: u8,
+        flags: u16,
+        attributes: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.steps.push(step);
+        self.last += 1;
+        self.start_of_last = self.bytes.len();
+        let header = Header {
+            kind: of_subsystem(kind),
+            flags,
+            family: family::INET,
+            resource: 0,
+            sequence: self.last,
+        };
+        push(&mut self.bytes, header, attributes);
     }
 
     /// What the message with this sequence number was doing.
@@ -165,19 +163,6 @@ impl Batch {
     }
 }
 
-fn begin(generation: Option<u32>) -> ControlMessage {
-    match generation {
-        None => ControlMessage::BatchBegin,
-        Some(generation) => ControlMessage::Other {
-            message_type: NFNL_MSG_BATCH_BEGIN,
-            attributes: vec![DefaultNla::new(
-                NFNL_BATCH_GENID,
-                generation.to_be_bytes().to_vec(),
-            )],
-        },
-    }
-}
-
 /// Whether rules, and the sets that they alone hold, are all that may differ.
 fn has_same_chains(table: &Table, found: &Table) -> bool {
     let frame = |table: &Table| {
@@ -194,41 +179,35 @@ fn has_same_chains(table: &Table, found: &Table) -> bool {
     frame(table) == frame(found)
 }
 
-fn of_table() -> TableAttribute {
-    TableAttribute::Name(TABLE.into())
-}
-
-fn new_table() -> NfTablesMessage {
-    let attributes = vec![of_table(), TableAttribute::Flags(TableFlags::empty())];
-    NfTablesMessage::NewTable(TableMessage { attributes })
-}
-
-fn new_chain(chain: &Chain) -> NfTablesMessage {
-    let mut attributes = vec![
-        ChainAttribute::Table(TABLE.into()),
-        ChainAttribute::Name(chain.name.clone()),
-    ];
-    if let Some(hook) = &chain.hook {
-        attributes.push(ChainAttribute::Hook(hook_attributes(hook)));
-        attributes.push(ChainAttribute::Type(chain_type(&hook.kind).into()));
-        attributes.push(ChainAttribute::Policy(u32::from(hook.accepts)));
+/// The attributes of the message that adds a chain.
+fn describe(chain: &Chain, m: &mut Vec<u8>) {
+    nla::put_text(m, uapi::chain::TABLE, TABLE);
+    nla::put_text(m, uapi::chain::NAME, &chain.name);
+    if let Some(Hook {
+        kind,
+        point,
+        priority,
+        accepts,
+    }) = &chain.hook
+    {
+        nla::put_nested(m, uapi::chain::HOOK, |m| {
+            nla::put_number(m, hook::NUMBER, number_of(*point));
+            nla::put_number(m, hook::PRIORITY, priority.cast_unsigned());
+        });
+        nla::put_text(m, uapi::chain::TYPE, type_name(kind));
+        nla::put_number(m, uapi::chain::POLICY, u32::from(*accepts));
     }
-    NfTablesMessage::NewChain(ChainMessage { attributes })
 }
 
-fn hook_attributes(hook: &Hook) -> Vec<HookAttribute> {
-    let number = match hook.point {
-        HookPoint::Prerouting => InetHookNumber::PreRouting,
-        HookPoint::Output => InetHookNumber::LocalOut,
-        HookPoint::Other(number) => InetHookNumber::Other(number),
-    };
-    vec![
-        HookAttribute::Number(number.into()),
-        HookAttribute::Priority(hook.priority.cast_unsigned()),
-    ]
+fn number_of(point: HookPoint) -> u32 {
+    match point {
+        HookPoint::Prerouting => hook_number::PREROUTING,
+        HookPoint::Output => hook_number::OUTPUT,
+        HookPoint::Other(number) => number,
+    }
 }
 
-fn chain_type(kind: &ChainType) -> &str {
+fn type_name(kind: &ChainType) -> &str {
     match kind {
         ChainType::Nat => "nat",
         ChainType::Filter => "filter",

@@ -2,19 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use netlink_packet_netfilter::{
-    NetfilterProtoFamily::Inet,
-    nftables::{
-        ChainMessage, GenMessage, NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute,
-        SetElementList, SetElementMessage, SetMessage, TableAttribute, TableMessage,
-    },
-};
-
 use super::{
     decode::{RuleText, decode, sets_named},
     sets::{Element, ElementKey, Set, Sets},
-    socket::{Extent, RulesetObject, Socket},
-    uapi,
+    socket::{Extent, Request, RulesetObject, Socket},
+    uapi::{self, family, hook_number, message},
     value::value,
 };
 use crate::kernel::netlink::nla::Attributes;
@@ -29,16 +21,13 @@ const MOST_ELEMENTS: usize = 1024;
 /// Reads our table, and the generation that it is of: several dumps, which belong together if that is the same before and after.
 pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>), KernelError> {
     let generation = read_generation(socket)?;
-    let name = TableMessage {
-        attributes: vec![TableAttribute::Name(TABLE.into())],
-    };
     let flags_and_use = |table: RulesetObject<'_>| {
         let number = |kind| table.attributes.number(kind).unwrap_or_default();
-        let is_table = table.kind == uapi::object::TABLE;
+        let is_table = table.kind == message::NEW_TABLE;
         is_table.then(|| (number(uapi::table::FLAGS), number(uapi::table::USE)))
     };
-    let request = NfTablesMessage::GetTable(name);
-    let Some((flags, in_it)) = socket.get("looking for the table", request, flags_and_use)? else {
+    let request = Request::of(message::GET_TABLE).with(uapi::table::NAME, TABLE);
+    let Some((flags, in_it)) = socket.get("looking for the table", &request, flags_and_use)? else {
         return Ok((generation, None));
     };
     let (mut chains, of_chains) = read_chains(socket)?;
@@ -74,21 +63,21 @@ pub(super) fn table(socket: &mut Socket) -> Result<(Option<u32>, Option<Table>),
 }
 
 fn read_generation(socket: &mut Socket) -> Result<Option<u32>, KernelError> {
-    let request = NfTablesMessage::GetGen(GenMessage { attributes: vec![] });
+    let request = Request::of(message::GET_GENERATION);
     let id = |object: RulesetObject<'_>| {
-        let is_generation = object.kind == uapi::object::GENERATION;
+        let is_generation = object.kind == message::NEW_GENERATION;
         object
             .attributes
             .number(uapi::generation::ID)
             .filter(|_| is_generation)
     };
-    socket.get("reading the generation", request, id)
+    socket.get("reading the generation", &request, id)
 }
 
 fn read_chains(socket: &mut Socket) -> Result<(Vec<Chain>, Extent), KernelError> {
     let mut chains = Vec::new();
-    let all = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
-    let extent = socket.dump(Inet, "listing chains", all, &mut |object| {
+    let all = Request::of(message::GET_CHAIN);
+    let extent = socket.dump(family::INET, "listing chains", &all, &mut |object| {
         chains.extend(
             chain(object)
                 .filter(|(table, _)| *table == TABLE)
@@ -99,12 +88,9 @@ fn read_chains(socket: &mut Socket) -> Result<(Vec<Chain>, Extent), KernelError>
 }
 
 fn read_rules(socket: &mut Socket) -> Result<(Vec<RuleText>, Extent), KernelError> {
-    let of_table = RuleMessage {
-        attributes: vec![RuleAttribute::Table(TABLE.into())],
-    };
+    let of_table = Request::of(message::GET_RULE).with(uapi::rule::TABLE, TABLE);
     let mut rules = Vec::new();
-    let request = NfTablesMessage::GetRule(of_table);
-    let extent = socket.dump(Inet, "listing rules", request, &mut |object| {
+    let extent = socket.dump(family::INET, "listing rules", &of_table, &mut |object| {
         rules.extend(RuleText::of(object, TABLE));
     })?;
     Ok((rules, extent))
@@ -114,12 +100,9 @@ fn read_rules(socket: &mut Socket) -> Result<(Vec<RuleText>, Extent), KernelErro
 fn read_sets(socket: &mut Socket, rules: &[RuleText]) -> Result<(Sets, u32, Extent), KernelError> {
     let wanted: BTreeSet<String> = rules.iter().flat_map(sets_named).map(Into::into).collect();
     let (mut sets, mut others) = (Sets::new(), 0);
-    let of_table = SetMessage {
-        attributes: vec![SetAttribute::Table(TABLE.into())],
-    };
+    let of_table = Request::of(message::GET_SET).with(uapi::set::TABLE, TABLE);
     let mut listed = Vec::new();
-    let request = NfTablesMessage::GetSet(of_table);
-    let extent = socket.dump(Inet, "listing sets", request, &mut |object| {
+    let extent = socket.dump(family::INET, "listing sets", &of_table, &mut |object| {
         let name = object.attributes.text(uapi::set::NAME);
         let flags = object
             .attributes
@@ -137,18 +120,14 @@ fn read_sets(socket: &mut Socket, rules: &[RuleText]) -> Result<(Sets, u32, Exte
         extent
     };
     for (name, flags) in listed {
-        let of_set = SetElementMessage {
-            attributes: vec![
-                SetElementList::Table(TABLE.into()),
-                SetElementList::Set(name.clone()),
-            ],
-        };
+        let of_set = Request::of(message::GET_ELEMENTS)
+            .with(uapi::elements::TABLE, TABLE)
+            .with(uapi::elements::SET, &name);
         let mut elements = Some(Vec::new());
-        let request = NfTablesMessage::GetSetElement(of_set);
         let of_elements = socket.dump(
-            Inet,
+            family::INET,
             "listing the elements of a set",
-            request,
+            &of_set,
             &mut |object| {
                 let list = object
                     .attributes
@@ -200,7 +179,7 @@ fn element(attributes: Attributes<'_>) -> Option<Element> {
 
 /// A chain without its rules, and its table's name.
 pub(super) fn chain(object: RulesetObject<'_>) -> Option<(&str, Chain)> {
-    if object.kind != uapi::object::CHAIN {
+    if object.kind != message::NEW_CHAIN {
         return None;
     }
     let of = object.attributes;
@@ -215,12 +194,9 @@ pub(super) fn chain(object: RulesetObject<'_>) -> Option<(&str, Chain)> {
 }
 
 fn hook(chain: Attributes<'_>, hook: Attributes<'_>) -> Hook {
-    /// `NF_INET_*` hooks, and the policy accept.
-    const PREROUTING: u32 = 0;
-    const OUTPUT: u32 = 3;
     let point = match hook.number(uapi::hook::NUMBER).unwrap_or(u32::MAX) {
-        PREROUTING => HookPoint::Prerouting,
-        OUTPUT => HookPoint::Output,
+        hook_number::PREROUTING => HookPoint::Prerouting,
+        hook_number::OUTPUT => HookPoint::Output,
         number => HookPoint::Other(number),
     };
     let kind = match chain.text(uapi::chain::TYPE).unwrap_or_default() {

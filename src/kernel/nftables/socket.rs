@@ -1,18 +1,16 @@
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage};
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-    nftables::NfTablesMessage,
-};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 
-use super::uapi::SUBSYSTEM;
+use super::uapi::{SUBSYSTEM, family};
 pub(super) use crate::kernel::netlink::Extent;
 use crate::{
     deadline::Deadline,
     kernel::{
         KernelError,
-        netlink::{INCONSISTENT, Message, NLMSG_ERROR, Netlink, nla::Attributes},
+        netlink::{
+            self, INCONSISTENT, Message, NLMSG_ERROR, Netlink, flag,
+            nla::{self, Attributes},
+        },
     },
 };
 
@@ -24,9 +22,31 @@ pub(super) struct Socket(Netlink);
 pub(super) struct RulesetObject<'a> {
     /// `NFPROTO_*`
     pub(super) family: u8,
-    /// One of [`super::uapi::object`].
+    /// One of [`super::uapi::message`].
     pub(super) kind: u8,
     pub(super) attributes: Attributes<'a>,
+}
+
+/// What is asked for.
+pub(super) struct Request {
+    kind: u8,
+    attributes: Vec<u8>,
+}
+
+impl Request {
+    /// One of [`super::uapi::message`].
+    pub(super) fn of(kind: u8) -> Self {
+        Self {
+            kind,
+            attributes: Vec::new(),
+        }
+    }
+
+    /// Of the objects with this text in this attribute.
+    pub(super) fn with(mut self, kind: u16, text: &str) -> Self {
+        nla::put_text(&mut self.attributes, kind, text);
+        self
+    }
 }
 
 impl Socket {
@@ -69,12 +89,12 @@ impl Socket {
     pub(super) fn get<T>(
         &mut self,
         doing: &'static str,
-        request: NfTablesMessage,
+        request: &Request,
         read: impl Fn(RulesetObject<'_>) -> Option<T>,
     ) -> Result<Option<T>, KernelError> {
         let mut found = None;
         let each = &mut |object: RulesetObject<'_>| found = found.take().or_else(|| read(object));
-        match self.request(NetfilterProtoFamily::Inet, request, NLM_F_ACK, each) {
+        match self.request(family::INET, request, flag::ACK, each) {
             Ok(_) => Ok(found),
             // EINVAL is what nfnetlink answers for a subsystem that nobody registered: a transaction will say so as well
             Err(Errno::ENOENT | Errno::EINVAL) => Ok(None),
@@ -82,15 +102,15 @@ impl Socket {
         }
     }
 
-    /// Asks for all objects of a kind, of one family or all (`Unspec`), up to what is ever read.
+    /// Asks for all objects of a kind, of one family or all (`UNSPECIFIED`), up to what is ever read.
     pub(super) fn dump(
         &mut self,
-        family: NetfilterProtoFamily,
+        family: u8,
         doing: &'static str,
-        request: NfTablesMessage,
+        request: &Request,
         each: &mut dyn FnMut(RulesetObject<'_>),
     ) -> Result<Extent, KernelError> {
-        match self.request(family, request, NLM_F_DUMP, each) {
+        match self.request(family, request, flag::DUMP, each) {
             Ok(extent) => Ok(extent),
             Err(Errno::EINVAL) => Ok(Extent::Whole), // as above
             Err(INCONSISTENT) => Err(KernelError::Changing),
@@ -100,20 +120,22 @@ impl Socket {
 
     fn request(
         &mut self,
-        family: NetfilterProtoFamily,
-        request: NfTablesMessage,
+        family: u8,
+        request: &Request,
         flags: u16,
         each: &mut dyn FnMut(RulesetObject<'_>),
     ) -> Result<Extent, Errno> {
-        let mut bytes = Vec::new();
-        push(
-            &mut bytes,
-            family,
-            0,
-            request.into(),
+        let mut bytes = Vec::with_capacity(128);
+        let header = Header {
+            kind: of_subsystem(request.kind),
             flags,
-            self.0.next_sequence(),
-        );
+            family,
+            resource: 0,
+            sequence: self.0.next_sequence(),
+        };
+        push(&mut bytes, header, |m| {
+            m.extend_from_slice(&request.attributes);
+        });
         self.0.request(&bytes, &mut |message| {
             if let Some(object) = object(message) {
                 each(object);
@@ -138,22 +160,35 @@ fn object<'a>(message: &Message<'a>) -> Option<RulesetObject<'a>> {
     })
 }
 
+/// What begins a message: `struct nlmsghdr` and `struct nfgenmsg`.
+pub(super) struct Header {
+    pub(super) kind: u16,
+    /// `NLM_F_*`
+    pub(super) flags: u16,
+    /// `NFPROTO_*`
+    pub(super) family: u8,
+    pub(super) resource: u16,
+    pub(super) sequence: u32,
+}
+
+/// A message's kind among those of all subsystems.
+pub(super) fn of_subsystem(kind: u8) -> u16 {
+    SUBSYSTEM << 8 | u16::from(kind)
+}
+
 /// Appends one message to a buffer.
-pub(super) fn push(
-    into: &mut Vec<u8>,
-    family: NetfilterProtoFamily,
-    resource: u16,
-    inner: NetfilterMessageInner,
-    flags: u16,
-    sequence: u32,
-) {
-    let mut message: NetlinkMessage<NetfilterMessage> = NetlinkMessage::from(
-        NetfilterMessage::new(NetfilterHeader::new(family, 0, resource), inner),
-    );
-    message.header.flags = NLM_F_REQUEST | flags;
-    message.header.sequence_number = sequence;
-    message.finalize();
-    let start = into.len();
-    into.resize(start + message.buffer_len(), 0);
-    message.serialize(&mut into[start..]);
+pub(super) fn push(into: &mut Vec<u8>, header: Header, attributes: impl FnOnce(&mut Vec<u8>)) {
+    const VERSION: u8 = 0;
+    let Header {
+        kind,
+        flags,
+        family,
+        resource,
+        sequence,
+    } = header;
+    netlink::append(into, kind, flags, sequence, |into| {
+        into.extend_from_slice(&[family, VERSION]);
+        into.extend_from_slice(&resource.to_be_bytes());
+        attributes(into);
+    });
 }

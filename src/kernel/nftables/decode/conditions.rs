@@ -9,13 +9,12 @@ use crate::{
     kernel::{
         netlink::nla::Attributes,
         nftables::{
-            encode::{
-                IPPROTO_TCP, IPPROTO_UDP, NFPROTO_IPV4, NFPROTO_IPV6, NFT_LOOKUP_F_INV,
-                NFT_PAYLOAD_NETWORK_HEADER, NFT_PAYLOAD_TRANSPORT_HEADER, address_field,
-                ct_state_bits, port_offset,
-            },
+            encode::{IPPROTO_TCP, IPPROTO_UDP, address_field, ct_state_bits, port_offset},
             sets::{Element, ElementKey, Set, networks},
-            uapi::{bitwise, compare, lookup, meta_key, operator, payload},
+            uapi::{
+                bitwise, compare, family, lookup, lookup_flag, meta_key, operator, payload,
+                payload_base,
+            },
             value::value,
         },
     },
@@ -55,11 +54,11 @@ impl Reader<'_> {
         }
         let sides = [Side::Source, Side::Destination];
         let loaded = match (base?, offset?, length?) {
-            (NFT_PAYLOAD_TRANSPORT_HEADER, offset, 2) => {
+            (payload_base::TRANSPORT_HEADER, offset, 2) => {
                 let side = sides.into_iter().find(|s| port_offset(*s) == offset)?;
                 Register::Port(side)
             }
-            (NFT_PAYLOAD_NETWORK_HEADER, offset, length) => {
+            (payload_base::NETWORK_HEADER, offset, length) => {
                 let families = [Family::Ipv4, Family::Ipv6].into_iter();
                 let mut fields = families.flat_map(|f| sides.map(|s| (f, s, address_field(f, s))));
                 let (family, side, _) =
@@ -123,8 +122,8 @@ impl Reader<'_> {
             }
             (_, Some(_)) => None,
             (Register::NfProto, None) => match value {
-                [NFPROTO_IPV4] if !not => Some(Match::Family(Family::Ipv4)),
-                [NFPROTO_IPV6] if !not => Some(Match::Family(Family::Ipv6)),
+                [family::IPV4] if !not => Some(Match::Family(Family::Ipv4)),
+                [family::IPV6] if !not => Some(Match::Family(Family::Ipv6)),
                 _ => None,
             },
             (Register::L4Proto, None) => match value {
@@ -152,7 +151,7 @@ impl Reader<'_> {
                 (lookup::SET, _) => set = self.sets.get(attribute.text()?),
                 (lookup::FROM, _) if is_r1(attribute) => {}
                 (lookup::FLAGS, Some(0)) => {}
-                (lookup::FLAGS, Some(NFT_LOOKUP_F_INV)) => not = true,
+                (lookup::FLAGS, Some(lookup_flag::INVERTED)) => not = true,
                 _ => return None, // a destination register makes it a map
             }
         }

@@ -31,7 +31,7 @@ impl RuleText {
     pub(super) fn of(object: RulesetObject<'_>, table: &str) -> Option<Self> {
         let of = object.attributes;
         let is_rule =
-            object.kind == uapi::object::RULE && of.text(uapi::rule::TABLE) == Some(table);
+            object.kind == uapi::message::NEW_RULE && of.text(uapi::rule::TABLE) == Some(table);
         let chain = of.text(uapi::rule::CHAIN).filter(|_| is_rule)?.to_owned();
         let expressions = of.find(uapi::rule::EXPRESSIONS).map(|a| a.payload.to_vec());
         Some(Self {

@@ -4,8 +4,10 @@ use super::{Reader, Register, is_r1, pad};
 use crate::kernel::netlink::nla::{Attribute, Attributes};
 use crate::{
     kernel::nftables::{
-        encode::{NFT_CT_MARK, NFT_CT_STATE, NFT_CT_ZONE, nfproto},
-        uapi::{code, ct, data, immediate, meta, meta_key, redir, register, tproxy, verdict},
+        encode::nfproto,
+        uapi::{
+            code, ct, ct_key, data, immediate, meta, meta_key, redir, register, tproxy, verdict,
+        },
         value::value,
     },
     plan::{nft::Statement, packet::Family},
@@ -65,8 +67,8 @@ impl Reader<'_> {
         }
         if has_r1(ct::FROM) {
             let statement = match (key, self.loaded) {
-                (NFT_CT_MARK, Register::Mark) => Statement::SaveMark,
-                (NFT_CT_ZONE, Register::Value([a, b, ..], 2)) => {
+                (ct_key::MARK, Register::Mark) => Statement::SaveMark,
+                (ct_key::ZONE, Register::Value([a, b, ..], 2)) => {
                     Statement::SetZone(u16::from_ne_bytes([a, b]))
                 }
                 _ => return None,
@@ -74,8 +76,8 @@ impl Reader<'_> {
             return self.done(statement);
         }
         let loaded = match key {
-            NFT_CT_STATE => Register::CtState,
-            NFT_CT_MARK => Register::CtMark,
+            ct_key::STATE => Register::CtState,
+            ct_key::MARK => Register::CtMark,
             _ => return None,
         };
         has_r1(ct::TO).then(|| self.load(Some(loaded))).flatten()

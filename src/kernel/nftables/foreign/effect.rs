@@ -3,7 +3,7 @@
 use crate::{
     kernel::nftables::{
         decode::{Expression, NftVerdict},
-        uapi::{code, ct, immediate, lookup, meta, payload, target},
+        uapi::{code, ct, ct_key, immediate, lookup, meta, payload, payload_base, target},
     },
     plan::ipt::HARMLESS,
 };
@@ -53,20 +53,16 @@ pub(super) fn effect_of(expression: &Expression<'_>, marks: bool) -> Effect {
 
 /// Whether it writes no more than an IP header's first two bytes, as `ip dscp set` does.
 fn is_type_of_service(expression: &Expression<'_>) -> bool {
-    /// `NFT_PAYLOAD_NETWORK_HEADER`
-    const NETWORK: u32 = 1;
     let number = |kind| expression.data.and_then(|data| data.number(kind));
     let end = number(payload::OFFSET)
         .zip(number(payload::LENGTH))
         .map(|(at, length)| at.saturating_add(length));
-    number(payload::BASE) == Some(NETWORK) && end.is_some_and(|end| end <= 2)
+    number(payload::BASE) == Some(payload_base::NETWORK_HEADER) && end.is_some_and(|end| end <= 2)
 }
 
 /// Whether it writes conntrack's mark.
 fn is_mark(expression: &Expression<'_>) -> bool {
-    /// `NFT_CT_MARK`
-    const MARK: u32 = 3;
-    expression.data.and_then(|data| data.number(ct::KEY)) == Some(MARK)
+    expression.data.and_then(|data| data.number(ct::KEY)) == Some(ct_key::MARK)
 }
 
 fn of_verdict(verdict: NftVerdict<'_>) -> Effect {

@@ -5,10 +5,6 @@ mod reach;
 
 use std::collections::BTreeSet;
 
-use netlink_packet_netfilter::{
-    NetfilterProtoFamily,
-    nftables::{ChainMessage, NfTablesMessage, RuleAttribute, RuleMessage, TableMessage},
-};
 use nix::errno::Errno;
 
 use self::{
@@ -18,8 +14,8 @@ use self::{
 use super::{
     decode::RuleText,
     read::chain,
-    socket::{Extent, RulesetObject, Socket},
-    uapi,
+    socket::{Extent, Request, RulesetObject, Socket},
+    uapi::{self, family, message},
 };
 use crate::{
     kernel::KernelError,
@@ -29,14 +25,6 @@ use crate::{
         nft::{Chain, Hook, HookPoint, TABLE},
     },
 };
-
-/// `NFPROTO_*`
-mod family {
-    pub(super) const INET: u8 = 1;
-    pub(super) const IPV4: u8 = 2;
-    pub(super) const NETDEV: u8 = 5;
-    pub(super) const IPV6: u8 = 10;
-}
 
 /// `NFT_TABLE_F_DORMANT`
 const DORMANT: u32 = 1;
@@ -102,19 +90,16 @@ fn each_chain(
     each: &mut dyn FnMut(RulesetObject<'_>),
 ) -> Result<(), KernelError> {
     let doing = "listing chains";
-    let all = NfTablesMessage::GetChain(ChainMessage { attributes: vec![] });
-    whole(
-        doing,
-        socket.dump(NetfilterProtoFamily::Unspec, doing, all, each)?,
-    )
+    let all = Request::of(message::GET_CHAIN);
+    whole(doing, socket.dump(family::UNSPECIFIED, doing, &all, each)?)
 }
 
 /// Family and name of the tables that are asleep.
 fn dormant_tables(socket: &mut Socket) -> Result<BTreeSet<(u8, String)>, KernelError> {
     let doing = "listing tables";
-    let all = NfTablesMessage::GetTable(TableMessage { attributes: vec![] });
+    let all = Request::of(message::GET_TABLE);
     let mut dormant = BTreeSet::new();
-    let extent = socket.dump(NetfilterProtoFamily::Unspec, doing, all, &mut |object| {
+    let extent = socket.dump(family::UNSPECIFIED, doing, &all, &mut |object| {
         let of = object.attributes;
         let is_asleep = of.number(uapi::table::FLAGS).unwrap_or_default() & DORMANT != 0;
         let name = of.text(uapi::table::NAME).filter(|_| is_asleep);
@@ -236,17 +221,12 @@ impl Foreign {
             if !seen.insert(chain.clone()) {
                 continue;
             }
-            let of_chain = RuleMessage {
-                attributes: vec![
-                    RuleAttribute::Table(self.table.clone()),
-                    RuleAttribute::Chain(chain),
-                ],
-            };
+            let of_chain = Request::of(message::GET_RULE)
+                .with(uapi::rule::TABLE, &self.table)
+                .with(uapi::rule::CHAIN, &chain);
             let doing = "listing rules";
-            let request = NfTablesMessage::GetRule(of_chain);
             let mut rules = Vec::new();
-            let of_family = NetfilterProtoFamily::from(self.family);
-            let extent = socket.dump(of_family, doing, request, &mut |object| {
+            let extent = socket.dump(self.family, doing, &of_chain, &mut |object| {
                 rules.extend(RuleText::of(object, &self.table));
             })?;
             whole(doing, extent)?;

@@ -3,7 +3,7 @@
 use crate::{
     kernel::nftables::{
         decode::{Expression, RuleText},
-        uapi::{compare, meta, meta_key, operator},
+        uapi::{compare, family, meta, meta_key, operator},
         value::value,
     },
     plan::Plan,
@@ -38,7 +38,7 @@ fn may_be(plan: &Plan, key: u32, comparison: &Expression<'_>) -> bool {
     };
     match (key, wanted) {
         (meta_key::L4PROTO, [number]) => plan.sees_protocol(*number),
-        (meta_key::NFPROTO, [IPV6]) => plan.families.ipv6,
+        (meta_key::NFPROTO, [family::IPV6]) => plan.families.ipv6,
         // `enum ethertype`, in network order
         (meta_key::PROTOCOL, [0x86, 0xdd]) => plan.families.ipv6,
         (meta_key::PROTOCOL, [0x08, 0x00]) => true,
@@ -52,6 +52,3 @@ fn may_be(plan: &Plan, key: u32, comparison: &Expression<'_>) -> bool {
         _ => true,
     }
 }
-
-/// `NFPROTO_IPV6`
-const IPV6: u8 = 10;
