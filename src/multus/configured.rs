@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::built;
 use crate::{
     reason::{Explanation, Reason},
     words::words,
@@ -15,6 +16,9 @@ pub(crate) const RUNTIME_DIRECTORIES: [&str; 3] = [
     "/etc/kubernetes/cni/net.d",
     "/var/lib/rancher/k3s/agent/etc/cni/net.d",
 ];
+/// The program that a runtime calls.
+const THIN: &str = "multus";
+const THICK: &str = "multus-shim";
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -102,14 +106,14 @@ impl Multus {
                  cni_dir,
                  ..
              }| match kind.as_str() {
-                "multus" => Some(Self {
+                THIN => Some(Self {
                     file: path.clone(),
                     mode: Mode::Thin,
                     bin_dir: Some(bin_dir),
                     conf_dir: Some(conf_dir),
                     cache_dir: Some(cni_dir),
                 }),
-                "multus-shim" => Some(Self {
+                THICK => Some(Self {
                     file: path.clone(),
                     mode: Mode::Thick,
                     bin_dir: None,
@@ -119,6 +123,15 @@ impl Multus {
                 _ => None,
             },
         )
+    }
+
+    /// Its version, as the program in the directory of CNI plugins says it; empty where that does not.
+    pub(crate) fn version(&self, cni_bin_dir: &Path) -> String {
+        let program = match self.mode {
+            Mode::Thin => THIN,
+            Mode::Thick => THICK,
+        };
+        built::version(&cni_bin_dir.join(program)).unwrap_or_default()
     }
 
     /// Why a cache, or its absence, does not prove that no sandbox needs a program.

@@ -1,6 +1,8 @@
 //! What Multus reads and writes: the networks that pods name, their definitions, its files on the node.
 
 #[cfg(target_os = "linux")]
+mod built;
+#[cfg(target_os = "linux")]
 pub(crate) mod cache;
 #[cfg(target_os = "linux")]
 mod configured;

@@ -87,7 +87,7 @@ pub struct MultusStatus {
     /// thin or thick; empty if it is not known.
     #[cfg_attr(feature = "schema", schemars(length(max = LONGEST_WORD)))]
     pub mode: String,
-    /// Its version; empty if it is not known.
+    /// Its version, as its program in the directory of CNI plugins says it; empty if that does not.
     #[cfg_attr(feature = "schema", schemars(length(max = LONGEST_WORD)))]
     pub version: String,
     /// The directory where it looks for plugins.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     CONFIG, Scenario,
     agent::{
-        helm::{helm, ready, values},
+        helm::{MESH_NODE, helm, ready, reports_the_version_of_multus, values},
         import_image,
     },
     alone, enrolled, is_left_alone, is_redirected, lands_at_the_sidecar,
@@ -18,7 +18,6 @@ use crate::{
 
 /// Where OpenShift's Multus finds programs.
 const BIN: &str = "/var/lib/cni/bin";
-const MESH_NODE: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes/node1";
 /// The chain of other vendors' plugins: beside the default network's configuration.
 const CHAIN: &str = "/run/multus/cni/net.d/vendor-cni-chain/10-vendor.conf";
 /// What it calls: says what it was called with, and passes on the result.
@@ -110,6 +109,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             "{:#?}",
             s.cluster.request("GET", MESH_NODE, &Value::Null)
         );
+        reports_the_version_of_multus(s);
         for path in ["mesh-optin", "multus-shim"].map(|name| format!("{BIN}/{name}")) {
             assert!(s.path(&path).exists(), "{path}");
         }

@@ -3,7 +3,11 @@
 
 mod pace;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -18,6 +22,7 @@ use super::{
 };
 use crate::{
     cluster::{Cause, Failure, Pauses},
+    multus::Multus,
     node::Installed,
     profile::{
         BackendPolicy, VERSION,
@@ -141,18 +146,15 @@ async fn write(agent: &Agent, status: &NodeStatus) -> Result<(), Failure> {
 
 /// The current report.
 async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
-    let installed = tokio::task::spawn_blocking(Installed::load).await;
-    let installed = installed.ok().and_then(|i| i.ok().flatten());
-    let multus = agent.health.findings().multus.clone();
-    let path = |path: Option<std::path::PathBuf>| {
-        path.map(|p| p.display().to_string()).unwrap_or_default()
+    let found = agent.health.findings().multus.clone();
+    let bin_dir = agent.installer.args().cni_bin_dir.clone();
+    let from_files = move || {
+        let installed = Installed::load().ok().flatten();
+        let multus = found.map(|multus| status_of(multus, &bin_dir));
+        (installed, multus.unwrap_or_default())
     };
-    let multus = multus.map_or_else(MultusStatus::default, |multus| MultusStatus {
-        mode: multus.mode.to_string(),
-        version: String::new(),
-        bin_dir: path(multus.bin_dir),
-        conf_dir: path(multus.conf_dir),
-    });
+    let read = tokio::task::spawn_blocking(from_files).await;
+    let (installed, multus) = read.unwrap_or_default();
     let conditions = agent.health.conditions().into_iter().map(|condition| {
         let since = since.of(&condition);
         NodeCondition {
@@ -207,6 +209,16 @@ async fn status(agent: &Arc<Agent>, since: &mut Since) -> NodeStatus {
         problems_total: at.map(|_| counts.wrong.len()),
     }
     .within_bounds()
+}
+
+fn status_of(multus: Multus, cni_bin_dir: &Path) -> MultusStatus {
+    let path = |path: Option<PathBuf>| path.map(|p| p.display().to_string()).unwrap_or_default();
+    MultusStatus {
+        mode: multus.mode.to_string(),
+        version: multus.version(cni_bin_dir),
+        bin_dir: path(multus.bin_dir),
+        conf_dir: path(multus.conf_dir),
+    }
 }
 
 /// As many problems as are shown, the worst first.

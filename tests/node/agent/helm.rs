@@ -17,6 +17,8 @@ pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm
 pub(crate) const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
+pub(crate) const MESH_NODE: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes/node1";
+
 pub(super) const SCENARIO: Scenario = alone(
     "the chart and one label are all that a pod needs, and uninstalled it leaves nothing",
     |s| {
@@ -39,6 +41,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 "{:.0} s after `helm install` on a node without mesh-optin a pod was redirected",
                 started.elapsed().as_secs_f32()
             ));
+            reports_the_version_of_multus(s);
             s.delete(&pod);
 
             helm(
@@ -58,6 +61,25 @@ pub(super) const SCENARIO: Scenario = alone(
         });
     },
 );
+
+/// The MeshNode says which Multus the stack was built with.
+pub(crate) fn reports_the_version_of_multus(s: &Stack) {
+    let modules = include_str!("../../stack/go.mod");
+    let module = "gopkg.in/k8snetworkplumbingwg/multus-cni.v4 ";
+    let pinned = modules.lines().find_map(|l| l.trim().strip_prefix(module));
+    let pinned = pinned
+        .and_then(|l| l.split(' ').next())
+        .expect("it is pinned");
+    let reported = || {
+        let node = s.cluster.request("GET", MESH_NODE, &Value::Null).ok()?;
+        (node["status"]["multus"]["version"] == pinned).then_some(())
+    };
+    assert!(
+        s.wait_for(reported).is_some(),
+        "{pinned}: {:#?}",
+        s.cluster.request("GET", MESH_NODE, &Value::Null)
+    );
+}
 
 /// The values of this node, which has directories of its own and no service network.
 pub(crate) fn values(s: &Stack) -> Value {
