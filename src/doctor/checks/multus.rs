@@ -46,24 +46,38 @@ pub(super) fn installed(facts: &Facts, looked: &mut Looked) {
 }
 
 pub(super) fn version(facts: &Facts, looked: &mut Looked) {
+    // what nodes report is what runs there; a tag may name anything, or be a digest
+    let mut reported = BTreeMap::<_, Vec<_>>::new();
+    for node in facts.mesh_nodes.iter().flatten().flatten() {
+        if let Some(version) = numbers(&node.status.multus.version) {
+            reported
+                .entry(version)
+                .or_default()
+                .push(&node.metadata.name);
+        }
+    }
+    if !reported.is_empty() {
+        for (version, nodes) in reported {
+            is_new_enough(version, format!("nodes {}", names(&nodes)), looked);
+        }
+        return;
+    }
     let Some((_, container)) = container(facts, looked) else {
         return;
     };
     let at = format!("image {}", container.image);
-    let version = tag(&container.image).and_then(numbers);
-    match version {
+    match tag(&container.image).and_then(numbers) {
+        Some(version) => is_new_enough(version, at, looked),
         None => looked.not_said(format!("the tag of {at} names no version")),
-        Some((..4, _)) => looked.error(
-            at,
-            "Multus is older than 4.0",
-            "upgrade Multus to 4.3 or later",
-        ),
-        Some((4, ..3)) => looked.warning(
-            at,
-            "Multus is older than 4.3",
-            "upgrade Multus to 4.3 or later",
-        ),
-        Some(_) => {}
+    }
+}
+
+fn is_new_enough(version: (u64, u64), at: String, looked: &mut Looked) {
+    let upgrade = "upgrade Multus to 4.3 or later";
+    match version {
+        (..4, _) => looked.error(at, "Multus is older than 4.0", upgrade),
+        (4, ..3) => looked.warning(at, "Multus is older than 4.3", upgrade),
+        _ => {}
     }
 }
 

@@ -65,6 +65,19 @@ pub(super) const PLATFORM: &[Broken] = &[
         mends: |c| daemon_set(c, IMAGE, MOUNTS),
     },
     Broken {
+        check: "MultusVersion",
+        result: "warning",
+        message: "nodes n1: Multus is older than 4.3",
+        remedy: "upgrade Multus",
+        breaks: |c| {
+            c.patch(
+                MESH_NODE,
+                &json!({"status": {"multus": {"version": "v4.2.4"}}}),
+            )
+        },
+        mends: |c| c.patch(MESH_NODE, &report()),
+    },
+    Broken {
         check: "MultusBinDir",
         result: "error",
         message: "Multus looks in /var/lib/cni/bin, and agents use /opt/cni/bin",
