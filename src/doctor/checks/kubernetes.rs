@@ -38,14 +38,14 @@ pub(super) fn clock(facts: &Facts, looked: &mut Looked) {
         let (by, which) = (
             skew.abs().as_secs(),
             if skew.is_positive() {
-                "ahead"
+                "ahead of"
             } else {
                 "behind"
             },
         );
         looked.warning(
             "this machine",
-            format!("its clock is {by} s {which} of the API server's"),
+            format!("its clock is {by} s {which} the API server's"),
             "set both by NTP: tokens are refused where clocks differ",
         );
     }

@@ -1,7 +1,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::support::kubectl::{check, doctor, doctor_says, mesh_optin};
+use crate::support::{
+    kubectl::{check, doctor, doctor_says, finds, mesh_optin},
+    proxy::Proxy,
+};
 
 /// A service account with these rights over the cluster, and its kubeconfig.
 fn account(cluster: &Cluster, name: &str, rules: &Value) -> PathBuf {
@@ -121,6 +124,38 @@ fn what_may_not_be_seen_is_skipped_and_what_is_asked_for_suffices() {
             !skipped.contains("list pods") && skipped.contains("list meshprofiles")
         },
     );
+}
+
+#[test]
+fn an_old_api_server_and_one_with_another_clock_are_found() {
+    const PORT: &str = "7491";
+    let cluster = crate::cluster();
+    let mut proxy = Proxy::start(cluster, "faults", &[PORT]);
+    let config = cluster.kubeconfig("aged", &json!({"token": "admin"}));
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace(":6443", &format!(":{PORT}"))).unwrap();
+    let aged = (cluster, config.as_path(), &["--pre"][..]);
+    let is_ok = |json: &Value, name: &str| check(json, name)["result"] == "ok";
+    doctor_says(aged, "as it is, both are well", |_, json| {
+        is_ok(json, "KubernetesVersion") && is_ok(json, "ClockSkew")
+    });
+    proxy.tell("version v1.30.14");
+    proxy.tell("clock -3600");
+    doctor_says(aged, "it is old, and an hour behind", |code, json| {
+        let (version, clock) = ("KubernetesVersion", "ClockSkew");
+        code == 5
+            && finds(
+                json,
+                version,
+                "v1.30.14, which is older than 1.31",
+                "upgrade Kubernetes",
+            )
+            && finds(json, clock, "s ahead of the API server's", "by NTP")
+    });
+    proxy.tell("clock 3600");
+    doctor_says(aged, "it is an hour ahead", |_, json| {
+        finds(json, "ClockSkew", "s behind the API server's", "by NTP")
+    });
 }
 
 #[test]
