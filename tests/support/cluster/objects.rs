@@ -34,6 +34,12 @@ impl Cluster {
         kinds.to_string().contains("\"mutatingadmissionpolicies\"")
     }
 
+    /// The minor version of Kubernetes that the API server is.
+    pub fn minor_version(&self) -> u32 {
+        let version = self.request("GET", "/version", &Value::Null).unwrap();
+        version["minor"].as_str().unwrap().parse().unwrap()
+    }
+
     /// What a path answers to the admin; `None` where there is no answer.
     pub fn request_or_nothing(&self, path: &str) -> Option<String> {
         let (ca, url) = (self.directory.join("ca.crt"), format!("{SERVER}{path}"));
