@@ -1,5 +1,4 @@
-//! Netlink attributes: read in order without being copied, and written in one pass. The packet crates format the rest of the buffer for
-//! each entry that they read, and ask each attribute that they write for its length five times for each level above it.
+//! Netlink attributes: read in order without being copied, and written in one pass.
 
 /// An attribute: its kind, without the flags there, and its payload.
 #[derive(Debug, Clone, Copy)]
@@ -127,7 +126,8 @@ fn begin(into: &mut Vec<u8>, length: u16, kind: u16) {
     into.extend_from_slice(&[a, b, c, d]);
 }
 
-/// Of an attribute with such a payload. The kernel refuses one that is shorter than what is in it.
+/// Of an attribute with such a payload. No list of ours comes near the most that there can be: 512 elements are some 18 KiB. Were one
+/// cut, what is read back would differ from the plan.
 fn length_of(payload: usize) -> u16 {
     u16::try_from(HEADER + payload).unwrap_or(u16::MAX)
 }

@@ -1,7 +1,7 @@
 use super::{
     encode::Encoder,
     socket::{Header, of_subsystem, push},
-    uapi::{self, SUBSYSTEM, batch, batch_begin, family, hook, hook_number, message},
+    uapi::{self, SUBSYSTEM, batch_begin, control, family, hook, hook_number, message},
 };
 use crate::{
     kernel::netlink::{add_flags, flag, nla},
@@ -52,7 +52,7 @@ impl Batch {
             steps: Vec::with_capacity(64),
             start_of_last: 0,
         };
-        batch.control(batch::BEGIN, first, |m| {
+        batch.control(control::BATCH_BEGIN, first, |m| {
             if let Some(generation) = generation {
                 nla::put_number(m, batch_begin::GENERATION, generation);
             }
@@ -68,7 +68,7 @@ impl Batch {
         });
         for (at, chain) in table.chains.iter().enumerate() {
             let step = MessageStep::Chain(at);
-            batch.push(step, message::NEW_CHAIN, flags, |m| describe(chain, m));
+            batch.push(step, message::NEW_CHAIN, flags, |m| write_chain(chain, m));
         }
         if stays {
             batch.push(MessageStep::Clearing, message::DELETE_RULE, 0, |m| {
@@ -81,8 +81,10 @@ impl Batch {
                 let step = MessageStep::Rule(of_chain, at);
                 let encoded = encoder.rule(rule);
                 for set in &encoded.sets {
-                    batch.push(step, message::NEW_SET, flag::CREATE, |m| set.describe(m));
-                    batch.push(step, message::NEW_ELEMENTS, flag::CREATE, |m| set.fill(m));
+                    batch.push(step, message::NEW_SET, flag::CREATE, |m| set.write(m));
+                    batch.push(step, message::NEW_ELEMENTS, flag::CREATE, |m| {
+                        set.write_elements(m)
+                    });
                 }
                 let flags = flag::CREATE | flag::APPEND;
                 batch.push(step, message::NEW_RULE, flags, |m| {
@@ -95,7 +97,7 @@ impl Batch {
             }
         }
         add_flags(&mut batch.bytes[batch.start_of_last..], flag::ACK);
-        batch.control(batch::END, batch.last + 1, |_| {});
+        batch.control(control::BATCH_END, batch.last + 1, |_| {});
         batch
     }
 
@@ -180,7 +182,7 @@ fn has_same_chains(table: &Table, found: &Table) -> bool {
 }
 
 /// The attributes of the message that adds a chain.
-fn describe(chain: &Chain, m: &mut Vec<u8>) {
+fn write_chain(chain: &Chain, m: &mut Vec<u8>) {
     nla::put_text(m, uapi::chain::TABLE, TABLE);
     nla::put_text(m, uapi::chain::NAME, &chain.name);
     if let Some(Hook {
@@ -213,5 +215,35 @@ fn type_name(kind: &ChainType) -> &str {
         ChainType::Filter => "filter",
         ChainType::Route => "route",
         ChainType::Other(name) => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{
+        Plan,
+        fixtures::{intent, network},
+    };
+
+    /// Two networks and two ports, which become sets, and both families.
+    #[test]
+    fn the_bytes_of_a_transaction_are_those_that_kernels_were_given_before() {
+        let annotations = [
+            ("traffic.sidecar.istio.io/excludeOutboundPorts", "80,443"),
+            (
+                "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+                "10.0.0.0/8,192.0.2.1/32,fd00::/64",
+            ),
+        ];
+        let plan = Plan::new(&intent(&annotations, &[]), &network(true, true)).unwrap();
+        let table = plan.nftables();
+        let batch = Batch::of(&table, None, Some(7), 1);
+        let lines = batch.bytes.chunks(32).map(|line| {
+            line.iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect::<String>()
+        });
+        insta::assert_snapshot!("transaction", lines.collect::<Vec<_>>().join("\n"));
     }
 }

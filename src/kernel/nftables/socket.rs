@@ -27,7 +27,7 @@ pub(super) struct RulesetObject<'a> {
     pub(super) attributes: Attributes<'a>,
 }
 
-/// What is asked for.
+/// A request for objects.
 pub(super) struct Request {
     kind: u8,
     attributes: Vec<u8>,
@@ -42,7 +42,7 @@ impl Request {
         }
     }
 
-    /// Of the objects with this text in this attribute.
+    /// Only for those whose attribute of this kind is this text.
     pub(super) fn with(mut self, kind: u16, text: &str) -> Self {
         nla::put_text(&mut self.attributes, kind, text);
         self
@@ -162,11 +162,13 @@ fn object<'a>(message: &Message<'a>) -> Option<RulesetObject<'a>> {
 
 /// What begins a message: `struct nlmsghdr` and `struct nfgenmsg`.
 pub(super) struct Header {
+    /// With its subsystem, as [`of_subsystem`] makes it.
     pub(super) kind: u16,
     /// `NLM_F_*`
     pub(super) flags: u16,
     /// `NFPROTO_*`
     pub(super) family: u8,
+    /// Of a batch's begin and end: the subsystem.
     pub(super) resource: u16,
     pub(super) sequence: u32,
 }

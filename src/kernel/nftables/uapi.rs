@@ -15,7 +15,7 @@ numbers! {
     /// `NFPROTO_*`
     family: u8 { UNSPECIFIED = 0, INET = 1, IPV4 = 2, NETDEV = 5, IPV6 = 10, }
     /// `NFNL_MSG_BATCH_*`
-    batch: u16 { BEGIN = 16, END = 17, }
+    control: u16 { BATCH_BEGIN = 16, BATCH_END = 17, }
     /// `NFNL_BATCH_*`
     batch_begin: u16 { GENERATION = 1, }
     /// `NFT_MSG_*`: what a message asks for, or which object it holds (`NEW_`).

@@ -78,10 +78,10 @@ impl RuleEncoder<'_> {
             nla::put_number(m, bitwise::FROM, register::R1);
             nla::put_number(m, bitwise::TO, register::R1);
             nla::put_number(m, bitwise::LENGTH, mask.len() as u32);
-            nla::put_nested(m, bitwise::MASK, |m| nla::put(m, data::VALUE, mask));
             nla::put_nested(m, bitwise::XOR, |m| {
                 nla::put(m, data::VALUE, &[0; 16][..mask.len()]);
             });
+            nla::put_nested(m, bitwise::MASK, |m| nla::put(m, data::VALUE, mask));
         });
     }
 

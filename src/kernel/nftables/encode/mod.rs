@@ -40,7 +40,7 @@ pub(super) struct NewSet {
 
 impl NewSet {
     /// The attributes of the message that creates it.
-    pub(super) fn describe(&self, m: &mut Vec<u8>) {
+    pub(super) fn write(&self, m: &mut Vec<u8>) {
         let interval = if self.is_interval {
             set_flag::INTERVAL
         } else {
@@ -60,7 +60,7 @@ impl NewSet {
     }
 
     /// The attributes of the message that fills it.
-    pub(super) fn fill(&self, m: &mut Vec<u8>) {
+    pub(super) fn write_elements(&self, m: &mut Vec<u8>) {
         nla::put_text(m, elements::TABLE, TABLE);
         nla::put_text(m, elements::SET, ANONYMOUS);
         nla::put_number(m, elements::SET_ID, self.id);
