@@ -1,6 +1,13 @@
 //! Which version of Multus a program is: it says so in the build information that Go puts into each program (`go version -m` shows it).
 
-use std::{fs::File, io, os::unix::fs::FileExt, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    path::Path,
+};
+
+use nix::libc::O_NONBLOCK;
 
 /// The module that Multus is built from, but for the number of its major version.
 const MODULE: &str = "gopkg.in/k8snetworkplumbingwg/multus-cni.";
@@ -15,9 +22,13 @@ const LARGEST_NAMES: u64 = 64 << 10;
 /// The version of Multus that this program was built as, without executing it; `None` where it does not say so, or is no program of a
 /// 64-bit little-endian machine.
 pub(super) fn version(program: &Path) -> Option<String> {
-    let information = build_information(&File::open(program).ok()?)
-        .ok()
-        .flatten()?;
+    // not a pipe, which blocks, nor a device
+    if !std::fs::metadata(program).ok()?.is_file() {
+        return None;
+    }
+    let mut options = OpenOptions::new();
+    let opened = options.read(true).custom_flags(O_NONBLOCK).open(program);
+    let information = build_info(&opened.ok()?).ok().flatten()?;
     version_in(&information)
 }
 
@@ -42,7 +53,11 @@ fn version_in(information: &str) -> Option<String> {
             _ => None,
         })
     };
-    let is_version = |text: &String| !text.is_empty() && text != "(devel)";
+    // OpenShift's builds say "rhel9", others "master" or "(devel)"
+    let is_version = |text: &String| {
+        let digits = text.strip_prefix('v').unwrap_or(text);
+        digits.starts_with(|c: char| c.is_ascii_digit()) && digits.contains('.')
+    };
     let version = set.filter(is_version).or_else(of_module);
     version.filter(is_version).map(|text| {
         let printable = text.chars().filter(char::is_ascii_graphic);
@@ -52,12 +67,12 @@ fn version_in(information: &str) -> Option<String> {
 
 /// What is in section `.go.buildinfo`: a magic number, the size of a pointer, flags, padding to 32 bytes, and then two texts with their
 /// lengths, the version of Go and the information (as of Go 1.18).
-fn build_information(program: &File) -> io::Result<Option<String>> {
+fn build_info(program: &File) -> io::Result<Option<String>> {
     const MAGIC: &[u8] = b"\xff Go buildinf:";
     const FLAGS: usize = 15;
     const HAS_TEXTS: u8 = 2;
     const HEADER: usize = 32;
-    /// Of the information's own marks, at its begin and end.
+    /// Of the information's own marks, at its beginning and end.
     const MARK: usize = 16;
     let Some(section) = section(program, b".go.buildinfo")? else {
         return Ok(None);
@@ -128,7 +143,7 @@ fn read_at(program: &File, offset: u64, size: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A number of the file's, which is as long as was read or zero.
+/// A little-endian number at this offset; zero where the bytes end before it.
 fn u16_at(bytes: &[u8], at: usize) -> u16 {
     let found = bytes.get(at..).and_then(|rest| rest.first_chunk());
     found.map_or(0, |number| u16::from_le_bytes(*number))
@@ -151,7 +166,7 @@ mod tests {
     const RELEASED: &str = "path\tgopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd/multus-shim\n\
         mod\tgopkg.in/k8snetworkplumbingwg/multus-cni.v4\t(devel)\t\n\
         dep\tgithub.com/blang/semver\tv3.5.1+incompatible\th1:c=\n\
-        build\t-ldflags=\"-X gopkg.in/k8snetworkplumbingwg/multus-cni.v4/pkg/multus.version=v4.2.2 -X x.commit=a\"\n";
+        build\t-ldflags=\"-X gopkg.in/k8snetworkplumbingwg/multus-cni.v4/pkg/multus.version=v4.2.2 \\t-X x.commit=a\"\n";
 
     #[test]
     fn a_version_is_what_the_linker_was_told_or_else_the_modules() {
@@ -160,8 +175,10 @@ mod tests {
             .replace("-ldflags", "-tags")
             .replace("(devel)", "v4.3.0");
         assert_eq!(version_in(&of_module).as_deref(), Some("v4.3.0"));
-        let empty = RELEASED.replace("=v4.2.2", "=");
-        assert_eq!(version_in(&empty), None);
+        for none in ["", "rhel9", "master", "v4"] {
+            let unnamed = RELEASED.replace("=v4.2.2", &format!("={none}"));
+            assert_eq!(version_in(&unnamed), None, "{none}");
+        }
         assert_eq!(version_in("mod\tgithub.com/other/module\tv1.0.0\t\n"), None);
         assert_eq!(version_in("build\nmod\n\t\n"), None);
     }
@@ -191,6 +208,10 @@ mod tests {
             assert_eq!(version(&file), None, "{bytes:?}");
         }
         assert_eq!(version(&directory.path().join("none")), None);
+        assert_eq!(version(directory.path()), None);
+        let pipe = directory.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(version(&pipe), None);
         assert_eq!(version(Path::new("/proc/self/exe")), None);
     }
 

@@ -87,7 +87,7 @@ pub struct MultusStatus {
     /// thin or thick; empty if it is not known.
     #[cfg_attr(feature = "schema", schemars(length(max = LONGEST_WORD)))]
     pub mode: String,
-    /// Its version, as its program in the directory of CNI plugins says it; empty if that does not.
+    /// The version of its program in the directory of CNI plugins (thick: multus-shim), from its build information; empty if that names none.
     #[cfg_attr(feature = "schema", schemars(length(max = LONGEST_WORD)))]
     pub version: String,
     /// The directory where it looks for plugins.

@@ -44,7 +44,7 @@ impl Pace {
 /// The part of a report whose changes are reported soon. Changes of numbers and times can wait.
 #[derive(PartialEq, Eq)]
 struct News<'a> {
-    versions: [&'a str; 2],
+    versions: [&'a str; 3],
     /// Type, status and reason of each.
     conditions: Vec<[&'a str; 3]>,
     problems: &'a [Problem],
@@ -54,7 +54,11 @@ struct News<'a> {
 fn news(status: &NodeStatus) -> News<'_> {
     let conditions = status.conditions.iter();
     News {
-        versions: [&status.version, &status.program_version],
+        versions: [
+            &status.version,
+            &status.program_version,
+            &status.multus.version,
+        ],
         conditions: conditions
             .map(|c| [c.kind.as_str(), c.status.as_str(), c.reason.as_str()])
             .collect(),
