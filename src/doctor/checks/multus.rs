@@ -46,20 +46,21 @@ pub(super) fn installed(facts: &Facts, looked: &mut Looked) {
 }
 
 pub(super) fn version(facts: &Facts, looked: &mut Looked) {
-    // what nodes report is what runs there; a tag may name anything, or be a digest
+    // what nodes report is on them; a tag may name anything, or be a digest
     let mut reported = BTreeMap::<_, Vec<_>>::new();
-    for node in facts.mesh_nodes.iter().flatten().flatten() {
-        if let Some(version) = numbers(&node.status.multus.version) {
-            reported
-                .entry(version)
-                .or_default()
-                .push(&node.metadata.name);
+    let nodes = facts.mesh_nodes.iter().flatten().flatten();
+    for node in nodes.filter(|node| !node.is_silent(facts.now())) {
+        let version = numbers(&node.status.multus.version);
+        let nodes = reported.entry(version).or_default();
+        nodes.push(&node.metadata.name);
+    }
+    let all_say = !reported.is_empty() && !reported.contains_key(&None);
+    for (version, nodes) in reported {
+        if let Some(version) = version {
+            judge(version, format!("nodes {}", names(&nodes)), looked);
         }
     }
-    if !reported.is_empty() {
-        for (version, nodes) in reported {
-            is_new_enough(version, format!("nodes {}", names(&nodes)), looked);
-        }
+    if all_say {
         return;
     }
     let Some((_, container)) = container(facts, looked) else {
@@ -67,16 +68,17 @@ pub(super) fn version(facts: &Facts, looked: &mut Looked) {
     };
     let at = format!("image {}", container.image);
     match tag(&container.image).and_then(numbers) {
-        Some(version) => is_new_enough(version, at, looked),
+        Some(version) => judge(version, at, looked),
         None => looked.not_said(format!("the tag of {at} names no version")),
     }
 }
 
-fn is_new_enough(version: (u64, u64), at: String, looked: &mut Looked) {
+fn judge((major, minor): (u64, u64), at: String, looked: &mut Looked) {
+    let older = |than: &str| format!("Multus {major}.{minor} is older than {than}");
     let upgrade = "upgrade Multus to 4.3 or later";
-    match version {
-        (..4, _) => looked.error(at, "Multus is older than 4.0", upgrade),
-        (4, ..3) => looked.warning(at, "Multus is older than 4.3", upgrade),
+    match (major, minor) {
+        (..4, _) => looked.error(at, older("4.0"), upgrade),
+        (4, ..3) => looked.warning(at, older("4.3"), upgrade),
         _ => {}
     }
 }

@@ -242,3 +242,49 @@ fn little_memory_for_many_pods_is_named() {
         assert_eq!(outcome, CheckOutcome::Unknown);
     }
 }
+
+#[test]
+fn versions_that_live_nodes_report_count_and_the_tag_where_one_says_none() {
+    let mut facts = healthy();
+    let image = |facts: &mut Facts, tag: &str| {
+        let template = &mut daemon_set(facts, "kube-multus-ds").spec.template;
+        template.spec.containers[0].image = format!("x/multus-cni{tag}");
+    };
+    let nodes = |facts: &mut Facts, versions: &[&str]| {
+        let template = node(facts).clone();
+        let all = versions.iter().enumerate().map(|(n, version)| {
+            let mut node = template.clone();
+            node.metadata.name = format!("n{n}");
+            node.status.multus.version = (*version).into();
+            node
+        });
+        facts.mesh_nodes = Ok(Some(all.collect()));
+    };
+    let said = |facts: &Facts| {
+        let looked = Check::MultusVersion.look(facts);
+        let found = looked
+            .findings
+            .iter()
+            .map(|f| format!("{}: {}", f.object, f.message));
+        (looked.outcome(), found.collect::<Vec<_>>())
+    };
+    image(&mut facts, "@sha256:aa");
+    nodes(&mut facts, &["v4.3.0", "4.4.1"]);
+    assert_eq!(said(&facts), (CheckOutcome::Ok, vec![]));
+    nodes(&mut facts, &["v4.3.0", "v4.2.1", "v3.9.3", "v4.2.2"]);
+    let found = [
+        "nodes n2: Multus 3.9 is older than 4.0",
+        "nodes n1, n3: Multus 4.2 is older than 4.3",
+    ];
+    assert_eq!(
+        said(&facts),
+        (CheckOutcome::Error, found.map(Into::into).to_vec())
+    );
+    nodes(&mut facts, &["v4.3.0", ""]);
+    assert_eq!(said(&facts).0, CheckOutcome::Unknown, "one does not say");
+    image(&mut facts, ":v4.3.0-thick");
+    assert_eq!(said(&facts), (CheckOutcome::Ok, vec![]));
+    nodes(&mut facts, &["v4.2.1"]);
+    node(&mut facts).status.last_report = Some("2020-01-01T00:00:00Z".into());
+    assert_eq!(said(&facts), (CheckOutcome::Ok, vec![]), "it is silent");
+}

@@ -67,7 +67,7 @@ pub(super) const PLATFORM: &[Broken] = &[
     Broken {
         check: "MultusVersion",
         result: "warning",
-        message: "nodes n1: Multus is older than 4.3",
+        message: "nodes n1: Multus 4.2 is older than 4.3",
         remedy: "upgrade Multus",
         breaks: |c| {
             c.patch(
