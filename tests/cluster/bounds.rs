@@ -65,7 +65,7 @@ fn a_status_that_exceeded_a_bound_before_can_be_written_and_a_new_one_is_refused
         write(&cluster, &node, "MeshNode", &of_node(41, "1")).is_err()
             && write(&cluster, &profile, "MeshProfile", &of_profile(71, 1)).is_err()
     });
-    // what is there already may stay, whatever else changes, where the API server compares: for certain from Kubernetes 1.33 on
+    // what is there already may stay, whatever else changes, by CRDValidationRatcheting, which is stable from Kubernetes 1.33 on
     if cluster.minor_version() >= 33 {
         write(&cluster, &node, "MeshNode", &of_node(40, "2")).unwrap();
         write(&cluster, &profile, "MeshProfile", &of_profile(70, 2)).unwrap();

@@ -81,15 +81,15 @@ fn each_profile_adds_little_to_the_time_that_writing_a_pod_takes() {
         "a pod's write: {without:.2} ms without policies, {one:.2} ms with 1 profile, {three:.2} with 3, {fifty:.2} with 50; {each:.3} ms a profile, {:.3} a profile and policy",
         each / 4.0
     );
-    // with 1.31 it was 1.7 of them
-    let more = if cluster.minor_version() < 35 {
+    // measured: 0.6 of a pod's write with Kubernetes 1.37, 1.7 with 1.31; versions between them were not
+    let allowed = if cluster.minor_version() < 35 {
         2.5
     } else {
         1.0
     };
     assert!(
-        each < more * without,
-        "a profile costs more than {more} of a pod's writes without policies: {each} {without}"
+        each < allowed * without,
+        "a profile costs more than {allowed} times a pod's write without policies: {each} {without}"
     );
-    assert!(one < 4.0 * more * without, "{one} {without}");
+    assert!(one < 4.0 * allowed * without, "{one} {without}");
 }

@@ -15,9 +15,9 @@ pub(super) const SCENARIO: Scenario = alone(
     "a version that does not get ready stops at the first node",
     |s| {
         let ended = catch_unwind(AssertUnwindSafe(|| roll_out(s)));
-        remove(s);
-        if let Err(panic) = ended {
-            resume_unwind(panic);
+        let removed = catch_unwind(AssertUnwindSafe(|| remove(s)));
+        if let Err(panic) = ended.and(removed) {
+            resume_unwind(panic); // the first
         }
     },
 );
