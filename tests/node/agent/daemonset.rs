@@ -19,6 +19,13 @@ pub(crate) struct Agent<'a> {
 
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_mesh-optin");
 
+/// Rolls a DaemonSet of mesh-optin back to the version before.
+pub(super) fn roll_back(s: &Stack, name: &str) {
+    let undo = ["kubectl", "-n", "mesh-optin", "rollout", "undo"];
+    let daemonset = format!("daemonset/{name}");
+    s.cluster.enter(&[&undo[..], &[&daemonset]].concat());
+}
+
 /// Does `work` on a node that the agent alone has installed, and uninstalls it. The node is then as it was, however that ends.
 pub(crate) fn with_agent(s: &Stack, work: impl FnOnce(&Agent<'_>)) {
     restored(s, || {

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use serde_json::{Value, json};
 
-use super::daemonset::daemonset;
+use super::daemonset::{daemonset, roll_back};
 use crate::{Scenario, alone, support::stack::Stack};
 
 const NODES: [&str; 2] = ["hollow-a", "hollow-b"];
@@ -73,14 +73,7 @@ fn roll_out(s: &Stack) {
         nodes[0]["spec"]["nodeName"]
     ));
 
-    s.cluster.enter(&[
-        "kubectl",
-        "-n",
-        "mesh-optin",
-        "rollout",
-        "undo",
-        "daemonset/hollow",
-    ]);
+    roll_back(s, "hollow");
     let undone = s.wait_for(|| {
         end_what_ends(s);
         others(s, &first).is_empty().then_some(())

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::daemonset::{DAEMONSET, daemonset, with_agent};
+use super::daemonset::{DAEMONSET, daemonset, roll_back, with_agent};
 use crate::{
     Scenario, alone, enrolled, lands_at_the_sidecar,
     support::{stack::Stack, stack_pod::Pod},
@@ -60,14 +60,7 @@ pub(super) const SCENARIO: Scenario = alone(
                         (&json!(1), &json!(1)),
                         "the earlier one stays: {status}"
                     );
-                    s.cluster.enter(&[
-                        "kubectl",
-                        "-n",
-                        "mesh-optin",
-                        "rollout",
-                        "undo",
-                        "daemonset/mesh-optin-agent",
-                    ]);
+                    roll_back(s, "mesh-optin-agent");
                     rolled_out(s);
                 }
             });
