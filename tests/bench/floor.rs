@@ -1,5 +1,5 @@
-//! The floor under an ADD: a static process that enters a network namespace and sends one nf_tables transaction of 17 messages, which it
-//! encodes with the packet crate. That takes some hundred thousand instructions more than encoding by hand, so the floor is not the lowest.
+//! The floor under an ADD: a static process that enters a network namespace and sends one nf_tables transaction of 17 messages. It
+//! encodes them with the packet crate, which is dearer than encoding by hand: not the least that is possible.
 
 use std::{fs::File, io};
 
