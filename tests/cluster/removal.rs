@@ -24,6 +24,27 @@ fn sh(cluster: &Cluster, command: &str) -> Result<String, String> {
     cluster.try_enter(&["sh", "-c", &format!("cd {ROOT} && {command}")])
 }
 
+/// An API server denies for a second or two what a deleted policy denied.
+#[test]
+fn the_crds_can_be_deleted_in_the_same_second_as_their_policy() {
+    let cluster = Cluster::start();
+    for command in [
+        "kubectl apply -f crds",
+        "kubectl wait --for=condition=Established crd --all",
+        "kubectl apply -k deploy/admission",
+        "kubectl apply -k deploy/admission/bindings",
+    ] {
+        sh(&cluster, command).unwrap_or_else(|e| panic!("{command}: {e}"));
+    }
+    let try_it = "kubectl delete crd meshnodes.meshoptin.dev --dry-run=server";
+    until("it is denied", || sh(&cluster, try_it).is_err());
+    let of_crds = |command: &String| command.contains(" crd ");
+    let commands: Vec<_> = shown().into_iter().filter(of_crds).collect();
+    let unbind = "kubectl delete validatingadmissionpolicybinding mesh-optin-crds";
+    let at_once = format!("{unbind} && {}", commands.join(" && "));
+    sh(&cluster, &at_once).unwrap_or_else(|e| panic!("{at_once}: {e}"));
+}
+
 #[test]
 fn nothing_is_stuck_where_the_controller_is_gone_and_nothing_of_ours_is_left() {
     let cluster = Cluster::start();

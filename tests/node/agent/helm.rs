@@ -24,9 +24,9 @@ pub(super) const SCENARIO: Scenario = alone(
     |s| {
         restored(s, || {
             import_image(s, &[]);
-            remove_everything(s);
             let namespace = json!({"istio-injection": "enabled"});
             s.cluster.namespace("helm", &namespace);
+            remove_everything(s);
             let before = Footprint::of(s);
             let started = Instant::now();
             let said = helm(s, &["install", "--create-namespace"], &values(s));
@@ -35,7 +35,11 @@ pub(super) const SCENARIO: Scenario = alone(
                 "{said}"
             );
             let pod = Pod::new("helm", "web", "default/istio-cni"); // as Istio's injector names it
-            s.create(&pod);
+            // a policy denies until its API server has the MeshProfiles that it judges by
+            let pods = "/api/v1/namespaces/helm/pods";
+            let create = || s.cluster.request("POST", pods, &pod.manifest());
+            let created = s.wait_for(|| create().ok());
+            assert!(created.is_some(), "{:?}", create());
             lands_at_the_sidecar(s, &pod);
             s.note(format!(
                 "{:.0} s after `helm install` on a node without mesh-optin a pod was redirected",
@@ -130,15 +134,19 @@ pub(crate) fn ready(s: &Stack, name: &str) {
 /// What this node and other scenarios have installed by manifests.
 pub(crate) fn remove_everything(s: &Stack) {
     s.cluster.enter(&["rm", "-f", "/etc/mesh-optin/node.yaml"]);
+    let crds = ["meshprofiles.meshoptin.dev", "meshnodes.meshoptin.dev"];
+    for crd in crds {
+        // an API server denies their deletion for a second after the policy is gone; a CRD that is not there needs no permission
+        let allow = ["annotate", "crd", crd, "meshoptin.dev/allow-delete=true"];
+        s.cluster
+            .try_enter(&[&["kubectl"], &allow[..]].concat())
+            .ok();
+    }
     let delete = ["kubectl", "delete", "--ignore-not-found", "--wait"];
     for what in [
         &["-k", &format!("{DEPLOY}/kubernetes")][..],
         &["-f", &format!("{DEPLOY}/host-credential/rbac.yaml")],
-        &[
-            "crd",
-            "meshprofiles.meshoptin.dev",
-            "meshnodes.meshoptin.dev",
-        ],
+        &["crd", crds[0], crds[1]],
         &[
             "-n",
             "default",

@@ -319,6 +319,10 @@ pub(super) const COMMANDS: &[(&str, Shown)] = &[
         REMOVAL,
     ),
     (
+        "kubectl annotate crd meshprofiles.meshoptin.dev meshnodes.meshoptin.dev meshoptin.dev/allow-delete=true",
+        REMOVAL,
+    ),
+    (
         "kubectl delete crd meshprofiles.meshoptin.dev meshnodes.meshoptin.dev",
         REMOVAL,
     ),
