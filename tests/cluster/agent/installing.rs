@@ -153,19 +153,31 @@ fn the_expiry_of_the_host_token_is_known_while_it_cannot_be_renewed() {
         let role =
             "/apis/rbac.authorization.k8s.io/v1/namespaces/mesh-optin/roles/mesh-optin-token";
         cluster.request("DELETE", role, &Value::Null).unwrap();
-        // half of its life is over, and it cannot be renewed
-        let claims = r#"{"iat":1,"exp":4000000000}"#;
-        let encoded = crate::support::run("base64", &["-w0"], claims);
+        let may_renew = "kubectl auth can-i create serviceaccounts/node --subresource=token \
+             --namespace=mesh-optin --as=system:serviceaccount:mesh-optin:agent";
+        until(
+            || cluster.try_enter(&["sh", "-c", may_renew]).is_err(),
+            || may_renew.into(),
+        );
+        // more than half of its life is over, and it cannot be renewed
+        let now = jiff::Timestamp::now().as_second();
+        let expiry = now + 5_000;
+        let claims = format!(r#"{{"iat":{},"exp":{expiry}}}"#, now - 10_000);
+        let encoded = crate::support::run("base64", &["-w0"], &claims);
         let encoded = encoded
             .trim()
             .trim_end_matches('=')
             .replace('+', "-")
             .replace('/', "_");
         std::fs::write(&token, format!("e30.{encoded}.e30")).unwrap();
-        until(|| agent.metric(metric) == 4e9, || agent.get("/metrics"));
+        let is_known = || agent.metric(metric) == expiry as f64;
+        until(is_known, || agent.get("/metrics"));
+        let failed = r#"mesh_optin_installs_total{what="token",result="failed"}"#;
+        assert!(agent.metric(failed) >= 1.0, "it was tried");
         std::fs::remove_file(&token).unwrap();
-        let is_there = || agent.get("/metrics").contains(metric);
-        until(|| !is_there(), || agent.get("/metrics"));
+        // a minute after the renewal that failed
+        let is_gone = || !agent.get("/metrics").contains(metric);
+        until_within(90, is_gone, || agent.get("/metrics"));
     });
 }
 
