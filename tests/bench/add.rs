@@ -36,15 +36,17 @@ use support::{
 
 const CONFIG: &str = r#"{"cniVersion":"1.1.0","name":"mesh","type":"mesh-optin"}"#;
 const AT_ONCE: usize = 110;
+/// What the floor sends, in the root directory of the node.
+const FLOOR_MESSAGES: &str = "floor.messages";
 const KINDS: usize = Kind::ALL.len();
 const CROWDS: [Kind; 3] = [Kind::Floor, Kind::Manifests, Kind::Agent];
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
-    if let [_, part, netns] = args.as_slice()
+    if let [_, part, netns, messages] = args.as_slice()
         && part == "floor"
     {
-        return floor::run(netns).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+        return floor::run(netns, messages).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     #[allow(clippy::disallowed_methods, reason = "the benchmark's one knob")]
     let runs = std::env::var("RUNS")
@@ -98,6 +100,7 @@ fn measure(node: &Node, cluster: &Cluster, runs: usize) {
     );
     credential(node, cluster);
     std::fs::copy(std::env::current_exe().unwrap(), node.path("floor")).unwrap();
+    floor::encode(&node.path(FLOOR_MESSAGES)).unwrap();
     let binary = std::fs::metadata(env!("CARGO_BIN_EXE_mesh-optin"))
         .unwrap()
         .len();
@@ -216,7 +219,7 @@ fn command(kind: Kind, netns: &str, args: &str) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped()); // the root has no /dev/null
     if kind == Kind::Floor {
-        command.args(["floor", netns]);
+        command.args(["floor", netns, &format!("/{FLOOR_MESSAGES}")]);
     } else {
         let id = netns.rsplit('/').next().unwrap();
         command.envs([

@@ -1,11 +1,10 @@
-//! The floor under an ADD: a static process that enters a network namespace and sends one nf_tables transaction of 17 messages. It
-//! encodes them with the packet crate, which is dearer than encoding by hand: not the least that is possible.
+//! The floor under an ADD: a static process that enters a network namespace and sends one nf_tables transaction of 17 messages. They are
+//! encoded beforehand, so the floor is what the kernel takes, and the start of a process.
 
-use std::{fs::File, io};
+use std::{fs::File, io, os::fd::AsRawFd, path::Path};
 
 use netlink_packet_core::{
-    DefaultNla, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage,
-    NetlinkPayload,
+    DefaultNla, NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST, NLMSG_ERROR, NetlinkMessage,
 };
 use netlink_packet_netfilter::{
     NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily as Family,
@@ -17,29 +16,49 @@ use netlink_packet_netfilter::{
     none::ControlMessage,
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
+use nix::sys::socket::{MsgFlags, recv};
 
 const R1: Register = Register::Reg1;
 
-/// Runs it in the namespace of this path.
+/// How many of the messages the kernel acknowledges: all but the two around them.
+const MESSAGES: u32 = 17;
+
+/// Sends what [`encode`] has written to a file in the namespace of this path.
 #[allow(
     clippy::disallowed_methods,
     reason = "the floor is what any plugin must do, without ours"
 )]
-pub(crate) fn run(netns: &str) -> io::Result<()> {
+pub(crate) fn run(netns: &str, messages: &str) -> io::Result<()> {
     let netns = File::open(netns)?;
+    let messages = std::fs::read(messages)?;
     let work = || -> io::Result<()> {
         nix::sched::setns(&netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
-        transact()
+        transact(&messages)
     };
     std::thread::scope(|scope| scope.spawn(work).join())
         .unwrap_or_else(|_panic| Err(io::Error::other("panic")))
 }
 
-#[allow(
-    clippy::wildcard_enum_match_arm,
-    reason = "the packet crate's enums are open"
-)]
-fn transact() -> io::Result<()> {
+fn transact(messages: &[u8]) -> io::Result<()> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind_auto()?;
+    socket.connect(&SocketAddr::new(0, 0))?;
+    socket.send(messages, 0)?;
+    let mut answer = [0; 256];
+    for _ in 0..MESSAGES {
+        // length (4 bytes), type (2), flags (2), sequence (4), port (4), and of an acknowledgement the error (4), which is 0
+        let received = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+        let answer = answer.get(..received).unwrap_or_default();
+        let is_answer = answer.get(4..6) == Some(&NLMSG_ERROR.to_ne_bytes());
+        if !is_answer || answer.get(16..20) != Some(&[0; 4]) {
+            return Err(io::Error::other("the kernel refused the messages"));
+        }
+    }
+    Ok(())
+}
+
+/// Writes the transaction to a file.
+pub(crate) fn encode(file: &Path) -> io::Result<()> {
     let mut messages = vec![NfTablesMessage::NewTable(TableMessage {
         attributes: vec![
             TableAttribute::Name("floor".into()),
@@ -69,7 +88,7 @@ fn transact() -> io::Result<()> {
         messages.push(rule("prerouting", port, true));
     }
     let count = messages.len() as u32;
-    assert_eq!(count, 17);
+    assert_eq!(count, MESSAGES);
     let mut bytes = message(Family::Unspec, 10, ControlMessage::BatchBegin.into(), 0, 0);
     for (sequence, inner) in (1..).zip(messages) {
         let append = if matches!(inner, NfTablesMessage::NewRule(_)) {
@@ -92,22 +111,7 @@ fn transact() -> io::Result<()> {
         0,
         count + 1,
     ));
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind_auto()?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&bytes, 0)?;
-    let mut acknowledged = 0;
-    while acknowledged < count {
-        let (data, _) = socket.recv_from_full()?;
-        let answer =
-            NetlinkMessage::<NetfilterMessage>::deserialize(&data).map_err(io::Error::other)?;
-        match answer.payload {
-            NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
-            NetlinkPayload::Error(_) => acknowledged += 1,
-            _ => {}
-        }
-    }
-    Ok(())
+    std::fs::write(file, bytes)
 }
 
 /// `tcp dport PORT return`, or `... redirect`.
