@@ -4,20 +4,21 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::{cluster, support::cluster::SERVER};
+use crate::{
+    cluster,
+    support::{cluster::SERVER, controller::until},
+};
 
 #[test]
 fn look_ups_our_lists_and_all_other_requests_have_separate_priority_levels() {
     let uid_of = |name: &str| {
         let path = format!("/apis/flowcontrol.apiserver.k8s.io/v1/flowschemas/{name}");
-        let schema = cluster().request("GET", &path, &Value::Null).unwrap();
-        let condition = &schema["status"]["conditions"][0];
-        assert_eq!(
-            (&condition["type"], &condition["status"]),
-            (&"Dangling".into(), &"False".into()),
-            "{schema}"
-        );
-        schema["metadata"]["uid"].as_str().unwrap().to_owned()
+        let schema = || cluster().request("GET", &path, &Value::Null).unwrap();
+        until("its priority level is known", || {
+            let condition = schema()["status"]["conditions"][0].clone();
+            (&condition["type"], &condition["status"]) == (&"Dangling".into(), &"False".into())
+        });
+        schema()["metadata"]["uid"].as_str().unwrap().to_owned()
     };
     let ours: BTreeMap<_, _> = ["mesh-optin-look-ups", "mesh-optin"]
         .map(|name| (uid_of(name), name))

@@ -2,6 +2,7 @@
 
 use std::{
     process::Command,
+    sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
 
@@ -14,14 +15,10 @@ use super::{
     lab::{Call, Node, inside},
 };
 
-/// The port on which the agent of a node serves its probes: the nodes of the tests share the cluster's network namespace.
-fn listen_port(node: &str) -> String {
-    (20_000
-        + node
-            .bytes()
-            .fold(0u32, |hash, b| hash.wrapping_mul(31).wrapping_add(b.into()))
-            % 10_000)
-        .to_string()
+/// A port on which an agent serves its probes: the nodes of the tests share the cluster's network namespace.
+fn listen_port() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    NEXT.fetch_add(1, Ordering::Relaxed).to_string()
 }
 
 /// An agent that runs; it ends with this.
@@ -96,7 +93,7 @@ impl<'a> Agent<'a> {
             .iter()
             .skip_while(|arg| **arg != "--probe-port")
             .nth(1)
-            .map_or_else(|| listen_port(name), |port| (*port).to_owned());
+            .map_or_else(listen_port, |port| (*port).to_owned());
         let mut command = node.command(
             "/mesh-optin",
             &[

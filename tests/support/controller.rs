@@ -237,6 +237,15 @@ impl Cluster {
     }
 
     /// The controller's writes by now, but for its Lease.
+    /// Waits until nothing more is written: Events are sent after the status that they report.
+    pub fn writes_end(&self) {
+        until("nothing more is written", || {
+            let before = self.writes().len();
+            std::thread::sleep(Duration::from_secs(2));
+            self.writes().len() == before
+        });
+    }
+
     pub fn writes(&self) -> Vec<String> {
         self.requests_of(USER)
             .into_iter()

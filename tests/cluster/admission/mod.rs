@@ -128,14 +128,21 @@ fn folder_of(folder: &str) -> String {
     format!("{}/deploy/{folder}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Installs the bindings; they hold when this returns.
+/// Installs the bindings; they hold when this returns: an API server that knows the last one knows those before it.
 fn bind(cluster: &Cluster) {
     apply_folder(cluster, "admission/bindings");
-    eventually(|| {
-        nad_of(cluster, "plain", "x", r#"{"type":"mesh-optin","x":1}"#)
-            .0
-            .is_err()
-    });
+    let group = "/apis/admissionregistration.k8s.io/v1";
+    let name = json!({"name": "last"});
+    let rule = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"], "resourceNames": ["last"]});
+    let policy = json!({"metadata": name, "spec": {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false"}]}});
+    cluster.create(&format!("{group}/validatingadmissionpolicies"), &policy);
+    let binding =
+        json!({"metadata": name, "spec": {"policyName": "last", "validationActions": ["Deny"]}});
+    let bindings = format!("{group}/validatingadmissionpolicybindings");
+    cluster.create(&bindings, &binding);
+    let configmaps = "/api/v1/namespaces/plain/configmaps?dryRun=All";
+    let object = json!({"metadata": name});
+    eventually(|| cluster.request("POST", configmaps, &object).is_err());
 }
 
 fn profile(name: &str, spec: &Value) -> Value {

@@ -172,6 +172,8 @@ fn with_a_credential_the_api_is_asked_when_the_agent_hangs() {
             &["--host-account", "mesh-optin/node", "--install-period", "1"],
         )
         .ready();
+        let token = node.path("var/lib/mesh-optin/api/token");
+        until(|| token.exists(), || agent.get("/metrics"));
         let pod = cluster().create_pod_on("hanging", "defaults", "hanging");
         let lab = node.pod("a", V4);
         node.write("etc/mesh-optin/node.yaml", "{deadline: 4s}");

@@ -144,6 +144,7 @@ fn known_pods_are_answered_while_the_api_server_is_down() {
             of_agent.iter().any(|r| r.starts_with("list /api/v1/pods")),
             "{of_agent:?}"
         );
+        agent.reaches("mesh_optin_cached_pods", 2.0);
         cluster.signal(Signal::SIGKILL);
         let started = Instant::now();
         let call = add(node, &cluster, &lab.netns, &cni_args(&pod));

@@ -119,13 +119,13 @@ fn ownership_of_a_node_changes_and_no_add_is_lost() {
             |port: &'static str| Agent::start(node, cluster(), "hands", &["--probe-port", port]);
         let first = started("18801").ready();
         let pod = cluster().create_pod_on("hands", "defaults", "hands");
-        let (stop, labs) = (AtomicBool::new(false), 12);
+        let stop = AtomicBool::new(false);
+        let labs: Vec<_> = (0..12)
+            .map(|n| node.pod(&format!("hands-{n}"), V4))
+            .collect();
         std::thread::scope(|scope| {
             let adds = scope.spawn(|| {
                 let mut count = 0;
-                let labs: Vec<_> = (0..labs)
-                    .map(|n| node.pod(&format!("hands-{n}"), V4))
-                    .collect();
                 while !stop.load(Ordering::Relaxed) {
                     let lab = &labs[count % labs.len()];
                     let call = add(node, cluster(), &lab.netns, &cni_args(&pod));
@@ -139,7 +139,7 @@ fn ownership_of_a_node_changes_and_no_add_is_lost() {
                 std::thread::sleep(Duration::from_secs(1));
                 agent.metric("mesh_optin_look_ups_total{source=\"cache\"}") > added
             };
-            assert!(owner(&first));
+            until(|| owner(&first), || first.get("/readyz"));
             let second = started("18802").ready();
             until(|| owner(&second), || second.get("/readyz"));
             assert_eq!(

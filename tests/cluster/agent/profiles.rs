@@ -232,7 +232,9 @@ fn nothing_is_decided_before_the_profiles_of_the_cluster_are_known() {
         );
         assert!(!node.path("etc/cni/multus/net.d/istio-cni.conf").exists());
         cluster.apply_rbac();
-        let agent = agent.ready();
+        // after the pause that it is in, which has grown by then
+        let is_ready = || agent.get("/readyz") == "ready\n";
+        until_within(90, is_ready, || agent.get("/readyz"));
         assert_eq!(
             add(node, &cluster, &lab.netns, &cni_args(&pod)).logged_reason(),
             "Redirected"

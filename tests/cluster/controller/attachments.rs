@@ -61,7 +61,12 @@ fn the_shared_attachment_is_recreated_whoever_deletes_it() {
         .request("DELETE", &format!("{PROFILES}/default"), &Value::Null)
         .unwrap();
     std::thread::sleep(Duration::from_secs(2));
-    assert!(is_there());
+    let kept = cluster.attachment("default", "istio-cni").unwrap();
+    let annotations = kept["metadata"]["annotations"].to_string();
+    assert!(
+        is_there() && !annotations.contains("unused-since"),
+        "it is to be removed: {annotations}"
+    );
 }
 
 #[test]

@@ -190,11 +190,7 @@ fn assert_settled(cluster: &Cluster, size: &Size) {
     until("the rest is ready", || {
         cluster.condition("rest", "Ready").0 == "True"
     });
-    until("Events are there, too", || {
-        let before = cluster.writes().len();
-        std::thread::sleep(Duration::from_secs(2));
-        cluster.writes().len() == before
-    });
+    cluster.writes_end();
 }
 
 /// How often the Lease has got another holder.

@@ -100,23 +100,23 @@ fn the_status_of_a_profile_describes_it() {
     until("it is counted", || {
         controller.metric("mesh_optin_controller_suspended_profiles") == Some(1.0)
     });
-    // each transition once
-    let events = cluster
-        .request(
-            "GET",
-            "/apis/events.k8s.io/v1/namespaces/default/events",
-            &Value::Null,
-        )
-        .unwrap();
-    let of_a = events["items"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|e| e["regarding"]["name"] == "a");
-    let reasons: Vec<_> = of_a.map(|e| e["reason"].as_str().unwrap()).collect();
+    let reasons = || -> Vec<String> {
+        let path = "/apis/events.k8s.io/v1/namespaces/default/events";
+        let events = cluster.request("GET", path, &Value::Null).unwrap();
+        let of_a = |event: &&Value| event["regarding"]["name"] == "a";
+        let events = events["items"].as_array().unwrap().iter().filter(of_a);
+        events
+            .map(|e| e["reason"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    // each transition once; an Event is sent after the status
+    until("the last transition has its Event", || {
+        reasons().iter().any(|reason| reason == "Suspended")
+    });
+    let reasons = reasons();
     for reason in ["Ready", "AmbiguousProfile", "Suspended"] {
         assert_eq!(
-            reasons.iter().filter(|r| **r == reason).count(),
+            reasons.iter().filter(|r| *r == reason).count(),
             1,
             "{reasons:?}"
         );
