@@ -248,7 +248,7 @@ impl Agent<'_> {
         let text = self.stack.cluster.enter(&[
             "sh",
             "-c",
-            "grep VmRSS /proc/$(pgrep -f '^/mesh-optin agent')/status",
+            "grep VmRSS /proc/$(pgrep -o -f '^/mesh-optin agent')/status",
         ]);
         text.split_whitespace()
             .nth(1)

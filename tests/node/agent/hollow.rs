@@ -1,6 +1,10 @@
 //! The DaemonSet on two nodes that have no kubelet: the test says of their pods what a kubelet would.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -14,7 +18,18 @@ const PODS: &str = "/api/v1/namespaces/mesh-optin/pods";
 pub(super) const SCENARIO: Scenario = alone(
     "a version that does not get ready stops at the first node",
     |s| {
-        let ended = catch_unwind(AssertUnwindSafe(|| roll_out(s)));
+        let over = AtomicBool::new(false);
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    nodes_are_ready(s);
+                    std::thread::sleep(Duration::from_secs(2));
+                }
+            });
+            let ended = catch_unwind(AssertUnwindSafe(|| roll_out(s)));
+            over.store(true, Ordering::Relaxed);
+            ended
+        });
         let removed = catch_unwind(AssertUnwindSafe(|| remove(s)));
         if let Err(panic) = ended.and(removed) {
             resume_unwind(panic); // the first
@@ -59,7 +74,7 @@ fn roll_out(s: &Stack) {
     });
     // as long as ten passes of the controller: nothing more is begun
     for _ in 0..20 {
-        std::thread::sleep(std::time::Duration::from_millis(500));
+        std::thread::sleep(Duration::from_millis(500));
         nodes = Some(others(s, &first));
     }
     let nodes = nodes.unwrap_or_default();
@@ -94,6 +109,22 @@ fn roll_out(s: &Stack) {
             .unwrap()["status"],
         pods(s).iter().map(state).collect::<Vec<_>>()
     );
+}
+
+/// What kubelets report: a minute after the last report their pods count as not ready, and a DaemonSet replaces those at once.
+fn nodes_are_ready(s: &Stack) {
+    let now = jiff::Timestamp::now().to_string();
+    let ready =
+        json!({"type": "Ready", "status": "True", "reason": "Hollow", "lastHeartbeatTime": now});
+    let status = json!({"status": {"conditions": [ready]}});
+    for name in NODES {
+        let path = format!("/api/v1/nodes/{name}/status");
+        let content = "application/merge-patch+json";
+        let report = s
+            .cluster
+            .request_with("admin", content, "PATCH", &path, &status);
+        report.ok(); // it may not be there yet
+    }
 }
 
 /// The DaemonSet, the nodes, and their pods.

@@ -1,5 +1,7 @@
 //! The chart is removed in the wrong order, and then in the right one, while pods run.
 
+use std::os::unix::net::UnixStream;
+
 use serde_json::Value;
 
 use super::{
@@ -25,7 +27,13 @@ struct TooEarly {
 const TOO_EARLY: [TooEarly; 3] = [
     TooEarly {
         what: "the release",
-        remove: uninstall,
+        remove: |s| {
+            uninstall(s);
+            // its pods end after helm has
+            let socket = s.path("/run/mesh-optin/agent.sock");
+            let is_away = || UnixStream::connect(&socket).is_err().then_some(());
+            assert!(s.wait_for(is_away).is_some(), "the agent is still there");
+        },
         reason: "AgentUnavailable",
     },
     TooEarly {

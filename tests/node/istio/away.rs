@@ -60,6 +60,10 @@ fn without_istiod(mesh: &Mesh<'_>) {
         .cluster
         .namespace("unserved", &json!({"istio.io/rev": "gone"}));
     let unserved = Plain::server("unserved", "web");
+    // an API server hears a moment later that the webhook may be ignored
+    let dry = format!("{path}?dryRun=All");
+    let is_open = || mesh.s.cluster.request("POST", &dry, &missed.manifest).ok();
+    assert!(mesh.s.wait_for(is_open).is_some());
     for pod in [&missed, &unserved] {
         mesh.create(pod);
         let found = mesh.ready(pod);

@@ -28,6 +28,12 @@ pub const BLOCKED: &str = "203.0.113.7:81";
 
 /// As long as anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// What failures of a sandbox say that got no further than Multus, which asks the API server for the pod first, and which may hear of a new
+/// attachment a moment later. Kubelet tries again.
+pub const OF_MULTUS: [&str; 2] = [
+    ": error waiting for pod: ",
+    "cannot find a network-attachment-definition",
+];
 
 pub struct Stack {
     pub cluster: Cluster,
@@ -190,8 +196,12 @@ impl Stack {
     }
 
     pub fn wait_for<T>(&self, what: impl Fn() -> Option<T>) -> Option<T> {
+        self.wait_at_most(PATIENCE, what)
+    }
+
+    pub fn wait_at_most<T>(&self, longest: Duration, what: impl Fn() -> Option<T>) -> Option<T> {
         let started = Instant::now();
-        while started.elapsed() < PATIENCE {
+        while started.elapsed() < longest {
             if let Some(found) = what() {
                 return Some(found);
             }

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::super::{lab::inside, stack_pod::Pod};
-use super::{BLOCKED, Stack, WORLD};
+use super::{BLOCKED, OF_MULTUS, Stack, WORLD};
 
 impl Stack {
     /// A NetworkAttachmentDefinition; without a configuration it is looked up on the node by its name.
@@ -58,9 +58,7 @@ impl Stack {
 
     /// Waits until an event says why it does not start.
     pub fn refused(&self, pod: &Pod) -> String {
-        // what was created a moment ago the daemon may not have seen yet; kubelet tries again
-        let is_ours =
-            |message: &str| !message.contains("cannot find a network-attachment-definition");
+        let is_ours = |message: &str| !OF_MULTUS.iter().any(|known| message.contains(known));
         let refusal = || {
             let mut events = self.events(pod).into_iter();
             events
@@ -131,7 +129,7 @@ impl Stack {
         let (none, answered): (Vec<_>, Vec<_>) = answers.skip_while(is_none).partition(is_none);
         let (right, wrong): (Vec<_>, Vec<_>) =
             answered.into_iter().partition(|a| a.starts_with(at));
-        let most = 1 + right.len() / 100;
+        let most = 3 + right.len() / 50;
         assert!(
             !right.is_empty() && wrong.is_empty() && none.len() <= most,
             "{}: {wrong:#?} {none:#?}",
