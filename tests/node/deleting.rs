@@ -47,7 +47,13 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             is_redirected(s, &pod);
             let netns = s.path(&s.netns(&pod));
             s.mark_deleted(&pod);
-            std::thread::sleep(Duration::from_secs(1)); // kubelet knows of it
+            let is_killing = || s.events(&pod).iter().any(|(reason, _)| reason == "Killing");
+            let knows = s.wait_for(|| is_killing().then_some(()));
+            assert!(
+                knows.is_some(),
+                "kubelet has not heard: {:?}",
+                s.events(&pod)
+            );
             let took = s.without_api_server(|| {
                 let started = Instant::now();
                 // the runtime removes it once DEL has succeeded

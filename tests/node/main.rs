@@ -24,6 +24,7 @@ mod waiting;
 
 use std::{
     io::Write as _,
+    os::unix::net::UnixStream,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
@@ -219,6 +220,16 @@ fn enrolled(stack: &Stack, name: &str) {
         .cluster
         .namespace(name, &json!({"istio-injection": "enabled"}));
     stack.attachment(name, "mesh", Some(CONFIG));
+}
+
+/// Waits until nothing answers at the agent's socket.
+fn agent_is_away(stack: &Stack) {
+    let socket = stack.path("/run/mesh-optin/agent.sock");
+    let is_away = || UnixStream::connect(&socket).is_err().then_some(());
+    assert!(
+        stack.wait_for(is_away).is_some(),
+        "the agent is still there"
+    );
 }
 
 /// Its connections, out and in, land at the sidecar, which knows where they were to go; those that the sidecar does not let through fail.

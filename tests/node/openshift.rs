@@ -1,7 +1,7 @@
 //! Multus in OpenShift's configuration, at OpenShift's directories, with what `platform=openshift` installs; and what is of CRI-O there: the way it
 //! names network namespaces and calls Multus, and crun. CRI-O itself, admission by SecurityContextConstraints and SELinux are not.
 
-use std::{os::unix::net::UnixStream, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ use crate::{
         helm::{MESH_NODE, helm, ready, reports_the_version_of_multus, values},
         import_image,
     },
-    alone, enrolled, is_left_alone, is_redirected, lands_at_the_sidecar,
+    agent_is_away, alone, enrolled, is_left_alone, is_redirected, lands_at_the_sidecar,
     support::{lab::inside, run, stack::Stack, stack_pod::Pod},
     together,
 };
@@ -202,9 +202,7 @@ pub(crate) fn install(s: &Stack) {
 
 fn agents_end(s: &Stack) {
     chart(s, &["upgrade", "--set=nodeSelector.agents=none"]);
-    let socket = s.path("/run/mesh-optin/agent.sock");
-    let is_away = || UnixStream::connect(&socket).is_err().then_some(());
-    assert!(s.wait_for(is_away).is_some(), "the agent is still there");
+    agent_is_away(s);
 }
 
 fn chart(s: &Stack, args: &[&str]) {

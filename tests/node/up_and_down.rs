@@ -280,18 +280,22 @@ fn ctrl_c_takes_down_a_stack_with_pods() {
 
 #[test]
 fn ctrl_c_and_sigterm_take_down_a_stack_that_is_coming_up() {
-    for (name, signal, after) in [
-        ("early-int", Signal::SIGINT, 0),
-        ("later-int", Signal::SIGINT, 2500),
-        ("later-term", Signal::SIGTERM, 1200),
+    for (name, signal, has) in [
+        ("early-int", Signal::SIGINT, None),
+        ("later-int", Signal::SIGINT, Some("ready")), // the control plane is
+        ("later-term", Signal::SIGTERM, Some("etcd-data")),
     ] {
         let up = Up::start(name);
         up.until("starting", || state(&up.name).lines().count() == 2);
-        // until then, or as soon as a fast machine is ready
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_millis(after) && !up.is_up() {
-            std::thread::sleep(Duration::from_millis(10));
+        let there = |file: &str| {
+            let state = state(&up.name);
+            let init = state.lines().nth(1).unwrap();
+            Path::new(&format!("/proc/{init}/root/mnt/{file}")).exists()
+        };
+        if let Some(file) = has {
+            up.until(file, || there(file));
         }
+        assert!(!there("node-ready"), "this comes too late to be early");
         up.ends_by(|up| killpg(up.pid(), signal).unwrap());
     }
 }

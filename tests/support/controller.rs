@@ -236,7 +236,6 @@ impl Cluster {
         items.map(|item| of(&item["metadata"])).collect()
     }
 
-    /// The controller's writes by now, but for its Lease.
     /// Waits until nothing more is written: Events are sent after the status that they report.
     pub fn writes_end(&self) {
         until("nothing more is written", || {
@@ -246,6 +245,7 @@ impl Cluster {
         });
     }
 
+    /// The controller's writes by now, but for its Lease.
     pub fn writes(&self) -> Vec<String> {
         self.requests_of(USER)
             .into_iter()

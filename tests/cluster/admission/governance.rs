@@ -148,12 +148,12 @@ fn the_mode_of_each_profile_says_whether_it_refuses_or_warns() {
         &json!([{"apiGroups": ["meshoptin.dev"], "resources": ["meshprofiles"], "verbs": ["bypass"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]),
     );
+    super::bind_role(&cluster, "editor", "mesh-optin-profile-editor");
     super::grant(
         &cluster,
         "editor",
         &json!([{"apiGroups": [""], "resources": ["pods"], "verbs": ["create"]}]),
     );
-    super::bind_role(&cluster, "editor", "mesh-optin-profile-editor");
     // a right that was just given is known within moments
     eventually(|| by("operator").is_ok());
     let is_denied = |user: &str| by(user).is_err_and(|why| why.contains("MeshProfile a"));

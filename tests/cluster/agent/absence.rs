@@ -1,5 +1,7 @@
 //! While the agent is away, restarts or hangs: no ADD is lost, no pod is left out.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use super::*;
 
 #[test]
@@ -143,18 +145,21 @@ fn a_stream_of_adds_loses_none_while_the_agent_is_killed_stopped_and_started() {
                 }
                 count
             });
-            for signal in [
-                Signal::SIGTERM,
-                Signal::SIGKILL,
-                Signal::SIGTERM,
-                Signal::SIGKILL,
-            ] {
-                std::thread::sleep(Duration::from_millis(700));
-                agent.take().unwrap().end(signal);
-                std::thread::sleep(Duration::from_millis(300));
-                agent = Some(Agent::start(node, cluster(), "stream", &[]).ready());
-            }
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                for signal in [
+                    Signal::SIGTERM,
+                    Signal::SIGKILL,
+                    Signal::SIGTERM,
+                    Signal::SIGKILL,
+                ] {
+                    std::thread::sleep(Duration::from_millis(700));
+                    agent.take().unwrap().end(signal);
+                    std::thread::sleep(Duration::from_millis(300));
+                    agent = Some(Agent::start(node, cluster(), "stream", &[]).ready());
+                }
+            }));
             ended.store(true, std::sync::atomic::Ordering::Relaxed);
+            done.unwrap_or_else(|panic| resume_unwind(panic));
             stream.join().unwrap()
         });
         assert!(count > 20, "{count}");

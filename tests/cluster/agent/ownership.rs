@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixListener,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -139,20 +140,23 @@ fn ownership_of_a_node_changes_and_no_add_is_lost() {
                 std::thread::sleep(Duration::from_secs(1));
                 agent.metric("mesh_optin_look_ups_total{source=\"cache\"}") > added
             };
-            until(|| owner(&first), || first.get("/readyz"));
-            let second = started("18802").ready();
-            until(|| owner(&second), || second.get("/readyz"));
-            assert_eq!(
-                (first.get("/readyz").as_str(), owner(&first)),
-                ("ready\n", false)
-            );
-            second.end(Signal::SIGKILL);
-            until(|| owner(&first), || first.get("/readyz"));
-            let third = started("18803").ready();
-            until(|| owner(&third), || third.get("/readyz"));
-            third.end(Signal::SIGTERM);
-            until(|| owner(&first), || first.get("/readyz"));
+            let done = catch_unwind(AssertUnwindSafe(|| {
+                until(|| owner(&first), || first.get("/readyz"));
+                let second = started("18802").ready();
+                until(|| owner(&second), || second.get("/readyz"));
+                assert_eq!(
+                    (first.get("/readyz").as_str(), owner(&first)),
+                    ("ready\n", false)
+                );
+                second.end(Signal::SIGKILL);
+                until(|| owner(&first), || first.get("/readyz"));
+                let third = started("18803").ready();
+                until(|| owner(&third), || third.get("/readyz"));
+                third.end(Signal::SIGTERM);
+                until(|| owner(&first), || first.get("/readyz"));
+            }));
             stop.store(true, Ordering::Relaxed);
+            done.unwrap_or_else(|panic| resume_unwind(panic));
             println!(
                 "{} ADDs while the node changed hands four times",
                 adds.join().unwrap()

@@ -47,7 +47,19 @@ pub(super) struct Footprint {
 // === impl Footprint ===
 
 impl Footprint {
-    pub(super) fn of(s: &Stack) -> Self {
+    /// As it is once each namespace has what controllers put there.
+    pub(super) fn before(s: &Stack) -> Self {
+        let count = |path: &str| {
+            let list = s.cluster.request("GET", path, &Value::Null).unwrap();
+            list["items"].as_array().unwrap().len()
+        };
+        let certificates = "/api/v1/configmaps?fieldSelector=metadata.name=kube-root-ca.crt";
+        let all = || (count(certificates) == count("/api/v1/namespaces")).then_some(());
+        assert!(s.wait_for(all).is_some(), "a namespace lacks its ConfigMap");
+        Self::of(s)
+    }
+
+    fn of(s: &Stack) -> Self {
         let mut files = BTreeMap::new();
         for directory in DIRECTORIES {
             add_files(s, Path::new(directory), &mut files);

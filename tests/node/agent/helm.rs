@@ -24,10 +24,10 @@ pub(super) const SCENARIO: Scenario = alone(
     |s| {
         restored(s, || {
             import_image(s, &[]);
+            remove_everything(s);
             let namespace = json!({"istio-injection": "enabled"});
             s.cluster.namespace("helm", &namespace);
-            remove_everything(s);
-            let before = Footprint::of(s);
+            let before = Footprint::before(s);
             let started = Instant::now();
             let said = helm(s, &["install", "--create-namespace"], &values(s));
             assert!(
@@ -35,11 +35,7 @@ pub(super) const SCENARIO: Scenario = alone(
                 "{said}"
             );
             let pod = Pod::new("helm", "web", "default/istio-cni"); // as Istio's injector names it
-            // a policy denies until its API server has the MeshProfiles that it judges by
-            let pods = "/api/v1/namespaces/helm/pods";
-            let create = || s.cluster.request("POST", pods, &pod.manifest());
-            let created = s.wait_for(|| create().ok());
-            assert!(created.is_some(), "{:?}", create());
+            s.create(&pod);
             lands_at_the_sidecar(s, &pod);
             s.note(format!(
                 "{:.0} s after `helm install` on a node without mesh-optin a pod was redirected",

@@ -19,17 +19,20 @@ pub(super) const SCENARIO: Scenario = alone(
     "a version that does not get ready stops at the first node",
     |s| {
         let over = AtomicBool::new(false);
-        let ended = std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    nodes_are_ready(s);
-                    std::thread::sleep(Duration::from_secs(2));
-                }
+        let reported = || {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        nodes_are_ready(s);
+                        std::thread::sleep(Duration::from_secs(2));
+                    }
+                });
+                let ended = catch_unwind(AssertUnwindSafe(|| roll_out(s)));
+                over.store(true, Ordering::Relaxed);
+                ended.unwrap_or_else(|panic| resume_unwind(panic));
             });
-            let ended = catch_unwind(AssertUnwindSafe(|| roll_out(s)));
-            over.store(true, Ordering::Relaxed);
-            ended
-        });
+        };
+        let ended = catch_unwind(AssertUnwindSafe(reported));
         let removed = catch_unwind(AssertUnwindSafe(|| remove(s)));
         if let Err(panic) = ended.and(removed) {
             resume_unwind(panic); // the first
@@ -111,7 +114,7 @@ fn roll_out(s: &Stack) {
     );
 }
 
-/// What kubelets report: a minute after the last report their pods count as not ready, and a DaemonSet replaces those at once.
+/// Reports as kubelets do: pods of a node that is silent for less than a minute count as not ready, and a DaemonSet replaces those at once.
 fn nodes_are_ready(s: &Stack) {
     let now = jiff::Timestamp::now().to_string();
     let ready =

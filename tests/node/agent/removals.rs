@@ -1,7 +1,5 @@
 //! The chart is removed in the wrong order, and then in the right one, while pods run.
 
-use std::os::unix::net::UnixStream;
-
 use serde_json::Value;
 
 use super::{
@@ -11,7 +9,7 @@ use super::{
     rollout::rolled_out,
 };
 use crate::{
-    Scenario, THIN, alone, enrolled, is_redirected, lands_at_the_sidecar,
+    Scenario, THIN, agent_is_away, alone, enrolled, is_redirected, lands_at_the_sidecar,
     support::{stack::Stack, stack_pod::Pod},
 };
 
@@ -29,10 +27,7 @@ const TOO_EARLY: [TooEarly; 3] = [
         what: "the release",
         remove: |s| {
             uninstall(s);
-            // its pods end after helm has
-            let socket = s.path("/run/mesh-optin/agent.sock");
-            let is_away = || UnixStream::connect(&socket).is_err().then_some(());
-            assert!(s.wait_for(is_away).is_some(), "the agent is still there");
+            agent_is_away(s); // its pods end after helm has
         },
         reason: "AgentUnavailable",
     },
@@ -59,7 +54,7 @@ pub(super) const SCENARIO: Scenario = alone(
             import_image(s, &[]);
             enrolled(s, NAMESPACE);
             remove_everything(s);
-            let before = Footprint::of(s);
+            let before = Footprint::before(s);
             for (round, early) in TOO_EARLY.into_iter().enumerate() {
                 helm(s, &["install", "--create-namespace"], &values(s));
                 rolled_out(s);

@@ -4,7 +4,7 @@ use std::{
     os::unix::net::UnixStream,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -190,11 +190,9 @@ fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> (u32, usize) {
     let (mut count, mut blocked) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         let pod = Pod::new(namespace, &format!("p{count}"), "mesh");
-        let started = Instant::now();
         s.create(&pod);
         lands_at_the_sidecar(s, &pod);
-        let took_long = started.elapsed() > Duration::from_secs(40);
-        were_multus_alone(&s.events(&pod), took_long);
+        were_multus_alone(&s.events(&pod));
         blocked += s.all_blocked(&pod);
         s.mark_deleted(&pod);
         count += 1;
@@ -202,16 +200,11 @@ fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> (u32, usize) {
     (count, blocked)
 }
 
-/// Fails if an attempt at a sandbox that failed got further than Multus. Nothing else may make a pod take long.
-fn were_multus_alone(events: &[(String, String)], took_long: bool) {
+/// Fails if an attempt at a sandbox that failed got further than Multus.
+fn were_multus_alone(events: &[(String, String)]) {
     let mut failures = events
         .iter()
-        .filter(|(reason, _)| reason == "FailedCreatePodSandBox")
-        .peekable();
-    assert!(
-        !took_long || failures.peek().is_some(),
-        "it took long: {events:?}"
-    );
+        .filter(|(reason, _)| reason == "FailedCreatePodSandBox");
     // an agent before 0.3.0 renames its program before it closes it: text file busy, says the kernel in that moment
     let of_others = [&OF_MULTUS[..], &["exec: already started"]].concat();
     let is_known =

@@ -33,7 +33,7 @@ pub(super) const SCENARIO: Scenario = alone(
             import_image(s, &[program.to_str().unwrap()]);
             remove_everything(s);
             with_service_network(s, || {
-                let before = Footprint::of(s);
+                let before = Footprint::before(s);
                 let started = Instant::now();
                 let took = |what: &str| {
                     let took = started.elapsed().as_secs_f32();
@@ -80,6 +80,10 @@ fn installed_beside_istio(s: &Stack) -> IstioCni<'_> {
     values["controller"] = json!({"enabled": true});
     values["meshProfile"] = json!({"create": false});
     helm(s, &["install", "--create-namespace"], &values);
+    for crd in ["meshprofiles", "meshnodes"] {
+        let crd = format!("crd/{crd}.meshoptin.dev");
+        kubectl(s, &["wait", "--for=condition=Established", &crd]);
+    }
     s.cluster.profile("default", &json!({}));
     let own = json!({"namespaces": {"matchLabels": {"tenancy": "own"}}, "attachment": {"placement": "PerNamespace"}});
     s.cluster.profile("own", &own);
@@ -175,8 +179,20 @@ fn removed(s: &Stack) {
     let uninstall = ["upgrade", "--reuse-values", "--set=uninstall=true"];
     helm(s, &uninstall, &json!({}));
     ready(s, "mesh-optin-uninstall");
+    let started = Instant::now();
     s.cluster
         .enter(&["helm", "uninstall", "mesh-optin", "--namespace=mesh-optin"]);
+    let pods = "/api/v1/namespaces/mesh-optin/pods";
+    let gone = || {
+        let list = s.cluster.request("GET", pods, &Value::Null).ok()?;
+        list["items"].as_array()?.is_empty().then_some(())
+    };
+    assert!(s.wait_for(gone).is_some());
+    let took = started.elapsed();
+    assert!(
+        took < Duration::from_secs(25),
+        "its pods do not end before they are killed: {took:?}"
+    );
     for label in ["meshoptin.dev/profile", "meshoptin.dev/shared"] {
         let attachments = ["delete", "network-attachment-definitions", "-A", "-l"];
         kubectl(s, &[&attachments[..], &[label]].concat());
@@ -185,13 +201,7 @@ fn removed(s: &Stack) {
     let allow = ["meshoptin.dev/allow-delete=true"];
     kubectl(s, &[&["annotate", "crd"], &crds[..], &allow].concat());
     kubectl(s, &[&["delete", "crd"], &crds[..]].concat());
-    let started = Instant::now();
     delete(s, "default", &["namespace/mesh-optin"]);
-    let took = started.elapsed();
-    assert!(
-        took < Duration::from_secs(28), // the namespace controller looks again after 16 s
-        "its pods do not end before they are killed: {took:?}"
-    );
 }
 
 fn kubectl(s: &Stack, args: &[&str]) -> String {

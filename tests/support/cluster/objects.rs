@@ -204,7 +204,11 @@ impl Cluster {
         let unknown = json!({"apiVersion": "meshoptin.dev/v1alpha1", "kind": "MeshProfile", "metadata": {"name": "x"}, "spec": {"x": 1}});
         let path = "/apis/meshoptin.dev/v1alpha1/meshprofiles?dryRun=All";
         let started = std::time::Instant::now();
-        while self.request("POST", path, &unknown).is_ok() {
+        let is_denied = || {
+            let answer = self.request("POST", path, &unknown);
+            answer.is_err_and(|why| why.to_string().contains("ValidatingAdmissionPolicy"))
+        };
+        while !is_denied() {
             assert!(started.elapsed().as_secs() < 60, "the policy does not hold");
             std::thread::sleep(std::time::Duration::from_millis(200));
         }

@@ -28,7 +28,7 @@ pub const BLOCKED: &str = "203.0.113.7:81";
 
 /// As long as anything may take.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What failures of a sandbox say that got no further than Multus, which asks the API server for the pod first, and which may hear of a new
+/// Parts of the messages with which Multus itself fails a sandbox: it asks the API server for the pod first, and its daemon may hear of a new
 /// attachment a moment later. Kubelet tries again.
 pub const OF_MULTUS: [&str; 2] = [
     ": error waiting for pod: ",

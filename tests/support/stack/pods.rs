@@ -129,7 +129,7 @@ impl Stack {
         let (none, answered): (Vec<_>, Vec<_>) = answers.skip_while(is_none).partition(is_none);
         let (right, wrong): (Vec<_>, Vec<_>) =
             answered.into_iter().partition(|a| a.starts_with(at));
-        let most = 3 + right.len() / 50;
+        let most = 1 + right.len() / 100;
         assert!(
             !right.is_empty() && wrong.is_empty() && none.len() <= most,
             "{}: {wrong:#?} {none:#?}",
