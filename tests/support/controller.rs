@@ -237,7 +237,7 @@ impl Cluster {
     }
 
     /// Waits until nothing more is written: Events are sent after the status that they report.
-    pub fn writes_end(&self) {
+    pub fn wait_for_last_write(&self) {
         until("nothing more is written", || {
             let before = self.writes().len();
             std::thread::sleep(Duration::from_secs(2));

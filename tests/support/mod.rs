@@ -26,7 +26,9 @@ pub mod worked;
 
 use std::{
     io::Write as _,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use nix::sched::{CloneFlags, unshare};
@@ -39,9 +41,23 @@ pub fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
                 .expect("tests need root: a network namespace of their own");
             work()
         });
-        thread
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
+}
+
+/// Does `work` while another thread does `other`, which ends when it is told to stop, also where `work` fails: what came of both.
+pub fn beside<T: Send, R>(
+    other: impl FnOnce(&AtomicBool) -> T + Send,
+    work: impl FnOnce() -> R,
+) -> (T, R) {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| other(&stop));
+        let done = catch_unwind(AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        let ended = thread.join();
+        let done = done.unwrap_or_else(|panic| resume_unwind(panic));
+        (ended.unwrap_or_else(|panic| resume_unwind(panic)), done)
     })
 }
 

@@ -1,8 +1,9 @@
 //! While the agent is away, restarts or hangs: no ADD is lost, no pod is left out.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
+use crate::support::beside;
 
 #[test]
 fn adds_wait_while_the_agent_is_away_and_all_succeed_when_it_is_back() {
@@ -133,34 +134,28 @@ fn a_stream_of_adds_loses_none_while_the_agent_is_killed_stopped_and_started() {
     on_node_with_agent(|node| {
         let mut agent = Some(Agent::start(node, cluster(), "stream", &[]).ready());
         let pod = cluster().create_pod_on("stream", "defaults", "stream");
-        let ended = std::sync::atomic::AtomicBool::new(false);
-        let count = std::thread::scope(|scope| {
-            let stream = scope.spawn(|| {
-                let mut count = 0;
-                while !ended.load(std::sync::atomic::Ordering::Relaxed) {
-                    let netns = node.new_netns_with_eth0(&format!("s{count}"));
-                    let call = add(node, cluster(), &netns, &cni_args(&pod));
-                    assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
-                    count += 1;
-                }
-                count
-            });
-            let done = catch_unwind(AssertUnwindSafe(|| {
-                for signal in [
-                    Signal::SIGTERM,
-                    Signal::SIGKILL,
-                    Signal::SIGTERM,
-                    Signal::SIGKILL,
-                ] {
-                    std::thread::sleep(Duration::from_millis(700));
-                    agent.take().unwrap().end(signal);
-                    std::thread::sleep(Duration::from_millis(300));
-                    agent = Some(Agent::start(node, cluster(), "stream", &[]).ready());
-                }
-            }));
-            ended.store(true, std::sync::atomic::Ordering::Relaxed);
-            done.unwrap_or_else(|panic| resume_unwind(panic));
-            stream.join().unwrap()
+        let stream = |stop: &AtomicBool| {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let netns = node.new_netns_with_eth0(&format!("s{count}"));
+                let call = add(node, cluster(), &netns, &cni_args(&pod));
+                assert_eq!(call.logged_reason(), "Redirected", "{call:?}");
+                count += 1;
+            }
+            count
+        };
+        let (count, ()) = beside(stream, || {
+            for signal in [
+                Signal::SIGTERM,
+                Signal::SIGKILL,
+                Signal::SIGTERM,
+                Signal::SIGKILL,
+            ] {
+                std::thread::sleep(Duration::from_millis(700));
+                agent.take().unwrap().end(signal);
+                std::thread::sleep(Duration::from_millis(300));
+                agent = Some(Agent::start(node, cluster(), "stream", &[]).ready());
+            }
         });
         assert!(count > 20, "{count}");
     });

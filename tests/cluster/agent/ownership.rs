@@ -3,7 +3,6 @@
 use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::net::UnixListener,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,7 +10,7 @@ use std::{
 };
 
 use super::*;
-use crate::support::lab::inside;
+use crate::support::{beside, lab::inside};
 
 const PROGRAM: &str = "opt/cni/bin/mesh-optin";
 
@@ -120,48 +119,40 @@ fn ownership_of_a_node_changes_and_no_add_is_lost() {
             |port: &'static str| Agent::start(node, cluster(), "hands", &["--probe-port", port]);
         let first = started("18801").ready();
         let pod = cluster().create_pod_on("hands", "defaults", "hands");
-        let stop = AtomicBool::new(false);
         let labs: Vec<_> = (0..12)
             .map(|n| node.pod(&format!("hands-{n}"), V4))
             .collect();
-        std::thread::scope(|scope| {
-            let adds = scope.spawn(|| {
-                let mut count = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let lab = &labs[count % labs.len()];
-                    let call = add(node, cluster(), &lab.netns, &cni_args(&pod));
-                    assert_eq!(call.code, 0, "{call:?}");
-                    count += 1;
-                }
-                count
-            });
-            let owner = |agent: &Agent<'_>| {
-                let added = agent.metric("mesh_optin_look_ups_total{source=\"cache\"}");
-                std::thread::sleep(Duration::from_secs(1));
-                agent.metric("mesh_optin_look_ups_total{source=\"cache\"}") > added
-            };
-            let done = catch_unwind(AssertUnwindSafe(|| {
-                until(|| owner(&first), || first.get("/readyz"));
-                let second = started("18802").ready();
-                until(|| owner(&second), || second.get("/readyz"));
-                assert_eq!(
-                    (first.get("/readyz").as_str(), owner(&first)),
-                    ("ready\n", false)
-                );
-                second.end(Signal::SIGKILL);
-                until(|| owner(&first), || first.get("/readyz"));
-                let third = started("18803").ready();
-                until(|| owner(&third), || third.get("/readyz"));
-                third.end(Signal::SIGTERM);
-                until(|| owner(&first), || first.get("/readyz"));
-            }));
-            stop.store(true, Ordering::Relaxed);
-            done.unwrap_or_else(|panic| resume_unwind(panic));
-            println!(
-                "{} ADDs while the node changed hands four times",
-                adds.join().unwrap()
+        let adds = |stop: &AtomicBool| {
+            let mut count = 0;
+            while !stop.load(Ordering::Relaxed) {
+                let lab = &labs[count % labs.len()];
+                let call = add(node, cluster(), &lab.netns, &cni_args(&pod));
+                assert_eq!(call.code, 0, "{call:?}");
+                count += 1;
+            }
+            count
+        };
+        let owner = |agent: &Agent<'_>| {
+            let added = agent.metric("mesh_optin_look_ups_total{source=\"cache\"}");
+            std::thread::sleep(Duration::from_secs(1));
+            agent.metric("mesh_optin_look_ups_total{source=\"cache\"}") > added
+        };
+        let (count, ()) = beside(adds, || {
+            until(|| owner(&first), || first.get("/readyz"));
+            let second = started("18802").ready();
+            until(|| owner(&second), || second.get("/readyz"));
+            assert_eq!(
+                (first.get("/readyz").as_str(), owner(&first)),
+                ("ready\n", false)
             );
+            second.end(Signal::SIGKILL);
+            until(|| owner(&first), || first.get("/readyz"));
+            let third = started("18803").ready();
+            until(|| owner(&third), || third.get("/readyz"));
+            third.end(Signal::SIGTERM);
+            until(|| owner(&first), || first.get("/readyz"));
         });
+        println!("{count} ADDs while the node changed hands four times");
         // an owner that does not answer loses the node, and notices it when it goes on: an ADD that asked it is tried again
         let stopped = started("18804").ready();
         let lab = node.pod("hands-after", V4);

@@ -74,7 +74,7 @@ fn the_controller_survives_an_outage_of_the_api_server() {
     let status =
         json!({"status": {"version": "0.3.0", "lastReport": next.to_string(), "conditions": []}});
     cluster.patch(&format!("{NODES}/n/status"), &status);
-    cluster.writes_end();
+    cluster.wait_for_last_write();
     let written = cluster.writes();
     cluster.restart(Duration::from_secs(60));
     let back = jiff::Timestamp::now();

@@ -190,7 +190,7 @@ fn assert_settled(cluster: &Cluster, size: &Size) {
     until("the rest is ready", || {
         cluster.condition("rest", "Ready").0 == "True"
     });
-    cluster.writes_end();
+    cluster.wait_for_last_write();
 }
 
 /// How often the Lease has got another holder.

@@ -113,7 +113,7 @@ fn the_status_of_a_profile_describes_it() {
     until("the last transition has its Event", || {
         reasons().iter().any(|reason| reason == "Suspended")
     });
-    cluster.writes_end();
+    cluster.wait_for_last_write();
     let reasons = reasons();
     for reason in ["Ready", "AmbiguousProfile", "Suspended"] {
         assert_eq!(

@@ -48,7 +48,7 @@ pub(super) struct Footprint {
 
 impl Footprint {
     /// As it is once each namespace has what controllers put there.
-    pub(super) fn before(s: &Stack) -> Self {
+    pub(super) fn once_settled(s: &Stack) -> Self {
         let count = |path: &str| {
             let list = s.cluster.request("GET", path, &Value::Null).unwrap();
             list["items"].as_array().unwrap().len()

@@ -15,6 +15,8 @@ use crate::{
 
 pub(crate) const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/helm/mesh-optin");
 pub(crate) const CRDS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crds");
+/// The names of those that are ours.
+pub(super) const CRD_NAMES: [&str; 2] = ["meshprofiles.meshoptin.dev", "meshnodes.meshoptin.dev"];
 const DEPLOY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy");
 
 pub(crate) const MESH_NODE: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes/node1";
@@ -27,7 +29,7 @@ pub(super) const SCENARIO: Scenario = alone(
             remove_everything(s);
             let namespace = json!({"istio-injection": "enabled"});
             s.cluster.namespace("helm", &namespace);
-            let before = Footprint::before(s);
+            let before = Footprint::once_settled(s);
             let started = Instant::now();
             let said = helm(s, &["install", "--create-namespace"], &values(s));
             assert!(
@@ -130,8 +132,7 @@ pub(crate) fn ready(s: &Stack, name: &str) {
 /// What this node and other scenarios have installed by manifests.
 pub(crate) fn remove_everything(s: &Stack) {
     s.cluster.enter(&["rm", "-f", "/etc/mesh-optin/node.yaml"]);
-    let crds = ["meshprofiles.meshoptin.dev", "meshnodes.meshoptin.dev"];
-    for crd in crds {
+    for crd in CRD_NAMES {
         // an API server denies their deletion for a second after the policy is gone; a CRD that is not there needs no permission
         let allow = ["annotate", "crd", crd, "meshoptin.dev/allow-delete=true"];
         s.cluster
@@ -142,7 +143,7 @@ pub(crate) fn remove_everything(s: &Stack) {
     for what in [
         &["-k", &format!("{DEPLOY}/kubernetes")][..],
         &["-f", &format!("{DEPLOY}/host-credential/rbac.yaml")],
-        &["crd", crds[0], crds[1]],
+        &["crd", CRD_NAMES[0], CRD_NAMES[1]],
         &[
             "-n",
             "default",

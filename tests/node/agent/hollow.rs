@@ -9,7 +9,10 @@ use std::{
 use serde_json::{Value, json};
 
 use super::daemonset::{daemonset, roll_back};
-use crate::{Scenario, alone, support::stack::Stack};
+use crate::{
+    Scenario, alone,
+    support::{beside, stack::Stack},
+};
 
 const NODES: [&str; 2] = ["hollow-a", "hollow-b"];
 const DAEMONSETS: &str = "/apis/apps/v1/namespaces/mesh-optin/daemonsets";
@@ -18,21 +21,13 @@ const PODS: &str = "/api/v1/namespaces/mesh-optin/pods";
 pub(super) const SCENARIO: Scenario = alone(
     "a version that does not get ready stops at the first node",
     |s| {
-        let over = AtomicBool::new(false);
-        let reported = || {
-            std::thread::scope(|scope| {
-                scope.spawn(|| {
-                    while !over.load(Ordering::Relaxed) {
-                        nodes_are_ready(s);
-                        std::thread::sleep(Duration::from_secs(2));
-                    }
-                });
-                let ended = catch_unwind(AssertUnwindSafe(|| roll_out(s)));
-                over.store(true, Ordering::Relaxed);
-                ended.unwrap_or_else(|panic| resume_unwind(panic));
-            });
+        let report = |stop: &AtomicBool| {
+            while !stop.load(Ordering::Relaxed) {
+                report_nodes_ready(s);
+                std::thread::sleep(Duration::from_secs(2));
+            }
         };
-        let ended = catch_unwind(AssertUnwindSafe(reported));
+        let ended = catch_unwind(AssertUnwindSafe(|| beside(report, || roll_out(s))));
         let removed = catch_unwind(AssertUnwindSafe(|| remove(s)));
         if let Err(panic) = ended.and(removed) {
             resume_unwind(panic); // the first
@@ -115,7 +110,7 @@ fn roll_out(s: &Stack) {
 }
 
 /// Reports as kubelets do: pods of a node that is silent for less than a minute count as not ready, and a DaemonSet replaces those at once.
-fn nodes_are_ready(s: &Stack) {
+fn report_nodes_ready(s: &Stack) {
     let now = jiff::Timestamp::now().to_string();
     let ready =
         json!({"type": "Ready", "status": "True", "reason": "Hollow", "lastHeartbeatTime": now});

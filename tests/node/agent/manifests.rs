@@ -33,7 +33,7 @@ pub(super) const SCENARIO: Scenario = alone(
     |s| {
         restored(s, || {
             remove_everything(s);
-            let before = Footprint::before(s);
+            let before = Footprint::once_settled(s);
             installed(s);
             let [goes, stays] = [GOES, STAYS].map(|of| Pod::new(of, "web", ATTACHMENT));
             is_redirected(s, &goes);

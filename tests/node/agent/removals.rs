@@ -54,7 +54,7 @@ pub(super) const SCENARIO: Scenario = alone(
             import_image(s, &[]);
             enrolled(s, NAMESPACE);
             remove_everything(s);
-            let before = Footprint::before(s);
+            let before = Footprint::once_settled(s);
             for (round, early) in TOO_EARLY.into_iter().enumerate() {
                 helm(s, &["install", "--create-namespace"], &values(s));
                 rolled_out(s);

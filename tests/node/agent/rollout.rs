@@ -2,9 +2,8 @@
 
 use std::{
     os::unix::net::UnixStream,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::atomic::{AtomicBool, Ordering},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -13,7 +12,8 @@ use super::daemonset::{DAEMONSET, daemonset, roll_back, with_agent};
 use crate::{
     Scenario, alone, enrolled, lands_at_the_sidecar,
     support::{
-        stack::{OF_MULTUS, Stack},
+        beside,
+        stack::{MULTUS_FAILURES, Stack},
         stack_pod::Pod,
     },
 };
@@ -154,22 +154,14 @@ pub(super) struct Meanwhile {
 
 /// Does `work` while pods of a namespace start and an agent is looked for.
 pub(super) fn meanwhile(s: &Stack, namespace: &str, work: impl FnOnce()) -> Meanwhile {
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watched = scope.spawn(|| without_a_socket(s, &stop));
-        let started = scope.spawn(|| churn(s, namespace, &stop));
-        let done = catch_unwind(AssertUnwindSafe(work));
-        stop.store(true, Ordering::Relaxed);
-        let ended = (watched.join(), started.join());
-        done.unwrap_or_else(|panic| resume_unwind(panic));
-        let ((looks, away), (pods, blocked)) = (ended.0.unwrap(), ended.1.unwrap());
-        Meanwhile {
-            pods,
-            blocked,
-            looks,
-            away,
-        }
-    })
+    let churned = || beside(|stop| churn(s, namespace, stop), work);
+    let ((looks, away), ((pods, blocked), ())) = beside(|stop| without_a_socket(s, stop), churned);
+    Meanwhile {
+        pods,
+        blocked,
+        looks,
+        away,
+    }
 }
 
 /// Looks for an agent every few milliseconds: how often, and how often there was none.
@@ -190,9 +182,11 @@ fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> (u32, usize) {
     let (mut count, mut blocked) = (0, 0);
     while !stop.load(Ordering::Relaxed) {
         let pod = Pod::new(namespace, &format!("p{count}"), "mesh");
+        let started = Instant::now();
         s.create(&pod);
         lands_at_the_sidecar(s, &pod);
-        were_multus_alone(&s.events(&pod));
+        let took_long = started.elapsed() > Duration::from_secs(12);
+        only_multus_failed(&s.events(&pod), took_long);
         blocked += s.all_blocked(&pod);
         s.mark_deleted(&pod);
         count += 1;
@@ -200,14 +194,19 @@ fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> (u32, usize) {
     (count, blocked)
 }
 
-/// Fails if an attempt at a sandbox that failed got further than Multus.
-fn were_multus_alone(events: &[(String, String)]) {
+/// Fails if an attempt at a sandbox that failed got further than Multus. Nothing else may make a pod take long.
+fn only_multus_failed(events: &[(String, String)], took_long: bool) {
     let mut failures = events
         .iter()
-        .filter(|(reason, _)| reason == "FailedCreatePodSandBox");
+        .filter(|(reason, _)| reason == "FailedCreatePodSandBox")
+        .peekable();
+    assert!(
+        !took_long || failures.peek().is_some(),
+        "it took long: {events:?}"
+    );
     // an agent before 0.3.0 renames its program before it closes it: text file busy, says the kernel in that moment
-    let of_others = [&OF_MULTUS[..], &["exec: already started"]].concat();
+    let all_known = [&MULTUS_FAILURES[..], &["exec: already started"]].concat();
     let is_known =
-        |(_, message): &(String, String)| of_others.iter().any(|known| message.contains(known));
+        |(_, message): &(String, String)| all_known.iter().any(|known| message.contains(known));
     assert!(failures.all(is_known), "it was tried again: {events:?}");
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{
     daemonset::{import_image, restored},
     footprint::Footprint,
-    helm::{CRDS, helm, ready, remove_everything, values},
+    helm::{CRD_NAMES, CRDS, helm, ready, remove_everything, values},
 };
 use crate::{
     Scenario, alone,
@@ -33,7 +33,7 @@ pub(super) const SCENARIO: Scenario = alone(
             import_image(s, &[program.to_str().unwrap()]);
             remove_everything(s);
             with_service_network(s, || {
-                let before = Footprint::before(s);
+                let before = Footprint::once_settled(s);
                 let started = Instant::now();
                 let took = |what: &str| {
                     let took = started.elapsed().as_secs_f32();
@@ -80,10 +80,8 @@ fn installed_beside_istio(s: &Stack) -> IstioCni<'_> {
     values["controller"] = json!({"enabled": true});
     values["meshProfile"] = json!({"create": false});
     helm(s, &["install", "--create-namespace"], &values);
-    for crd in ["meshprofiles", "meshnodes"] {
-        let crd = format!("crd/{crd}.meshoptin.dev");
-        kubectl(s, &["wait", "--for=condition=Established", &crd]);
-    }
+    let established = ["wait", "--for=condition=Established", "crd"];
+    kubectl(s, &[&established[..], &CRD_NAMES].concat());
     s.cluster.profile("default", &json!({}));
     let own = json!({"namespaces": {"matchLabels": {"tenancy": "own"}}, "attachment": {"placement": "PerNamespace"}});
     s.cluster.profile("own", &own);
@@ -190,17 +188,16 @@ fn removed(s: &Stack) {
     assert!(s.wait_for(gone).is_some());
     let took = started.elapsed();
     assert!(
-        took < Duration::from_secs(25),
+        took < Duration::from_secs(20),
         "its pods do not end before they are killed: {took:?}"
     );
     for label in ["meshoptin.dev/profile", "meshoptin.dev/shared"] {
         let attachments = ["delete", "network-attachment-definitions", "-A", "-l"];
         kubectl(s, &[&attachments[..], &[label]].concat());
     }
-    let crds = ["meshprofiles.meshoptin.dev", "meshnodes.meshoptin.dev"];
     let allow = ["meshoptin.dev/allow-delete=true"];
-    kubectl(s, &[&["annotate", "crd"], &crds[..], &allow].concat());
-    kubectl(s, &[&["delete", "crd"], &crds[..]].concat());
+    kubectl(s, &[&["annotate", "crd"], &CRD_NAMES[..], &allow].concat());
+    kubectl(s, &[&["delete", "crd"], &CRD_NAMES[..]].concat());
     delete(s, "default", &["namespace/mesh-optin"]);
 }
 

@@ -30,7 +30,7 @@ pub const BLOCKED: &str = "203.0.113.7:81";
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Parts of the messages with which Multus itself fails a sandbox: it asks the API server for the pod first, and its daemon may hear of a new
 /// attachment a moment later. Kubelet tries again.
-pub const OF_MULTUS: [&str; 2] = [
+pub const MULTUS_FAILURES: [&str; 2] = [
     ": error waiting for pod: ",
     "cannot find a network-attachment-definition",
 ];

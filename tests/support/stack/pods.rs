@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::super::{lab::inside, stack_pod::Pod};
-use super::{BLOCKED, OF_MULTUS, Stack, WORLD};
+use super::{BLOCKED, MULTUS_FAILURES, Stack, WORLD};
 
 impl Stack {
     /// A NetworkAttachmentDefinition; without a configuration it is looked up on the node by its name.
@@ -58,7 +58,7 @@ impl Stack {
 
     /// Waits until an event says why it does not start.
     pub fn refused(&self, pod: &Pod) -> String {
-        let is_ours = |message: &str| !OF_MULTUS.iter().any(|known| message.contains(known));
+        let is_ours = |message: &str| !MULTUS_FAILURES.iter().any(|known| message.contains(known));
         let refusal = || {
             let mut events = self.events(pod).into_iter();
             events
