@@ -45,7 +45,7 @@ pub fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     })
 }
 
-/// Does `work` while another thread does `other`, which ends when it is told to stop, also where `work` fails: what came of both.
+/// Does `work` while another thread does `other`, which ends once its flag is set, also where `work` fails: what came of both.
 pub fn beside<T: Send, R>(
     other: impl FnOnce(&AtomicBool) -> T + Send,
     work: impl FnOnce() -> R,
