@@ -23,6 +23,7 @@ mod up_and_down;
 mod waiting;
 
 use std::{
+    any::Any,
     io::Write as _,
     os::unix::net::UnixStream,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -110,13 +111,16 @@ impl Outcome {
     fn of(ended: std::thread::Result<()>, took: Duration) -> Self {
         match ended {
             Ok(()) => Self::Passed(took),
-            Err(panic) => {
-                let said = panic.downcast_ref::<String>().map(String::as_str);
-                let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
-                Self::Failed(took, said.unwrap_or_default().to_owned())
-            }
+            Err(panic) => Self::Failed(took, said(&*panic)),
         }
     }
+}
+
+/// The message of a panic.
+fn said(panic: &(dyn Any + Send)) -> String {
+    let said = panic.downcast_ref::<String>().map(String::as_str);
+    let said = said.or_else(|| panic.downcast_ref::<&str>().copied());
+    said.unwrap_or_default().to_owned()
 }
 
 /// Runs every scenario that is asked for and prints them as a table.

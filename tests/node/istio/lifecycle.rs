@@ -69,16 +69,20 @@ pub(super) const ROWS: &[Row] = &[
         name: "kubelet's probes pass, over HTTP and TCP, where only mTLS is let in",
         run: |mesh| {
             let mut app = container("app", &["http", &PORT.to_string()]);
+            // kubelet waits for both: how soon the application listens does not matter
+            app["startupProbe"] =
+                json!({"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 100});
             app["readinessProbe"] =
                 json!({"httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1});
-            app["livenessProbe"] =
-                json!({"tcpSocket": {"port": PORT}, "periodSeconds": 1, "failureThreshold": 1});
             let pod = Plain::server("mtls", "probed").spec("containers", json!([app]));
             mesh.create(&pod);
             is_in_the_mesh(mesh, &pod);
             let found = mesh.ready(&pod);
+            // Istio's injector has both ask the sidecar's agent, past mTLS
             let app = &found["spec"]["containers"][0];
-            assert_eq!(app["readinessProbe"]["httpGet"]["port"], 15020);
+            for probe in ["startupProbe", "readinessProbe"] {
+                assert_eq!(app[probe]["httpGet"]["port"], 15020, "{app:#}");
+            }
             assert_eq!(found["status"]["containerStatuses"][0]["restartCount"], 0);
             mesh.delete(&[pod]);
         },

@@ -13,7 +13,7 @@ use std::{
 };
 
 use self::mesh::Mesh;
-use crate::{Scenario, agent::with_agent, alone};
+use crate::{Scenario, agent::with_agent, alone, said};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[alone(
     "the real Istio: istiod injects, the plugin redirects, and its sidecars speak mTLS",
@@ -30,7 +30,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[alone(
             ]
             .concat();
             mesh.delete_servers();
-            assert!(failed.is_empty(), "{failed:?}");
+            assert!(failed.is_empty(), "{}", failed.join("\n"));
         });
     },
 )];
@@ -45,8 +45,8 @@ struct Row {
 /// How many rows that do not disturb each other run at once.
 const AT_ONCE: usize = 4;
 
-/// Tries all of them, and notes how long each took; the names of those that failed.
-fn try_rows(mesh: &Mesh<'_>, rows: &[Row], at_once: usize) -> Vec<&'static str> {
+/// Tries all of them, and notes how long each took; the names of those that failed, with what their panics said.
+fn try_rows(mesh: &Mesh<'_>, rows: &[Row], at_once: usize) -> Vec<String> {
     let (queue, failed) = (Mutex::new(rows.iter()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..at_once {
@@ -61,8 +61,9 @@ fn try_rows(mesh: &Mesh<'_>, rows: &[Row], at_once: usize) -> Vec<&'static str> 
                     let outcome = if ended.is_ok() { "ok" } else { "FAILED" };
                     let note = format!("Istio: {outcome:6} {took:6.1} s  {}", row.name);
                     mesh.s.note(note);
-                    if ended.is_err() {
-                        failed.lock().unwrap().push(row.name);
+                    if let Err(panic) = ended {
+                        let failure = format!("{}: {}", row.name, said(&*panic));
+                        failed.lock().unwrap().push(failure);
                     }
                 }
             });
