@@ -200,6 +200,10 @@ fn an_inconclusive_trial_is_repeated() {
         );
         std::fs::remove_file(&program).unwrap();
         std::os::unix::fs::symlink(target, &program).unwrap();
+        node.write(
+            "etc/mesh-optin/node.yaml",
+            "{sources: [manifests], manifests: /manifests, deadline: 10s}",
+        );
         let add = node.call("ADD", &lab.netns, &args, CONFIG);
         assert_eq!(add.code, 0, "{add:?}");
         verified(node);

@@ -15,6 +15,9 @@ use super::{
     lab::{Call, Node, inside},
 };
 
+/// As long as anything may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A port on which an agent serves its probes: the nodes of the tests share the cluster's network namespace.
 fn listen_port() -> String {
     static NEXT: AtomicU16 = AtomicU16::new(20_000);
@@ -123,11 +126,7 @@ impl<'a> Agent<'a> {
     pub fn ready(self) -> Self {
         let started = Instant::now();
         while self.get("/readyz") != "ready\n" {
-            assert!(
-                started.elapsed() < Duration::from_secs(20),
-                "{}",
-                self.get("/readyz")
-            );
+            assert!(started.elapsed() < PATIENCE, "{}", self.get("/readyz"));
             std::thread::sleep(Duration::from_millis(50));
         }
         self
@@ -148,7 +147,7 @@ impl<'a> Agent<'a> {
         let started = Instant::now();
         while self.metric(name) < value {
             assert!(
-                started.elapsed() < Duration::from_secs(20),
+                started.elapsed() < PATIENCE,
                 "{name} does not reach {value}:\n{}",
                 self.get("/metrics")
             );

@@ -189,11 +189,7 @@ impl Cluster {
             "/crds/k8s.cni.cncf.io_network-attachment-definitions.yaml"
         );
         self.apply(&std::fs::read_to_string(path).unwrap());
-        let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
-        self.enter(&["kubectl", "wait", "--for=condition=Established", crd]);
-        until("the API server has read them", || {
-            self.request("GET", ALL_ATTACHMENTS, &Value::Null).is_ok()
-        });
+        self.serves("network-attachment-definitions.k8s.cni.cncf.io", "v1");
     }
 
     /// Creates a MeshProfile.

@@ -110,13 +110,7 @@ fn bind_role(cluster: &Cluster, user: &str, role: &str) {
 /// The CRDs, Multus's as well; they are served when this returns.
 fn apply_crds(cluster: &Cluster) {
     cluster.apply_crds();
-    let nads = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/crds/k8s.cni.cncf.io_network-attachment-definitions.yaml"
-    );
-    cluster.apply(&std::fs::read_to_string(nads).unwrap());
-    let crd = "crd/network-attachment-definitions.k8s.cni.cncf.io";
-    cluster.enter(&["kubectl", "wait", "--for=condition=Established", crd]);
+    cluster.apply_attachments_crd();
 }
 
 /// `kubectl apply -k` of a folder of deploy/.

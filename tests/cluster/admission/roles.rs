@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{PROFILES, bind_role, guarded, profile, request};
+use super::{PROFILES, bind_role, eventually, guarded, profile, request};
 
 #[test]
 fn viewers_see_profiles_editors_change_them_and_nobody_gets_more() {
@@ -41,6 +41,9 @@ fn viewers_see_profiles_editors_change_them_and_nobody_gets_more() {
     );
     let none = Value::Null;
     let dry = format!("{PROFILES}?dryRun=All");
+    eventually(|| {
+        can("viewer", "GET", PROFILES, &none) && can("profile-editor", "GET", PROFILES, &none)
+    });
     for (user, method, path, body, may) in [
         ("viewer", "GET", PROFILES, &none, true),
         ("viewer", "GET", &format!("{PROFILES}/strict"), &none, true),

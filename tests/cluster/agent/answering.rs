@@ -135,7 +135,8 @@ fn known_pods_are_answered_while_the_api_server_is_down() {
                 )),
                 "get /api/v1/namespaces/team-a" => true,
                 "create /apis/events.k8s.io/v1/namespaces/team-a/events"
-                | "list /apis/meshoptin.dev/v1alpha1/meshprofiles" => true,
+                | "list /apis/meshoptin.dev/v1alpha1/meshprofiles"
+                | "patch /apis/meshoptin.dev/v1alpha1/meshnodes/down" => true,
                 _ => false,
             };
             assert!(expected, "{request}");

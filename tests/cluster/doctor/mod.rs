@@ -162,8 +162,7 @@ fn serve_istio_cnis(cluster: &Cluster) {
         "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
         &crd,
     );
-    let name = "crd/istiocnis.sailoperator.io";
-    cluster.enter(&["kubectl", "wait", "--for=condition=Established", name]);
+    cluster.serves("istiocnis.sailoperator.io", "v1");
 }
 
 fn injector(cni: &Value) -> Value {

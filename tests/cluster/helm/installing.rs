@@ -292,7 +292,10 @@ fn names_are_reserved(cluster: &Cluster) {
         cluster.try_enter(&create)
     };
     let bridge = r#"{"cniVersion":"1.1.0","type":"bridge"}"#;
-    crate::support::controller::until("the policies hold", || created("mesh", bridge).is_err());
+    crate::support::controller::until("the policies hold", || {
+        created("mesh", bridge)
+            .is_err_and(|why| why.contains("is the one that pods of the mesh name"))
+    });
     for name in ["mesh", "v2-6-istio-cni", "istio-cni"] {
         let refused = created(name, bridge).unwrap_err();
         let words = format!("the attachment {name} is the one that pods of the mesh name");

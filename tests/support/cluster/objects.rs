@@ -1,5 +1,7 @@
 //! Requests as admin, and the objects that tests need.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::super::{data::data, lab::inside, run};
@@ -189,8 +191,20 @@ impl Cluster {
                 env!("CARGO_MANIFEST_DIR")
             );
             self.apply(&std::fs::read_to_string(path).unwrap());
-            let crd = format!("crd/{kind}.meshoptin.dev");
-            self.enter(&["kubectl", "wait", "--for=condition=Established", &crd]);
+            self.serves(&format!("{kind}.meshoptin.dev"), "v1alpha1");
+        }
+    }
+
+    /// Waits until the API server serves the objects of a CRD. Its condition says so a moment before.
+    pub fn serves(&self, crd: &str, version: &str) {
+        let wait = ["wait", "--for=condition=Established", "crd", crd];
+        self.enter(&[&["kubectl"], &wait[..]].concat());
+        let (plural, group) = crd.split_once('.').unwrap();
+        let path = format!("/apis/{group}/{version}/{plural}?limit=1");
+        let started = Instant::now();
+        while let Err(why) = self.request("GET", &path, &Value::Null) {
+            assert!(started.elapsed().as_secs() < 60, "{crd}: {why:#}");
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
 
