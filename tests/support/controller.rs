@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     cluster::{Cluster, SERVER},
+    cpu_of,
     held::{Held, metric_in},
 };
 
@@ -95,14 +96,7 @@ impl<'a> Controller<'a> {
 
     /// CPU time that it has used.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).unwrap();
-        let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
-        let ticks: u64 = fields
-            .skip(11)
-            .take(2)
-            .map(|f| f.parse::<u64>().unwrap())
-            .sum();
-        Duration::from_millis(ticks * 10)
+        cpu_of(self.pid)
     }
 
     /// Resident memory now and at most, in MB.

@@ -29,9 +29,22 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     process::{Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
-use nix::sched::{CloneFlags, unshare};
+use nix::{
+    sched::{CloneFlags, unshare},
+    unistd::Pid,
+};
+
+/// CPU time that a process has used.
+pub fn cpu_of(pid: Pid) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit_once(") ").unwrap().1.split(' ');
+    let of_both = fields.skip(11).take(2);
+    let ticks: u64 = of_both.map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_millis(ticks * 10)
+}
 
 /// Runs `work` in a network namespace of its own.
 pub fn in_new_netns<T: Send>(work: impl FnOnce() -> T + Send) -> T {
