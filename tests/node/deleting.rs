@@ -6,9 +6,6 @@ use crate::{
     Scenario, alone, are_redirected, enrolled, is_redirected, support::stack_pod::Pod, together,
 };
 
-/// As long as the deletion of some pods may take on a loaded machine.
-const SECONDS: Duration = Duration::from_secs(20);
-
 pub(crate) const SCENARIOS: &[Scenario] = &[
     together(
         "a pod whose network namespace is gone already is deleted, and so is its record",
@@ -19,7 +16,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             let path = s.netns(&pod);
             s.cluster.enter(&["umount", "--lazy", &path]);
             s.cluster.enter(&["rm", &path]);
-            assert!(s.delete(&pod) < SECONDS);
+            s.delete_at_first_attempt(std::slice::from_ref(&pod));
             s.has_no_record(&pod);
         },
     ),
@@ -31,12 +28,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 .map(|n| Pod::new("del", &format!("p{n}"), "mesh"))
                 .collect();
             are_redirected(s, &pods);
-            let took = s.while_changed("/etc/mesh-optin/node.yaml", Some("["), || {
+            s.while_changed("/etc/mesh-optin/node.yaml", Some("["), || {
                 s.while_changed("/var/lib/mesh-optin/api/token", Some("nonsense"), || {
-                    s.delete_all(&pods)
+                    s.delete_at_first_attempt(&pods)
                 })
             });
-            assert!(took < SECONDS, "{took:?}");
         },
     ),
     alone(
@@ -73,7 +69,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
             took.as_secs_f32(),
             started.elapsed().as_secs_f32()
         ));
-            assert!(took < SECONDS && started.elapsed() < SECONDS);
+            assert!(took < Duration::from_secs(40), "{took:?}");
         },
     ),
     alone("50 pods at once are redirected, and deleted at once", |s| {
@@ -84,13 +80,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         let started = Instant::now();
         are_redirected(s, &pods);
         let up = started.elapsed();
-        let took = s.delete_all(&pods);
+        let took = s.delete_at_first_attempt(&pods);
         s.note(format!(
             "50 pods ran after {:.1} s, and were gone {:.1} s after their deletion",
             up.as_secs_f32(),
             took.as_secs_f32()
         ));
-        assert!(took < Duration::from_secs(40), "{took:?}");
         // a record goes with its network namespace's end, whenever a later call looks
         let last = Pod::new("fifty", "last", "mesh");
         is_redirected(s, &last);

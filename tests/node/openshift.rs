@@ -1,8 +1,6 @@
 //! Multus in OpenShift's configuration, at OpenShift's directories, with what `platform=openshift` installs; and what is of CRI-O there: the way it
 //! names network namespaces and calls Multus, and crun. CRI-O itself, admission by SecurityContextConstraints and SELinux are not.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,7 +29,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         enrolled(s, "own");
         let pod = Pod::new("own", "web", "mesh");
         is_redirected(s, &pod);
-        assert!(s.delete(&pod) < Duration::from_secs(20));
+        s.delete_at_first_attempt(std::slice::from_ref(&pod));
         s.has_no_record(&pod);
     }),
     together("on OpenShift a workload opts in, and opts out", |s| {
@@ -88,7 +86,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         // runc's file is state.json
         let made_by_crun = ["find", "/run/containerd/runc/k8s.io", "-name", "status"];
         assert!(!s.cluster.enter(&made_by_crun).is_empty());
-        assert!(s.delete(&pod) < Duration::from_secs(20));
+        s.delete_at_first_attempt(std::slice::from_ref(&pod));
         s.has_no_record(&pod);
     }),
     together(

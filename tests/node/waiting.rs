@@ -1,7 +1,5 @@
 //! What is missing or broken on the node: pods wait, and start when it is back.
 
-use std::time::Duration;
-
 use crate::{Scenario, alone, enrolled, lands_at_the_sidecar, support::stack_pod::Pod};
 
 pub(crate) const SCENARIOS: &[Scenario] = &[
@@ -38,7 +36,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                         "{message}"
                     );
                 }
-                assert!(s.delete(&goes) < Duration::from_secs(20));
+                s.delete_at_first_attempt(std::slice::from_ref(&goes));
             });
             lands_at_the_sidecar(s, &stays);
         },

@@ -93,16 +93,16 @@ fn removed(s: &Stack, stays: &Pod) {
     still_lands(s, stays);
 
     // too early: a pod still needs the program
-    kubectl(s, "delete -k deploy/uninstall --timeout=60s");
+    kubectl(s, "delete -k deploy/uninstall --timeout=180s");
     kubectl(
         s,
-        "delete -k deploy/kubernetes --ignore-not-found --timeout=60s",
+        "delete -k deploy/kubernetes --ignore-not-found --timeout=180s",
     );
     run(s, &allow);
     run(s, &allow.replace("meshprofiles", "meshnodes"));
     kubectl(
         s,
-        "delete crd meshprofiles.meshoptin.dev meshnodes.meshoptin.dev --timeout=60s",
+        "delete crd meshprofiles.meshoptin.dev meshnodes.meshoptin.dev --timeout=180s",
     );
     still_lands(s, stays);
     is_deleted(s, STAYS);
@@ -110,7 +110,7 @@ fn removed(s: &Stack, stays: &Pod) {
     // the way out is the same
     kubectl(s, "apply -k deploy/uninstall");
     ready(s, "mesh-optin-uninstall");
-    kubectl(s, "delete -k deploy/uninstall --timeout=60s");
+    kubectl(s, "delete -k deploy/uninstall --timeout=180s");
 }
 
 /// The command that the refusal names.
@@ -146,7 +146,7 @@ fn is_deleted(s: &Stack, namespace: &str) {
         log.matches("failed to destroy network").count()
     };
     let failed = failed_dels();
-    kubectl(s, &format!("delete namespace {namespace} --timeout=60s"));
+    kubectl(s, &format!("delete namespace {namespace} --timeout=180s"));
     assert_eq!(failed_dels(), failed, "a DEL failed in {namespace}");
 }
 

@@ -122,13 +122,12 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
                 lands_at_the_sidecar(s, &after);
                 pods.push(after);
                 agent.delete();
-                let took = s.delete_all(&pods);
+                let took = s.delete_at_first_attempt(&pods);
                 s.note(format!(
                     "without the agent {} pods were gone {:.1} s after their deletion",
                     pods.len(),
                     took.as_secs_f32()
                 ));
-                assert!(took < Duration::from_secs(30), "{took:?}");
                 agent.create();
                 agent.ready();
             });

@@ -26,8 +26,8 @@ pub const WORLD: &str = "203.0.113.7:80";
 /// The node answers here as well, but the sidecar's stand-in resets connections to it: only one that bypasses the sidecar is answered.
 pub const BLOCKED: &str = "203.0.113.7:81";
 
-/// As long as anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// As long as anything may take on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(180);
 /// Parts of the messages with which Multus itself fails a sandbox: it asks the API server for the pod first, and its daemon may hear of a new
 /// attachment a moment later. Kubelet tries again.
 pub const MULTUS_FAILURES: [&str; 2] = [
@@ -196,12 +196,8 @@ impl Stack {
     }
 
     pub fn wait_for<T>(&self, what: impl Fn() -> Option<T>) -> Option<T> {
-        self.wait_at_most(PATIENCE, what)
-    }
-
-    pub fn wait_at_most<T>(&self, longest: Duration, what: impl Fn() -> Option<T>) -> Option<T> {
         let started = Instant::now();
-        while started.elapsed() < longest {
+        while started.elapsed() < PATIENCE {
             if let Some(found) = what() {
                 return Some(found);
             }

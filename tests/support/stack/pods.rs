@@ -206,6 +206,17 @@ impl Stack {
         started.elapsed()
     }
 
+    /// The same, and none of their DELs fails: before kubelet tries again it sends an event.
+    pub fn delete_at_first_attempt(&self, pods: &[Pod]) -> Duration {
+        let took = self.delete_all(pods);
+        for pod in pods {
+            let mut events = self.events(pod).into_iter();
+            let failed = events.find(|(reason, _)| reason == "FailedKillPod");
+            assert_eq!(failed, None, "{}", pod.name);
+        }
+        took
+    }
+
     /// Deletes all pods there are, and waits until they are gone.
     pub fn delete_every_pod(&self) {
         let all = || {
