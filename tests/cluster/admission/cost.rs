@@ -42,7 +42,8 @@ fn milliseconds(cluster: &Cluster, pod: &Value) -> f64 {
     let before = cpu_of(server);
     let codes = inside(&cluster.netns, || run("curl", &args, ""));
     let cpu = cpu_of(server) - before;
-    assert!(codes.lines().all(|code| code == "201"), "{codes}");
+    let created = codes.lines().filter(|code| *code == "201").count();
+    assert_eq!(created, TIMES as usize, "{codes}");
     cpu.as_secs_f64() * 1000.0 / f64::from(TIMES)
 }
 
@@ -74,10 +75,10 @@ fn each_profile_adds_little_to_what_writing_a_pod_costs() {
     // four policies with parameters look at such a pod
     let each = (fifty - one) / 49.0;
     println!(
-        "a pod's write: {without:.2} ms without policies, {one:.2} ms with 1 profile, {three:.2} with 3, {fifty:.2} with 50; {each:.3} ms a profile, {:.3} a profile and policy",
+        "CPU time of a pod's write: {without:.2} ms without policies, {one:.2} ms with 1 profile, {three:.2} with 3, {fifty:.2} with 50; {each:.3} ms a profile, {:.3} a profile and policy",
         each / 4.0
     );
-    // measured: 0.6 of a pod's write with Kubernetes 1.37, 1.7 with 1.31; versions between them were not
+    // measured: 0.57 of a pod's write with Kubernetes 1.37; as time on the clock 0.6, and 1.7 with 1.31; versions between them were not
     let allowed = if cluster.minor_version() < 35 {
         2.5
     } else {
