@@ -42,7 +42,7 @@ fn a_status_that_exceeded_a_bound_before_can_be_written_and_a_new_one_is_refused
     let cluster = Cluster::start();
     for kind in ["meshprofiles", "meshnodes"] {
         cluster.apply(&without_bounds(kind).to_string());
-        cluster.serves(&format!("{kind}.meshoptin.dev"), "v1alpha1");
+        cluster.wait_until_served(&format!("{kind}.meshoptin.dev"), "v1alpha1");
     }
     let in_use = |many: usize| vec![json!({"name": "p", "resourceVersion": "1"}); many];
     let selectors = |many: usize| {

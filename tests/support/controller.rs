@@ -183,7 +183,7 @@ impl Cluster {
             "/crds/k8s.cni.cncf.io_network-attachment-definitions.yaml"
         );
         self.apply(&std::fs::read_to_string(path).unwrap());
-        self.serves("network-attachment-definitions.k8s.cni.cncf.io", "v1");
+        self.wait_until_served("network-attachment-definitions.k8s.cni.cncf.io", "v1");
     }
 
     /// Creates a MeshProfile.

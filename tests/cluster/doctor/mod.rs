@@ -162,7 +162,7 @@ fn serve_istio_cnis(cluster: &Cluster) {
         "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
         &crd,
     );
-    cluster.serves("istiocnis.sailoperator.io", "v1");
+    cluster.wait_until_served("istiocnis.sailoperator.io", "v1");
 }
 
 fn injector(cni: &Value) -> Value {

@@ -191,14 +191,12 @@ impl Cluster {
                 env!("CARGO_MANIFEST_DIR")
             );
             self.apply(&std::fs::read_to_string(path).unwrap());
-            self.serves(&format!("{kind}.meshoptin.dev"), "v1alpha1");
+            self.wait_until_served(&format!("{kind}.meshoptin.dev"), "v1alpha1");
         }
     }
 
-    /// Waits until the API server serves the objects of a CRD. Its condition says so a moment before.
-    pub fn serves(&self, crd: &str, version: &str) {
-        let wait = ["wait", "--for=condition=Established", "crd", crd];
-        self.enter(&[&["kubectl"], &wait[..]].concat());
+    /// Waits until the API server serves the objects of a CRD, which is a moment after the condition Established.
+    pub fn wait_until_served(&self, crd: &str, version: &str) {
         let (plural, group) = crd.split_once('.').unwrap();
         let path = format!("/apis/{group}/{version}/{plural}?limit=1");
         let started = Instant::now();
