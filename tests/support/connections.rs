@@ -3,7 +3,7 @@
 use std::{
     io::{Read as _, Write as _},
     mem::MaybeUninit,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream},
     os::fd::AsFd,
     sync::{
         Arc, Mutex,
@@ -127,6 +127,10 @@ impl Sockets {
                     socket.send_to(banner.as_bytes(), &from).ok();
                 }
             }
+        }
+        // closing does not end a listener that a child of another test has inherited and will close only when it executes its program
+        for (socket, _) in &self.sockets {
+            socket.shutdown(Shutdown::Both).ok(); // a socket for datagrams is not connected
         }
     }
 }
