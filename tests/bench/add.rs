@@ -99,7 +99,8 @@ fn measure(node: &Node, cluster: &Cluster, runs: usize) {
             .unwrap(),
     );
     credential(node, cluster);
-    std::fs::copy(std::env::current_exe().unwrap(), node.path("floor")).unwrap();
+    let ourselves = std::env::current_exe().unwrap();
+    node.install(ourselves.to_str().unwrap(), "floor");
     floor::encode(&node.path(FLOOR_MESSAGES)).unwrap();
     let binary = std::fs::metadata(env!("CARGO_BIN_EXE_mesh-optin"))
         .unwrap()

@@ -59,13 +59,14 @@ fn the_demo_needs_no_root() {
     // where this user can reach it
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("mesh-optin");
-    std::fs::copy(PROGRAM, &program).unwrap();
+    let program = program.to_str().unwrap();
+    // by a process of its own: a child of another test would for a moment have the copy open for writing, and nobody could execute it
+    assert_eq!(run("cp", &[PROGRAM, program]).0, 0);
     std::fs::set_permissions(
         directory.path(),
         std::os::unix::fs::PermissionsExt::from_mode(0o755),
     )
     .unwrap();
-    let program = program.to_str().unwrap();
     let user = ["--reuid", "65534", "--regid", "65534", "--clear-groups"];
     let (code, out, err) = run(
         "setpriv",

@@ -186,13 +186,7 @@ fn an_inconclusive_trial_is_repeated() {
         let program = node.path("usr/sbin/ip6tables-nft-restore");
         let target = std::fs::read_link(&program).unwrap();
         std::fs::remove_file(&program).unwrap();
-        std::fs::copy("/usr/bin/dash", node.path("dash")).unwrap();
-        std::fs::write(&program, "#!/dash\nwhile :; do :; done\n").unwrap();
-        std::fs::set_permissions(
-            &program,
-            std::os::unix::fs::PermissionsExt::from_mode(0o755),
-        )
-        .unwrap();
+        node.install_script(&program, "while :; do :; done");
         let (message, _) = node.call("ADD", &lab.netns, &args, CONFIG).error();
         assert!(
             message.starts_with("DeadlineExceeded: running /usr/sbin/ip6tables-nft-restore"),

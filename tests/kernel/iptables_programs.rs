@@ -25,9 +25,7 @@ fn script(node: &Node, program: &str, text: &str) {
         node.path(&real[1..]),
     )
     .unwrap();
-    std::fs::write(&path, format!("#!/dash\nREAL={real}\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    std::fs::copy("/usr/bin/dash", node.path("dash")).unwrap();
+    node.install_script(&path, &format!("REAL={real}\n{text}"));
 }
 
 fn dual_stack_by_iptables(node: &Node) -> String {

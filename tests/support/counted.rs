@@ -100,18 +100,9 @@ impl PageFaults {
 /// A call, and how many instructions the program took for it, of all its threads.
 pub fn instructions(node: &Node, verb: &str, netns: &str, args: &str, config: &str) -> (Call, u64) {
     node.install_libraries();
-    std::fs::create_dir_all(node.path("usr/libexec/valgrind")).unwrap();
-    for file in [
-        "callgrind-amd64-linux",
-        "default.supp",
-        "vgpreload_core-amd64-linux.so",
-    ] {
-        let from = std::path::Path::new("/usr/libexec/valgrind").join(file);
-        std::fs::copy(from, node.path("usr/libexec/valgrind").join(file))
-            .expect("valgrind is needed (tests/run installs it)");
-    }
+    node.install("/usr/libexec/valgrind", "usr/libexec/valgrind");
+    node.install("/usr/bin/valgrind.bin", "valgrind");
     std::fs::create_dir_all(node.path("tmp")).unwrap();
-    std::fs::copy("/usr/bin/valgrind.bin", node.path("valgrind")).unwrap();
     let mut command = node.command(
         "/valgrind",
         &[

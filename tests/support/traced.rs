@@ -66,8 +66,7 @@ pub fn traced_add(node: &Node, netns: &str, args: &str, config: &str, inject: &[
 /// strace on a node, with what it writes in /trace; what it traces is to follow.
 fn strace(node: &Node, args: &[&str]) -> Command {
     node.install_libraries();
-    std::fs::copy("/usr/bin/strace", node.path("strace"))
-        .expect("strace is needed (tests/run installs it)");
+    node.install("/usr/bin/strace", "strace");
     let mut command = node.command("/strace", &["-f", "-qq", "-o", "/trace"]);
     command.args(args);
     command

@@ -3,19 +3,37 @@
 use super::*;
 
 impl Node {
+    /// Installs a program of the machine, or a folder of them. It is mounted: a copy may for a moment be open for writing in a child that another
+    /// test has just started, and is then "Text file busy".
+    pub fn install(&self, source: &str, target: &str) {
+        let target = self.path(target);
+        if target.exists() {
+            return;
+        }
+        if Path::new(source).is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+        } else {
+            std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+            std::fs::write(&target, "").unwrap();
+        }
+        mount_(source, target.to_str().unwrap(), "", MsFlags::MS_BIND);
+    }
+
+    /// Installs a script, written by a process of its own for the same reason.
+    pub fn install_script(&self, target: &Path, text: &str) {
+        self.install("/usr/bin/dash", "dash");
+        let script = format!("#!/dash\n{text}\n");
+        let target = target.to_str().unwrap();
+        run("install", &["-m", "755", "/dev/stdin", target], &script);
+    }
+
     /// The machine's libraries, for its programs.
     pub fn install_libraries(&self) {
         if self.path("lib").exists() {
             return;
         }
         for libraries in ["usr/lib", "usr/lib64"] {
-            std::fs::create_dir_all(self.path(libraries)).unwrap();
-            mount_(
-                &format!("/{libraries}"),
-                self.path(libraries).to_str().unwrap(),
-                "",
-                MsFlags::MS_BIND,
-            );
+            self.install(&format!("/{libraries}"), libraries);
         }
         for directory in ["lib", "lib64"] {
             std::os::unix::fs::symlink(format!("usr/{directory}"), self.path(directory)).unwrap();
@@ -25,14 +43,12 @@ impl Node {
     /// Installs iptables of these variants (`nft`, `legacy`), and no other.
     pub fn install_iptables(&self, variants: &[&str]) {
         self.install_libraries();
-        std::fs::create_dir_all(self.path("usr/sbin")).unwrap();
         for variant in variants {
             let program = format!("xtables-{variant}-multi");
-            std::fs::copy(
-                format!("/usr/sbin/{program}"),
-                self.path("usr/sbin").join(&program),
-            )
-            .unwrap();
+            self.install(
+                &format!("/usr/sbin/{program}"),
+                &format!("usr/sbin/{program}"),
+            );
             for (prefix, verb) in [
                 ("iptables", "save"),
                 ("iptables", "restore"),
