@@ -29,6 +29,8 @@ pub(super) enum OwnerState {
     Older,
     /// A version with an incompatible wire version.
     Newer,
+    /// It accepts connections and does not describe itself, so it may be of any version.
+    Silent,
     Owner(Owner),
 }
 
@@ -37,7 +39,7 @@ impl OwnerState {
         match self {
             Self::Newer => true,
             Self::Owner(owner) => is_newer(&owner.version, VERSION),
-            Self::Nobody | Self::Older => false,
+            Self::Nobody | Self::Older | Self::Silent => false,
         }
     }
 }
@@ -47,7 +49,7 @@ pub(super) fn newer_agent_owns_node() -> bool {
     ask_owner().is_newer()
 }
 
-/// Asks who owns the node. An owner that accepts connections and does not answer is not ready.
+/// Asks who owns the node.
 pub(super) fn ask_owner() -> OwnerState {
     let Ok(mut stream) = connect() else {
         return OwnerState::Nobody;
@@ -66,7 +68,7 @@ pub(super) fn ask_owner() -> OwnerState {
     match ask() {
         Ok(()) if line.is_empty() => OwnerState::Nobody, // it has just ended
         Ok(()) => read_answer(&line),
-        Err(_) => unready_owner(),
+        Err(_) => OwnerState::Silent,
     }
 }
 
@@ -84,17 +86,9 @@ fn read_answer(line: &[u8]) -> OwnerState {
         Ok(_) | Err(_) => match serde_json::from_slice::<Spoken>(line) {
             Ok(Spoken { version }) if version > wire::VERSION => OwnerState::Newer,
             Ok(_) => OwnerState::Older,
-            Err(_) => unready_owner(),
+            Err(_) => OwnerState::Silent,
         },
     }
-}
-
-/// An owner that does not describe itself.
-fn unready_owner() -> OwnerState {
-    OwnerState::Owner(Owner {
-        version: String::new(),
-        is_ready: false,
-    })
 }
 
 #[cfg(test)]
@@ -102,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_wire_version_shows_whether_an_owner_is_newer_and_a_silent_owner_is_not_ready() {
+    fn the_wire_version_shows_whether_an_owner_is_newer() {
         let refused = r#"{"version":V,"reply":{"refused":{"reason":"AgentUnavailable","cause":"c","remedy":null}}}"#;
         let of = |version: &str| read_answer(refused.replace('V', version).as_bytes());
         assert_eq!((of("1"), of("3")), (OwnerState::Older, OwnerState::Newer));
@@ -110,7 +104,7 @@ mod tests {
             read_answer(br#"{"version":9,"reply":{"other":1}}"#),
             OwnerState::Newer
         );
-        assert_eq!(read_answer(b"nonsense"), unready_owner());
+        assert_eq!(read_answer(b"nonsense"), OwnerState::Silent);
         let ready = Owner {
             version: "1.2.3".into(),
             is_ready: true,

@@ -2,8 +2,8 @@
 //!
 //! An agent that does not own the node only prepares itself, and changes nothing. A newly started agent takes over from an agent of
 //! its own or an older version as soon as it is ready. In all other cases it takes over only if nobody answers, or if the owner has
-//! not been ready for a while. So a version that does not become ready never takes over from one that is, and an older agent, which a
-//! rollback starts, waits for the newer one to end.
+//! not been ready, or has said nothing, for a while. So a version that does not become ready never takes over from one that is, and
+//! an older agent, which a rollback starts, waits for the newer one to end.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::source::wire::Owner;
 
 /// How often an agent that does not own the node asks the owner.
 const LOOK: Duration = Duration::from_millis(500);
-/// How long an owner that is not ready keeps the node.
+/// How long an owner that is not ready or says nothing keeps the node.
 const NOT_READY: Duration = Duration::from_secs(10);
 
 /// Who owned the node before.
@@ -38,6 +38,7 @@ pub(super) async fn stand_by(health: &Health, was_owner: bool) -> Before {
             .unwrap_or(OwnerState::Nobody);
         match &found {
             OwnerState::Nobody
+            | OwnerState::Silent
             | OwnerState::Owner(Owner {
                 is_ready: false, ..
             }) => {
@@ -76,6 +77,7 @@ pub(super) async fn stand_by(health: &Health, was_owner: bool) -> Before {
 fn may_take_over(found: &OwnerState, was_owner: bool, waited: bool, is_ready: bool) -> bool {
     match found {
         OwnerState::Nobody => is_ready || waited,
+        OwnerState::Silent => is_ready && waited,
         OwnerState::Older | OwnerState::Newer | OwnerState::Owner(_) => {
             is_ready && (waited || !was_owner && !found.is_newer())
         }
@@ -113,6 +115,10 @@ mod tests {
             (&same, false, false, false, false),
             (&same, true, false, true, false),
             (&newer, false, false, true, false),
+            (&OwnerState::Silent, false, false, true, false),
+            (&OwnerState::Silent, false, true, true, true),
+            (&OwnerState::Silent, true, true, true, true),
+            (&OwnerState::Silent, true, true, false, false),
             (&dead, false, false, true, false),
             (&dead, false, true, true, true),
             (&dead, true, true, true, true),
