@@ -127,9 +127,12 @@ mod tests {
 
     use super::*;
 
-    fn attempts() -> Attempts {
+    /// Longer than any machine takes for what can be done at once.
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn attempts(within: Duration) -> Attempts {
         let (first, longest) = (Duration::from_millis(10), Duration::from_millis(40));
-        Attempts::until(Deadline::after(Duration::from_millis(300)), first, longest)
+        Attempts::until(Deadline::after(within), first, longest)
     }
 
     /// What comes of attempts that answer these in turn, then nothing, and how many there were.
@@ -143,11 +146,11 @@ mod tests {
             }
         };
         let can_pass = |failure: &u8, _| (*failure < 9).then_some(Duration::ZERO);
-        let result = attempts().make(ask, can_pass).await;
+        let result = attempts(LONG).make(ask, can_pass).await;
         (result, count.get())
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn attempts_end_with_an_answer_a_lasting_failure_or_the_deadline() {
         assert_eq!(made(&[Err(1), Err(2), Ok(())]).await, (Ok(()), 3));
         assert_eq!(made(&[Err(1), Err(9), Ok(())]).await, (Err(Some(9)), 2));
@@ -157,21 +160,22 @@ mod tests {
 
     #[test]
     fn waiting_ends_with_what_is_there_an_error_or_the_deadline() {
-        let found_after = |count: u32, then: Result<u8, u8>| {
+        let found_after = |count: u32, then: Result<u8, u8>, within| {
             let mut looks = 0;
-            attempts().wait_for(|| {
+            attempts(within).wait_for(|| {
                 looks += 1;
                 (looks > count).then_some(then).transpose()
             })
         };
-        assert_eq!(found_after(2, Ok(7)), Ok(Some(7)));
-        assert_eq!(found_after(2, Err(9)), Err(9));
-        assert_eq!(found_after(1000, Ok(7)), Ok(None));
+        assert_eq!(found_after(2, Ok(7), LONG), Ok(Some(7)));
+        assert_eq!(found_after(2, Err(9), LONG), Err(9));
+        let short = Duration::from_millis(300);
+        assert_eq!(found_after(1000, Ok(7), short), Ok(None));
     }
 
     #[test]
     fn a_pause_grows_up_to_the_longest_and_ends_before_the_deadline() {
-        let mut attempts = attempts();
+        let mut attempts = attempts(Duration::from_millis(300));
         let pauses: Vec<_> = (0..50)
             .filter_map(|_| attempts.pause(Duration::ZERO))
             .collect();

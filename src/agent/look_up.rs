@@ -261,7 +261,7 @@ mod tests {
             cluster: &agent.cluster,
             node,
         };
-        let found = look_ups.look_up(asked, Deadline::after(Duration::from_millis(300)));
+        let found = look_ups.look_up(asked, Deadline::after(Duration::from_secs(2)));
         let found = found.await;
         found
             .map(|(found, from)| {

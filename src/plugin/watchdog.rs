@@ -98,15 +98,22 @@ mod tests {
 
     #[test]
     fn a_call_that_is_answering_gets_more_time_but_not_without_end() {
-        let answers = |seconds| {
-            move |watchdog: &Watchdog<u8>| {
-                watchdog.set_deadline(Duration::ZERO, Version::V1_0_0);
-                thread::sleep(GRACE + Duration::from_secs(seconds));
-                7
-            }
+        let (late, wait) = mpsc::channel();
+        let answers = move |watchdog: &Watchdog<u8>| {
+            watchdog.set_deadline(Duration::ZERO, Version::V1_0_0);
+            wait.recv().map_or(0, |()| 7)
         };
-        assert_eq!(run_watched(answers(1), |_| None), Some(7));
-        assert_eq!(run_watched(answers(60), |_| None), None);
+        let give_up = |_| {
+            late.send(()).unwrap();
+            None
+        };
+        assert_eq!(run_watched(answers, give_up), Some(7));
+        let never_answers = |watchdog: &Watchdog<u8>| {
+            watchdog.set_deadline(Duration::ZERO, Version::V1_0_0);
+            thread::sleep(GRACE * 10);
+            7
+        };
+        assert_eq!(run_watched(never_answers, |_| None), None);
     }
 
     #[test]
