@@ -214,8 +214,11 @@ fn inbound(net: PodNet) -> Vec<Probe> {
     probes
 }
 
+/// Where each probe lands; `true`: one from the world.
+type Landings = BTreeMap<(bool, Probe), String>;
+
 /// Where everything lands.
-fn landings(node: &Node, case: &Case, backend: &str) -> BTreeMap<(bool, Probe), String> {
+fn landings(node: &Node, case: &Case, backend: &str) -> Landings {
     let args = given_with(
         node,
         if case.is_tproxy() {
@@ -253,19 +256,36 @@ fn landings(node: &Node, case: &Case, backend: &str) -> BTreeMap<(bool, Probe), 
     all.into_iter().collect()
 }
 
+/// Both landings of each probe that lands elsewhere with the other.
+fn differences(nftables: &Landings, iptables: &Landings) -> Landings {
+    let differ = nftables
+        .iter()
+        .filter(|(probe, landing)| iptables[*probe] != **landing);
+    differ
+        .map(|(probe, landing)| (*probe, format!("{landing} / {}", iptables[probe])))
+        .collect()
+}
+
 /// The landings with nftables, where iptables of both kinds lands every connection at the same place.
-fn compared(case: &Case) -> BTreeMap<(bool, Probe), String> {
-    let by_nftables = on_node(|node| landings(node, case, "Nftables"));
+fn compared(case: &Case) -> Landings {
+    let by_nftables = || on_node(|node| landings(node, case, "Nftables"));
+    let first = by_nftables();
     for variant in ["nft", "legacy"] {
-        let by_iptables = on_node(|node| {
-            node.install_iptables(&[variant]);
-            landings(node, case, "Iptables")
-        });
-        let differ = by_nftables
-            .iter()
-            .filter(|(probe, landing)| by_iptables[*probe] != **landing);
+        let by_iptables = || {
+            on_node(|node| {
+                node.install_iptables(&[variant]);
+                landings(node, case, "Iptables")
+            })
+        };
+        let mut differ = differences(&first, &by_iptables());
+        if !differ.is_empty() {
+            // a slow machine can miss the time that a probe waits for an answer to a datagram: not twice for the same probe
+            let again = differences(&by_nftables(), &by_iptables());
+            differ.retain(|probe, _| again.contains_key(probe));
+        }
         let differ: Vec<_> = differ
-            .map(|(probe, landing)| format!("{probe:?}: {landing} / {}", by_iptables[probe]))
+            .iter()
+            .map(|(probe, landings)| format!("{probe:?}: {landings}"))
             .collect();
         let Case {
             annotations,
@@ -279,7 +299,7 @@ fn compared(case: &Case) -> BTreeMap<(bool, Probe), String> {
             differ.join("\n")
         );
     }
-    by_nftables
+    first
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn an_inconclusive_trial_is_repeated() {
     on_node(|node| {
         node.write(
             "etc/mesh-optin/node.yaml",
-            "{sources: [manifests], manifests: /manifests, deadline: 1s}",
+            "{sources: [manifests], manifests: /manifests, deadline: 10s}",
         );
         node.install_iptables(&["nft"]);
         let args = given_everything(node, "Iptables");
@@ -196,7 +196,7 @@ fn an_inconclusive_trial_is_repeated() {
         std::os::unix::fs::symlink(target, &program).unwrap();
         node.write(
             "etc/mesh-optin/node.yaml",
-            "{sources: [manifests], manifests: /manifests, deadline: 10s}",
+            "{sources: [manifests], manifests: /manifests, deadline: 60s}",
         );
         let add = node.call("ADD", &lab.netns, &args, CONFIG);
         assert_eq!(add.code, 0, "{add:?}");

@@ -14,7 +14,7 @@ use mesh_optin::{
 };
 
 fn nftables() -> Nftables {
-    Nftables::open(Deadline::after(Duration::from_secs(10))).unwrap()
+    Nftables::open(Deadline::after(Duration::from_secs(60))).unwrap()
 }
 
 fn network(ipv6: bool) -> PodNetwork {

@@ -176,7 +176,7 @@ fn the_container_that_has_uninstalled_ends_when_it_is_asked_to() {
     let children = format!("/proc/{0}/task/{0}/children", unshare.id());
     let started = Instant::now();
     let mut ended = None;
-    while ended.is_none() && started.elapsed() < Duration::from_secs(10) {
+    while ended.is_none() && started.elapsed() < Duration::from_secs(60) {
         let children = std::fs::read_to_string(&children).unwrap_or_default();
         for pid in children.split_whitespace() {
             let pid = Pid::from_raw(pid.parse().unwrap());

@@ -75,7 +75,7 @@ fn carried_out<B: Backend>(
     let text = |e: &dyn std::fmt::Display| e.to_string();
     let differences = netns.run(|| {
         run("ip", &["link", "set", "lo", "up"], "");
-        let deadline = Deadline::after(Duration::from_secs(20));
+        let deadline = Deadline::after(Duration::from_secs(60));
         let interfaces = Network::open(deadline)?;
         let mut live = Live::new(open(&netns, deadline)?, &interfaces, plan);
         let found = live.read()?;
@@ -134,7 +134,7 @@ proptest! {
         let excluded = intent.outbound.exclude_ports.contains(&15002);
         let result = on_node(|node| -> Result<(), String> {
             node.install_iptables(&["legacy"]);
-            let found = |directory| Tools::find(&[directory], Deadline::after(Duration::from_secs(10))).map_err(|e| e.to_string());
+            let found = |directory| Tools::find(&[directory], Deadline::after(Duration::from_secs(60))).map_err(|e| e.to_string());
             let (nft, legacy) = (found("/usr/sbin".into())?, found(node.path("usr/sbin"))?);
             let by = |tools: &Tools| carried_out(node, |netns, deadline| Iptables::open(tools, None, netns, deadline), &plan);
             let nftables = carried_out(node, |_, deadline| Nftables::open(deadline), &plan);

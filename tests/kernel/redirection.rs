@@ -352,14 +352,14 @@ fn rules_of_a_live_table_are_replaced_without_letting_a_connection_through() {
         let lab = redirected(node, &given(node, "defaults"), V4);
         let (ended, landed) = (AtomicBool::new(false), AtomicU32::new(0));
         std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let dialing = scope.spawn(|| {
                 while !ended.load(Relaxed) {
                     assert_eq!(lab.dial_out(APP, "93.184.216.34:80"), "pod:15001");
                     landed.fetch_add(1, Relaxed);
                 }
             });
             let replaced = lab.pod.run(|| {
-                let mut nftables = Nftables::open(Deadline::after(Duration::from_secs(60)))?;
+                let mut nftables = Nftables::open(Deadline::after(Duration::from_secs(600)))?;
                 let table = nftables.table()?.unwrap();
                 let mut other = table.clone();
                 other
@@ -367,7 +367,7 @@ fn rules_of_a_live_table_are_replaced_without_letting_a_connection_through() {
                     .iter_mut()
                     .for_each(|c| c.rules.extend(c.rules.first().cloned()));
                 let mut count = 0;
-                while landed.load(Relaxed) < 1000 || count < 200 {
+                while (landed.load(Relaxed) < 1000 && !dialing.is_finished()) || count < 200 {
                     for (found, wanted) in [(&table, &other), (&other, &table)] {
                         assert_eq!(nftables.table()?.as_ref(), Some(found));
                         nftables.replace(Some(found), wanted)?;

@@ -152,7 +152,7 @@ impl Node {
         );
         node.write(
             "etc/mesh-optin/node.yaml",
-            "{sources: [manifests], manifests: /manifests, deadline: 5s}",
+            "{sources: [manifests], manifests: /manifests, deadline: 60s}",
         );
         node
     }
