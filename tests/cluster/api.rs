@@ -204,13 +204,22 @@ fn a_pod_that_appears_a_moment_later_is_found() {
     on_node(|node| {
         good_credential(node, cluster());
         let lab = node.pod("a", V4);
-        let args = "K8S_POD_NAMESPACE=team-a;K8S_POD_NAME=late";
-        std::thread::scope(|scope| {
-            let call = scope.spawn(|| add(node, cluster(), &lab.netns, args).0);
-            std::thread::sleep(Duration::from_millis(100));
-            create_pod(cluster(), "late");
-            assert_eq!(call.join().unwrap().logged_reason(), "Redirected");
+        // a pod that appears too late on a slow machine proves nothing
+        let appeared_in_time = (0..20).any(|n| {
+            let name = format!("late-{n}");
+            let args = format!("K8S_POD_NAMESPACE=team-a;K8S_POD_NAME={name}");
+            std::thread::scope(|scope| {
+                let began = Instant::now();
+                let call = scope.spawn(|| add(node, cluster(), &lab.netns, &args).0);
+                std::thread::sleep(Duration::from_millis(100));
+                create_pod(cluster(), &name);
+                let in_time = began.elapsed() < Duration::from_secs(1);
+                let call = call.join().unwrap();
+                assert!(!in_time || call.logged_reason() == "Redirected", "{call:?}");
+                in_time
+            })
         });
+        assert!(appeared_in_time);
     });
 }
 

@@ -74,7 +74,7 @@ fn breaks_and_recovers(node: &Node, n: usize, fault: (&str, u64, f64, &str)) {
     assert!((2..=14).contains(&during.len()), "{fault}: {requests:?}");
     // the agent measures it, and its first request may reach the proxy late
     let waited = during[1] - during[0];
-    assert!(waited >= wait - 1.0, "{fault}: {during:?}");
+    assert!(waited >= wait * 0.9, "{fault}: {during:?}");
 }
 
 #[test]

@@ -28,13 +28,16 @@ fn pods_that_todays_profile_would_refuse_are_counted_and_reported_once() {
         assert_eq!(agent.metric(changed), 0.0);
         write_profile(node, &json!({"revisions": ["next"]}));
         agent.reaches(changed, 1.0);
+        let told = || {
+            let events = cluster().events_of(&pod).into_iter();
+            events
+                .filter(|(reason, _)| reason == "PolicyChanged")
+                .count()
+        };
+        until(|| told() > 0, || agent.get("/metrics"));
         let audits = agent.metric("mesh_optin_audits_total");
         agent.reaches("mesh_optin_audits_total", audits + 3.0);
-        let told = cluster()
-            .events_of(&pod)
-            .into_iter()
-            .filter(|(reason, _)| reason == "PolicyChanged");
-        assert_eq!(told.count(), 1);
+        assert_eq!(told(), 1);
         // as after a reboot: the same pod in another sandbox
         let again = node.pod("b", V4);
         std::fs::remove_dir_all(node.path("run/mesh-optin/attachments")).unwrap();

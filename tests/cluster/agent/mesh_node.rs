@@ -2,6 +2,8 @@
 
 use super::*;
 
+/// In seconds: an agent reports what has changed every half a minute at most, and waits as long after a failure.
+const REPORTS: u64 = 90;
 const MESH_NODES: &str = "/apis/meshoptin.dev/v1alpha1/meshnodes";
 
 /// A control plane with the CRDs, the policies and two Nodes.
@@ -33,9 +35,14 @@ fn a_node_reports_its_state_and_its_account_can_write_nothing_else() {
             let of_kind = conditions.into_iter().find(|c| c["type"] == kind);
             of_kind.map_or(Value::Null, |mut condition| condition["status"].take())
         };
-        until(|| condition("Ready") == "True", || status().to_string());
+        until_within(
+            REPORTS,
+            || condition("Ready") == "True",
+            || status().to_string(),
+        );
         assert_eq!(condition("SelfTestPassed"), "True");
-        until(
+        until_within(
+            REPORTS,
             || condition("HostCredential") == "True",
             || status().to_string(),
         );
@@ -70,7 +77,7 @@ fn a_node_reports_its_state_and_its_account_can_write_nothing_else() {
                 && status["pods"]["drifted"] == 1
                 && status["problemsTotal"] == 1
         };
-        until(is_told, || status().to_string());
+        until_within(REPORTS, is_told, || status().to_string());
         let columns = cluster.enter(&["kubectl", "get", "meshnodes"]);
         let mut lines = columns
             .lines()

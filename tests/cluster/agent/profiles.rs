@@ -218,7 +218,7 @@ fn nothing_is_decided_before_the_profiles_of_the_cluster_are_known() {
         cluster.patch_rbac_away("meshprofiles");
         let agent = Agent::start(node, &cluster, "unknown", &["--install-period", "1"]);
         agent.reaches("mesh_optin_cached_namespaces", 1.0);
-        node.write("etc/mesh-optin/node.yaml", "{deadline: 1s}");
+        node.write("etc/mesh-optin/node.yaml", "{deadline: 10s}");
         let (message, _) = add(node, &cluster, &lab.netns, &cni_args(&pod)).error();
         assert!(
             message.starts_with(

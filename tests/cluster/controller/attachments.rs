@@ -191,7 +191,7 @@ fn an_attachment_that_no_profile_wants_is_removed_after_a_day_in_which_no_pod_na
             json!({"metadata": {"annotations": {"meshoptin.dev/unused-since": since}}});
         cluster.patch(&attachment_path(namespace, "istio-cni"), &annotations);
     };
-    mark("idle", a_day_ago(8));
+    mark("idle", a_day_ago(20));
     mark("used", a_day_ago(0));
     mark("abroad", a_day_ago(0));
     std::thread::sleep(Duration::from_secs(4));

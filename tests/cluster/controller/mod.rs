@@ -29,6 +29,13 @@ fn the_api_server_takes_the_manifests() {
     assert!(!taken.contains("Warning"), "{taken}");
 }
 
+/// What the Lease says about who leads.
+fn lease(cluster: &Cluster) -> Value {
+    let path = "/apis/coordination.k8s.io/v1/namespaces/mesh-optin/leases/mesh-optin-controller";
+    let lease = cluster.request("GET", path, &Value::Null);
+    lease.unwrap()["spec"].take()
+}
+
 /// A profile of the namespaces of a team, with an attachment in each.
 fn of_team(team: &str) -> Value {
     json!({"namespaces": {"matchLabels": {"team": team}}, "attachment": {"placement": "PerNamespace"}})

@@ -24,11 +24,12 @@ fn one_replica_writes_and_the_other_takes_over() {
     );
     // stopped, not ended, amid its writes: it does not give its Lease back
     let many = (0..100).map(|n| {
-        let labels = json!({"team": "a"});
+        let labels = json!({"team": "b"});
         let object = json!({"metadata": {"name": format!("n{n}"), "labels": labels}});
         ("POST", "/api/v1/namespaces".to_owned(), object)
     });
     cluster.batch(None, &many.collect::<Vec<_>>());
+    cluster.profile("b", &of_team("b"));
     until("the first is at it", || cluster.attachments().len() > 10);
     first.signal(Signal::SIGSTOP);
     within(Duration::from_secs(30), "the second takes over", || {
@@ -48,9 +49,8 @@ fn one_replica_writes_and_the_other_takes_over() {
     assert!(second.leads());
     // ended by its Deployment it gives the Lease back
     second.end(Signal::SIGTERM);
-    within(Duration::from_secs(20), "the first leads again", || {
-        first.leads()
-    });
+    assert_ne!(lease(&cluster)["holderIdentity"], "second");
+    until("the first leads again", || first.leads());
     cluster
         .request("DELETE", &attachment_path("a1", "istio-cni"), &Value::Null)
         .unwrap();

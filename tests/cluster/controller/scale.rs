@@ -195,9 +195,7 @@ fn assert_settled(cluster: &Cluster, size: &Size) {
 
 /// How often the Lease has got another holder.
 fn changes_of_leader(cluster: &Cluster) -> Value {
-    let path = "/apis/coordination.k8s.io/v1/namespaces/mesh-optin/leases/mesh-optin-controller";
-    let lease = cluster.request("GET", path, &Value::Null).unwrap();
-    lease["spec"]["leaseTransitions"].clone()
+    lease(cluster)["leaseTransitions"].clone()
 }
 
 /// Waits, and nothing is written meanwhile.

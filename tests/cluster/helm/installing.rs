@@ -1,5 +1,6 @@
 //! Installing, upgrading, rolling back and uninstalling on a real API server.
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 use super::*;
@@ -59,11 +60,16 @@ fn file(name: &str) -> String {
 /// Applies CRDs; they are served when this returns.
 pub(super) fn apply_kind(cluster: &Cluster, crds: &str) {
     std::fs::write(cluster.directory.join("crds.yaml"), crds).unwrap();
-    for args in [
-        &["apply", "--server-side"][..],
-        &["wait", "--for=condition=Established"],
-    ] {
-        cluster.enter(&[&["kubectl"], args, &["-f", "/mnt/crds.yaml"]].concat());
+    let apply = ["kubectl", "apply", "--server-side", "-f", "/mnt/crds.yaml"];
+    cluster.enter(&apply);
+    for document in serde_yaml::Deserializer::from_str(crds) {
+        let crd = Value::deserialize(document).unwrap();
+        if let (Some(name), Some(version)) = (
+            crd["metadata"]["name"].as_str(),
+            crd["spec"]["versions"][0]["name"].as_str(),
+        ) {
+            cluster.wait_until_served(name, version);
+        }
     }
 }
 

@@ -184,7 +184,7 @@ fn churn(s: &Stack, namespace: &str, stop: &AtomicBool) -> (u32, usize) {
         let started = Instant::now();
         s.create(&pod);
         lands_at_the_sidecar(s, &pod);
-        let took_long = started.elapsed() > Duration::from_secs(20);
+        let took_long = started.elapsed() > Duration::from_secs(60);
         only_multus_failed(&s.events(&pod), took_long);
         blocked += s.all_blocked(&pod);
         s.mark_deleted(&pod);

@@ -195,13 +195,26 @@ impl Cluster {
         }
     }
 
-    /// Waits until the API server serves the objects of a CRD, which is a moment after the condition Established.
+    /// Waits until the API server serves the objects of a CRD and lists their kind, which is a moment after the condition Established.
     pub fn wait_until_served(&self, crd: &str, version: &str) {
         let (plural, group) = crd.split_once('.').unwrap();
         let path = format!("/apis/{group}/{version}/{plural}?limit=1");
+        let of_group = format!("/apis/{group}/{version}");
+        let is_listed = |kinds: Value| {
+            let kinds = kinds["resources"].as_array().into_iter().flatten();
+            kinds.into_iter().any(|kind| kind["name"] == plural)
+        };
+        let is_served = || {
+            self.request("GET", &path, &Value::Null)?;
+            self.request("GET", &of_group, &Value::Null).map(is_listed)
+        };
         let started = Instant::now();
-        while let Err(why) = self.request("GET", &path, &Value::Null) {
-            assert!(started.elapsed().as_secs() < 60, "{crd}: {why:#}");
+        loop {
+            let served = is_served();
+            if served == Ok(true) {
+                return;
+            }
+            assert!(started.elapsed().as_secs() < 60, "{crd}: {served:?}");
             std::thread::sleep(Duration::from_millis(50));
         }
     }
