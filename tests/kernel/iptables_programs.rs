@@ -1,6 +1,6 @@
 //! The node's iptables programs: some that fail, hang, or are tried.
 
-use std::os::unix::fs::MetadataExt as _;
+use std::{os::unix::fs::MetadataExt as _, time::Instant};
 
 use crate::support::{
     lab::{BOTH, CONFIG, Node, PodNet, on_node},
@@ -114,6 +114,7 @@ while :; do :; done"
                 ),
             );
             let lab = node.pod("a", BOTH);
+            let started = Instant::now();
             let (message, code) = node.call("ADD", &lab.netns, &args, CONFIG).error();
             assert!(
                 message.starts_with("DeadlineExceeded: ")
@@ -121,7 +122,8 @@ while :; do :; done"
                     && code == 11,
                 "{message}"
             );
-            // the script never ends by itself
+            // the script never ends by itself; the deadline is 10 s
+            assert!(started.elapsed().as_secs() < 30, "{:?}", started.elapsed());
             assert_eq!(running_on(node), [0; 0]);
         });
     }

@@ -211,13 +211,17 @@ impl Probe {
 
     fn attempt(&self) -> std::io::Result<String> {
         const PATIENCE: Duration = Duration::from_secs(2);
-        // whoever has accepted a connection says who it is, on a slow machine late
-        const FOR_A_WORD: Duration = Duration::from_secs(60);
+        // a listener sends its banner at once, but a slow machine may run it late
+        const FOR_A_BANNER: Duration = Duration::from_secs(60);
         // an answer to a datagram comes at once or never
         const FOR_AN_ANSWER: Duration = Duration::from_millis(400);
         let kind = if self.udp { Type::DGRAM } else { Type::STREAM };
         let socket = Socket::new(Domain::for_address(self.to), kind, None)?;
-        socket.set_read_timeout(Some(if self.udp { FOR_AN_ANSWER } else { FOR_A_WORD }))?;
+        socket.set_read_timeout(Some(if self.udp {
+            FOR_AN_ANSWER
+        } else {
+            FOR_A_BANNER
+        }))?;
         if self.mark != 0 {
             socket.set_mark(self.mark)?;
         }

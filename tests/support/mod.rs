@@ -87,7 +87,7 @@ pub fn run(program: &str, args: &[&str], stdin: &str) -> String {
 pub fn try_run(program: &str, args: &[&str], stdin: &str) -> Result<String, String> {
     let mut child = Command::new(program)
         .args(args)
-        // not one that the iptables of all tests take
+        // a lock of this namespace alone: by default all tests share one
         .env("XTABLES_LOCKFILE", "/proc/self/ns/net")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
